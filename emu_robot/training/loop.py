@@ -1,0 +1,215 @@
+"""One training loop for every stage. Knows nothing of robots, images or words: batches in, loss out.
+
+A run that is killed and started again ends with bit-identical weights: the batch and every random number of a step
+depend on (seed, step) alone, and model, optimiser and EMA are restored from the checkpoint.
+"""
+
+import copy
+import math
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from emu_robot.errors import ConfigError, InvalidValueError
+from emu_robot.training.checkpoint import load_checkpoint, load_initial_state, save_checkpoint
+from emu_robot.training.progress import TrainingProgress
+
+type Batch = dict[str, Tensor]
+type Metrics = dict[str, float | Tensor]
+type BatchFn = Callable[[int], Batch]
+type LossFn = Callable[[nn.Module, Batch], tuple[Tensor, Metrics]]
+type EvalFn = Callable[[nn.Module], dict[str, float]]
+
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+_RESUME_MUST_MATCH = (
+    "batch_size",
+    "lr",
+    "beta1",
+    "beta2",
+    "warmup_steps",
+    "weight_decay",
+    "grad_clip",
+    "ema_decay",
+    "seed",
+)
+
+
+@dataclass(kw_only=True)
+class LoopConfig:
+    """How to optimise. The learning rate warms up linearly and falls as a cosine to 0 at `steps`."""
+
+    steps: int = 10_000
+    batch_size: int = 32
+    lr: float = 3e-4
+    beta1: float = 0.9
+    beta2: float = 0.99
+    warmup_steps: int = 200
+    weight_decay: float = 0.01
+    grad_clip: float = 1.0
+    ema_decay: float = 0.999
+    seed: int = 0
+    threads: int = 0  # 0 leaves torch's own choice
+    device: str = "auto"  # auto | cpu | cuda
+    dtype: str = "float32"  # autocast type on CUDA; the CPU always computes in float32
+    compile: bool = False
+    channels_last: bool = False
+    log_every: int = 50
+    save_every: int = 500
+    eval_every: int = 0  # 0: only after the last step
+    init_from: Path | None = None  # checkpoint.pt or .safetensors to start a new run from
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "log_every", "save_every"):
+            if getattr(self, name) < 1:
+                raise InvalidValueError(f"{name} is {getattr(self, name)}, must be at least 1")
+        if self.lr <= 0 or not 0 <= self.ema_decay < 1:
+            raise InvalidValueError(f"lr is {self.lr}, must be > 0; ema_decay is {self.ema_decay}, must be in [0, 1)")
+        if self.dtype not in _DTYPES:
+            raise InvalidValueError(f"dtype is {self.dtype!r}, must be one of {', '.join(_DTYPES)}")
+
+
+def step_rng(seed: int, step: int, stream: int = 0) -> np.random.Generator:
+    """Random numbers for one step that do not depend on any other step; `stream` separates independent uses."""
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence((seed, step, stream))))
+
+
+def learning_rate(config: LoopConfig, step: int) -> float:
+    """Learning rate of `step` (0-based)."""
+    warmup = min(1.0, (step + 1) / max(config.warmup_steps, 1))
+    return config.lr * warmup * 0.5 * (1 + math.cos(math.pi * step / config.steps))
+
+
+def select_device(name: str) -> torch.device:
+    """`auto` is CUDA when there is one, else the CPU."""
+    return torch.device(name if name != "auto" else "cuda" if torch.cuda.is_available() else "cpu")
+
+
+def fit(
+    model: nn.Module,
+    batch_fn: BatchFn,
+    loss_fn: LossFn,
+    config: LoopConfig,
+    out: Path,
+    stage: str,
+    eval_fn: EvalFn | None = None,
+) -> nn.Module:
+    """Train `model` for `config.steps` steps, or finish a run that was cut off, and return its EMA weights on the CPU.
+
+    batch_fn: step -> dict of CPU tensors; must depend on the step alone (see `step_rng`).
+    loss_fn: (model, batch) -> (scalar loss, metrics to log); may draw from torch's global generator.
+    eval_fn: (EMA model) -> metrics, called every `config.eval_every` steps and after the last one.
+    Writes out/<stage>/checkpoint.pt and out/<stage>/metrics.jsonl.
+    Raises `ConfigError` if the checkpoint there was trained with other settings, `InvalidValueError` if it diverges.
+    """
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    device = select_device(config.device)
+    folder = Path(out) / stage
+    if config.init_from is not None:
+        model.load_state_dict(load_initial_state(Path(config.init_from)))
+    model = model.to(device, memory_format=torch.channels_last if config.channels_last else torch.preserve_format)
+    model.train()
+    ema = copy.deepcopy(model).eval().requires_grad_(False)
+    optimizer = _optimizer(model, config)
+    start = _resume(folder / "checkpoint.pt", model, ema, optimizer, config)
+    compute = torch.compile(loss_fn) if config.compile else loss_fn
+    autocast = config.dtype != "float32" and device.type == "cuda"
+    context = torch.autocast("cuda", _DTYPES[config.dtype]) if autocast else nullcontext()
+    sums: dict[str, Tensor] = {}
+    with TrainingProgress(folder / "metrics.jsonl", stage, start, config.steps) as progress:
+        for step in range(start, config.steps):
+            batch = {name: tensor.to(device, non_blocking=True) for name, tensor in batch_fn(step).items()}
+            torch.manual_seed(int(step_rng(config.seed, step, stream=1).integers(2**62)))
+            with context:
+                loss, metrics = compute(model, batch)
+            rate = learning_rate(config, step)
+            norm = _update(model, optimizer, loss, rate, config.grad_clip)
+            _update_ema(ema, model, min(config.ema_decay, (1 + step) / (10 + step)))
+            _accumulate(sums, {"loss": loss, "grad_norm": norm, **metrics})
+            done = step + 1
+            progress.advance(done)
+            if done % config.log_every == 0 or done == config.steps:
+                progress.report(done, {**_drain(sums), "lr": rate})
+            if eval_fn is not None and (done == config.steps or (config.eval_every and done % config.eval_every == 0)):
+                progress.report(done, eval_fn(ema))
+            if done % config.save_every == 0 or done == config.steps:
+                content = {"step": done, "model": model.state_dict(), "ema": ema.state_dict()}
+                save_checkpoint(
+                    folder / "checkpoint.pt",
+                    {**content, "optimizer": optimizer.state_dict(), "config": _settings(config)},
+                )
+    return ema.cpu()
+
+
+def _settings(config: LoopConfig) -> dict[str, float | int]:
+    return {name: value for name, value in asdict(config).items() if name in _RESUME_MUST_MATCH}
+
+
+def _optimizer(model: nn.Module, config: LoopConfig) -> torch.optim.Optimizer:
+    """AdamW; only matrices and kernels are decayed, never gains and biases."""
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": config.weight_decay},
+        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=config.lr, betas=(config.beta1, config.beta2), fused=True)
+
+
+def _resume(path: Path, model: nn.Module, ema: nn.Module, optimizer: torch.optim.Optimizer, config: LoopConfig) -> int:
+    """Restore a checkpoint if there is one; the number of steps already done."""
+    if not path.exists():
+        return 0
+    content = load_checkpoint(path)
+    wanted = _settings(config)
+    changed = [f"{name} was {was}, is {wanted[name]}" for name, was in content["config"].items() if wanted[name] != was]
+    if changed:
+        raise ConfigError(f"{path} was trained with other settings ({'; '.join(changed)}); choose another folder")
+    try:
+        model.load_state_dict(content["model"])
+        ema.load_state_dict(content["ema"])
+        optimizer.load_state_dict(content["optimizer"])
+    except (RuntimeError, ValueError) as error:
+        raise ConfigError(f"{path} holds another model; choose another folder") from error
+    return content["step"]
+
+
+def _update(model: nn.Module, optimizer: torch.optim.Optimizer, loss: Tensor, rate: float, grad_clip: float) -> Tensor:
+    """One optimiser step; returns the gradient norm before clipping."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    norm = nn.utils.clip_grad_norm_(model.parameters(), grad_clip if grad_clip > 0 else math.inf)
+    optimizer.step()
+    return norm
+
+
+@torch.no_grad()
+def _update_ema(ema: nn.Module, model: nn.Module, decay: float) -> None:
+    averages, values = list(ema.parameters()), [p.detach() for p in model.parameters()]
+    torch._foreach_lerp_(averages, values, 1 - decay)
+    for average, value in zip(ema.buffers(), model.buffers(), strict=True):
+        average.copy_(value)
+
+
+def _accumulate(sums: dict[str, Tensor], metrics: Metrics) -> None:
+    """Add one step's metrics; a value that is not finite stops the run rather than spoiling the weights on disk."""
+    count = sums.setdefault("_count", torch.zeros(()))
+    count += 1
+    for name, value in metrics.items():
+        value = torch.as_tensor(value).detach().float()
+        sums[name] = sums[name] + value if name in sums else value
+    if not math.isfinite(sums["loss"].item()):
+        raise InvalidValueError("the loss is not finite; lower lr or check the data")
+
+
+def _drain(sums: dict[str, Tensor]) -> dict[str, float]:
+    count = sums.pop("_count").item()
+    means = {name: value.item() / count for name, value in sums.items()}
+    sums.clear()
+    return means

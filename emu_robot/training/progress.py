@@ -1,0 +1,68 @@
+"""What a training run reports: `metrics.jsonl`, and a progress bar (plain lines where there is no terminal)."""
+
+import json
+import sys
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+
+class TrainingProgress:
+    """Context manager; `report` appends one line to `path` and shows it. Lines past `start` are dropped on resume."""
+
+    def __init__(self, path: Path, stage: str, start: int, steps: int) -> None:
+        self._path, self._stage, self._steps = path, stage, steps
+        self._begun, self._start = time.monotonic(), start
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("".join(_lines_until(path, start)))
+        self._bar: Progress | None = None
+        if sys.stderr.isatty():
+            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+            self._bar = Progress(*columns, TextColumn("{task.fields[metrics]}"))
+            self._task = self._bar.add_task(stage, total=steps, completed=start, metrics="")
+
+    def __enter__(self) -> Self:
+        if self._bar is not None:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def advance(self, step: int) -> None:
+        """Move the bar; `step` steps are done."""
+        if self._bar is not None:
+            self._bar.update(self._task, completed=step)
+
+    def report(self, step: int, metrics: dict[str, float]) -> None:
+        """Write one line of metrics after `step` steps."""
+        elapsed = time.monotonic() - self._begun
+        line = {"step": step, "seconds": round(elapsed, 2), **metrics}
+        with self._path.open("a") as file:
+            file.write(json.dumps(line) + "\n")
+        text = " ".join(f"{name} {value:.4g}" for name, value in metrics.items())
+        if self._bar is not None:
+            self._bar.update(self._task, completed=step, metrics=text)
+            return
+        left = elapsed / max(step - self._start, 1) * (self._steps - step)
+        print(f"{self._stage} {step}/{self._steps} ({left / 60:.0f} min left) {text}", file=sys.stderr, flush=True)
+
+
+def _lines_until(path: Path, step: int) -> list[str]:
+    """Metric lines of a run that was cut off, up to the step it resumes from (a half-written last line is dropped)."""
+    if step == 0 or not path.exists():
+        return []
+    kept = []
+    for line in path.read_text().splitlines(keepends=True):
+        try:
+            if json.loads(line)["step"] <= step:
+                kept.append(line)
+        except (ValueError, KeyError):
+            break
+    return kept

@@ -1,0 +1,91 @@
+"""The loop's promises: resumed equals uninterrupted, settings are guarded, damage is named."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from emu_robot.errors import ConfigError, InvalidValueError, WeightsError
+from emu_robot.training.loop import LoopConfig, fit, learning_rate, step_rng
+
+
+def config(**changes) -> LoopConfig:
+    settings = {"steps": 12, "batch_size": 4, "lr": 1e-2, "warmup_steps": 2, "log_every": 4, "save_every": 5}
+    return LoopConfig(**{**settings, **changes})
+
+
+def model() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(3, 8), nn.Dropout(0.2), nn.BatchNorm1d(8), nn.Linear(8, 1))
+
+
+def batch(step: int) -> dict[str, torch.Tensor]:
+    x = torch.from_numpy(step_rng(0, step).normal(size=(4, 3)).astype(np.float32))
+    return {"x": x, "y": x.sum(1, keepdim=True)}
+
+
+def loss(model: nn.Module, batch: dict[str, torch.Tensor]):
+    error = (model(batch["x"]) - batch["y"] - 0.1 * torch.randn(4, 1)).square().mean()
+    return error, {"rmse": error.detach().sqrt()}
+
+
+def test_resumed_run_is_bit_identical_to_uninterrupted(tmp_path: Path) -> None:
+    whole = fit(model(), batch, loss, config(), tmp_path / "a", "stage")
+
+    def killed(step: int):
+        if step == 8:
+            raise KeyboardInterrupt
+        return batch(step)
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(model(), killed, loss, config(), tmp_path / "b", "stage")
+    resumed = fit(model(), batch, loss, config(), tmp_path / "b", "stage")
+    for name, tensor in whole.state_dict().items():
+        assert torch.equal(tensor, resumed.state_dict()[name]), name
+    checkpoints = [torch.load(tmp_path / run / "stage/checkpoint.pt", weights_only=True) for run in "ab"]
+    for name, tensor in checkpoints[0]["model"].items():
+        assert torch.equal(tensor, checkpoints[1]["model"][name]), name
+    steps = [json.loads(line)["step"] for line in (tmp_path / "b/stage/metrics.jsonl").read_text().splitlines()]
+    assert steps == sorted(set(steps))
+    assert steps[-1] == 12
+
+
+def test_other_settings_do_not_resume(tmp_path: Path) -> None:
+    fit(model(), batch, loss, config(), tmp_path, "stage")
+    with pytest.raises(ConfigError, match=r"lr was 0\.01, is 0\.02"):
+        fit(model(), batch, loss, config(lr=2e-2), tmp_path, "stage")
+
+
+def test_init_from_starts_at_the_other_runs_weights(tmp_path: Path) -> None:
+    first = fit(model(), batch, loss, config(), tmp_path, "a")
+    start = config(steps=1, lr=1e-12, init_from=tmp_path / "a/checkpoint.pt", weight_decay=0.0)
+    second = fit(model(), batch, loss, start, tmp_path, "b")
+    assert torch.allclose(first[0].weight, second[0].weight, atol=1e-6)
+
+
+def test_corrupted_checkpoint_is_named(tmp_path: Path) -> None:
+    (tmp_path / "stage").mkdir()
+    (tmp_path / "stage/checkpoint.pt").write_bytes(b"PK\x03\x04 half a file")
+    with pytest.raises(WeightsError, match=r"checkpoint\.pt is corrupted"):
+        fit(model(), batch, loss, config(), tmp_path, "stage")
+
+
+def test_divergence_stops_the_run(tmp_path: Path) -> None:
+    with pytest.raises(InvalidValueError, match="not finite"):
+        fit(model(), batch, lambda m, b: (m(b["x"]).sum() * torch.inf, {}), config(), tmp_path, "stage")
+
+
+def test_learning_rate_warms_up_and_ends_at_zero() -> None:
+    settings = config(steps=100, warmup_steps=10, lr=1.0)
+    rates = [learning_rate(settings, step) for step in range(101)]
+    assert rates[0] == pytest.approx(0.1)
+    assert max(rates) == rates[9]
+    assert rates[100] == pytest.approx(0)
+
+
+def test_bad_settings_raise() -> None:
+    with pytest.raises(InvalidValueError, match="steps is 0"):
+        LoopConfig(steps=0)
