@@ -1,0 +1,129 @@
+"""One recorded episode and its checks. Knows neither zarr, torch nor a simulator.
+
+Suffix legend: T frames, M stored images, N subtasks, S state, A action, H W image, C channels.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from emu_robot.errors import DataError, ShapeError
+
+META_KEYS = ("instruction", "family", "split", "seed", "success", "fps")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Episode:
+    """A demonstration at a fixed rate: frame t holds the state seen and the clean action wanted at tick t.
+
+    instruction, family, split, seed: which task it was and the seed that reproduces it.
+    success: the whole task's predicate held at the end.
+    fps: control ticks per second [Hz].
+    subtasks: one sentence per subtask, in order.
+    keyframes: (N,) int32, the first frame at which subtask k is complete; a failed episode may hold fewer.
+    starts: (N,) int32, the first frame of subtask k, starts[0] == 0; a failed episode may hold fewer.
+    state: (T, S) float32. action: (T, A) float32.
+    image_frames: (M,) int32, ascending frames at which images are stored; holds 0, all keyframes and starts.
+    images: camera -> (M, H, W, 3) uint8.
+    """
+
+    instruction: str
+    family: str
+    split: str
+    seed: int
+    success: bool
+    fps: int
+    subtasks: tuple[str, ...]
+    keyframes: NDArray[np.int32]
+    starts: NDArray[np.int32]
+    state: NDArray[np.float32]
+    action: NDArray[np.float32]
+    image_frames: NDArray[np.int32]
+    images: Mapping[str, NDArray[np.uint8]]
+
+    def __len__(self) -> int:
+        return len(self.state)
+
+    @property
+    def subtask_T(self) -> NDArray[np.int32]:
+        """(T,) int32, the subtask pursued at each frame; the dwell after a keyframe belongs to its subtask."""
+        return (np.searchsorted(self.starts, np.arange(len(self)), side="right") - 1).astype(np.int32)
+
+    def validate(self) -> None:
+        """Raise `ShapeError` or `DataError` naming the first field that does not fit the others."""
+        n_frames, n_images = len(self.state), len(self.image_frames)
+        for name in ("state", "action"):
+            array = getattr(self, name)
+            if array.ndim != 2 or array.dtype != np.float32 or len(array) != n_frames:
+                raise ShapeError(f"{self} {name}", f"{array.shape} {array.dtype}", f"({n_frames}, D) float32")
+            if not np.isfinite(array).all():
+                raise DataError(f"{self} {name}: holds values that are not finite")
+        for camera, array in self.images.items():
+            if array.ndim != 4 or array.dtype != np.uint8 or len(array) != n_images or array.shape[3] != 3:
+                expected = f"({n_images}, H, W, 3) uint8"
+                raise ShapeError(f"{self} images of camera {camera!r}", f"{array.shape} {array.dtype}", expected)
+        self._validate_frames(n_frames)
+
+    def _validate_frames(self, n_frames: int) -> None:
+        n_starts, n_done, n_subtasks = len(self.starts), len(self.keyframes), len(self.subtasks)
+        if n_frames == 0 or not n_done <= n_starts <= n_subtasks or n_starts == 0:
+            given = f"{n_frames} frames, {n_starts} starts, {n_done} keyframes, {n_subtasks} subtasks"
+            raise DataError(f"{self}: {given}; expected frames, and keyframes <= starts <= subtasks")
+        if self.success and n_done != n_subtasks:
+            raise DataError(f"{self}: a success with {n_done} of {n_subtasks} keyframes")
+        if self.starts[0] != 0:
+            raise DataError(f"{self}: starts[0] is {self.starts[0]}, expected 0")
+        if (self.keyframes < self.starts[:n_done]).any() or (self.starts[1:] <= self.keyframes[: n_starts - 1]).any():
+            raise DataError(f"{self}: starts {self.starts} and keyframes {self.keyframes} do not alternate")
+        if (np.diff(self.image_frames) <= 0).any():
+            raise DataError(f"{self}: image_frames are not ascending")
+        marked = np.concatenate([self.starts, self.keyframes])
+        missing = np.setdiff1d(marked, self.image_frames)
+        if missing.size:
+            raise DataError(f"{self}: no image stored at start or keyframe {missing.tolist()}")
+        if max(marked.max(), self.image_frames[-1]) >= n_frames:
+            raise DataError(f"{self}: a start, keyframe or image lies beyond its {n_frames} frames")
+
+    def __str__(self) -> str:
+        return f"episode with seed {self.seed}"
+
+    def meta(self) -> dict[str, Any]:
+        """Everything but the arrays per frame and image, as JSON values; `fields_from_meta` reverses it."""
+        lists = {"subtasks": list(self.subtasks), "keyframes": self.keyframes.tolist(), "starts": self.starts.tolist()}
+        return {name: getattr(self, name) for name in META_KEYS} | lists
+
+    def save(self, path: Path) -> None:
+        """Write one uncompressed .npz atomically: after a kill, `path` is either absent or complete."""
+        arrays = {name: getattr(self, name) for name in ("state", "action", "image_frames")}
+        images = {f"image_{camera}": array for camera, array in self.images.items()}
+        partial = path.with_name(path.name + ".partial")
+        with partial.open("wb") as file:
+            np.savez(file, meta=np.array(json.dumps(self.meta())), **arrays, **images)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+
+    @classmethod
+    def load(cls, path: Path) -> "Episode":
+        """Read what `save` wrote. Raises `DataError` naming the file if it is missing or damaged."""
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                arrays = {name: file[name] for name in file.files}
+            meta = json.loads(str(arrays.pop("meta")))
+        except Exception as error:  # zipfile, numpy and json each raise their own kinds on damaged input
+            raise DataError(f"{path}: not a readable episode file ({error})") from error
+        names = [name for name in arrays if name.startswith("image_") and name != "image_frames"]
+        images = {name.removeprefix("image_"): arrays.pop(name) for name in names}
+        return cls(**fields_from_meta(meta), **arrays, images=images)
+
+
+def fields_from_meta(meta: Mapping[str, Any]) -> dict[str, Any]:
+    """The `Episode` fields that `Episode.meta` wrote."""
+    frames = {name: np.asarray(meta[name], np.int32) for name in ("keyframes", "starts")}
+    return {**meta, "subtasks": tuple(meta["subtasks"]), **frames}

@@ -1,0 +1,309 @@
+"""Episodes in one zarr v3 directory: flat arrays over all episodes, quick to load whole. Knows no torch.
+
+    frames/    state (N, S) f32 · action (N, A) f32 · episode (N,) i32 · subtask (N,) i32, index within the episode
+    images/    frame (M,) i32, global frame index · <camera> (M, H, W, 3) u8 · codes_* (M, L) u32, once tokenized
+    episodes/  end (E,) i64, global frame end · image_end (E,) i64 · metadata.jsonl, one line per episode
+    index.json the committed counts, replaced atomically: whatever lies beyond them does not exist
+
+A process killed at any moment leaves all episodes committed before.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+from zarr.codecs import BloscCodec
+
+from emu_robot.data.episode import Episode, fields_from_meta
+from emu_robot.data.files import lock_directory, replace_json
+from emu_robot.errors import DataError, InvalidValueError, ShapeError, UnknownNameError
+
+FORMAT = "emu_robot replay buffer 1"
+INDEX, METADATA = "index.json", "episodes/metadata.jsonl"
+IMAGES_PER_CHUNK, ROWS_PER_CHUNK = 64, 8192
+IMAGE_CODEC = BloscCodec(cname="zstd", clevel=1, shuffle="noshuffle")
+COUNTS = {"episodes": "n_episodes", "frames": "n_frames", "images": "n_images"}
+
+
+class ReplayBuffer:
+    """Open one with `open` or `create`. Counts are those of the last commit known to this object."""
+
+    def __init__(self, path: Path, index: dict[str, Any]) -> None:
+        self.path = path
+        self._index = index
+        self._lock: Any = None
+        self._root: zarr.Group = zarr.open_group(path, mode="r+")
+        self._metadata = self._read_metadata()
+
+    # -- opening
+
+    @classmethod
+    def create(cls, path: str | Path) -> Self:
+        """A new empty buffer; the first episode fixes cameras, image size and dimensions.
+
+        Raises `DataError` if `path` exists and is not an empty directory.
+        """
+        path = Path(path)
+        if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+            raise DataError(f"{path}: already exists; expected a new path for a replay buffer")
+        partial = path.with_name(f".{path.name}.partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        zarr.create_group(partial)
+        for group in COUNTS:
+            zarr.create_group(partial / group)
+        (partial / METADATA).touch()
+        empty = dict.fromkeys(COUNTS.values(), 0) | {"metadata_bytes": 0}
+        replace_json(partial / INDEX, {"format": FORMAT, **empty})
+        partial.replace(path)
+        return cls.open(path)
+
+    @classmethod
+    def open(cls, path: str | Path) -> Self:
+        """An existing buffer. Raises `DataError` naming the file that is missing, damaged or something else."""
+        path = Path(path)
+        if not path.exists():
+            raise DataError(f"{path}: no such replay buffer")
+        if not (path / INDEX).is_file():
+            raise DataError(f"{path}: not a replay buffer (no {INDEX})")
+        try:
+            index = json.loads((path / INDEX).read_text())
+            counts = [index[key] for key in (*COUNTS.values(), "metadata_bytes")]
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataError(f"{path / INDEX}: corrupted ({error!r})") from error
+        if index.get("format") != FORMAT or not all(isinstance(count, int) and count >= 0 for count in counts):
+            raise DataError(f"{path / INDEX}: expected format {FORMAT!r} and counts, got {str(index)[:200]}")
+        try:
+            buffer = cls(path, index)
+        except (OSError, ValueError, KeyError) as error:
+            raise DataError(f"{path}: damaged replay buffer ({error})") from error
+        buffer._check_lengths()
+        return buffer
+
+    def _read_metadata(self) -> list[dict[str, Any]]:
+        data = (self.path / METADATA).read_bytes()[: self._index["metadata_bytes"]]
+        lines = [json.loads(line) for line in data.splitlines()]
+        if len(data) != self._index["metadata_bytes"] or len(lines) != self.n_episodes:
+            raise DataError(f"{self.path / METADATA}: {len(lines)} episodes, expected {self.n_episodes}")
+        return lines
+
+    def _check_lengths(self) -> None:
+        arrays = ["episodes/end", "episodes/image_end", "frames/state", "images/frame"] if self.n_episodes else []
+        for name in [*arrays, *(f"images/{camera}" for camera in self.cameras)]:
+            length = self._array(name).shape[0]
+            if length < self._count(name):
+                raise DataError(f"{self.path / name}: {length} rows, expected at least {self._count(name)}")
+
+    # -- reading
+
+    @property
+    def n_episodes(self) -> int:
+        return self._index["n_episodes"]
+
+    @property
+    def n_frames(self) -> int:
+        return self._index["n_frames"]
+
+    @property
+    def n_images(self) -> int:
+        return self._index["n_images"]
+
+    @property
+    def cameras(self) -> tuple[str, ...]:
+        """Names of the stored cameras; empty while there is no episode."""
+        return tuple(self._index.get("cameras", ()))
+
+    @property
+    def metadata(self) -> Sequence[Mapping[str, Any]]:
+        """Per episode: instruction, family, split, seed, success, fps, subtasks, keyframes, starts (frames in it)."""
+        return self._metadata
+
+    @property
+    def episode_ends(self) -> NDArray[np.int64]:
+        """(E,) global frame index after each episode's last frame."""
+        return self.load("episodes/end") if self.n_episodes else np.zeros(0, np.int64)
+
+    @property
+    def image_ends(self) -> NDArray[np.int64]:
+        """(E,) image row after each episode's last stored image."""
+        return self.load("episodes/image_end") if self.n_episodes else np.zeros(0, np.int64)
+
+    def load(self, name: str) -> NDArray[Any]:
+        """A whole array in memory by its path, for example "frames/state" or "images/frame"."""
+        return np.asarray(self._array(name)[: self._count(name)])
+
+    def load_images(self, camera: str) -> NDArray[np.uint8]:
+        """(M, H, W, 3) uint8, all stored images of one camera in memory."""
+        if camera not in self.cameras:
+            raise UnknownNameError(f"camera in {self.path}", camera, self.cameras)
+        return self.load(f"images/{camera}")
+
+    def load_codes(self, name: str) -> NDArray[np.uint32]:
+        """(M, L) uint32. Raises `DataError` if never added or older than the latest episodes."""
+        array = self._array(f"images/{name}")
+        if array.shape[0] != self.n_images:
+            rows = f"{array.shape[0]} rows for {self.n_images} images"
+            raise DataError(f"{self.path / 'images' / name}: {rows}; tokenize the buffer again")
+        return np.asarray(array[:])
+
+    def episode(self, i: int) -> Episode:
+        """Episode i; its images are read from disk at each access. Raises `InvalidValueError` if out of range."""
+        if not 0 <= i < self.n_episodes:
+            raise InvalidValueError(f"episode {i} of {self.path}: it holds {self.n_episodes}")
+        begin, end = self._span("episodes/end", i)
+        image_begin, image_end = self._span("episodes/image_end", i)
+        return Episode(
+            **fields_from_meta(self._metadata[i]),
+            state=np.asarray(self._array("frames/state")[begin:end]),
+            action=np.asarray(self._array("frames/action")[begin:end]),
+            image_frames=np.asarray(self._array("images/frame")[image_begin:image_end]) - np.int32(begin),
+            images=_StoredImages(self, image_begin, image_end),
+        )
+
+    def _span(self, name: str, i: int) -> tuple[int, int]:
+        bounds = np.asarray(self._array(name)[max(i - 1, 0) : i + 1])
+        return (int(bounds[0]) if i else 0), int(bounds[-1])
+
+    def _array(self, name: str) -> zarr.Array:
+        try:
+            array = self._root[name]
+        except KeyError:
+            array = None
+        if not isinstance(array, zarr.Array):
+            raise DataError(f"{self.path / name}: no such array in this replay buffer")
+        return array
+
+    def _count(self, name: str) -> int:
+        return self._index[COUNTS[name.partition("/")[0]]]
+
+    # -- writing
+
+    def append(self, episode: Episode) -> None:
+        """Commit one episode; see `extend`."""
+        self.extend([episode])
+
+    def extend(self, episodes: Sequence[Episode]) -> None:
+        """Commit episodes together: after a kill either all of them are there or none.
+
+        Raises `ShapeError` or `DataError` before anything is written if one does not fit the buffer,
+        `SystemSetupError` if another process is writing to it.
+        """
+        if not episodes:
+            return
+        for episode in episodes:
+            episode.validate()
+            self._check_layout(episode, like=episodes[0])
+        self._become_writer()
+        if not self.n_episodes:
+            self._create_arrays(episodes[0])
+        for name, rows in self._rows(episodes).items():
+            array, count = self._array(name), self._count(name)
+            array.resize((count + len(rows), *array.shape[1:]))
+            array[count:] = rows
+        lines = [episode.meta() for episode in episodes]
+        data = "".join(json.dumps(line) + "\n" for line in lines).encode()
+        with (self.path / METADATA).open("r+b") as file:
+            file.truncate(self._index["metadata_bytes"])
+            file.seek(0, os.SEEK_END)
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        index = self._index | {
+            "n_episodes": self.n_episodes + len(episodes),
+            "n_frames": self.n_frames + sum(len(episode) for episode in episodes),
+            "n_images": self.n_images + sum(len(episode.image_frames) for episode in episodes),
+            "metadata_bytes": self._index["metadata_bytes"] + len(data),
+            "cameras": sorted(episodes[0].images),
+        }
+        replace_json(self.path / INDEX, index)
+        self._index = index
+        self._metadata.extend(lines)
+
+    def add_codes(self, name: str, codes: NDArray[Any]) -> None:
+        """Store image tokens (M, L), integers in [0, 2**32), as images/<name>, replacing any of that name.
+
+        Raises `InvalidValueError` for a name without "codes_" or values out of range, `ShapeError` for other rows.
+        """
+        if not (name.startswith("codes_") and name.isidentifier()):
+            raise InvalidValueError(f"codes are named codes_<camera>, got {name!r}")
+        if codes.ndim != 2 or len(codes) != self.n_images or not np.issubdtype(codes.dtype, np.integer):
+            raise ShapeError(name, f"{codes.shape} {codes.dtype}", f"({self.n_images}, L) integer")
+        if codes.size and not 0 <= int(codes.min()) <= int(codes.max()) < 2**32:
+            raise InvalidValueError(f"{name}: values {codes.min()}..{codes.max()} do not fit uint32")
+        self._become_writer()
+        partial, target = f"images/{name}.partial", self.path / "images" / name
+        chunks = (ROWS_PER_CHUNK, codes.shape[1])
+        array = self._root.create_array(partial, shape=codes.shape, chunks=chunks, dtype="uint32", overwrite=True)
+        array[:] = codes.astype(np.uint32)
+        shutil.rmtree(target, ignore_errors=True)
+        (self.path / partial).replace(target)
+
+    def _check_layout(self, episode: Episode, like: Episode) -> None:
+        rows = self._rows([episode])
+        reference = self._array if self.n_episodes else self._rows([like]).__getitem__
+        cameras = self.cameras or tuple(sorted(like.images))
+        if tuple(sorted(episode.images)) != cameras:
+            raise DataError(f"{episode} for {self.path}: cameras {sorted(episode.images)}, expected {list(cameras)}")
+        for name, array in rows.items():
+            if array.shape[1:] != reference(name).shape[1:]:
+                raise ShapeError(f"{episode} for {self.path / name}", array.shape[1:], reference(name).shape[1:])
+
+    def _create_arrays(self, episode: Episode) -> None:
+        for name, rows in self._rows([episode]).items():
+            is_image = rows.ndim == 4
+            self._root.create_array(
+                name,
+                shape=(0, *rows.shape[1:]),
+                chunks=(IMAGES_PER_CHUNK if is_image else ROWS_PER_CHUNK, *rows.shape[1:]),
+                dtype=rows.dtype,
+                compressors=IMAGE_CODEC if is_image else "auto",
+                overwrite=True,
+            )
+
+    def _rows(self, episodes: Sequence[Episode]) -> dict[str, NDArray[Any]]:
+        """What these episodes add to each array, path -> rows."""
+        lengths = np.array([len(episode) for episode in episodes])
+        ends = self.n_frames + np.cumsum(lengths)
+        image_ends = self.n_images + np.cumsum([len(episode.image_frames) for episode in episodes])
+        frames = [e.image_frames + end - n for e, end, n in zip(episodes, ends, lengths, strict=True)]
+        images = {c: np.concatenate([e.images[c] for e in episodes]) for c in sorted(episodes[0].images)}
+        return {
+            "frames/state": np.concatenate([episode.state for episode in episodes]),
+            "frames/action": np.concatenate([episode.action for episode in episodes]),
+            "frames/episode": np.repeat(self.n_episodes + np.arange(len(episodes), dtype=np.int32), lengths),
+            "frames/subtask": np.concatenate([episode.subtask_T for episode in episodes]),
+            "images/frame": np.concatenate(frames).astype(np.int32),
+            **{f"images/{camera}": array for camera, array in images.items()},
+            "episodes/end": ends.astype(np.int64),
+            "episodes/image_end": image_ends.astype(np.int64),
+        }
+
+    def _become_writer(self) -> None:
+        """Take the writer's lock and drop what a killed writer left behind."""
+        if self._lock is None:
+            self._lock = lock_directory(self.path)
+            for partial in self.path.rglob("*.partial"):
+                shutil.rmtree(partial) if partial.is_dir() else partial.unlink()
+
+
+class _StoredImages(Mapping[str, NDArray[np.uint8]]):
+    """Camera -> (M, H, W, 3) uint8 of one episode, read at each access."""
+
+    def __init__(self, buffer: ReplayBuffer, begin: int, end: int) -> None:
+        self._buffer, self._begin, self._end = buffer, begin, end
+
+    def __getitem__(self, camera: str) -> NDArray[np.uint8]:
+        if camera not in self._buffer.cameras:
+            raise UnknownNameError(f"camera in {self._buffer.path}", camera, self._buffer.cameras)
+        return np.asarray(self._buffer._array(f"images/{camera}")[self._begin : self._end])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._buffer.cameras)
+
+    def __len__(self) -> int:
+        return len(self._buffer.cameras)
