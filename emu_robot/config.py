@@ -1,0 +1,171 @@
+"""The only door to hydra: a verb and `key=value` overrides in, one validated dataclass out.
+
+Schema and defaults live in a dataclass beside the class they configure; the files in configs/ hold differences only:
+`configs/<verb>.yaml` for a verb and `configs/experiment/<verb>/<name>.yaml` for a preset, chosen by `experiment=<name>`.
+Nothing in them can run code: no `_target_`, no `${...}`.
+"""
+
+import dataclasses
+import importlib
+import re
+import types
+import typing
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from emu_robot.errors import ConfigError, UnknownNameError
+
+SCHEMAS = {
+    "collect": "emu_robot.data.collect:CollectConfig",
+    "demo": "emu_robot.evaluation.rollouts:EvalConfig",
+    "eval": "emu_robot.evaluation.rollouts:EvalConfig",
+    "export-lerobot": "emu_robot.cli.data:ExportConfig",
+    "plan": "emu_robot.cli.plan:PlanConfig",
+    "sim-bench": "emu_robot.cli.sim:BenchConfig",
+    "train-head": "emu_robot.training.head:HeadTrainConfig",
+    "train-planner": "emu_robot.training.planner:PlannerTrainConfig",
+    "train-tokenizer": "emu_robot.training.tokenizer:TokenizerTrainConfig",
+}
+"""What each configurable verb is configured with, imported when asked for."""
+
+
+def load_config(verb: str, overrides: Sequence[str] = ()) -> Any:
+    """The configuration of `verb`: its dataclass's defaults, then its file, then a preset, then `key=value` overrides.
+
+    Text values are taken as they are typed, without quoting; lists are typed `a,b,c` or `[a,b,c]`.
+    Raises `UnknownNameError` for a verb or preset that does not exist, `ConfigError` for a key or value that does not fit,
+    and whatever the dataclass's own validation raises.
+    """
+    schema = load_schema(verb)
+    fields = dict(leaf_types(schema))
+    experiment, arguments = None, []
+    for override in overrides:
+        key, value = _split(override)
+        if key == "experiment":
+            experiment = value
+        elif key not in fields:
+            raise ConfigError(f"unknown key {key!r} for {verb}; valid: {', '.join(sorted(fields))}")
+        else:
+            arguments.append(f"{key}={_literal(value, fields[key])}")
+    if experiment is not None:
+        known = preset_names(verb)
+        if experiment not in known:
+            raise UnknownNameError(f"experiment for {verb}", experiment, known)
+        arguments.insert(0, f"+experiment/{verb}@_global_={experiment}")
+    return _compose(verb, schema, arguments)
+
+
+def config_folder() -> Path:
+    """configs/ of the checkout, or the copy inside an installed wheel."""
+    package = Path(__file__).resolve().parent
+    for folder in (package / "configs", package.parent / "configs"):
+        if folder.is_dir():
+            return folder
+    raise ConfigError(f"no configs folder in {package} or beside it; reinstall emu_robot")
+
+
+def preset_names(verb: str) -> list[str]:
+    """What `experiment=` may name for `verb`."""
+    return sorted(path.stem for path in (config_folder() / "experiment" / verb).glob("*.yaml"))
+
+
+def load_schema(verb: str) -> type:
+    """The dataclass that configures `verb`."""
+    if verb not in SCHEMAS:
+        raise UnknownNameError("verb", verb, SCHEMAS)
+    module, name = SCHEMAS[verb].split(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def leaf_types(schema: type, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every dotted key of a schema with its type, nested dataclasses opened."""
+    hints = typing.get_type_hints(schema)
+    for field in dataclasses.fields(schema):
+        hint = hints[field.name]
+        if dataclasses.is_dataclass(hint):
+            yield from leaf_types(typing.cast(type, hint), f"{prefix}{field.name}.")
+        else:
+            yield f"{prefix}{field.name}", hint
+
+
+def _split(override: str) -> tuple[str, str]:
+    key, equals, value = override.partition("=")
+    if not equals or not key or key.startswith(("+", "~")):
+        raise ConfigError(f"{override!r} is not of the form key=value")
+    return key, value
+
+
+def _literal(value: str, hint: Any) -> str:
+    """`value` as hydra's override grammar must see it to mean what was typed."""
+    choices = _choices(hint)
+    if types.NoneType in choices and value == "null":
+        return "null"
+    if any(typing.get_origin(choice) in (tuple, list) for choice in choices):
+        inner = value[1:-1] if value.startswith("[") and value.endswith("]") else value
+        return "[" + ",".join(part.strip() for part in inner.split(",") if part.strip()) + "]"
+    if any(choice in (str, Path) for choice in choices):
+        escaped = re.sub(r"(\\*)'", r"\1\1\\'", value)
+        trailing = len(escaped) - len(escaped.rstrip("\\"))
+        return f"'{escaped}{trailing * chr(92)}'"
+    return value
+
+
+def _compose(verb: str, schema: type, arguments: list[str]) -> Any:
+    from hydra import compose, initialize_config_dir
+    from hydra.core.config_store import ConfigStore
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.errors import HydraException
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    ConfigStore.instance().store(name=f"{verb}_schema", node=schema)
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(config_dir=str(config_folder()), version_base="1.3"):
+            config = compose(config_name=verb, overrides=arguments)
+        _refuse_code(verb, OmegaConf.to_container(config, resolve=False))
+        return _with_tuples(OmegaConf.to_object(config))
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(f"{verb}: {_one_line(error)}") from error
+
+
+def _refuse_code(verb: str, value: Any, key: str = "") -> None:
+    """Raise if a composed config holds an interpolation or a class to instantiate."""
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            if name == "_target_":
+                raise ConfigError(f"{verb}: _target_ is not allowed in a configuration")
+            _refuse_code(verb, inner, f"{key}.{name}" if key else str(name))
+    elif isinstance(value, list):
+        for inner in value:
+            _refuse_code(verb, inner, key)
+    elif isinstance(value, str) and "${" in value:
+        raise ConfigError(f"{verb}: {key}={value!r}: interpolation is not allowed in a configuration")
+
+
+def _with_tuples(config: Any) -> Any:
+    """Lists where the schema says tuple become tuples, in nested dataclasses too."""
+    hints = typing.get_type_hints(type(config))
+    changes: dict[str, Any] = {}
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if dataclasses.is_dataclass(value):
+            changes[field.name] = _with_tuples(value)
+        elif isinstance(value, list) and tuple in map(typing.get_origin, _choices(hints[field.name])):
+            changes[field.name] = tuple(value)
+    return dataclasses.replace(config, **changes) if changes else config
+
+
+def _choices(hint: Any) -> tuple[Any, ...]:
+    """The members of a union type, or the type alone."""
+    return typing.get_args(hint) if typing.get_origin(hint) in (types.UnionType, typing.Union) else (hint,)
+
+
+def _one_line(error: BaseException) -> str:
+    """The part of an OmegaConf or hydra message that names the value and the key."""
+    cause = error.__cause__ if error.__cause__ is not None else error
+    lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
+    keys = [line.removeprefix("full_key:").strip() for line in lines if line.startswith("full_key:")]
+    said = lines[0] if lines else type(cause).__name__
+    return f"{keys[0]}: {said}" if keys and keys[0] else said
