@@ -1,7 +1,7 @@
 """The only door to hydra: a verb and `key=value` overrides in, one validated dataclass out.
 
 Schema and defaults live in a dataclass beside the class they configure; the files in configs/ hold differences only:
-`configs/<verb>.yaml` for a verb and `configs/experiment/<verb>/<name>.yaml` for a preset, chosen by `experiment=<name>`.
+`configs/<verb>.yaml` for a verb, `configs/experiment/<verb>/<name>.yaml` for a preset, chosen by `experiment=<name>`.
 Nothing in them can run code: no `_target_`, no `${...}`.
 """
 
@@ -18,8 +18,8 @@ from emu_robot.errors import ConfigError, UnknownNameError
 
 SCHEMAS = {
     "collect": "emu_robot.data.collect:CollectConfig",
-    "demo": "emu_robot.evaluation.rollouts:EvalConfig",
-    "eval": "emu_robot.evaluation.rollouts:EvalConfig",
+    "demo": "emu_robot.evaluation.config:EvalConfig",
+    "eval": "emu_robot.evaluation.config:EvalConfig",
     "export-lerobot": "emu_robot.cli.data:ExportConfig",
     "plan": "emu_robot.cli.plan:PlanConfig",
     "sim-bench": "emu_robot.cli.sim:BenchConfig",
@@ -34,8 +34,8 @@ def load_config(verb: str, overrides: Sequence[str] = ()) -> Any:
     """The configuration of `verb`: its dataclass's defaults, then its file, then a preset, then `key=value` overrides.
 
     Text values are taken as they are typed, without quoting; lists are typed `a,b,c` or `[a,b,c]`.
-    Raises `UnknownNameError` for a verb or preset that does not exist, `ConfigError` for a key or value that does not fit,
-    and whatever the dataclass's own validation raises.
+    Raises `UnknownNameError` for an unknown verb or preset, `ConfigError` for a key or value that does not fit, and
+    whatever the dataclass's own validation raises.
     """
     schema = load_schema(verb)
     fields = dict(leaf_types(schema))

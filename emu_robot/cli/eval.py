@@ -1,0 +1,15 @@
+"""`emu-robot eval policy=mini tasks=… split=… n=… goal=…`: measure a policy and write a report."""
+
+from collections.abc import Sequence
+
+from emu_robot.cli.options import configure
+
+
+def run(arguments: Sequence[str], verb: str = "eval") -> None:
+    """Run the episodes; the success table and the report's path are printed at the end."""
+    config = configure(verb, arguments)
+    if config is None:
+        return
+    from emu_robot.evaluation.rollouts import evaluate
+
+    evaluate(config)

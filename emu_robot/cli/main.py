@@ -1,0 +1,71 @@
+"""`emu-robot VERB key=value ...`: find the verb, run it, turn errors into one line. Imports nothing heavy."""
+
+import importlib
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Any
+
+from emu_robot.errors import EmuRobotError, UnknownNameError
+
+VERBS = {
+    "doctor": "check that this machine can run everything",
+    "demo": "run long-horizon episodes with the released weights and write a report",
+    "plan": "show what the planner would do from a picture and an instruction",
+    "eval": "measure a policy and write a report",
+    "collect": "let the scripted experts make demonstrations",
+    "train": "train one stage: stage=tokenizer|planner|head",
+    "train-mini": "make the released weights from nothing: collect, train every stage, release",
+    "data": "export-lerobot: turn a replay buffer into a LeRobotDataset",
+    "sim": "bench: environment steps per second of one core",
+}
+EXTRAS = {"lerobot": "train", "datasets": "train", "metaworld": "bench"}
+USAGE = "usage: emu-robot [--debug] VERB [--help] [key=value ...]"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one verb. Returns the exit status: 0 done, 1 a typed error, 2 wrong usage, 130 interrupted."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in words
+    words = [word for word in words if word != "--debug"]
+    if not words or words[0] in ("-h", "--help"):
+        print(_help())
+        return 0 if words else 2
+    try:
+        return _load(words[0]).run(words[1:]) or 0
+    except EmuRobotError as error:
+        _explain(f"error: {error}", debug)
+        return 1
+    except ModuleNotFoundError as error:
+        _explain(f"error: the package {error.name!r} is not installed; get it: {_source_of(error.name)}", debug)
+        return 1
+    except OSError as error:
+        _explain(f"error: {error.strerror or error}{f': {error.filename}' if error.filename else ''}", debug)
+        return 1
+    except KeyboardInterrupt:
+        _explain("interrupted", debug)
+        return 130
+
+
+def _load(verb: str) -> Any:
+    """The module of a verb; its `run(arguments)` returns an exit status or None."""
+    if verb not in VERBS:
+        raise UnknownNameError("verb", verb, VERBS)
+    return importlib.import_module("emu_robot.cli." + verb.replace("-", "_"))
+
+
+def _source_of(module: str | None) -> str:
+    """The command that brings a package: an extra of ours, or the whole set-up."""
+    extra = EXTRAS.get((module or "").split(".")[0])
+    return f"pip install 'emu_robot[{extra}]'" if extra else "make setup"
+
+
+def _explain(line: str, debug: bool) -> None:
+    if debug:
+        traceback.print_exc()
+    print(" ".join(line.split()), file=sys.stderr)
+
+
+def _help() -> str:
+    width = max(map(len, VERBS))
+    return "\n".join([USAGE, "", *(f"  {verb:<{width}}  {about}" for verb, about in VERBS.items())])

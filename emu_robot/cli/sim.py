@@ -1,0 +1,33 @@
+"""`emu-robot sim bench [steps=…]`: environment steps per second of one core, both cameras rendered."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from emu_robot.cli.options import configure, sub_verb
+from emu_robot.errors import InvalidValueError
+
+
+@dataclass(kw_only=True)
+class BenchConfig:
+    """steps: control steps to time."""
+
+    steps: int = 300
+
+    def __post_init__(self) -> None:
+        if self.steps < 1:
+            raise InvalidValueError(f"steps={self.steps}: at least 1 is needed")
+
+
+def run(arguments: Sequence[str]) -> None:
+    """Print what `emu_sim.bench` measured, one figure per line."""
+    if arguments and arguments[0] in ("-h", "--help"):
+        print(__doc__)
+        return
+    _, overrides = sub_verb("sim", ("bench",), arguments)
+    config: BenchConfig | None = configure("sim-bench", overrides)
+    if config is None:
+        return
+    from emu_sim.bench import bench
+
+    for name, value in bench(config.steps).items():
+        print(f"{name}: {value:.1f}" if isinstance(value, float) else f"{name}: {value}")

@@ -1,0 +1,19 @@
+"""`emu-robot train stage=tokenizer|planner|head key=value ...`"""
+
+import importlib
+from collections.abc import Sequence
+
+from emu_robot.cli.options import configure, take
+
+STAGES = ("tokenizer", "planner", "head")
+
+
+def run(arguments: Sequence[str]) -> None:
+    """Train one stage; a stopped run goes on where its last checkpoint is."""
+    if arguments and all(word in ("-h", "--help") for word in arguments):
+        print(f"{__doc__}\n`emu-robot train stage=planner --help` lists the keys of a stage.")
+        return
+    stage, overrides = take("stage", STAGES, arguments)
+    config = configure(f"train-{stage}", overrides)
+    if config is not None:
+        importlib.import_module(f"emu_robot.training.{stage}").train(config)
