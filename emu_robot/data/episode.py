@@ -115,12 +115,12 @@ class Episode:
         try:
             with np.load(path, allow_pickle=False) as file:
                 arrays = {name: file[name] for name in file.files}
-            meta = json.loads(str(arrays.pop("meta")))
+            fields = fields_from_meta(json.loads(str(arrays.pop("meta"))))
+            names = [name for name in arrays if name.startswith("image_") and name != "image_frames"]
+            images = {name.removeprefix("image_"): arrays.pop(name) for name in names}
+            return cls(**fields, **arrays, images=images)
         except Exception as error:  # zipfile, numpy and json each raise their own kinds on damaged input
             raise DataError(f"{path}: not a readable episode file ({error})") from error
-        names = [name for name in arrays if name.startswith("image_") and name != "image_frames"]
-        images = {name.removeprefix("image_"): arrays.pop(name) for name in names}
-        return cls(**fields_from_meta(meta), **arrays, images=images)
 
 
 def fields_from_meta(meta: Mapping[str, Any]) -> dict[str, Any]:

@@ -18,16 +18,14 @@ from typing import Any, Self
 import numpy as np
 import zarr
 from numpy.typing import NDArray
-from zarr.codecs import BloscCodec
 
 from emu_robot.data.episode import Episode, fields_from_meta
 from emu_robot.data.files import lock_directory, replace_json
+from emu_robot.data.layout import ROWS_PER_CHUNK, Layout, array_names, check_layout, create_arrays, layout_of, rows_of
 from emu_robot.errors import DataError, InvalidValueError, ShapeError, UnknownNameError
 
 FORMAT = "emu_robot replay buffer 1"
 INDEX, METADATA = "index.json", "episodes/metadata.jsonl"
-IMAGES_PER_CHUNK, ROWS_PER_CHUNK = 64, 8192
-IMAGE_CODEC = BloscCodec(cname="zstd", clevel=1, shuffle="noshuffle")
 COUNTS = {"episodes": "n_episodes", "frames": "n_frames", "images": "n_images"}
 
 
@@ -58,7 +56,7 @@ class ReplayBuffer:
         for group in COUNTS:
             zarr.create_group(partial / group)
         (partial / METADATA).touch()
-        empty = dict.fromkeys(COUNTS.values(), 0) | {"metadata_bytes": 0}
+        empty = dict.fromkeys(COUNTS.values(), 0) | {"metadata_bytes": 0, "cameras": []}
         replace_json(partial / INDEX, {"format": FORMAT, **empty})
         partial.replace(path)
         return cls.open(path)
@@ -74,9 +72,11 @@ class ReplayBuffer:
         try:
             index = json.loads((path / INDEX).read_text())
             counts = [index[key] for key in (*COUNTS.values(), "metadata_bytes")]
+            cameras = index["cameras"]
         except (ValueError, KeyError, TypeError) as error:
             raise DataError(f"{path / INDEX}: corrupted ({error!r})") from error
-        if index.get("format") != FORMAT or not all(isinstance(count, int) and count >= 0 for count in counts):
+        fits = all(isinstance(count, int) and count >= 0 for count in counts) and isinstance(cameras, list)
+        if index.get("format") != FORMAT or not fits:
             raise DataError(f"{path / INDEX}: expected format {FORMAT!r} and counts, got {str(index)[:200]}")
         try:
             buffer = cls(path, index)
@@ -93,8 +93,7 @@ class ReplayBuffer:
         return lines
 
     def _check_lengths(self) -> None:
-        arrays = ["episodes/end", "episodes/image_end", "frames/state", "images/frame"] if self.n_episodes else []
-        for name in [*arrays, *(f"images/{camera}" for camera in self.cameras)]:
+        for name in array_names(self.cameras) if self.n_episodes else ():
             length = self._array(name).shape[0]
             if length < self._count(name):
                 raise DataError(f"{self.path / name}: {length} rows, expected at least {self._count(name)}")
@@ -116,7 +115,7 @@ class ReplayBuffer:
     @property
     def cameras(self) -> tuple[str, ...]:
         """Names of the stored cameras; empty while there is no episode."""
-        return tuple(self._index.get("cameras", ()))
+        return tuple(self._index["cameras"])
 
     @property
     def metadata(self) -> Sequence[Mapping[str, Any]]:
@@ -181,6 +180,11 @@ class ReplayBuffer:
     def _count(self, name: str) -> int:
         return self._index[COUNTS[name.partition("/")[0]]]
 
+    def _layout(self) -> Layout:
+        """Row shape and dtype of every array that an episode adds to; empty while there is none."""
+        arrays = {name: self._array(name) for name in array_names(self.cameras)} if self.n_episodes else {}
+        return {name: (array.shape[1:], array.dtype) for name, array in arrays.items()}
+
     # -- writing
 
     def append(self, episode: Episode) -> None:
@@ -195,13 +199,15 @@ class ReplayBuffer:
         """
         if not episodes:
             return
+        reference = self._layout() or layout_of(episodes[0])
         for episode in episodes:
             episode.validate()
-            self._check_layout(episode, like=episodes[0])
-        self._become_writer()
+            check_layout(f"{episode} for {self.path}", layout_of(episode), reference)
+        self.lock()
         if not self.n_episodes:
-            self._create_arrays(episodes[0])
-        for name, rows in self._rows(episodes).items():
+            create_arrays(self._root, reference)
+        added = rows_of(episodes, self.n_episodes, self.n_frames, self.n_images)
+        for name, rows in added.items():
             array, count = self._array(name), self._count(name)
             array.resize((count + len(rows), *array.shape[1:]))
             array[count:] = rows
@@ -235,7 +241,7 @@ class ReplayBuffer:
             raise ShapeError(name, f"{codes.shape} {codes.dtype}", f"({self.n_images}, L) integer")
         if codes.size and not 0 <= int(codes.min()) <= int(codes.max()) < 2**32:
             raise InvalidValueError(f"{name}: values {codes.min()}..{codes.max()} do not fit uint32")
-        self._become_writer()
+        self.lock()
         partial, target = f"images/{name}.partial", self.path / "images" / name
         chunks = (ROWS_PER_CHUNK, codes.shape[1])
         array = self._root.create_array(partial, shape=codes.shape, chunks=chunks, dtype="uint32", overwrite=True)
@@ -243,52 +249,21 @@ class ReplayBuffer:
         shutil.rmtree(target, ignore_errors=True)
         (self.path / partial).replace(target)
 
-    def _check_layout(self, episode: Episode, like: Episode) -> None:
-        rows = self._rows([episode])
-        reference = self._array if self.n_episodes else self._rows([like]).__getitem__
-        cameras = self.cameras or tuple(sorted(like.images))
-        if tuple(sorted(episode.images)) != cameras:
-            raise DataError(f"{episode} for {self.path}: cameras {sorted(episode.images)}, expected {list(cameras)}")
-        for name, array in rows.items():
-            if array.shape[1:] != reference(name).shape[1:]:
-                raise ShapeError(f"{episode} for {self.path / name}", array.shape[1:], reference(name).shape[1:])
+    def lock(self) -> None:
+        """Become the only writer and drop what a killed one left behind; writing does it when first needed.
 
-    def _create_arrays(self, episode: Episode) -> None:
-        for name, rows in self._rows([episode]).items():
-            is_image = rows.ndim == 4
-            self._root.create_array(
-                name,
-                shape=(0, *rows.shape[1:]),
-                chunks=(IMAGES_PER_CHUNK if is_image else ROWS_PER_CHUNK, *rows.shape[1:]),
-                dtype=rows.dtype,
-                compressors=IMAGE_CODEC if is_image else "auto",
-                overwrite=True,
-            )
-
-    def _rows(self, episodes: Sequence[Episode]) -> dict[str, NDArray[Any]]:
-        """What these episodes add to each array, path -> rows."""
-        lengths = np.array([len(episode) for episode in episodes])
-        ends = self.n_frames + np.cumsum(lengths)
-        image_ends = self.n_images + np.cumsum([len(episode.image_frames) for episode in episodes])
-        frames = [e.image_frames + end - n for e, end, n in zip(episodes, ends, lengths, strict=True)]
-        images = {c: np.concatenate([e.images[c] for e in episodes]) for c in sorted(episodes[0].images)}
-        return {
-            "frames/state": np.concatenate([episode.state for episode in episodes]),
-            "frames/action": np.concatenate([episode.action for episode in episodes]),
-            "frames/episode": np.repeat(self.n_episodes + np.arange(len(episodes), dtype=np.int32), lengths),
-            "frames/subtask": np.concatenate([episode.subtask_T for episode in episodes]),
-            "images/frame": np.concatenate(frames).astype(np.int32),
-            **{f"images/{camera}": array for camera, array in images.items()},
-            "episodes/end": ends.astype(np.int64),
-            "episodes/image_end": image_ends.astype(np.int64),
-        }
-
-    def _become_writer(self) -> None:
-        """Take the writer's lock and drop what a killed writer left behind."""
+        The lock ends with `close` or the process. Raises `SystemSetupError` if someone else is writing.
+        """
         if self._lock is None:
             self._lock = lock_directory(self.path)
             for partial in self.path.rglob("*.partial"):
                 shutil.rmtree(partial) if partial.is_dir() else partial.unlink()
+
+    def close(self) -> None:
+        """Let others write."""
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
 
 
 class _StoredImages(Mapping[str, NDArray[np.uint8]]):

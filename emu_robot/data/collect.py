@@ -1,0 +1,243 @@
+"""Collect expert demonstrations in parallel into a replay buffer; run again after any interruption to continue.
+
+Episode i is a function of `seed + i` and the configuration alone. Workers leave complete episode files in
+<out>/pending; this process commits them in the order of their seeds, so the buffer does not depend on the workers.
+"""
+
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+import threading
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from emu_robot.data.episode import Episode
+from emu_robot.data.files import disk_full_as_setup_error, replace_json, require_disk_space
+from emu_robot.data.progress import progress
+from emu_robot.data.recording import ExpertEnvironment, record_episode
+from emu_robot.data.replay_buffer import INDEX, ReplayBuffer
+from emu_robot.environments import make
+from emu_robot.errors import ConfigError, DataError, SystemSetupError
+
+SEED_LIMIT = 10_000_000
+"""Demonstrations use seeds below it, evaluations from it on."""
+FIRST_GUESS = {"frames": 150, "marked_images": 10, "image_bytes": 2 * 128 * 128 * 3, "frame_bytes": 100}
+"""Of one episode before any is measured, images uncompressed."""
+CONTINUABLE = ("n", "out", "workers", "lerobot")
+"""What may differ when a collection is continued."""
+
+
+@dataclass(kw_only=True)
+class CollectConfig:
+    """What to demonstrate, how disturbed, and where to.
+
+    env, split: environment and which compositions. families: of tasks; none means the environment's default.
+    n: episodes attempted, with seeds seed .. seed + n - 1. out: the replay buffer's directory.
+    workers: processes; 1 records in this one.
+    noise: standard deviation of the executed joint targets around the recorded ones [rad].
+    burst_probability: of a short push, per subtask, that the expert has to recover from.
+    image_every: store images every so many frames (starts, keyframes and dwell frames always).
+    keep_failed: keep unsuccessful episodes too.
+    lerobot: also write a LeRobotDataset to <out>_lerobot; needs image_every=1.
+    """
+
+    env: str = "tabletop"
+    families: tuple[str, ...] = ()
+    split: str = "seen"
+    n: int = 100
+    out: str = "data/demonstrations"
+    seed: int = 0
+    workers: int = 2
+    noise: float = 0.02
+    burst_probability: float = 0.3
+    image_every: int = 1
+    keep_failed: bool = False
+    lerobot: bool = True
+
+    def __post_init__(self) -> None:
+        for key, low in (("n", 1), ("seed", 0), ("workers", 1), ("image_every", 1)):
+            if getattr(self, key) < low:
+                raise ConfigError(f"{key} must be at least {low}, got {getattr(self, key)}")
+        if self.seed + self.n > SEED_LIMIT:
+            raise ConfigError(f"seed + n must be at most {SEED_LIMIT} (evaluation seeds begin there)")
+        if not 0 <= self.noise <= 1:
+            raise ConfigError(f"noise must be in [0, 1] rad, got {self.noise}")
+        if not 0 <= self.burst_probability <= 1:
+            raise ConfigError(f"burst_probability must be in [0, 1], got {self.burst_probability}")
+        if self.lerobot and self.image_every != 1:
+            raise ConfigError(f"lerobot=true needs image_every=1, got {self.image_every}; set lerobot=false")
+
+
+class _CollectionLog:
+    """<out>/collection.json: the configuration and the seeds not kept; the others are in the buffer itself."""
+
+    def __init__(self, out: Path, config: CollectConfig) -> None:
+        self._path = out / "collection.json"
+        settings = json.loads(json.dumps({k: v for k, v in asdict(config).items() if k not in CONTINUABLE}))
+        self._value: dict[str, Any] = {"config": settings, "failed": []}
+        if not self._path.exists():
+            replace_json(self._path, self._value)
+        try:
+            self._value = json.loads(self._path.read_text())
+            before, _ = self._value["config"], self._value["failed"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataError(f"{self._path}: corrupted ({error!r})") from error
+        changed = [f"{k}={settings[k]!r} (was {before.get(k)!r})" for k in settings if settings[k] != before.get(k)]
+        if changed:
+            raise ConfigError(f"{out} was collected with another configuration: {', '.join(changed)}")
+
+    @property
+    def dropped(self) -> list[int]:
+        """Seeds that failed and were not kept."""
+        return self._value["failed"]
+
+    def drop(self, seed: int) -> None:
+        self.dropped.append(seed)
+        replace_json(self._path, self._value)
+
+
+def collect(config: CollectConfig) -> Path:
+    """Attempt every seed not yet attempted and return the replay buffer's path; prints what succeeded and failed.
+
+    Raises `ConfigError` if `out` was collected with another configuration, `DataError` if it is something else,
+    `SystemSetupError` if the disk is, or would be, too full; episodes committed before stay.
+    """
+    out = Path(config.out)
+    with disk_full_as_setup_error(out):
+        if not (out / INDEX).exists():
+            out.parent.mkdir(parents=True, exist_ok=True)
+            ReplayBuffer.create(out)
+        with closing(ReplayBuffer.open(out)) as buffer:
+            buffer.lock()
+            _collect_missing(config, buffer)
+    if config.lerobot:
+        from emu_robot.data.lerobot import export_lerobot  # only here: it needs torch and lerobot
+
+        export_lerobot(out, out.with_name(f"{out.name}_lerobot"))
+    return out
+
+
+def _collect_missing(config: CollectConfig, buffer: ReplayBuffer) -> None:
+    log = _CollectionLog(buffer.path, config)
+    attempted = {*log.dropped, *(meta["seed"] for meta in buffer.metadata)}
+    seeds = [seed for seed in _seeds(config) if seed not in attempted]
+    require_disk_space(buffer.path, len(seeds) * _bytes_per_episode(config, buffer))
+    pending = buffer.path / "pending"
+    pending.mkdir(exist_ok=True)
+    _record_all(config, seeds, pending, buffer, log)
+    shutil.rmtree(pending)
+    _report(config, buffer, log)
+
+
+def _seeds(config: CollectConfig) -> range:
+    return range(config.seed, config.seed + config.n)
+
+
+def _report(config: CollectConfig, buffer: ReplayBuffer, log: _CollectionLog) -> None:
+    kept = {meta["seed"]: meta["success"] for meta in buffer.metadata if meta["seed"] in _seeds(config)}
+    failed = sorted(seed for seed in _seeds(config) if seed in log.dropped or not kept.get(seed, True))
+    names = ", ".join(map(str, failed[:20])) + (", …" if len(failed) > 20 else "")
+    print(
+        f"{config.out}: kept {len(kept)} of {config.n} episodes; {len(failed)} failed"
+        + (f" (seeds {names})" if failed else "")
+    )
+
+
+def _bytes_per_episode(config: CollectConfig, buffer: ReplayBuffer) -> int:
+    """Measured if the buffer holds episodes, else a generous guess."""
+    if buffer.n_episodes:
+        return sum(file.stat().st_size for file in buffer.path.rglob("*") if file.is_file()) // buffer.n_episodes
+    guess = FIRST_GUESS
+    n_images = guess["frames"] // config.image_every + guess["marked_images"]
+    return guess["frames"] * guess["frame_bytes"] + n_images * guess["image_bytes"]
+
+
+def _record_all(
+    config: CollectConfig, seeds: Sequence[int], pending: Path, buffer: ReplayBuffer, log: _CollectionLog
+) -> None:
+    record = _record_here if config.workers == 1 else _record_in_processes
+    n_failed = 0
+    with progress("collecting", total=len(seeds)) as report:
+        for seed, success in record(config, seeds, pending):
+            file = pending / f"{seed}.npz"
+            if success or config.keep_failed:
+                buffer.append(Episode.load(file))
+                file.unlink()
+            else:
+                log.drop(seed)
+            n_failed += not success
+            report(f"{n_failed} failed")
+
+
+def _record_here(config: CollectConfig, seeds: Sequence[int], pending: Path) -> Iterator[tuple[int, bool]]:
+    env = _make(config)
+    for seed in seeds:
+        yield seed, _record_seed(env, config, seed, pending)
+
+
+def _record_in_processes(config: CollectConfig, seeds: Sequence[int], pending: Path) -> Iterator[tuple[int, bool]]:
+    """In the order of `seeds`, workers staying only a few episodes ahead."""
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(config.workers, context, _start_worker, (config,)) as pool:
+        ahead: deque[tuple[int, Future[bool]]] = deque()
+        try:
+            for seed in seeds:
+                ahead.append((seed, pool.submit(_record_in_worker, config, seed, pending)))
+                if len(ahead) >= 4 * config.workers:
+                    seed, future = ahead.popleft()
+                    yield seed, future.result()
+            while ahead:
+                seed, future = ahead.popleft()
+                yield seed, future.result()
+        except BrokenProcessPool as error:
+            raise SystemSetupError("a collecting process died (out of memory?); run again to continue") from error
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+_worker_env: ExpertEnvironment | None = None
+
+
+def _start_worker(config: CollectConfig) -> None:
+    """Build this process's environment; end with the parent even if that one is killed, and when it is interrupted."""
+    global _worker_env
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
+    _worker_env = _make(config)
+
+
+def _record_in_worker(config: CollectConfig, seed: int, pending: Path) -> bool:
+    assert _worker_env is not None
+    return _record_seed(_worker_env, config, seed, pending)
+
+
+def _make(config: CollectConfig) -> ExpertEnvironment:
+    families = {"families": tuple(config.families)} if config.families else {}
+    return cast(ExpertEnvironment, make(config.env, split=config.split, **families))
+
+
+def _record_seed(env: ExpertEnvironment, config: CollectConfig, seed: int, pending: Path) -> bool:
+    """Leave the seed's complete episode file in `pending` unless it is there or not wanted; whether it succeeded."""
+    file = pending / f"{seed}.npz"
+    if file.exists():
+        return Episode.load(file).success
+    episode = record_episode(
+        env,
+        seed,
+        noise=config.noise,
+        burst_probability=config.burst_probability,
+        image_every=config.image_every,
+    )
+    if episode.success or config.keep_failed:
+        episode.save(file)
+    return episode.success

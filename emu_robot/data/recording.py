@@ -1,0 +1,126 @@
+"""Record one expert demonstration with disturbances to recover from. Knows no files and no processes."""
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from emu_robot.core import Environment, Image, Observation, Transition
+from emu_robot.data.episode import Episode
+
+DWELL = 3
+"""Frames recorded after each keyframe before the next subtask starts, and after the last one."""
+NOISE_CORRELATION = 0.9
+"""Of the noise between one control tick and the next: at 20 Hz it wanders over about half a second."""
+BURST_START, BURST_LENGTH = (5, 60), (4, 13)
+"""Ranges [control ticks] of a burst's start within its subtask and of its duration."""
+BURST_OFFSET = 0.15
+"""Largest displacement of a joint target in a burst [rad]."""
+
+
+class Expert(Protocol):
+    """A closed-loop demonstrator: the action it would take in the environment's present state."""
+
+    def action(self) -> NDArray[np.float32]: ...
+
+
+class ExpertEnvironment(Environment, Protocol):
+    """An environment that can demonstrate its own tasks."""
+
+    @property
+    def task(self) -> Any: ...
+
+    def expert(self) -> Expert: ...
+
+    def observe(self) -> Observation: ...
+
+    def step(self, action: NDArray[np.float32], observe: bool = True) -> Transition: ...
+
+
+class Disturbance:
+    """Executed action from a clean one: correlated joint noise, and bursts that push the arm or the gripper off."""
+
+    def __init__(self, rng: np.random.Generator, noise: float, burst_probability: float) -> None:
+        """noise: standard deviation of the joint targets [rad]. burst_probability: of a burst in each subtask."""
+        self._rng, self._noise, self._probability = rng, noise, burst_probability
+        self._noise_A: NDArray[np.float64] | float = 0.0
+        self.start_subtask()
+
+    def start_subtask(self) -> None:
+        """Draw whether and when this subtask is disturbed by a burst, and how."""
+        begin, length = self._rng.integers(*BURST_START), self._rng.integers(*BURST_LENGTH)
+        self._ticks = 0
+        self._burst = range(begin, begin + length) if self._rng.random() < self._probability else range(0)
+        self._opening = self._rng.random() if self._rng.random() < 0.25 else None
+        self._offset_A = None
+
+    def __call__(self, action: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(A,) joint targets [rad] and, last, the gripper's [0, 1] -> what is executed instead."""
+        n_joints = len(action) - 1
+        fresh = self._rng.normal(scale=self._noise, size=n_joints)
+        self._noise_A = NOISE_CORRELATION * self._noise_A + np.sqrt(1 - NOISE_CORRELATION**2) * fresh
+        executed = action.astype(np.float64)
+        executed[:-1] += self._noise_A
+        if self._ticks in self._burst:
+            if self._opening is not None:
+                executed[-1] = self._opening
+            else:
+                executed[:-1] += self._displacement(n_joints)
+        self._ticks += 1
+        return executed.astype(np.float32)
+
+    def _displacement(self, n_joints: int) -> NDArray[np.float64]:
+        if self._offset_A is None:
+            moved = self._rng.permutation(n_joints) < self._rng.integers(1, 4)
+            self._offset_A = moved * self._rng.uniform(-BURST_OFFSET, BURST_OFFSET, n_joints)
+        return self._offset_A
+
+
+def record_episode(
+    env: ExpertEnvironment, seed: int, *, noise: float, burst_probability: float, image_every: int
+) -> Episode:
+    """Let the expert solve the task of `seed`; recorded actions are what it wanted, not the disturbed ones executed.
+
+    Images are stored every `image_every` frames and at each start, keyframe and dwell frame. The episode ends `DWELL`
+    frames after its last keyframe, or unsuccessful after the environment's `max_steps`.
+    """
+    observation = env.reset(seed)
+    expert = env.expert()
+    disturbance = Disturbance(np.random.default_rng([seed, 1]), noise, burst_probability)
+    subtasks = tuple(subtask.text for subtask in env.task.subtasks)
+    images: dict[int, Mapping[str, Image]] = {}
+    starts, keyframes, states, actions = [0], [], [], []
+    done, success, is_dwelling = (False,) * len(subtasks), False, False
+    for t in range(env.max_steps):
+        if is_dwelling and t > keyframes[-1] + DWELL:
+            starts.append(t)
+            disturbance.start_subtask()
+            is_dwelling = False
+        if not is_dwelling and done[len(keyframes)]:
+            keyframes.append(t)
+            is_dwelling = True
+        if t % image_every == 0 or t == starts[-1] or is_dwelling:
+            images[t] = observation.images if t == 0 else env.observe().images
+        action = np.asarray(expert.action(), np.float32)
+        states.append(observation.state)
+        actions.append(action)
+        if len(keyframes) == len(subtasks) and t == keyframes[-1] + DWELL:
+            break
+        transition = env.step(action if is_dwelling else disturbance(action), observe=False)
+        observation, done, success = transition.observation, transition.subtasks_done, transition.success
+    return Episode(
+        instruction=env.instruction,
+        family=env.task.family,
+        split=env.task.split,
+        seed=seed,
+        success=success and len(keyframes) == len(subtasks),
+        fps=env.control_hz,
+        subtasks=subtasks,
+        keyframes=np.array(keyframes, np.int32),
+        starts=np.array(starts, np.int32),
+        state=np.array(states, np.float32),
+        action=np.array(actions, np.float32),
+        image_frames=np.array(list(images), np.int32),
+        images={camera: np.stack([frame[camera] for frame in images.values()]) for camera in images[0]},
+    )

@@ -1,0 +1,183 @@
+import json
+
+import numpy as np
+import pytest
+import zarr
+
+from emu_robot.data.episode import Episode
+from emu_robot.data.replay_buffer import ReplayBuffer
+from emu_robot.errors import DataError, InvalidValueError, ShapeError, SystemSetupError, UnknownNameError
+
+
+@pytest.fixture
+def buffer(tmp_path, make_episode):
+    buffer = ReplayBuffer.create(tmp_path / "buffer")
+    buffer.extend([make_episode(seed) for seed in range(3)])
+    buffer.append(make_episode(3, n_frames=30))
+    return buffer
+
+
+def same(a: Episode, b: Episode) -> bool:
+    arrays = all(np.array_equal(getattr(a, name), getattr(b, name)) for name in ("state", "action", "image_frames"))
+    return a.meta() == b.meta() and arrays and all(np.array_equal(a.images[c], b.images[c]) for c in b.images)
+
+
+def test_episodes_come_back(buffer, make_episode):
+    reopened = ReplayBuffer.open(buffer.path)
+    assert (reopened.n_episodes, reopened.n_frames, reopened.n_images) == (4, 90, 20)
+    for i, n_frames in enumerate((20, 20, 20, 30)):
+        assert same(reopened.episode(i), make_episode(i, n_frames=n_frames))
+
+
+def test_flat_arrays_line_up(buffer):
+    assert buffer.episode_ends.tolist() == [20, 40, 60, 90]
+    assert buffer.image_ends.tolist() == [5, 10, 15, 20]
+    assert buffer.load("images/frame")[5:10].tolist() == [20, 25, 29, 32, 39]
+    assert buffer.load("frames/episode").tolist() == [0] * 20 + [1] * 20 + [2] * 20 + [3] * 30
+    assert buffer.load("frames/subtask")[:20].tolist() == [0] * 12 + [1] * 8
+    assert np.array_equal(buffer.load_images("wrist")[5:10], buffer.episode(1).images["wrist"])
+
+
+def test_many_images_cross_chunks(tmp_path, make_episode):
+    buffer = ReplayBuffer.create(tmp_path / "buffer")
+    episodes = [make_episode(seed) for seed in range(40)]
+    for begin in range(0, 40, 8):
+        buffer.extend(episodes[begin : begin + 8])
+    expected = np.concatenate([episode.images["front"] for episode in episodes])
+    assert np.array_equal(ReplayBuffer.open(buffer.path).load_images("front"), expected)
+
+
+def test_codes_need_more_than_16_bits(buffer):
+    codes = np.random.default_rng(0).integers(0, 131_072, (20, 64))
+    codes[0, 0] = 131_071
+    buffer.add_codes("codes_front", codes)
+    loaded = ReplayBuffer.open(buffer.path).load_codes("codes_front")
+    assert loaded.dtype == np.uint32 and np.array_equal(loaded, codes)
+    buffer.add_codes("codes_front", codes + 2**31)
+    assert buffer.load_codes("codes_front").max() == 131_071 + 2**31
+
+
+def test_codes_are_stale_after_new_episodes(buffer, make_episode):
+    with pytest.raises(DataError, match="codes_front: no such array"):
+        buffer.load_codes("codes_front")
+    buffer.add_codes("codes_front", np.zeros((20, 64), np.int32))
+    buffer.append(make_episode(9))
+    with pytest.raises(DataError, match="20 rows for 25 images; tokenize"):
+        buffer.load_codes("codes_front")
+
+
+@pytest.mark.parametrize(
+    ("name", "codes", "error"),
+    [
+        ("front", np.zeros((20, 64), int), InvalidValueError),
+        ("codes_../x", np.zeros((20, 64), int), InvalidValueError),
+        ("codes_front", np.full((20, 64), -1), InvalidValueError),
+        ("codes_front", np.full((20, 64), 2**32), InvalidValueError),
+        ("codes_front", np.zeros((19, 64), int), ShapeError),
+        ("codes_front", np.zeros((20, 64)), ShapeError),
+    ],
+)
+def test_bad_codes(buffer, name, codes, error):
+    with pytest.raises(error):
+        buffer.add_codes(name, codes)
+
+
+def die(*_):
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    "last_step", ["emu_robot.data.episode.Episode.meta", "emu_robot.data.replay_buffer.replace_json"]
+)
+def test_what_was_not_committed_does_not_exist(buffer, make_episode, monkeypatch, last_step):
+    monkeypatch.setattr(last_step, die)
+    with pytest.raises(KeyboardInterrupt):
+        buffer.append(make_episode(7, n_frames=40))
+    monkeypatch.undo()
+    buffer.close()
+    (buffer.path / "images" / "front" / "c.abc.partial").write_bytes(b"torn chunk")
+    reopened = ReplayBuffer.open(buffer.path)
+    assert (reopened.n_episodes, len(reopened.load("frames/state"))) == (4, 90)
+    reopened.append(make_episode(8))
+    last = ReplayBuffer.open(buffer.path)
+    assert same(last.episode(4), make_episode(8)) and last.n_frames == 110
+    assert not list(buffer.path.rglob("*.partial"))
+
+
+def test_one_writer_at_a_time(buffer, make_episode):
+    other = ReplayBuffer.open(buffer.path)
+    with pytest.raises(SystemSetupError, match="another process is writing"):
+        other.append(make_episode(5))
+
+
+def test_open_names_what_is_wrong(tmp_path, buffer):
+    with pytest.raises(DataError, match="nowhere: no such replay buffer"):
+        ReplayBuffer.open(tmp_path / "nowhere")
+    zarr.create_group(tmp_path / "other")
+    with pytest.raises(DataError, match=r"other: not a replay buffer \(no index.json\)"):
+        ReplayBuffer.open(tmp_path / "other")
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match="file: not a replay buffer"):
+        ReplayBuffer.open(tmp_path / "file")
+    with pytest.raises(DataError, match="already exists"):
+        ReplayBuffer.create(buffer.path)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"format": 1}', "null", "\x00\x00"])
+def test_corrupted_index(buffer, text):
+    (buffer.path / "index.json").write_text(text)
+    with pytest.raises(DataError, match="index.json: "):
+        ReplayBuffer.open(buffer.path)
+
+
+def test_index_of_another_version_or_impossible_counts(buffer):
+    index = json.loads((buffer.path / "index.json").read_text())
+    for change in ({"format": "emu_robot replay buffer 99"}, {"n_frames": -1}, {"n_images": "many"}, {"cameras": 3}):
+        (buffer.path / "index.json").write_text(json.dumps(index | change))
+        with pytest.raises(DataError, match="index.json: expected format"):
+            ReplayBuffer.open(buffer.path)
+    (buffer.path / "index.json").write_text(json.dumps(index | {"n_frames": 10**6}))
+    with pytest.raises(DataError, match="state: 90 rows, expected at least 1000000"):
+        ReplayBuffer.open(buffer.path)
+
+
+@pytest.mark.parametrize("name", ["episodes/metadata.jsonl", "images/front", "frames/state/zarr.json", "zarr.json"])
+def test_missing_parts(buffer, name):
+    (buffer.path / name).rename(buffer.path.parent / "moved")
+    with pytest.raises(DataError, match="buffer"):
+        ReplayBuffer.open(buffer.path)
+
+
+def test_damaged_metadata(buffer):
+    path = buffer.path / "episodes" / "metadata.jsonl"
+    for data in (path.read_bytes()[:-10], b"\xff" * len(path.read_bytes())):
+        path.write_bytes(data)
+        with pytest.raises(DataError, match="buffer"):
+            ReplayBuffer.open(buffer.path)
+
+
+def test_episodes_that_do_not_fit_are_refused_whole(buffer, make_episode):
+    with pytest.raises(ShapeError, match=r"images/front, one row: got \(32, 32, 3\), expected \(16, 16, 3\)"):
+        buffer.extend([make_episode(5), make_episode(6, size=32)])
+    with pytest.raises(ShapeError, match="frames/state"):
+        buffer.append(make_episode(5, state=np.zeros((20, 9), np.float32)))
+    with pytest.raises(DataError, match="cameras"):
+        buffer.append(make_episode(5, images={"front": make_episode(5).images["front"]}))
+    assert ReplayBuffer.open(buffer.path).n_episodes == 4
+    assert zarr.open_group(buffer.path)["frames/state"].shape == (90, 8)
+
+
+def test_unknown_things(buffer):
+    with pytest.raises(UnknownNameError, match="known: front, wrist"):
+        buffer.load_images("side")
+    with pytest.raises(UnknownNameError, match="known: front, wrist"):
+        buffer.episode(0).images["side"]
+    with pytest.raises(InvalidValueError, match="episode 4"):
+        buffer.episode(4)
+
+
+def test_an_empty_buffer_opens(tmp_path):
+    buffer = ReplayBuffer.create(tmp_path / "empty")
+    assert buffer.n_episodes == 0 and buffer.episode_ends.size == 0
+    with pytest.raises(UnknownNameError):
+        buffer.load_images("front")

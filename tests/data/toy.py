@@ -1,0 +1,66 @@
+"""A two-joint arm with the simulator's interface: touch each target in turn, going home after each."""
+
+from types import SimpleNamespace
+
+import numpy as np
+
+from emu_robot.core import Observation, Transition
+
+HOME = np.array([0.0, 0.0])
+TARGETS = {"left": np.array([-0.5, 0.2]), "right": np.array([0.5, 0.2]), "up": np.array([0.0, 0.6])}
+
+
+class ToyExpert:
+    def __init__(self, env: "ToyEnvironment") -> None:
+        self._env = env
+
+    def action(self) -> np.ndarray:
+        env = self._env
+        goal = HOME if env.subtask_index == len(env.names) or env.touched else TARGETS[env.names[env.subtask_index]]
+        return np.array([*goal, 1.0], np.float32)
+
+
+class ToyEnvironment:
+    control_hz, max_steps, cameras = 20, 80, ("front", "wrist")
+
+    def __init__(self, families: tuple[str, ...] = ("touch",), split: str = "seen") -> None:
+        self.families, self.split = families, split
+
+    def reset(self, seed: int) -> Observation:
+        rng = np.random.default_rng(seed)
+        self.names = tuple(rng.permutation(sorted(TARGETS))[: rng.integers(1, 3)].tolist())
+        self.is_impossible = seed % 7 == 3
+        self.joints = rng.normal(scale=0.05, size=2)
+        self.subtask_index, self.touched = 0, False
+        return self.observe()
+
+    @property
+    def instruction(self) -> str:
+        return "touch " + " then ".join(self.names)
+
+    @property
+    def task(self) -> SimpleNamespace:
+        subtasks = tuple(SimpleNamespace(text=f"touch {name}") for name in self.names)
+        return SimpleNamespace(family=self.families[0], split=self.split, subtasks=subtasks)
+
+    def expert(self) -> ToyExpert:
+        return ToyExpert(self)
+
+    def observe(self) -> Observation:
+        level = np.uint8(np.clip(128 + 100 * self.joints, 0, 255))
+        front = np.broadcast_to(np.array([*level, 7], np.uint8), (16, 16, 3)).copy()
+        return Observation(images={"front": front, "wrist": 255 - front}, state=self._state())
+
+    def step(self, action: np.ndarray, observe: bool = True) -> Transition:
+        self.joints = self.joints + 0.4 * (action[:2] - self.joints)
+        if self.subtask_index < len(self.names):
+            target = TARGETS[self.names[self.subtask_index]]
+            self.touched = self.touched or bool(np.abs(self.joints - target).max() < 0.06 and not self.is_impossible)
+            if self.touched and np.abs(self.joints - HOME).max() < 0.06:
+                self.subtask_index, self.touched = self.subtask_index + 1, False
+        done = tuple(i < self.subtask_index for i in range(len(self.names)))
+        observation = self.observe() if observe else Observation(images={}, state=self._state())
+        return Transition(observation=observation, success=all(done), subtasks_done=done)
+
+    def _state(self) -> np.ndarray:
+        return np.array([*self.joints, 1.0], np.float32)
