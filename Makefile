@@ -26,10 +26,10 @@ $(STAMP): pyproject.toml requirements.txt
 	$(BIN)/uv pip install -q --python $(BIN)/python --no-deps --no-build-isolation -e .
 	@touch $@
 
-requirements: ## refresh the pins in requirements.txt from pyproject.toml
-	@echo "# Exact versions for development, the demo and the tests; made by \`make requirements\` from pyproject.toml. Install with --no-deps." > requirements.tmp
-	$(BIN)/uv pip compile -q --python-version 3.12 --extra dev --extra train --no-emit-index-url --no-emit-find-links --no-header --no-annotate pyproject.toml >> requirements.tmp
-	@mv requirements.tmp requirements.txt
+requirements: ## bring requirements.txt in line with pyproject.toml, keeping the pins that still fit
+	$(BIN)/uv pip compile -q --python-version 3.12 --extra dev --extra train --no-emit-index-url --no-emit-find-links \
+	  --no-header --no-annotate pyproject.toml -o requirements.txt
+	@sed -i '1i # Exact versions for development, the demo and the tests, by `make requirements`. Install with --no-deps.' requirements.txt
 
 demo: setup ## long-horizon episodes with the released weights; prints the success line and the report's path
 	$(BIN)/emu-robot demo
@@ -43,7 +43,7 @@ test-slow: setup ## every test
 check: setup ## lint, format and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/pyright --warnings
+	$(BIN)/pyright
 
 format: setup ## rewrite the code in the house's format
 	$(BIN)/ruff check --fix .

@@ -152,7 +152,9 @@ def _with_tuples(config: Any) -> Any:
         value = getattr(config, field.name)
         if dataclasses.is_dataclass(value):
             changes[field.name] = _with_tuples(value)
-        elif isinstance(value, list) and tuple in map(typing.get_origin, _choices(hints[field.name])):
+        elif isinstance(value, list) and any(
+            typing.get_origin(choice) is tuple for choice in _choices(hints[field.name])
+        ):
             changes[field.name] = tuple(value)
     return dataclasses.replace(config, **changes) if changes else config
 
