@@ -1,0 +1,43 @@
+"""One base class for every error a user can cause; messages say what was given and what exists."""
+
+from collections.abc import Iterable
+
+
+class EmuRobotError(Exception):
+    """Base class: the command line prints it as one line and exits non-zero."""
+
+
+class UnknownNameError(EmuRobotError):
+    """A name was asked for that does not exist."""
+
+    def __init__(self, kind: str, given: object, known: Iterable[object]) -> None:
+        self.kind, self.given, self.known = kind, given, tuple(known)
+        names = ", ".join(str(name) for name in self.known) or "none"
+        super().__init__(f"unknown {kind} {given!r}; known: {names}")
+
+
+class ShapeError(EmuRobotError):
+    """An array has the wrong shape or dtype."""
+
+    def __init__(self, what: str, given: object, expected: object) -> None:
+        super().__init__(f"{what}: got {given}, expected {expected}")
+
+
+class InvalidValueError(EmuRobotError):
+    """A value is outside what is allowed."""
+
+
+class ConfigError(EmuRobotError):
+    """A configuration file or override is wrong."""
+
+
+class WeightsError(EmuRobotError):
+    """Weights are missing, corrupted, or do not fit their manifest."""
+
+
+class DataError(EmuRobotError):
+    """A dataset or cache is missing, corrupted, or does not fit."""
+
+
+class SystemSetupError(EmuRobotError):
+    """The machine lacks something (a library, disk space); the message says how to get it."""

@@ -1,0 +1,55 @@
+"""What a robot is to the policy: joints, limits, cameras, control rate and the named state and action layout."""
+
+from dataclasses import dataclass
+
+from emu_robot.errors import UnknownNameError
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RobotSpec:
+    """Names and limits, all per joint in the order of `joint_names`.
+
+    state and action layout: the joints' positions (targets) [rad], then the gripper opening in [0, 1], 1 = open.
+    """
+
+    name: str
+    joint_names: tuple[str, ...]
+    joint_lower: tuple[float, ...]
+    joint_upper: tuple[float, ...]
+    home: tuple[float, ...]
+    cameras: tuple[str, ...]
+    planner_camera: str
+    image_size: int
+    control_hz: int
+
+    @property
+    def state_names(self) -> tuple[str, ...]:
+        return (*(f"{joint}.pos" for joint in self.joint_names), "gripper.pos")
+
+    @property
+    def action_names(self) -> tuple[str, ...]:
+        return self.state_names
+
+
+PANDA = RobotSpec(
+    name="panda",
+    joint_names=tuple(f"joint{i}" for i in range(1, 8)),
+    # Position limits: Franka Emika Robot datasheet, as in the Menagerie model that gym-hil installs.
+    joint_lower=(-2.8973, -1.7628, -2.8973, -3.0718, -2.8973, -0.0175, -2.8973),
+    joint_upper=(2.8973, 1.7628, 2.8973, -0.0698, 2.8973, 3.7525, 2.8973),
+    # Gripper pointing down, behind the workspace as the front camera sees it.
+    home=(0.0, -0.55, 0.0, -2.65, 0.0, 2.10, 0.785),
+    cameras=("front", "wrist"),
+    planner_camera="front",
+    image_size=128,
+    control_hz=20,
+)
+
+ROBOTS = {PANDA.name: PANDA}
+
+
+def robot_spec(name: str) -> RobotSpec:
+    """The robot called `name`; raises `UnknownNameError` with the known ones."""
+    if name not in ROBOTS:
+        raise UnknownNameError("robot", name, ROBOTS)
+    return ROBOTS[name]

@@ -1,0 +1,173 @@
+"""The tabletop as an `emu_robot.core.Environment`: tasks, latched subtask results, observations and the oracle's subgoals."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from emu_robot.core import Image, Observation, PlanStep, Transition
+from emu_robot.errors import InvalidValueError, ShapeError, UnknownNameError
+from emu_robot.robot_spec import PANDA
+from emu_sim.experts import Expert
+from emu_sim.layout import sample_layout
+from emu_sim.predicates import final_goals, subtask_holds
+from emu_sim.tasks import SINGLE_FAMILIES, Subtask, Task, resolve_families, sample_task
+from emu_sim.world import World
+
+STEPS_PER_SUBTASK = 180  # control ticks; experts need about 80
+HOME_TOLERANCE = 0.12  # [rad]
+
+
+class TabletopEnvironment:
+    """A random task of the given families and split for every seed.
+
+    families: names of families or of the groups "single", "long", "all". split: "seen" or "heldout".
+    robot and cameras are checked by name: the tabletop has a Panda with the cameras of its `RobotSpec`.
+    """
+
+    def __init__(
+        self,
+        families: Sequence[str] = SINGLE_FAMILIES,
+        split: str = "seen",
+        robot: str = PANDA.name,
+        cameras: Sequence[str] = PANDA.cameras,
+    ) -> None:
+        if robot != PANDA.name:
+            raise UnknownNameError("robot of environment tabletop", robot, [PANDA.name])
+        for camera in cameras:
+            if camera not in PANDA.cameras:
+                raise UnknownNameError("camera", camera, PANDA.cameras)
+        self.families = resolve_families(families, split)
+        self.split = split
+        self.cameras = tuple(cameras)
+        self.world = World()
+        self.task: Task = sample_task(self.families, split, np.random.default_rng(0))
+        self._goals = final_goals(self.task)
+        self._achieved = self._done = 0
+
+    # Protocol --------------------------------------------------------------------------------------------------
+
+    @property
+    def instruction(self) -> str:
+        return self.task.instruction
+
+    @property
+    def control_hz(self) -> int:
+        return PANDA.control_hz
+
+    @property
+    def max_steps(self) -> int:
+        return STEPS_PER_SUBTASK * len(self.task.subtasks)
+
+    def reset(self, seed: int, *, observe: bool = True) -> Observation:
+        """Sample task and layout from the seed alone."""
+        rng = np.random.default_rng(seed)
+        return self.reset_task(sample_task(self.families, self.split, rng), rng, observe=observe)
+
+    def reset_task(self, task: Task, rng: np.random.Generator, *, observe: bool = True) -> Observation:
+        """Lay out a given task at random."""
+        self.task = task
+        self._goals = final_goals(task)
+        self._achieved = self._done = 0
+        self.world.reset(sample_layout(task, rng))
+        return self.observe() if observe else self._blind()
+
+    def step(self, action: NDArray[Any], *, observe: bool = True) -> Transition:
+        """One control tick of 50 ms; observe=False leaves the images out (rendering is most of the cost)."""
+        action = np.asarray(action, dtype=np.float64)
+        if action.shape != (len(PANDA.action_names),):
+            raise ShapeError("action", action.shape, f"({len(PANDA.action_names)},)")
+        if not np.isfinite(action).all():
+            raise InvalidValueError(f"action is not finite: {action.tolist()}")
+        self.world.step(action)
+        self._latch()
+        return Transition(
+            observation=self.observe() if observe else self._blind(),
+            success=self.success,
+            subtasks_done=tuple(i < self._done for i in range(len(self.task.subtasks))),
+        )
+
+    # Truth -----------------------------------------------------------------------------------------------------
+
+    def _latch(self) -> None:
+        """Subtasks count in order: achieved when their predicate holds, done once the arm is home as well."""
+        steps = self.task.subtasks
+        if self._achieved < len(steps) and subtask_holds(self.world, steps[self._achieved]):
+            self._achieved += 1
+        if self._done < self._achieved and self.at_home and subtask_holds(self.world, steps[self._done]):
+            self._done += 1
+
+    @property
+    def at_home(self) -> bool:
+        near = np.abs(self.world.joints - PANDA.home).max() < HOME_TOLERANCE
+        return bool(near and self.world.gripper_opening > 0.8)
+
+    @property
+    def success(self) -> bool:
+        """Every subtask was achieved in order and the task's final state holds."""
+        if self._achieved < len(self.task.subtasks):
+            return False
+        return all(subtask_holds(self.world, goal) for goal in self._goals)
+
+    @property
+    def subtask_index(self) -> int:
+        """The first subtask that is not done; their number when all are."""
+        return self._done
+
+    @property
+    def subtask(self) -> Subtask | None:
+        return self.task.subtasks[self._done] if self._done < len(self.task.subtasks) else None
+
+    @property
+    def current_subtask(self) -> str | None:
+        return self.subtask.text if self.subtask else None
+
+    def expert(self) -> Expert:
+        return Expert(self)
+
+    def oracle_step(self) -> PlanStep | None:
+        """The true next subtask and the true image at its completion: an expert finishes it, then the state is restored."""
+        if self.subtask is None:
+            return None
+        text, index, achieved = self.subtask.text, self._done, self._achieved
+        state, expert = self.world.save(), self.expert()
+        for _ in range(2 * STEPS_PER_SUBTASK):
+            if self._done > index:
+                break
+            self.world.step(expert.action())
+            self._latch()
+        image = self.render(PANDA.planner_camera)
+        self.world.restore(state)
+        self._done, self._achieved = index, achieved
+        return PlanStep(subtask=text, subgoal=image)
+
+    def facts(self) -> dict[str, Any]:
+        """What an evaluation may write down of the true state: positions [m], grasp, drawer opening [m], true subtask."""
+        return {
+            "objects": {name: thing.pos for name, thing in self.world.objects.items()},
+            "grasped": self.world.grasped,
+            "touching": self.world.touching(),
+            "gripper_opening": self.world.gripper_opening,
+            "drawer_opening": self.world.drawer_opening,
+            "subtask": self.current_subtask,
+            "subtask_index": self.subtask_index,
+        }
+
+    # Sight -----------------------------------------------------------------------------------------------------
+
+    def observe(self) -> Observation:
+        return Observation(images={c: self.render(c) for c in self.cameras}, state=self.world.state)
+
+    def _blind(self) -> Observation:
+        return Observation(images={}, state=self.world.state)
+
+    def render(self, camera: str = PANDA.planner_camera, size: int = PANDA.image_size) -> Image:
+        return self.world.render(camera, size)
+
+    def object_pixels(self, camera: str = PANDA.planner_camera) -> dict[str, tuple[float, float] | None]:
+        """Name -> (u, v) [px] centroid of the object's visible pixels at 128 px; None if it is hidden."""
+        return self.world.object_pixels(camera)
+
+    def close(self) -> None:
+        self.world.close()

@@ -1,0 +1,56 @@
+"""Success as predicates on the simulator's state: of one subtask, and of the end of a task."""
+
+import numpy as np
+
+from emu_sim import scene
+from emu_sim.tasks import Subtask, Task
+from emu_sim.world import World
+
+OPENED, CLOSED = 0.115, 0.012  # [m] of the drawer's 0.14 m travel
+
+
+def _rests_at(world: World, name: str, place: str) -> bool:
+    thing = world.objects[name]
+    dx, dy, dz = thing.pos - world.place_pos(place)
+    bottom = dz - thing.half_height
+    match place:
+        case "bowl":
+            return float(np.hypot(dx, dy)) < 0.045 and bottom < 0.03
+        case "plate":
+            return float(np.hypot(dx, dy)) < 0.05 and bottom < 0.02
+        case "drawer":
+            return abs(dx) < scene.TRAY_HALF[0] and abs(dy) < scene.TRAY_HALF[1] and bottom < 0.03
+        case _:
+            return max(abs(dx), abs(dy)) < scene.ZONE_HALF and bottom < 0.01
+
+
+def _rests_on(world: World, top: str, bottom: str) -> bool:
+    upper, lower = world.objects[top], world.objects[bottom]
+    gap = (upper.pos[2] - upper.half_height) - (lower.pos[2] + lower.half_height)
+    return float(np.hypot(*(upper.pos - lower.pos)[:2])) < 0.03 and abs(gap) < 0.01
+
+
+def subtask_holds(world: World, subtask: Subtask) -> bool:
+    """Whether the subtask's result holds now and the gripper has let go."""
+    touching = world.touching()
+    match subtask.kind:
+        case "open":
+            return world.drawer_opening > OPENED and touching.get("knob", 0) < 2
+        case "close":
+            return world.drawer_opening < CLOSED and touching.get("knob", 0) < 2
+        case _:
+            name, target = str(subtask.object), str(subtask.target)
+            check = _rests_on if subtask.kind == "stack" else _rests_at
+            return touching.get(name, 0) == 0 and check(world, name, target)
+
+
+def final_goals(task: Task) -> tuple[Subtask, ...]:
+    """The subtasks whose results must hold at the end: those that no later subtask undoes."""
+
+    def undone(index: int, step: Subtask) -> bool:
+        later = task.subtasks[index + 1 :]
+        if step.kind in ("open", "close"):
+            return any(other.kind in ("open", "close") for other in later)
+        return any(other.object == step.object for other in later)
+
+    return tuple(step for index, step in enumerate(task.subtasks) if not undone(index, step))

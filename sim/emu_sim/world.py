@@ -1,0 +1,216 @@
+"""The simulated tabletop as physics: an episode's scene, joint targets in, state and images out. Knows no tasks' success."""
+
+import copy
+from dataclasses import dataclass
+
+import mujoco
+import numpy as np
+from numpy.typing import NDArray
+
+from emu_robot.core import Image
+from emu_robot.errors import SystemSetupError, UnknownNameError
+from emu_robot.robot_spec import PANDA
+from emu_sim import scene
+from emu_sim.layout import Layout
+
+SUBSTEPS = 20  # of 2.5 ms: 20 Hz control
+GRIPPER_CTRL = 255.0
+DRIVER_CLOSED = 0.80  # [rad] of the gripper's driver joint, fully closed
+_STATE = mujoco.mjtState.mjSTATE_INTEGRATION
+
+
+@dataclass(frozen=True)
+class Placed:
+    """Where one object is: pos (3,) [m], and half its height [m]."""
+
+    pos: NDArray[np.float64]
+    half_height: float
+
+
+class World:
+    """One tabletop. `reset(layout)` lays a scene; `step(action)` runs one control tick of 50 ms."""
+
+    def __init__(self) -> None:
+        self.model = copy.deepcopy(scene.build_model())
+        self.data = mujoco.MjData(self.model)
+        self._renderers: dict[int, mujoco.Renderer] = {}
+        joints = [self.model.joint(name) for name in PANDA.joint_names]
+        self.qpos_index = np.array([joint.qposadr[0] for joint in joints])
+        self.dof_index = np.array([joint.dofadr[0] for joint in joints])
+        self._drivers = [self.model.joint(f"{side}_driver_joint").qposadr[0] for side in ("left", "right")]
+        self._drawer = self.model.joint("drawer").qposadr[0]
+        self._pinch = self.model.site("pinch").id
+        self._pads = [{self.model.geom(f"{side}_pad{i}").id for i in (1, 2)} for side in ("left", "right")]
+        self._slots: dict[str, int] = {}
+        self._places: dict[str, str] = {}
+
+    # Scene -----------------------------------------------------------------------------------------------------
+
+    def reset(self, layout: Layout) -> None:
+        """Lay the scene: arm at home, gripper open, things where the layout says."""
+        mujoco.mj_resetData(self.model, self.data)
+        home = np.array(PANDA.home)
+        self.data.qpos[self.qpos_index] = home
+        self.data.ctrl[:7] = home
+        self.data.qpos[self._drawer] = layout.drawer
+        self._lay_objects(layout)
+        self._lay_places(layout)
+        mujoco.mj_forward(self.model, self.data)
+        for _ in range(5):  # let the objects settle on the table
+            self.step(np.append(home, 1.0))
+
+    def _lay_objects(self, layout: Layout) -> None:
+        self._slots = {name: slot for slot, name in enumerate(layout.objects)}
+        for slot in range(scene.OBJECT_SLOTS):
+            name = next((n for n, s in self._slots.items() if s == slot), None)
+            colour, shape = name.split() if name else ("", "")
+            for kind in ("cube", "can"):
+                geom = self.model.geom(f"object{slot}_{kind}")
+                active = kind == shape
+                geom.contype = geom.conaffinity = int(active)
+                geom.rgba = (*scene.RGB[colour], 1.0) if active else (0, 0, 0, 0)
+            joint = self.data.joint(f"object{slot}")
+            if name is None:
+                # An empty slot rests behind the arm's base; with no active geom it must not fall.
+                joint.qpos[:] = (-0.5, 0.1 * slot, 0.1, 1, 0, 0, 0)
+                self.model.body_gravcomp[self.model.body(f"object{slot}").id] = 1.0
+                continue
+            x, y, yaw = layout.objects[name]
+            half = scene.CUBE_HALF if shape == "cube" else scene.CAN_HALF_HEIGHT
+            lift = 0.009 if any(np.hypot(x - px, y - py) < 0.02 for px, py in layout.places.values()) else 0.0
+            joint.qpos[:] = (x, y, half + lift, np.cos(yaw / 2), 0, 0, np.sin(yaw / 2))
+            self.model.body_gravcomp[self.model.body(f"object{slot}").id] = 0.0
+
+    def _lay_places(self, layout: Layout) -> None:
+        bodies = [*(f"zone{i}" for i in range(scene.ZONE_SLOTS)), "plate", "bowl"]
+        for body in bodies:
+            self.data.mocap_pos[self._mocap(body)] = (0.5, 0.0, scene.PARKED_Z)
+        self._places = {}
+        zones = 0
+        for name, (x, y) in layout.places.items():
+            body = name
+            if name.endswith("zone"):
+                body, zones = f"zone{zones}", zones + 1
+                self.model.geom(body).rgba = scene.zone_rgba(name.split()[0])
+            self._places[name] = body
+            self.data.mocap_pos[self._mocap(body)] = (x, y, 0.0005)
+
+    def _mocap(self, body: str) -> int:
+        return int(self.model.body(body).mocapid[0])
+
+    # State -----------------------------------------------------------------------------------------------------
+
+    @property
+    def objects(self) -> dict[str, Placed]:
+        placed = {}
+        for name, slot in self._slots.items():
+            half = scene.CUBE_HALF if name.endswith("cube") else scene.CAN_HALF_HEIGHT
+            placed[name] = Placed(self.data.body(f"object{slot}").xpos.copy(), half)
+        return placed
+
+    def place_pos(self, name: str) -> NDArray[np.float64]:
+        """(3,) [m] centre of a receptacle's floor (the tray's, for the drawer)."""
+        if name == "drawer":
+            return self.data.body("tray").xpos.copy()
+        if name not in self._places:
+            raise UnknownNameError("receptacle", name, (*self._places, "drawer"))
+        return self.data.mocap_pos[self._mocap(self._places[name])].copy()
+
+    @property
+    def drawer_opening(self) -> float:
+        """[m] 0 closed."""
+        return float(self.data.qpos[self._drawer])
+
+    @property
+    def knob_pos(self) -> NDArray[np.float64]:
+        return self.data.geom("knob").xpos.copy()
+
+    @property
+    def pinch_pos(self) -> NDArray[np.float64]:
+        """(3,) [m] the point between the fingertips."""
+        return self.data.site_xpos[self._pinch].copy()
+
+    @property
+    def gripper_opening(self) -> float:
+        driver = np.mean([self.data.qpos[index] for index in self._drivers])
+        return float(np.clip(1.0 - driver / DRIVER_CLOSED, 0.0, 1.0))
+
+    @property
+    def joints(self) -> NDArray[np.float64]:
+        return self.data.qpos[self.qpos_index].copy()
+
+    @property
+    def state(self) -> NDArray[np.float32]:
+        """(8,) joint positions [rad], gripper opening in [0, 1]."""
+        return np.append(self.joints, self.gripper_opening).astype(np.float32)
+
+    def touching(self) -> dict[str, int]:
+        """Name of an object (or "knob") -> how many of the two fingers touch it."""
+        geoms = {self.model.geom("knob").id: "knob"}
+        for name, slot in self._slots.items():
+            geoms[self.model.geom(f"object{slot}_{name.split()[1]}").id] = name
+        fingers: dict[str, set[int]] = {}
+        for a, b in self.data.contact.geom:
+            for thing, other in ((a, b), (b, a)):
+                if thing in geoms:
+                    fingers.setdefault(geoms[thing], set()).update(i for i, pad in enumerate(self._pads) if other in pad)
+        return {name: len(touched) for name, touched in fingers.items()}
+
+    @property
+    def grasped(self) -> str | None:
+        """What both fingers touch, if anything."""
+        return next((name for name, fingers in self.touching().items() if fingers == 2), None)
+
+    # Time ------------------------------------------------------------------------------------------------------
+
+    def step(self, action: NDArray) -> None:
+        """One control tick. action (8,): joint targets [rad], clipped to the limits, and gripper opening in [0, 1]."""
+        self.data.ctrl[:7] = np.clip(action[:7], PANDA.joint_lower, PANDA.joint_upper)
+        self.data.ctrl[7] = GRIPPER_CTRL * (1.0 - np.clip(action[7], 0.0, 1.0))
+        mujoco.mj_step(self.model, self.data, nstep=SUBSTEPS)
+
+    def save(self) -> NDArray[np.float64]:
+        state = np.empty(mujoco.mj_stateSize(self.model, _STATE))
+        mujoco.mj_getState(self.model, self.data, state, _STATE)
+        return state
+
+    def restore(self, state: NDArray[np.float64]) -> None:
+        mujoco.mj_setState(self.model, self.data, state, _STATE)
+        mujoco.mj_forward(self.model, self.data)
+
+    # Sight -----------------------------------------------------------------------------------------------------
+
+    def render(self, camera: str, size: int = PANDA.image_size) -> Image:
+        """(size, size, 3) uint8. Raises `UnknownNameError` for a camera that the scene does not have."""
+        if camera not in PANDA.cameras:
+            raise UnknownNameError("camera", camera, PANDA.cameras)
+        if size not in self._renderers:
+            try:
+                self._renderers[size] = mujoco.Renderer(self.model, size, size)
+            except Exception as error:  # MuJoCo raises whatever its GL binding raises
+                raise SystemSetupError(
+                    "cannot render off screen: install EGL with `apt-get install libegl1 libegl-mesa0 libgl1-mesa-dri` "
+                    f"and set MUJOCO_GL=egl ({type(error).__name__}: {error})"
+                ) from error
+        renderer = self._renderers[size]
+        renderer.update_scene(self.data, camera)
+        return renderer.render().copy()
+
+    def object_pixels(self, camera: str) -> dict[str, tuple[float, float] | None]:
+        """Name -> (u, v) [px] centroid of the object's visible pixels at 128 px; None below 12 visible pixels."""
+        self.render(camera)
+        renderer = self._renderers[PANDA.image_size]
+        renderer.enable_segmentation_rendering()
+        renderer.update_scene(self.data, camera)
+        ids = renderer.render()[..., 0].copy()
+        renderer.disable_segmentation_rendering()
+        pixels: dict[str, tuple[float, float] | None] = {}
+        for name, slot in self._slots.items():
+            v, u = np.nonzero(ids == self.model.geom(f"object{slot}_{name.split()[1]}").id)
+            pixels[name] = (float(u.mean()), float(v.mean())) if len(u) >= 12 else None
+        return pixels
+
+    def close(self) -> None:
+        for renderer in self._renderers.values():
+            renderer.close()
+        self._renderers.clear()
