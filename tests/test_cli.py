@@ -140,4 +140,4 @@ def test_readme_example_runs_as_printed() -> None:
     assert len(blocks) == 1
     answer = subprocess.run([sys.executable, "-c", blocks[0]], capture_output=True, text=True, check=False, cwd=ROOT)
     assert answer.returncode == 0, answer.stderr[-2000:]
-    assert "(16, 8)" in answer.stdout
+    assert "actions (8, 8) subgoal (128, 128, 3)" in answer.stdout
