@@ -1,0 +1,50 @@
+"""Plays action chunks one action per control tick. Knows neither torch, nor a simulator, nor what a plan is."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from emu_robot.core import ActionChunk, Observation, Policy
+from emu_robot.errors import InvalidValueError, ShapeError
+
+
+class ChunkBroker:
+    """Asks a policy for chunks and hands out their actions.
+
+    n_action_steps: how many actions of each chunk are executed before the next is asked for; all of them when None.
+    """
+
+    def __init__(self, policy: Policy, *, n_action_steps: int | None = None) -> None:
+        if n_action_steps is not None and n_action_steps < 1:
+            raise InvalidValueError(f"n_action_steps is {n_action_steps}; it must be at least 1")
+        self._policy = policy
+        self._n_action_steps = n_action_steps
+        self._pending: list[NDArray[np.float32]] = []
+
+    @property
+    def needs_observation(self) -> bool:
+        """Whether the next tick needs a new chunk, and so a full observation."""
+        return not self._pending
+
+    def reset(self, instruction: str) -> None:
+        """Drop what is left of the last chunk and start the policy on an instruction."""
+        if not instruction.strip():
+            raise InvalidValueError("the instruction is empty")
+        self._pending = []
+        self._policy.reset(instruction)
+
+    def refill(self, observation: Observation) -> ActionChunk:
+        """Ask for the next chunk; raises `ShapeError` or `InvalidValueError` when it cannot be executed."""
+        chunk = self._policy.act(observation)
+        actions = chunk.actions
+        if actions.ndim != 2 or len(actions) == 0:
+            raise ShapeError("actions of a chunk", actions.shape, "(T >= 1, A)")
+        if not np.isfinite(actions).all():
+            raise InvalidValueError("the policy produced an action that is not finite")
+        self._pending = list(actions[: self._n_action_steps])
+        return chunk
+
+    def next_action(self) -> NDArray[np.float32]:
+        """The action (A,) of this tick; call `refill` first whenever `needs_observation`."""
+        if not self._pending:
+            raise InvalidValueError("no action left: refill the broker with an observation first")
+        return self._pending.pop(0)

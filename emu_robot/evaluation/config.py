@@ -1,0 +1,86 @@
+"""What an evaluation is: the settings, and what follows from them alone (seeds, families, the command line)."""
+
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+
+from emu_robot.environments import ENVIRONMENTS
+from emu_robot.errors import InvalidValueError, UnknownNameError
+
+GOALS = ("planner", "oracle", "none", "shuffled", "text")
+SPLITS = ("seen", "heldout")
+FIRST_SEED = 10_000_000
+"""Evaluation seeds start here; training seeds lie below."""
+SEED_STRIDE = 100_000
+
+
+@dataclass(kw_only=True)
+class EvalConfig:
+    """Settings of a closed-loop evaluation.
+
+    policy: a released name, a weights folder, or "expert" (the scripted expert, an upper bound).
+    tasks: family names, or the groups "single", "long", "all".
+    n: episodes in all; episode i is of family i modulo the number of families.
+    goal: where subgoals come from: planner | oracle (the true image) | none (instruction only) | shuffled (the image of
+    another layout) | text (the planner's words only).
+    workers: processes; 0 runs in this one. Results do not depend on it.
+    videos: episodes that get a clip. n_action_steps: executed per chunk, all when None.
+    resume: keep finished episodes found in `out` if they were made with the same settings.
+    """
+
+    policy: str = "mini"
+    env: str = "tabletop"
+    split: str = "seen"
+    tasks: list[str] = field(default_factory=lambda: ["long"])
+    n: int = 100
+    goal: str = "planner"
+    seed: int = 0
+    workers: int = 2
+    out: Path = Path("outputs/eval")
+    videos: int = 6
+    n_action_steps: int | None = None
+    resume: bool = False
+
+    def __post_init__(self) -> None:
+        for kind, given, known in (
+            ("goal", self.goal, GOALS),
+            ("split", self.split, SPLITS),
+            ("environment", self.env, ENVIRONMENTS),
+        ):
+            if given not in known:
+                raise UnknownNameError(kind, given, known)
+        if not 1 <= self.n <= SEED_STRIDE:
+            raise InvalidValueError(f"n is {self.n}; it must be in 1..{SEED_STRIDE}")
+        if self.seed < 0 or self.workers < 0 or self.videos < 0:
+            raise InvalidValueError("seed, workers and videos must not be negative")
+        if self.n_action_steps is not None and self.n_action_steps < 1:
+            raise InvalidValueError(f"n_action_steps is {self.n_action_steps}; it must be at least 1")
+
+    @property
+    def title(self) -> str:
+        """What is measured, for instance "long, seen, goal=planner"."""
+        return f"{'+'.join(self.tasks)}, {self.split}, " + (
+            "scripted expert" if self.policy == "expert" else f"goal={self.goal}"
+        )
+
+    def episode_seed(self, index: int) -> int:
+        """The environment's seed of episode `index`."""
+        return FIRST_SEED + self.seed * SEED_STRIDE + index
+
+    def families(self) -> tuple[str, ...]:
+        """The families that `tasks` and `split` mean; raises `UnknownNameError` with the known ones."""
+        package = ENVIRONMENTS[self.env].split(":")[0].rpartition(".")[0]
+        return import_module(f"{package}.tasks").resolve_families(self.tasks, self.split)
+
+    def settings(self) -> dict[str, object]:
+        """What the outcome of an episode depends on, as JSON values."""
+        names = ("policy", "env", "split", "tasks", "goal", "seed", "n_action_steps")
+        return {name: list(value) if isinstance(value := getattr(self, name), list) else value for name in names}
+
+    def command(self) -> str:
+        """The command line that repeats this evaluation."""
+        words = ["emu-robot eval", f"policy={self.policy}", f"env={self.env}", f"split={self.split}"]
+        words += [f"tasks=[{','.join(self.tasks)}]", f"n={self.n}", f"goal={self.goal}", f"seed={self.seed}"]
+        if self.n_action_steps is not None:
+            words.append(f"n_action_steps={self.n_action_steps}")
+        return " ".join(words)

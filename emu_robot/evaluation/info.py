@@ -1,0 +1,106 @@
+"""`eval_info.json`: LeRobot's names and nesting (per_task, per_group, overall), and what it takes to repeat the run."""
+
+import platform
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from emu_robot.evaluation.config import EvalConfig
+from emu_robot.evaluation.records import EpisodeRecord, successes
+
+
+def eval_info(config: EvalConfig, records: Sequence[EpisodeRecord], eval_s: float) -> dict[str, Any]:
+    """The evaluation as LeRobot writes it; a reward of 1 is earned at the tick at which the task succeeds."""
+    families = dict.fromkeys(record.family for record in records)
+    by_family = {name: [record for record in records if record.family == name] for name in families}
+    overall = _aggregate(records) | {"eval_s": eval_s, "eval_ep_s": eval_s / max(1, len(records))}
+    return {
+        "per_task": [
+            {"task_group": config.env, "task_id": task_id, "task": name, "metrics": _metrics(by_family[name])}
+            for task_id, name in enumerate(by_family)
+        ],
+        "per_group": {config.env: _aggregate(records)},
+        "per_family": {name: _aggregate(some) for name, some in by_family.items()},
+        "overall": overall,
+        "per_episode": [_episode(record) for record in records],
+        "failures": failure_counts(records),
+        "seeds": {"first": records[0].seed, "last": records[-1].seed} if records else {},
+        "command": config.command(),
+        "commit": commit(),
+        "machine": machine(),
+        "config": config.settings() | {"n": config.n, "videos": config.videos},
+    }
+
+
+def failure_counts(records: Sequence[EpisodeRecord]) -> dict[str, int]:
+    """How often each kind of failure happened, most frequent first."""
+    kinds = [record.failure for record in records if record.failure is not None]
+    return {kind: kinds.count(kind) for kind in sorted(set(kinds), key=lambda kind: (-kinds.count(kind), kind))}
+
+
+def commit() -> str | None:
+    """The git commit of this source tree, with "+changes" if it is not clean; None outside a repository."""
+    folder = Path(__file__).resolve().parents[2]
+    if not (folder / ".git").exists():
+        return None
+    try:
+        head = _git(folder, "rev-parse", "--short=12", "HEAD")
+        return head + ("+changes" if _git(folder, "status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def machine() -> str:
+    """The kind of machine, without its name."""
+    model = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    cpu = f"{len(models)} x {models[0]}" if models else model
+    return f"{cpu}, {platform.system()}, Python {platform.python_version()}"
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    run = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=True, timeout=10)
+    return run.stdout.strip()
+
+
+def _metrics(records: Sequence[EpisodeRecord]) -> dict[str, Any]:
+    rewards = [float(record.success) for record in records]
+    return {
+        "sum_rewards": rewards,
+        "max_rewards": rewards,
+        "successes": [record.success for record in records],
+        "video_paths": [record.clip for record in records if record.clip],
+    }
+
+
+def _aggregate(records: Sequence[EpisodeRecord]) -> dict[str, Any]:
+    proportion = successes(records)
+    low, high = proportion.interval
+    return {
+        "avg_sum_reward": proportion.rate,
+        "avg_max_reward": proportion.rate,
+        "pc_success": 100 * proportion.rate,
+        "pc_success_ci95": [100 * low, 100 * high],
+        "n_success": proportion.successes,
+        "n_episodes": proportion.n,
+        "video_paths": [record.clip for record in records if record.clip],
+    }
+
+
+def _episode(record: EpisodeRecord) -> dict[str, Any]:
+    return {
+        "episode_ix": record.index,
+        "sum_reward": float(record.success),
+        "max_reward": float(record.success),
+        "success": record.success,
+        "seed": record.seed,
+        "family": record.family,
+        "instruction": record.instruction,
+        "n_steps": record.n_steps,
+        "subtasks_done": sum(record.subtasks_done),
+        "n_subtasks": len(record.subtasks_done),
+        "failure": record.failure,
+    }

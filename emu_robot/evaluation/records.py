@@ -1,0 +1,111 @@
+"""What is kept of an evaluated episode: plain values that go to JSON and come back equal."""
+
+import dataclasses
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from emu_robot.errors import DataError
+from emu_robot.evaluation.statistics import Proportion
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StepRecord:
+    """One pursued plan step.
+
+    subtask: the words the policy followed; truth: the first subtask that was really left when it was chosen
+    (None when all were done, or the environment does not tell).
+    first_tick, last_tick: when it was pursued.
+    reached: whether a subtask of these words was completed meanwhile.
+    before, predicted, achieved: picture files relative to the evaluation's folder; predicted is None without a subgoal.
+    """
+
+    subtask: str | None
+    truth: str | None
+    first_tick: int
+    last_tick: int
+    reached: bool
+    before: str | None = None
+    predicted: str | None = None
+    achieved: str | None = None
+
+    @property
+    def right(self) -> bool | None:
+        """Whether the words are the true next subtask; None when either is unknown."""
+        return None if self.subtask is None or self.truth is None else self.subtask == self.truth
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EpisodeRecord:
+    """One evaluated episode; `failure` names the kind of failure (see `failures`), None on success.
+
+    subtasks: the true ones; subtasks_done: which were completed. clip: file relative to the evaluation's folder.
+    wall_s: wall-clock seconds of the episode; policy_s: those spent in the policy.
+    """
+
+    index: int
+    family: str
+    split: str
+    seed: int
+    instruction: str
+    success: bool
+    ending: str
+    n_steps: int
+    n_chunks: int
+    subtasks: tuple[str, ...]
+    subtasks_done: tuple[bool, ...]
+    steps: tuple[StepRecord, ...]
+    events: tuple[tuple[int, str], ...]
+    failure: str | None
+    detail: str | None
+    control_hz: int
+    clip: str | None = None
+    policy_s: float = 0.0
+    wall_s: float = 0.0
+
+    def write(self, path: Path) -> None:
+        """Write as JSON, whole or not at all."""
+        write_json(path, dataclasses.asdict(self))
+
+    @classmethod
+    def read(cls, path: Path) -> "EpisodeRecord":
+        """Read what `write` wrote; raises `DataError` naming the file."""
+        try:
+            fields: dict[str, Any] = read_json(path)
+            fields["steps"] = tuple(StepRecord(**step) for step in fields["steps"])
+            fields["events"] = tuple((tick, event) for tick, event in fields["events"])
+            for name in ("subtasks", "subtasks_done"):
+                fields[name] = tuple(fields[name])
+            return cls(**fields)
+        except (KeyError, TypeError, ValueError) as error:
+            raise DataError(f"{path} is not an episode record: {error}") from error
+
+
+def successes(records: Sequence[EpisodeRecord]) -> Proportion:
+    """Success over some episodes."""
+    return Proportion(sum(record.success for record in records), len(records))
+
+
+def per_family(records: Sequence[EpisodeRecord]) -> dict[str, Proportion]:
+    """Success per task family, in the order in which families first appear."""
+    names = dict.fromkeys(record.family for record in records)
+    return {name: successes([record for record in records if record.family == name]) for name in names}
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file; raises `DataError` naming it."""
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read: {error}") from error
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON through a temporary file and a rename, so that readers never see half a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    partial.write_text(json.dumps(value, indent=1) + "\n")
+    partial.replace(path)

@@ -1,0 +1,142 @@
+"""Closed-loop evaluation in parallel processes: seeds in, success with intervals and one report out."""
+
+import multiprocessing
+import time
+from collections.abc import Generator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from emu_robot.data.progress import progress
+from emu_robot.errors import ConfigError, EmuRobotError
+from emu_robot.evaluation import worker
+from emu_robot.evaluation.config import EvalConfig
+from emu_robot.evaluation.info import eval_info
+from emu_robot.evaluation.records import EpisodeRecord, per_family, read_json, successes, write_json
+from emu_robot.evaluation.report import write_report
+from emu_robot.evaluation.statistics import Proportion
+
+__all__ = ["EvalConfig", "EvalResult", "evaluate"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalResult:
+    """An evaluation's outcome: its episodes by index, and where the files are."""
+
+    config: EvalConfig
+    records: tuple[EpisodeRecord, ...]
+    eval_s: float
+    report: Path
+    info: Path
+
+    @property
+    def success(self) -> Proportion:
+        """Success over all episodes."""
+        return successes(self.records)
+
+    @property
+    def success_line(self) -> str:
+        """For instance "success 87.0% [79.0, 92.2] (87/100)  long, seen, goal=planner"."""
+        return f"success {self.success}  {self.config.title}"
+
+
+def evaluate(
+    config: EvalConfig,
+    policy_factory: worker.PolicyFactory = worker.load_policy,
+    environment_factory: worker.EnvironmentFactory = worker.make_environment,
+) -> EvalResult:
+    """Run the episodes, write `eval_info.json` and `report.html` into `config.out`, print the success table.
+
+    The factories must be importable functions (they travel to other processes). Raises whatever typed error an episode
+    raised; finished episodes stay, and `resume=true` goes on from them.
+    """
+    config.families()  # an unknown task is told before any process starts
+    started = time.monotonic()
+    records = _prepare(config)
+    pending = [index for index in range(config.n) if index not in records]
+    with (
+        progress("evaluating", len(pending)) as report,
+        closing(_run(config, pending, policy_factory, environment_factory)) as finished,
+    ):
+        for record in finished:
+            records[record.index] = record
+            report(f"success {successes(list(records.values()))}")
+    ordered = tuple(records[index] for index in range(config.n))
+    result = EvalResult(
+        config=config,
+        records=ordered,
+        eval_s=time.monotonic() - started,
+        report=config.out / "report.html",
+        info=config.out / "eval_info.json",
+    )
+    info = eval_info(config, ordered, result.eval_s)
+    write_json(result.info, info)
+    write_report(result.report, config, ordered, info)
+    _print(result)
+    return result
+
+
+def _run(
+    config: EvalConfig,
+    pending: Sequence[int],
+    policy_factory: worker.PolicyFactory,
+    environment_factory: worker.EnvironmentFactory,
+) -> Generator[EpisodeRecord]:
+    """The records of the pending episodes, as they finish."""
+    if not pending:
+        return
+    if config.workers == 0:
+        with closing(worker.EpisodeRunner(config, policy_factory, environment_factory)) as runner:
+            yield from map(runner.run, pending)
+        return
+    pool = ProcessPoolExecutor(
+        max_workers=min(config.workers, len(pending)),
+        mp_context=multiprocessing.get_context("spawn"),
+        initializer=worker.start_worker,
+        initargs=(config, policy_factory, environment_factory),
+    )
+    try:
+        for future in as_completed([pool.submit(worker.run_in_worker, index) for index in pending]):
+            outcome = future.result()
+            if isinstance(outcome, EpisodeRecord):
+                yield outcome
+                continue
+            kind, message = outcome
+            error = kind.__new__(kind)
+            EmuRobotError.__init__(error, message)
+            raise error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _prepare(config: EvalConfig) -> dict[int, EpisodeRecord]:
+    """Make `out` ready; the episodes to keep: none, unless this resumes an evaluation of the same settings."""
+    settings_path, folder = config.out / "settings.json", config.out / "episodes"
+    found = sorted(folder.glob("[0-9]*.json"))
+    if config.resume and settings_path.exists():
+        before = read_json(settings_path)
+        changed = [name for name, value in config.settings().items() if before.get(name) != value]
+        if changed:
+            what = ", ".join(f"{name}={before.get(name)}" for name in changed)
+            raise ConfigError(f"{config.out} holds an evaluation with {what}; choose another out=, or resume=false")
+        return {record.index: record for record in map(EpisodeRecord.read, found) if record.index < config.n}
+    for path in found:
+        for stale in folder.glob(f"{path.stem}*"):
+            stale.unlink()
+    write_json(settings_path, config.settings())
+    return {}
+
+
+def _print(result: EvalResult) -> None:
+    families = per_family(result.records)
+    if len(families) > 1:
+        table = Table("task", "success [95% interval]", box=None, pad_edge=False)
+        for family, proportion in families.items():
+            table.add_row(family, str(proportion).replace("[", "\\["))
+        Console().print(table)
+    print(result.success_line)
+    print(f"report {result.report}")

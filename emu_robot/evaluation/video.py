@@ -1,0 +1,112 @@
+"""H.264 clips of episodes: the front camera, with the subgoal and the wrist camera beside it and the words below."""
+
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as PillowImage
+from PIL import ImageDraw, ImageFont
+
+from emu_robot.core import ActionChunk, Environment, Image, Observation, Transition
+from emu_robot.runtime import EpisodeResult, Subscriber
+
+MAIN, SIDE, BAND = 256, 128, 44
+INK, PAPER, MUTED, GOOD, BAD = (238, 240, 243), (24, 27, 32), (150, 157, 168), (74, 190, 120), (232, 108, 96)
+
+
+class Clip:
+    """Writes (H, W, 3) uint8 RGB frames of even, equal size into an H.264 MP4; the file appears at `close`."""
+
+    def __init__(self, path: Path, *, fps: int, crf: int = 27) -> None:
+        self._path, self._fps, self._crf = path, fps, crf
+        self._partial = path.with_name(f"{path.name}.partial")
+        self._container: Any = None
+        self._stream: Any = None
+
+    def add(self, frame: Image) -> None:
+        """Append one frame."""
+        if self._container is None:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._container = av.open(str(self._partial), "w", format="mp4", options={"movflags": "faststart"})
+            self._stream = self._container.add_stream("libx264", rate=Fraction(self._fps))
+            self._stream.height, self._stream.width = frame.shape[:2]
+            self._stream.pix_fmt = "yuv420p"
+            self._stream.options = {"crf": str(self._crf), "preset": "medium"}
+            self._stream.thread_count = 1
+        for packet in self._stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")):
+            self._container.mux(packet)
+
+    def close(self) -> None:
+        """Finish the file; without frames there is none."""
+        if self._container is None:
+            return
+        for packet in self._stream.encode(None):
+            self._container.mux(packet)
+        self._container.close()
+        self._container = None
+        self._partial.replace(self._path)
+
+
+class ClipRecorder(Subscriber):
+    """Records an episode at half the control rate; the environment must offer `render(camera, size)`."""
+
+    def __init__(self, environment: Environment, path: Path, *, every: int = 2) -> None:
+        self._environment, self._every = environment, every
+        self._fps = max(1, environment.control_hz // every)
+        self._clip = Clip(path, fps=self._fps)
+        self._font = ImageFont.load_default(size=15)
+        self._small = ImageFont.load_default(size=12)
+        self._instruction, self._words = "", ""
+        self._subgoal: Image | None = None
+
+    def on_reset(self, instruction: str, seed: int, observation: Observation) -> None:
+        self._instruction = instruction
+
+    def on_chunk(self, tick: int, observation: Observation, chunk: ActionChunk) -> None:
+        self._words = chunk.step.subtask if chunk.step else ""
+        self._subgoal = chunk.step.subgoal if chunk.step else None
+        if tick == 0:
+            self._add()
+
+    def on_transition(self, tick: int, action: NDArray[np.float32], transition: Transition) -> None:
+        if tick % self._every == 0:
+            self._add()
+
+    def on_end(self, result: EpisodeResult, observation: Observation) -> None:
+        self._words = "done" if result.success else "failed"
+        for _ in range(self._fps):
+            self._add(GOOD if result.success else BAD)
+        self._clip.close()
+
+    def _add(self, ink: tuple[int, int, int] = INK) -> None:
+        render = self._environment.render  # type: ignore[attr-defined]
+        canvas = PillowImage.new("RGB", (MAIN + SIDE, MAIN + BAND), PAPER)
+        canvas.paste(PillowImage.fromarray(render("front", MAIN)), (0, 0))
+        canvas.paste(PillowImage.fromarray(render("wrist", SIDE)), (MAIN, SIDE))
+        draw = ImageDraw.Draw(canvas)
+        if self._subgoal is not None:
+            subgoal = PillowImage.fromarray(self._subgoal).resize((SIDE, SIDE), PillowImage.Resampling.BICUBIC)
+            canvas.paste(subgoal, (MAIN, 0))
+            self._label(draw, (MAIN + 5, 3), "subgoal")
+        else:
+            draw.text((MAIN + 5, 3), "no subgoal", MUTED, self._small)
+        self._label(draw, (MAIN + 5, SIDE + 3), "wrist")
+        draw.text((8, MAIN + 5), _fit(self._instruction, self._small), MUTED, self._small)
+        draw.text((8, MAIN + 21), _fit(self._words, self._font), ink, self._font)
+        self._clip.add(np.asarray(canvas))
+
+    def _label(self, draw: ImageDraw.ImageDraw, at: tuple[int, int], text: str) -> None:
+        left, top, right, bottom = draw.textbbox(at, text, self._small)
+        draw.rectangle((left - 4, top - 3, right + 4, bottom + 3), PAPER)
+        draw.text(at, text, INK, self._small)
+
+
+def _fit(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
+    """The text, cut with an ellipsis where it would leave the frame."""
+    shown = text
+    while shown and font.getlength(shown) > MAIN + SIDE - 16:
+        shown = shown[:-2].rstrip() + "…" if shown.endswith("…") else shown[:-1].rstrip() + "…"
+    return shown

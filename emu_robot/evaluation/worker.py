@@ -1,0 +1,166 @@
+"""Runs single evaluation episodes; what each comes to depends on its index and the settings, not on who runs it."""
+
+import atexit
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any
+
+from emu_robot import environments
+from emu_robot.core import PlanStep, Policy
+from emu_robot.errors import EmuRobotError
+from emu_robot.evaluation.config import EvalConfig
+from emu_robot.evaluation.expert import ExpertPolicy
+from emu_robot.evaluation.failures import FailureWatch, classify
+from emu_robot.evaluation.records import EpisodeRecord
+from emu_robot.evaluation.report import FIRST_SHOWN
+from emu_robot.evaluation.strip import StepLog, subtask_texts
+from emu_robot.evaluation.video import ClipRecorder
+from emu_robot.robot_spec import PANDA
+from emu_robot.runtime import Subscriber, run_episode
+
+SETTLE_STEPS = 40
+"""Ticks that a successful episode which the report shows goes on for, so that its last view has the arm at home."""
+
+type SubgoalSource = Callable[[], PlanStep | None]
+type PolicyFactory = Callable[[EvalConfig, SubgoalSource], Policy]
+type EnvironmentFactory = Callable[[EvalConfig, str], Any]
+
+OTHER_LAYOUT = 50_000_000
+"""Added to an episode's seed for the layouts that shuffled subgoals are taken from."""
+SHUFFLED_STRIDE = 1_000_003
+"""From one shuffled layout of an episode to the next."""
+
+
+def load_policy(config: EvalConfig, subgoal_source: SubgoalSource) -> Policy:
+    """The policy that `config` names, on one thread."""
+    policy = import_module("emu_robot.policy")
+    return policy.load_policy(config.policy, goal=config.goal, subgoal_source=subgoal_source, seed=config.seed)
+
+
+def make_environment(config: EvalConfig, family: str) -> Any:
+    """The environment that `config` names, for tasks of one family."""
+    return environments.make(config.env, families=(family,), split=config.split)
+
+
+class EpisodeRunner:
+    """Holds one process's policy and environments (one per family, made when first needed)."""
+
+    def __init__(
+        self,
+        config: EvalConfig,
+        policy_factory: PolicyFactory = load_policy,
+        environment_factory: EnvironmentFactory = make_environment,
+    ) -> None:
+        self._config = config
+        self._families = config.families()
+        self._make_environment = environment_factory
+        self._make_policy = policy_factory
+        self._environments: dict[str, Any] = {}
+        self._policy: Policy | None = None
+        self._current: Any = None
+        self._shuffled_seed = 0
+
+    def run(self, index: int) -> EpisodeRecord:
+        """Run episode `index`, write its pictures, clip and record under `config.out`, and return the record."""
+        config = self._config
+        family, seed = self._families[index % len(self._families)], config.episode_seed(index)
+        environment = self._current = self._environment(family)
+        self._shuffled_seed = seed + OTHER_LAYOUT
+        policy = self._policy_for(environment, seed)
+
+        stem = f"{index:05d}"
+        folder = config.out / "episodes"
+        steps = StepLog(environment, camera=PANDA.planner_camera, folder=folder, stem=stem)
+        watch = FailureWatch(environment)
+        subscribers: list[Subscriber] = [steps, watch]
+        clip = None
+        if index < config.videos and hasattr(environment, "render"):
+            clip = f"{folder.name}/{stem}.mp4"
+            subscribers.append(ClipRecorder(environment, config.out / clip))
+        result = run_episode(
+            environment,
+            policy,
+            seed,
+            subscribers,
+            n_action_steps=config.n_action_steps,
+            settle_steps=SETTLE_STEPS if index < max(FIRST_SHOWN, config.videos) else 0,
+        )
+
+        failure, detail = classify(result, steps.steps, watch)
+        record = EpisodeRecord(
+            index=index,
+            family=family,
+            split=config.split,
+            seed=seed,
+            instruction=result.instruction,
+            success=result.success,
+            ending=result.ending.value,
+            n_steps=result.n_steps,
+            n_chunks=result.n_chunks,
+            subtasks=subtask_texts(environment),
+            subtasks_done=result.subtasks_done,
+            steps=tuple(steps.steps),
+            events=result.events,
+            failure=failure,
+            detail=detail,
+            control_hz=environment.control_hz,
+            clip=clip,
+            policy_s=round(result.policy_s, 3),
+            wall_s=round(result.wall_s, 3),
+        )
+        record.write(folder / f"{stem}.json")
+        return record
+
+    def close(self) -> None:
+        """Release the environments."""
+        for environment in self._environments.values():
+            if hasattr(environment, "close"):
+                environment.close()
+        self._environments.clear()
+
+    def _environment(self, family: str, role: str = "") -> Any:
+        key = f"{family}{role}"
+        if key not in self._environments:
+            self._environments[key] = self._make_environment(self._config, family)
+        return self._environments[key]
+
+    def _policy_for(self, environment: Any, seed: int) -> Policy:
+        if self._config.policy == "expert":
+            return ExpertPolicy(environment)
+        if self._policy is None:
+            self._policy = self._make_policy(self._config, self._subgoal)
+        if hasattr(self._policy, "seed"):
+            self._policy.seed(seed)  # type: ignore[attr-defined]
+        return self._policy
+
+    def _subgoal(self) -> PlanStep | None:
+        """The true next step of the running episode, or, for shuffled goals, that of a new other layout."""
+        if self._config.goal != "shuffled":
+            return self._current.oracle_step()
+        family = self._current.task.family
+        other = self._environment(family, role=" elsewhere")
+        other.reset(self._shuffled_seed)
+        self._shuffled_seed += SHUFFLED_STRIDE
+        return other.oracle_step()
+
+
+_runner: EpisodeRunner | None = None
+
+
+def start_worker(config: EvalConfig, policy_factory: PolicyFactory, environment_factory: EnvironmentFactory) -> None:
+    """Prepare this process: one torch thread, one runner."""
+    global _runner
+    import torch
+
+    torch.set_num_threads(1)
+    _runner = EpisodeRunner(config, policy_factory, environment_factory)
+    atexit.register(_runner.close)
+
+
+def run_in_worker(index: int) -> EpisodeRecord | tuple[type[EmuRobotError], str]:
+    """Run one episode in a prepared process; a user's error comes back as its kind and message."""
+    assert _runner is not None, "start_worker prepares the process"
+    try:
+        return _runner.run(index)
+    except EmuRobotError as error:
+        return type(error), str(error)
