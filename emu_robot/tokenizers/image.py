@@ -1,0 +1,149 @@
+"""Images <-> codes: a convolutional IBQ tokenizer that loads the official Emu3.5 layout or a small one for a CPU.
+
+Shapes: B batch, H W pixels, h w grid of codes, n = h*w codes in row-major order. Pixels in [-1, 1] as tensors,
+uint8 RGB as arrays.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from emu_robot.errors import InvalidValueError, ShapeError
+from emu_robot.tokenizers.quantizer import IndexBackpropagationQuantizer, Quantized
+from emu_robot.tokenizers.vqgan import Decoder, Encoder
+from emu_robot.weights import load_into, load_weights
+
+
+@dataclass(kw_only=True)
+class ImageTokenizerConfig:
+    """Names follow the official `ddconfig`; defaults are the mini tokenizer (128 px -> 8 x 8 codes)."""
+
+    resolution: int = 128  # pixels, image height and width
+    patch_size: int = 4  # pixels moved into channels before the first convolution
+    ch: int = 32
+    ch_mult: list[int] = field(default_factory=lambda: [1, 2, 4])
+    num_res_blocks: int = 1
+    attn_resolutions: list[int] = field(default_factory=list)
+    mid_attention: bool = True
+    z_channels: int = 64
+    embed_dim: int = 32
+    n_embed: int = 4096
+    beta: float = 0.25
+    learned_position: bool = True  # a fixed camera: what never changes costs no code
+    l2_norm: bool = True
+    scale: float = 10.0  # of the inner products in the training softmax
+
+    def __post_init__(self) -> None:
+        if self.resolution % self.downscale:
+            raise InvalidValueError(f"resolution is {self.resolution}, must be a multiple of {self.downscale}")
+
+    @property
+    def downscale(self) -> int:
+        """Pixels per code along each side."""
+        return self.patch_size * 2 ** (len(self.ch_mult) - 1)
+
+    @property
+    def grid(self) -> int:
+        """Codes along each side of an image."""
+        return self.resolution // self.downscale
+
+    @property
+    def n_codes(self) -> int:
+        """Codes of an image."""
+        return self.grid**2
+
+
+class Reconstruction(NamedTuple):
+    """images: (B, 3, H, W) in [-1, 1], not clipped; quantized: codes and losses."""
+
+    images: Tensor
+    quantized: Quantized
+
+
+class ImageTokenizer(nn.Module):
+    """Encoder, quantiser, decoder; state-dict names are those of the official checkpoints."""
+
+    def __init__(self, config: ImageTokenizerConfig) -> None:
+        super().__init__()
+        self.config = config
+        layout = {
+            name: getattr(config, name)
+            for name in (
+                *("ch", "ch_mult", "num_res_blocks", "attn_resolutions", "mid_attention"),
+                *("resolution", "z_channels", "patch_size", "learned_position"),
+            )
+        }
+        self.encoder = Encoder(**layout)
+        self.decoder = Decoder(**layout)
+        self.quantize = IndexBackpropagationQuantizer(
+            config.n_embed, config.embed_dim, config.beta, config.l2_norm, config.scale
+        )
+        self.quant_conv = nn.Conv2d(config.z_channels, config.embed_dim, 1)
+        self.post_quant_conv = nn.Conv2d(config.embed_dim, config.z_channels, 1)
+
+    @classmethod
+    def load(cls, folder: str | Path, stage: str = "tokenizer") -> "ImageTokenizer":
+        """Released weights of a folder, in evaluation mode."""
+        weights = load_weights(folder, stage)
+        tokenizer = cls(ImageTokenizerConfig(**weights.config))
+        load_into(tokenizer, weights, stage)
+        return tokenizer.eval().requires_grad_(False)
+
+    def forward(self, images_B3HW: Tensor) -> Reconstruction:
+        """Training pass."""
+        quantized = self.quantize(self.features(images_B3HW))
+        return Reconstruction(self.decoder(self.post_quant_conv(quantized.z_q)), quantized)
+
+    def features(self, images_B3HW: Tensor) -> Tensor:
+        """(B, embed_dim, h, w) before quantisation."""
+        return self.quant_conv(self.encoder(images_B3HW))
+
+    def encode(self, images_B3HW: Tensor) -> Tensor:
+        """(B, 3, H, W) in [-1, 1] -> codes (B, h, w) int64."""
+        return self.quantize.encode(self.features(images_B3HW))
+
+    def decode(self, codes_Bhw: Tensor) -> Tensor:
+        """Codes (B, h, w) int64 -> (B, 3, H, W), about [-1, 1]."""
+        return self.decoder(self.post_quant_conv(self.quantize.decode(codes_Bhw)))
+
+    @torch.inference_mode()
+    def encode_images(self, images: NDArray[np.uint8], batch_size: int = 64) -> NDArray[np.uint32]:
+        """(B, H, W, 3) uint8 -> (B, n) uint32 codes, row-major."""
+        size = self.config.resolution
+        if images.ndim != 4 or images.shape[1:] != (size, size, 3) or images.dtype != np.uint8:
+            raise ShapeError("images", f"{images.shape} {images.dtype}", f"(B, {size}, {size}, 3) uint8")
+        codes = np.empty((len(images), self.config.n_codes), np.uint32)
+        for i in range(0, len(images), batch_size):
+            batch = to_pixels(torch.from_numpy(np.ascontiguousarray(images[i : i + batch_size])).to(self._device))
+            codes[i : i + batch_size] = self.encode(batch).flatten(1).cpu().numpy()
+        return codes
+
+    @torch.inference_mode()
+    def decode_images(self, codes: NDArray[np.integer]) -> NDArray[np.uint8]:
+        """(B, n) codes -> (B, H, W, 3) uint8."""
+        count = self.config.n_codes
+        if codes.ndim != 2 or codes.shape[1] != count:
+            raise ShapeError("codes", codes.shape, f"(B, {count})")
+        if codes.size and (codes.min() < 0 or codes.max() >= self.config.n_embed):
+            raise InvalidValueError(f"codes span {codes.min()}..{codes.max()}, must be in 0..{self.config.n_embed - 1}")
+        grid = torch.from_numpy(codes.astype(np.int64)).to(self._device)
+        return to_uint8(self.decode(grid.view(-1, self.config.grid, self.config.grid))).cpu().numpy()
+
+    @property
+    def _device(self) -> torch.device:
+        return self.quant_conv.weight.device
+
+
+def to_pixels(images_BHW3: Tensor) -> Tensor:
+    """uint8 (B, H, W, 3) -> float (B, 3, H, W) in [-1, 1], channels last in memory."""
+    return images_BHW3.permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+def to_uint8(pixels_B3HW: Tensor) -> Tensor:
+    """float (B, 3, H, W) in [-1, 1] -> uint8 (B, H, W, 3)."""
+    return ((pixels_B3HW.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1)

@@ -1,0 +1,77 @@
+"""Index back-propagation quantisation (IBQ): every code of the book receives gradient at every step.
+
+Shapes: N positions, D embedding, K codes.
+"""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class Quantized(NamedTuple):
+    """z_q: quantised embeddings, gradient to encoder and to all codes; codes: int64; losses: scalars."""
+
+    z_q: Tensor
+    codes: Tensor
+    loss: Tensor
+    entropy_loss: Tensor
+
+
+class IndexBackpropagationQuantizer(nn.Module):
+    """The code of a position is the argmax over codes of the inner product z.e (of unit vectors when `l2_norm`).
+
+    `scale` multiplies the inner products inside the training softmax; it does not change the codes.
+    """
+
+    def __init__(self, n_embed: int, embed_dim: int, beta: float = 0.25, l2_norm: bool = False, scale: float = 1.0):
+        super().__init__()
+        self.beta, self.l2_norm, self.scale = beta, l2_norm, scale
+        self.embedding = nn.Embedding(n_embed, embed_dim)
+        nn.init.normal_(self.embedding.weight, std=embed_dim**-0.5)
+
+    def forward(self, z_BDhw: Tensor) -> Quantized:
+        """Quantise a feature map for training; returns z_q (B, D, h, w) and codes (B, h, w)."""
+        batch, dim, height, width = z_BDhw.shape
+        z, book = self._normal(z_BDhw.permute(0, 2, 3, 1).reshape(-1, dim)), self.codebook()
+        logits_NK = self.scale * (z @ book.T)
+        soft = logits_NK.softmax(-1)
+        codes = logits_NK.argmax(-1)
+        one_hot = F.one_hot(codes, len(book)).to(soft.dtype) - soft.detach() + soft
+        z_q, z_hard = one_hot @ book, book[codes]
+        commitment = self.beta * (z_hard - z.detach()).square().mean()
+        loss = (z_q - z).square().mean() + (z_hard.detach() - z).square().mean() + commitment
+        z_q = z_q.view(batch, height, width, dim).permute(0, 3, 1, 2)
+        return Quantized(z_q, codes.view(batch, height, width), loss, entropy_loss(logits_NK / self.scale))
+
+    def encode(self, z_BDhw: Tensor) -> Tensor:
+        """Codes (B, h, w) int64 of a feature map."""
+        return (self._normal(z_BDhw.movedim(1, -1)) @ self.codebook().T).argmax(-1)
+
+    def decode(self, codes_Bhw: Tensor) -> Tensor:
+        """Embeddings (B, D, h, w) of codes."""
+        return self.codebook()[codes_Bhw].movedim(-1, 1)
+
+    def codebook(self) -> Tensor:
+        """(K, D), unit vectors when `l2_norm`."""
+        return self._normal(self.embedding.weight)
+
+    def _normal(self, x: Tensor) -> Tensor:
+        return F.normalize(x, dim=-1) if self.l2_norm else x
+
+    @torch.no_grad()
+    def initialize(self, z_BDhw: Tensor) -> None:
+        """Start the book from encoder outputs, so that no code is far from all data."""
+        z = self._normal(z_BDhw.movedim(1, -1).reshape(-1, z_BDhw.shape[1]))
+        book = self.embedding.weight
+        chosen = z[torch.randint(len(z), (len(book),))]
+        book.copy_(chosen + 0.02 * chosen.std() * torch.randn_like(book))
+
+
+def entropy_loss(logits_NK: Tensor, temperature: float = 0.01) -> Tensor:
+    """Mean entropy of each position's code distribution minus the entropy of the batch's mean distribution."""
+    log_p = (logits_NK / temperature).log_softmax(-1)
+    p = log_p.exp()
+    mean = p.mean(0)
+    return -(p * log_p).sum(-1).mean() + (mean * (mean + 1e-5).log()).sum()

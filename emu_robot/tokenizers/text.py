@@ -1,0 +1,57 @@
+"""Words <-> ids: byte-level BPE, so that every string can be encoded. Ids 0..size-1; knows no control tokens."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+
+from emu_robot import weights
+from emu_robot.errors import WeightsError
+
+FILE = "text.json"
+
+
+class TextTokenizer:
+    """Sentences are stripped, lower-cased and given one leading space, so a word has one id wherever it stands."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+
+    @classmethod
+    def train(cls, sentences: Iterable[str], vocab_size: int = 1024) -> "TextTokenizer":
+        """Learn at most `vocab_size` entries (256 of them bytes) from sentences; the same sentences give the same."""
+        tokenizer = Tokenizer(models.BPE())
+        tokenizer.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase(), normalizers.Strip()])
+        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+        tokenizer.decoder = decoders.ByteLevel()
+        alphabet = pre_tokenizers.ByteLevel.alphabet()
+        trainer = trainers.BpeTrainer(
+            vocab_size=vocab_size, initial_alphabet=sorted(alphabet), min_frequency=1, show_progress=False
+        )
+        tokenizer.train_from_iterator(sorted(set(sentences)), trainer)
+        return cls(tokenizer)
+
+    @classmethod
+    def load(cls, folder: str | Path) -> "TextTokenizer":
+        """From a weights folder. Raises `WeightsError` if its file is damaged."""
+        try:
+            return cls(Tokenizer.from_str(weights.load_file(folder, FILE).decode()))
+        except ValueError as error:
+            raise WeightsError(f"{Path(folder) / FILE} is not a text tokenizer: {error}") from error
+
+    def save(self, folder: str | Path) -> None:
+        """Add text.json to a weights folder."""
+        weights.save_file(Path(folder), FILE, self._tokenizer.to_str().encode())
+
+    @property
+    def size(self) -> int:
+        """Number of ids."""
+        return self._tokenizer.get_vocab_size()
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of a text."""
+        return self._tokenizer.encode(text).ids
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Text of ids, stripped; bytes that are not UTF-8 become replacement characters."""
+        return self._tokenizer.decode(list(ids)).strip()

@@ -1,0 +1,153 @@
+"""Stage tokenizer: learn words and image codes from a replay buffer, then write the codes of its images into it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from emu_robot.data.replay_buffer import ReplayBuffer
+from emu_robot.errors import DataError, InvalidValueError
+from emu_robot.tokenizers.image import ImageTokenizer, ImageTokenizerConfig, to_pixels
+from emu_robot.tokenizers.text import TextTokenizer
+from emu_robot.training.loop import LoopConfig, LossFn, fit, select_device, step_rng
+from emu_robot.training.losses import codebook_usage, importance_BHW, reconstruction_loss
+from emu_robot.weights import save_weights
+
+
+def _loop() -> LoopConfig:
+    return LoopConfig(
+        steps=4000,
+        batch_size=32,
+        lr=1e-3,
+        beta1=0.5,
+        beta2=0.95,
+        warmup_steps=100,
+        weight_decay=1e-4,
+        ema_decay=0.998,
+        threads=1,
+        compile=True,
+        channels_last=True,
+    )
+
+
+@dataclass(kw_only=True)
+class TokenizerTrainConfig:
+    """Settings of stage tokenizer.
+
+    data: replay buffer; its images of `camera` are encoded as codes_<camera> at the end. out: run folder.
+    weights: folder that gets the image tokenizer and text.json. keyframe_share: share of a batch drawn from starts and
+    keyframes. foreground, colour: pixel weights, see `importance_BHW`. initial_images: how many start the codebook.
+    """
+
+    data: Path = Path("outputs/data/train")
+    out: Path = Path("outputs/train")
+    weights: Path = Path("outputs/weights/mini")
+    camera: str = "front"
+    text_vocabulary: int = 1024
+    keyframe_share: float = 0.3
+    foreground: float = 4.0
+    colour: float = 16.0
+    quantizer_weight: float = 0.25
+    entropy_weight: float = 0.01
+    initial_images: int = 256
+    model: ImageTokenizerConfig = field(default_factory=ImageTokenizerConfig)
+    loop: LoopConfig = field(default_factory=_loop)
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.keyframe_share <= 1:
+            raise InvalidValueError(f"keyframe_share is {self.keyframe_share}, must be in [0, 1]")
+
+
+def train(config: TokenizerTrainConfig) -> Path:
+    """Run the stage, resuming what was cut off; returns the weights folder with text.json and the tokenizer in it."""
+    torch.manual_seed(config.loop.seed)
+    buffer = ReplayBuffer.open(config.data)
+    images = buffer.load_images(config.camera)
+    train_text(buffer, config.text_vocabulary).save(config.weights)
+    model = ImageTokenizer(config.model)
+    initialize_codebook(model, images, config)
+    batch_fn = batches(images, keyframe_rows(buffer), config)
+    loss_fn = tokenizer_loss(background(images), config)
+    tokenizer = fit(model, batch_fn, loss_fn, config.loop, config.out, "tokenizer")
+    assert isinstance(tokenizer, ImageTokenizer)
+    save_weights(config.weights, "tokenizer", tokenizer.state_dict(), config.model, half=True)
+    encode_buffer(ImageTokenizer.load(config.weights), buffer, config.camera, select_device(config.loop.device))
+    return config.weights
+
+
+def encode_buffer(tokenizer: ImageTokenizer, buffer: ReplayBuffer, camera: str, device: torch.device) -> None:
+    """Write codes_<camera> for every stored image; the released half-precision weights are what must encode."""
+    codes = tokenizer.to(device, memory_format=torch.channels_last).encode_images(buffer.load_images(camera))
+    buffer.add_codes(f"codes_{camera}", codes)
+    buffer.close()
+
+
+def train_text(buffer: ReplayBuffer, vocab_size: int) -> TextTokenizer:
+    """A text tokenizer of all instructions and subtasks in the buffer."""
+    sentences = [text for meta in buffer.metadata for text in (meta["instruction"], *meta["subtasks"])]
+    return TextTokenizer.train(sentences, vocab_size)
+
+
+def keyframe_rows(buffer: ReplayBuffer) -> NDArray[np.int64]:
+    """Image rows of all starts and keyframes. Raises `DataError` if there are none."""
+    frames, begin = buffer.load("images/frame").astype(np.int64), 0
+    marked = []
+    for meta, end in zip(buffer.metadata, buffer.episode_ends.tolist(), strict=True):
+        marked += [begin + frame for frame in (*meta["starts"], *meta["keyframes"])]
+        begin = end
+    if not marked:
+        raise DataError(f"{buffer.path}: no keyframes in {buffer.n_episodes} episodes")
+    return np.searchsorted(frames, np.unique(marked))
+
+
+def background(images: NDArray[np.uint8], count: int = 301) -> Tensor:
+    """(3, H, W) in [-1, 1]: the median of images spread over the buffer, what a fixed camera always sees."""
+    chosen = images[np.linspace(0, len(images) - 1, min(count, len(images))).astype(int)]
+    median = np.median(chosen, axis=0).astype(np.uint8)
+    return to_pixels(torch.from_numpy(median)[None])[0]
+
+
+def batches(
+    images: NDArray[np.uint8], keyframes: NDArray[np.int64], config: TokenizerTrainConfig
+) -> Callable[[int], dict[str, Tensor]]:
+    """step -> {"images": (B, H, W, 3) uint8}."""
+    count = config.loop.batch_size
+    marked = round(count * config.keyframe_share)
+
+    def batch(step: int) -> dict[str, Tensor]:
+        rng = step_rng(config.loop.seed, step)
+        rows = np.concatenate([rng.choice(keyframes, marked), rng.integers(len(images), size=count - marked)])
+        return {"images": torch.from_numpy(images[rows])}
+
+    return batch
+
+
+@torch.no_grad()
+def initialize_codebook(model: ImageTokenizer, images: NDArray[np.uint8], config: TokenizerTrainConfig) -> None:
+    """Start the codebook from the untrained encoder's outputs on real images."""
+    rows = step_rng(config.loop.seed, 0, stream=2).integers(len(images), size=config.initial_images)
+    model.quantize.initialize(model.features(to_pixels(torch.from_numpy(images[rows]))))
+
+
+def tokenizer_loss(background_3HW: Tensor, config: TokenizerTrainConfig) -> LossFn:
+    """The stage's loss function for `fit`."""
+
+    def loss(model: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, float | Tensor]]:
+        images = to_pixels(batch["images"])
+        weight = importance_BHW(images, background_3HW.to(images.device), config.foreground, config.colour)
+        output, quantized = model(images)
+        error = reconstruction_loss(output, images, weight)
+        total = error + config.quantizer_weight * quantized.loss + config.entropy_weight * quantized.entropy_loss
+        metrics: dict[str, float | Tensor] = {
+            "reconstruction": error.detach(),
+            "psnr": -10 * ((output - images).detach().square().mean() / 4).log10(),
+            "quantizer": quantized.loss.detach(),
+            "codes_used": codebook_usage(quantized.codes, config.model.n_embed),
+        }
+        return total, metrics
+
+    return loss
