@@ -20,7 +20,8 @@ LEAD = 0.04  # [m] of the target over the hand: about 0.4 m/s
 TRAVEL_Z = 0.17  # [m] of the pinch point, clear of towers and cabinet
 FUNNEL_SLOPE = 2.5  # height over the goal per horizontal error, so that the hand comes down from above
 PUSH_Z = 0.034  # [m] closed fingers reach further down than open ones
-ALIGNED = 0.008  # [m]
+ALIGNED = 0.008  # [m] horizontal error at which the hand may come all the way down
+REACHED_XY, REACHED_Z = 0.013, 0.011  # [m] close enough to close or open the fingers
 HOME_LEAD = 0.12  # [rad]
 
 Vec = NDArray[np.float64]
@@ -80,6 +81,14 @@ def _funnel(world: World, goal: Vec, gripper: float) -> NDArray[np.float32]:
     return _command(world, np.array([*xy, max(height, goal[2])]), gripper)
 
 
+def _close_around(world: World, goal: Vec) -> NDArray[np.float32]:
+    """Come down over goal with open fingers, then close them; once closing, go on unless pushed well away."""
+    off = goal - world.pinch_pos
+    slack = 2.0 if world.gripper_opening < 0.9 else 1.0
+    reached = np.linalg.norm(off[:2]) < slack * REACHED_XY and abs(off[2]) < slack * REACHED_Z
+    return _command(world, goal, SHUT) if reached else _funnel(world, goal, OPEN)
+
+
 def _retreat(world: World) -> NDArray[np.float32]:
     """Let go, rise, go home."""
     hand = world.pinch_pos
@@ -116,13 +125,10 @@ def _pick_and_place(world: World, subtask: Subtask) -> NDArray[np.float32]:
     thing, hand = world.objects[str(subtask.object)], world.pinch_pos
     if world.grasped != subtask.object:
         goal = thing.pos + np.array([0, 0, 0.003])
-        reached = np.linalg.norm((goal - hand)[:2]) < ALIGNED and abs(goal[2] - hand[2]) < 0.008
-        around = np.linalg.norm((goal - hand)[:2]) < 0.02 and abs(goal[2] - hand[2]) < 0.015
-        closing = around and world.gripper_opening < 0.9
-        return _command(world, goal, SHUT) if reached or closing else _funnel(world, goal, OPEN)
+        return _close_around(world, goal)
     goal = _place_goal(world, subtask)
     off = goal - thing.pos
-    if np.linalg.norm(off[:2]) < 0.01 and abs(off[2]) < 0.008:
+    if np.linalg.norm(off[:2]) < REACHED_XY and abs(off[2]) < REACHED_Z:
         return _command(world, hand, OPEN)
     return _funnel(world, hand + off, SHUT)
 
@@ -148,9 +154,7 @@ def _move_drawer(world: World, opening: float) -> NDArray[np.float32]:
     knob, hand = world.knob_pos, world.pinch_pos
     left = opening - world.drawer_opening
     if world.grasped != "knob":
-        reached = np.linalg.norm((knob - hand)[:2]) < 0.01 and abs(knob[2] - hand[2]) < 0.01
-        closing = np.linalg.norm(knob - hand) < 0.02 and world.gripper_opening < 0.9
-        return _command(world, knob, SHUT) if reached or closing else _funnel(world, knob, OPEN)
-    if abs(left) < 0.006:
+        return _close_around(world, knob)
+    if abs(left) < 0.008:
         return _command(world, hand, OPEN)
     return _command(world, np.array([hand[0] + np.sign(left) * min(abs(left) + 0.01, LEAD), knob[1], knob[2]]), SHUT)
