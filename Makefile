@@ -21,7 +21,7 @@ $(STAMP): pyproject.toml requirements.txt
 	@command -v $(PYTHON) >/dev/null || { echo "missing: Python 3.12. Get it: apt-get install python3.12 python3.12-venv (or uv python install 3.12)"; exit 1; }
 	@$(PYTHON) -m emu_robot.doctor --install-size
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { echo "missing: the venv module. Get it: apt-get install python3.12-venv"; exit 1; }
-	@test -x $(BIN)/uv || $(BIN)/python -m pip install -q uv
+	@test -x $(BIN)/uv || $(BIN)/python -m pip install -qq uv
 	$(BIN)/uv pip install -q --python $(BIN)/python --no-deps -r requirements.txt
 	$(BIN)/uv pip install -q --python $(BIN)/python --no-deps --no-build-isolation -e .
 	@touch $@
@@ -34,18 +34,18 @@ requirements: ## bring requirements.txt in line with pyproject.toml, keeping the
 demo: setup ## long-horizon episodes with the released weights; prints the success line and the report's path
 	$(BIN)/emu-robot demo
 
-test: setup ## every fast test, two processes
+test: $(STAMP) ## every fast test, two processes
 	$(BIN)/pytest -n 2 -m "not slow"
 
-test-slow: setup ## every test
+test-slow: $(STAMP) ## every test
 	$(BIN)/pytest -n 2
 
-check: setup ## lint, format and types
+check: $(STAMP) ## lint, format and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 
-format: setup ## rewrite the code in the house's format
+format: $(STAMP) ## rewrite the code in the house's format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
@@ -55,7 +55,7 @@ train-mini: setup ## collect, train tokenizer, planner and head, release; resume
 bench: setup ## environment steps per second of one core
 	$(BIN)/emu-robot sim bench
 
-build: setup ## wheel and source archive in dist/
+build: $(STAMP) ## wheel and source archive in dist/
 	$(BIN)/uv build -q --no-build-isolation --out-dir dist .
 	@ls -lh dist
 

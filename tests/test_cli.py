@@ -9,12 +9,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from emu_robot import doctor
 from emu_robot.cli import main as cli
+from emu_robot.cli import train_mini
 from emu_robot.cli.plan import save_strip
 from emu_robot.core import Plan, PlanStep
-from emu_robot.errors import EmuRobotError
+from emu_robot.errors import EmuRobotError, WeightsError
+from emu_robot.weights import save_weights
 
 ROOT = Path(__file__).parents[1]
 
@@ -133,6 +136,38 @@ def test_plan_strip_has_a_panel_per_subgoal(tmp_path: Path) -> None:
     save_strip(tmp_path / "deep" / "plan.png", image, Plan(instruction="tidy", steps=steps))
     with Image.open(tmp_path / "deep" / "plan.png") as strip:
         assert strip.width > 3 * 256
+
+
+def test_train_mini_goes_on_after_a_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ran: list[str] = []
+
+    def train(config: str) -> None:
+        if config == "stop":
+            raise KeyboardInterrupt
+        ran.append(config)
+
+    monkeypatch.setattr(train_mini, "STEPS", (("first", f"{__name__}:step"), ("second", f"{__name__}:step")))
+    monkeypatch.setattr(sys.modules[__name__], "step", train, raising=False)
+    finished = tmp_path / "finished.json"
+    with pytest.raises(KeyboardInterrupt):
+        train_mini.run_steps({"first": "a", "second": "stop"}, finished)
+    train_mini.run_steps({"first": "a", "second": "b"}, finished)
+    train_mini.run_steps({"first": "a", "second": "b"}, finished)
+    assert ran == ["a", "b"]
+
+
+def test_release_refuses_damaged_or_unfinished_weights(tmp_path: Path) -> None:
+    trained, released = tmp_path / "trained", tmp_path / "released"
+    for stage in ("tokenizer", "planner"):
+        save_weights(trained, stage, {"w": torch.ones(3)}, {})
+    with pytest.raises(WeightsError, match="has no head"):
+        train_mini.release(trained, released)
+    save_weights(trained, "head", {"w": torch.ones(3)}, {})
+    train_mini.release(trained, released)
+    assert (released / "manifest.json").exists()
+    (trained / "head.safetensors").write_bytes(b"damaged")
+    with pytest.raises(WeightsError, match=r"head.safetensors is corrupted"):
+        train_mini.release(trained, released)
 
 
 def test_readme_example_runs_as_printed() -> None:

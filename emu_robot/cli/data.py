@@ -11,8 +11,8 @@ from emu_robot.cli.options import configure, sub_verb
 class ExportConfig:
     """buffer: a replay buffer that `collect` wrote; out: the folder of the new dataset."""
 
-    buffer: Path = Path("data/tabletop/buffer.zarr")
-    out: Path = Path("data/tabletop/lerobot")
+    buffer: Path = Path("data/demonstrations")
+    out: Path = Path("data/demonstrations_lerobot")
 
 
 def run(arguments: Sequence[str]) -> None:
