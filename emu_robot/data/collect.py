@@ -56,7 +56,7 @@ class CollectConfig:
     out: str = "data/demonstrations"
     seed: int = 0
     workers: int = 2
-    noise: float = 0.02
+    noise: float = 0.01
     burst_probability: float = 0.3
     image_every: int = 1
     keep_failed: bool = False

@@ -35,7 +35,7 @@ class ExpertEnvironment(Environment, Protocol):
 
     def observe(self) -> Observation: ...
 
-    def step(self, action: NDArray[np.float32], observe: bool = True) -> Transition: ...
+    def step(self, action: NDArray[np.float32], *, observe: bool = True) -> Transition: ...
 
 
 class Disturbance:
@@ -82,8 +82,8 @@ def record_episode(
 ) -> Episode:
     """Let the expert solve the task of `seed`; recorded actions are what it wanted, not the disturbed ones executed.
 
-    Images are stored every `image_every` frames and at each start, keyframe and dwell frame. The episode ends `DWELL`
-    frames after its last keyframe, or unsuccessful after the environment's `max_steps`.
+    Images are stored every `image_every` frames and at each start, keyframe and dwell frame. The last action is held
+    while dwelling. The episode ends `DWELL` frames after its last keyframe, or unsuccessful after the environment's `max_steps`.
     """
     observation = env.reset(seed)
     expert = env.expert()
@@ -102,7 +102,7 @@ def record_episode(
             is_dwelling = True
         if t % image_every == 0 or t == starts[-1] or is_dwelling:
             images[t] = observation.images if t == 0 else env.observe().images
-        action = np.asarray(expert.action(), np.float32)
+        action = actions[-1] if is_dwelling else np.asarray(expert.action(), np.float32)
         states.append(observation.state)
         actions.append(action)
         if len(keyframes) == len(subtasks) and t == keyframes[-1] + DWELL:

@@ -141,7 +141,7 @@ def test_a_disk_filling_up_keeps_earlier_episodes_and_continues(tmp_path, monkey
 
 def test_another_configuration_is_refused(tmp_path):
     collect(config(tmp_path / "buffer", n=1))
-    with pytest.raises(ConfigError, match=r"another configuration: noise=0.5 \(was 0.02\)"):
+    with pytest.raises(ConfigError, match=r"another configuration: noise=0.5 \(was 0.01\)"):
         collect(config(tmp_path / "buffer", n=1, noise=0.5))
 
 

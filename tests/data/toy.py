@@ -51,7 +51,7 @@ class ToyEnvironment:
         front = np.broadcast_to(np.array([*level, 7], np.uint8), (16, 16, 3)).copy()
         return Observation(images={"front": front, "wrist": 255 - front}, state=self._state())
 
-    def step(self, action: np.ndarray, observe: bool = True) -> Transition:
+    def step(self, action: np.ndarray, *, observe: bool = True) -> Transition:
         self.joints = self.joints + 0.4 * (action[:2] - self.joints)
         if self.subtask_index < len(self.names):
             target = TARGETS[self.names[self.subtask_index]]

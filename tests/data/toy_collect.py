@@ -19,9 +19,9 @@ out, n, workers, delay = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), float(
 quick_step = toy.ToyEnvironment.step
 
 
-def slow_step(self, action, observe=True):
+def slow_step(self, action, *, observe=True):
     time.sleep(delay)
-    return quick_step(self, action, observe)
+    return quick_step(self, action, observe=observe)
 
 
 toy.ToyEnvironment.step = slow_step

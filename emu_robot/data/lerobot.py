@@ -1,0 +1,222 @@
+"""Write a replay buffer as a LeRobotDataset v3: H.264 videos, instructions as tasks, subtasks and keyframes per frame.
+
+    observation.state, action, observation.images.<camera>, task: LeRobot's own keys
+    subtask_index (1,) i64   row of meta/subtasks.parquet (subtask text -> subtask_index)
+    keyframe      (1,) i64   frame index, within the episode, at which the present subtask is complete
+    next.success  (1,) bool  at the last frame: whether the episode succeeded
+    language_persistent      LeRobot's annotation column, style "subtask", stamped at each subtask's start
+
+Episodes are written in parts, each renamed into place when complete, and merged at the end: an interrupted export keeps
+its complete parts, and a buffer that has grown adds only its new episodes.
+"""
+
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from lerobot.configs.video import RGBEncoderConfig
+from lerobot.datasets.aggregate import aggregate_datasets
+from lerobot.datasets.io_utils import write_table_one_row_group_per_episode
+from lerobot.datasets.language import LANGUAGE_PERSISTENT
+from lerobot.datasets.lerobot_dataset import LeRobotDataset
+
+from emu_robot.data.episode import Episode
+from emu_robot.data.files import disk_full_as_setup_error, lock_directory, replace_json
+from emu_robot.data.progress import progress
+from emu_robot.data.replay_buffer import ReplayBuffer
+from emu_robot.errors import ConfigError, DataError
+from emu_robot.robot_spec import RobotSpec, robot_spec
+
+EPISODES_PER_PART = 50
+VIDEO_FILE_MB = 20  # appending an episode copies its file, so small files are quick
+H264_CRF = 18  # visually lossless; LeRobot's default loses detail that image tokens need
+INFO = "meta/info.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Export:
+    buffer: ReplayBuffer
+    out: Path
+    robot: RobotSpec
+    subtask_index: dict[str, int]
+
+    @property
+    def parts(self) -> Path:
+        return self.out.with_name(f"{self.out.name}.parts")
+
+    @property
+    def repo_id(self) -> str:
+        return f"local/{self.out.name}"
+
+
+def export_lerobot(source: str | Path, out: str | Path, robot: str = "panda") -> Path:
+    """Export the episodes of the replay buffer `source` that the dataset `out` does not hold yet; returns `out`.
+
+    Raises `DataError` if `source` is not a buffer or `out` is something else, `ConfigError` if images are not stored
+    for every frame (collect with image_every=1), `SystemSetupError` if the disk fills up.
+    """
+    buffer, out = ReplayBuffer.open(source), Path(out)
+    if not buffer.n_episodes:
+        raise DataError(f"{buffer.path}: holds no episodes to export")
+    if buffer.n_images != buffer.n_frames:
+        stored = f"{buffer.n_images} images for {buffer.n_frames} frames"
+        raise ConfigError(f"{buffer.path}: {stored}; a LeRobotDataset needs every one (collect with image_every=1)")
+    texts = dict.fromkeys(text for meta in buffer.metadata for text in meta["subtasks"])
+    index = {text: i for i, text in enumerate(texts)}
+    export = _Export(buffer=buffer, out=out, robot=robot_spec(robot), subtask_index=index)
+    with disk_full_as_setup_error(out):
+        export.parts.mkdir(parents=True, exist_ok=True)
+        with lock_directory(export.parts):
+            _recover_swap(export)
+            n_exported = _n_episodes(out) if out.exists() else 0
+            if n_exported < buffer.n_episodes:
+                _merge(export, n_exported, list(_write_parts(export, n_exported)))
+            shutil.rmtree(export.parts)
+    return out
+
+
+def _n_episodes(path: Path) -> int:
+    """Raises `DataError` unless `path` is a LeRobotDataset written here."""
+    try:
+        info = json.loads((path / INFO).read_text())
+        fits = "subtask_index" in info["features"]
+        n_episodes = int(info["total_episodes"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path}: exists and is not a LeRobotDataset ({INFO}: {error!r})") from error
+    if not fits:
+        raise DataError(f"{path}: a LeRobotDataset without subtask_index; choose another path")
+    return n_episodes
+
+
+# Parts
+
+
+def _write_parts(export: _Export, n_exported: int) -> Iterator[Path]:
+    """Complete parts <begin>-<end> from episode n_exported on, in order, writing those that are missing."""
+    done = {int(part.name.split("-")[0]): part for part in export.parts.glob("*-*") if part.suffix != ".partial"}
+    begin, n_episodes = n_exported, export.buffer.n_episodes
+    with progress("exporting", total=n_episodes - n_exported) as report:
+        while begin < n_episodes:
+            end = int(done[begin].name.split("-")[1]) if begin in done else min(begin + EPISODES_PER_PART, n_episodes)
+            part = done.get(begin) or export.parts / f"{begin:06d}-{end:06d}"
+            if begin in done:
+                for _ in range(begin, end):
+                    report("")
+            else:
+                _write_part(export, range(begin, end), part, report)
+            yield part
+            begin = end
+
+
+def _write_part(export: _Export, episodes: range, part: Path, report: Any) -> None:
+    partial = part.with_name(f"{part.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    first = export.buffer.episode(episodes[0])
+    dataset = LeRobotDataset.create(
+        export.repo_id,
+        fps=first.fps,
+        features=_features(export.robot, first),
+        root=partial,
+        robot_type=export.robot.name,
+        rgb_encoder=RGBEncoderConfig(vcodec="h264", crf=H264_CRF, preset="veryfast"),
+        streaming_encoding=True,
+        encoder_queue_maxsize=100_000,  # a full queue would drop frames
+        encoder_threads=1,
+        video_files_size_in_mb=VIDEO_FILE_MB,
+    )
+    language = []
+    for i in episodes:
+        episode = export.buffer.episode(i)
+        for frame in _frames(export, episode):
+            dataset.add_frame(frame)
+        dataset.save_episode()
+        language.append(_language(episode))
+        report("")
+    dataset.finalize()
+    _add_language(partial, language)
+    partial.replace(part)
+
+
+def _features(robot: RobotSpec, episode: Episode) -> dict[str, dict[str, Any]]:
+    names = {"observation.state": (robot.state_names, episode.state), "action": (robot.action_names, episode.action)}
+    features: dict[str, dict[str, Any]] = {}
+    for key, (columns, array) in names.items():
+        width = array.shape[1]
+        named = list(columns) if len(columns) == width else None
+        features[key] = {"dtype": "float32", "shape": (width,), "names": named}
+    for camera, images in episode.images.items():
+        shape, axes = images.shape[1:], ["height", "width", "channels"]
+        features[f"observation.images.{camera}"] = {"dtype": "video", "shape": shape, "names": axes}
+    for key, dtype in (("subtask_index", "int64"), ("keyframe", "int64"), ("next.success", "bool")):
+        features[key] = {"dtype": dtype, "shape": (1,), "names": None}
+    return features
+
+
+def _frames(export: _Export, episode: Episode) -> Iterator[dict[str, Any]]:
+    images = {camera: episode.images[camera] for camera in episode.images}
+    subtask_T, last = episode.subtask_T, len(episode) - 1
+    keyframes = [*episode.keyframes, *[last] * (len(episode.subtasks) - len(episode.keyframes))]
+    for t in range(len(episode)):
+        k = subtask_T[t]
+        yield {
+            "task": episode.instruction,
+            "observation.state": episode.state[t],
+            "action": episode.action[t],
+            **{f"observation.images.{camera}": array[t] for camera, array in images.items()},
+            "subtask_index": np.array([export.subtask_index[episode.subtasks[k]]], np.int64),
+            "keyframe": np.array([keyframes[k]], np.int64),
+            "next.success": np.array([episode.success and t == last]),
+        }
+
+
+def _language(episode: Episode) -> list[dict[str, Any]]:
+    """The episode's subtasks as rows of LeRobot's persistent language column."""
+    rest = {"camera": None, "tool_calls": None}
+    return [
+        {"role": "assistant", "content": text, "style": "subtask", "timestamp": float(start / episode.fps), **rest}
+        for text, start in zip(episode.subtasks, episode.starts.tolist(), strict=False)
+    ]
+
+
+def _add_language(root: Path, language: list[list[dict[str, Any]]]) -> None:
+    """Add the language column as LeRobot's own annotator does: after recording, the same rows at every frame."""
+    for path in sorted((root / "data").rglob("*.parquet")):
+        table = pq.read_table(path)
+        rows = pa.array([language[i] for i in table.column("episode_index").to_pylist()])
+        write_table_one_row_group_per_episode(table.append_column(LANGUAGE_PERSISTENT, rows), path)
+    info = json.loads((root / INFO).read_text())
+    info["features"][LANGUAGE_PERSISTENT] = {"dtype": "language", "shape": [1], "names": None}
+    replace_json(root / INFO, info)
+
+
+# Merge
+
+
+def _merge(export: _Export, n_exported: int, parts: list[Path]) -> None:
+    """All of `out` and the parts as one dataset in place of `out`."""
+    sources = [*([export.out] if n_exported else []), *parts]
+    merged = export.parts / "merged"
+    shutil.rmtree(merged, ignore_errors=True)
+    ids = [export.repo_id] * len(sources)
+    aggregate_datasets(ids, export.repo_id, roots=sources, aggr_root=merged, video_files_size_in_mb=VIDEO_FILE_MB)
+    table = pd.DataFrame({"subtask_index": list(export.subtask_index.values())}, index=list(export.subtask_index))
+    table.rename_axis("subtask").to_parquet(merged / "meta/subtasks.parquet")
+    for path in merged.rglob("*"):
+        path.chmod(0o755 if path.is_dir() else 0o644)
+    if export.out.exists():
+        export.out.replace(export.parts / "replaced")
+    merged.replace(export.out)
+
+
+def _recover_swap(export: _Export) -> None:
+    """Put the old dataset back if a merge was interrupted between its two renames."""
+    replaced = export.parts / "replaced"
+    if replaced.exists() and not export.out.exists():
+        replaced.replace(export.out)
