@@ -169,5 +169,9 @@ class TabletopEnvironment:
         """Name -> (u, v) [px] centroid of the object's visible pixels at 128 px; None if it is hidden."""
         return self.world.object_pixels(camera)
 
+    def gripper_pixel(self, camera: str = PANDA.planner_camera) -> tuple[float, float]:
+        """(u, v) [px] of the point between the fingertips at 128 px, be it hidden or outside."""
+        return self.world.pinch_pixel(camera)
+
     def close(self) -> None:
         self.world.close()

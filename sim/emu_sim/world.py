@@ -210,6 +210,14 @@ class World:
             pixels[name] = (float(u.mean()), float(v.mean())) if len(u) >= 12 else None
         return pixels
 
+    def pinch_pixel(self, camera: str) -> tuple[float, float]:
+        """(u, v) [px] where the point between the fingertips falls in a 128 px picture, be it hidden or outside."""
+        view = self.data.camera(camera)
+        x, y, z = view.xmat.reshape(3, 3).T @ (self.pinch_pos - view.xpos)
+        half = PANDA.image_size / 2
+        focal = half / np.tan(np.radians(self.model.camera(camera).fovy[0]) / 2)
+        return float(half - focal * x / z), float(half + focal * y / z)
+
     def close(self) -> None:
         for renderer in self._renderers.values():
             renderer.close()
