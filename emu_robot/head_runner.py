@@ -1,0 +1,112 @@
+"""The action head in physical units: observation and plan step in, joint targets and progress out."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from emu_robot.core import Image, Observation, PlanStep, check_image
+from emu_robot.errors import ShapeError, UnknownNameError
+from emu_robot.models.action_head import ActionHead, HeadConfig, HeadContext, text_ids
+from emu_robot.normalize import NormStats, RelativeActions
+from emu_robot.tokenizers.image import to_pixels
+from emu_robot.tokenizers.text import TextTokenizer
+from emu_robot.weights import load_into, load_weights
+
+CAMERAS = ("front", "wrist")
+
+
+class TextEncoding(Protocol):
+    """Words -> token ids."""
+
+    def encode(self, text: str) -> list[int]: ...
+
+
+@dataclass(frozen=True)
+class RunnerContext:
+    """One encoded observation; progress in [0, 1]."""
+
+    head: HeadContext
+    progress: float
+
+
+class HeadRunner:
+    """An `ActionHead` with its statistics and words."""
+
+    def __init__(self, head: ActionHead, stats: NormStats, text: TextEncoding) -> None:
+        self._head = head.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+        self._config: HeadConfig = head.config
+        self._stats, self._text = stats, text
+        self._relative = RelativeActions(head.config.relative_dims)
+
+    @classmethod
+    def load(cls, folder: Path) -> "HeadRunner":
+        """From a weights folder. Raises `WeightsError` when weights or norm_stats are missing or damaged."""
+        weights = load_weights(folder, "head")
+        head = ActionHead(HeadConfig(**weights.config))
+        load_into(head, weights, "head")
+        return cls(head, NormStats.from_dict(weights.extra.get("norm_stats")), TextTokenizer.load(folder))
+
+    @property
+    def action_horizon(self) -> int:
+        """Actions per chunk."""
+        return self._config.action_horizon
+
+    @property
+    def segment_steps_p90(self) -> float:
+        """90th percentile of a subtask's length in the demonstrations [control ticks]."""
+        return self._stats.segment_steps_p90
+
+    def check(self, observation: Observation) -> None:
+        """Raise `UnknownNameError` for a missing camera, `ShapeError` for a wrong image size or state dimension."""
+        size = self._config.image_size
+        for camera in CAMERAS:
+            if camera not in observation.images:
+                raise UnknownNameError("camera", camera, observation.images)
+            check_image(f"image of camera {camera!r}", observation.images[camera], (size, size))
+        if observation.state.shape != (self._config.state_dim,):
+            raise ShapeError("state", observation.state.shape, f"({self._config.state_dim},)")
+
+    @torch.inference_mode()
+    def encode(self, observation: Observation, step: PlanStep) -> RunnerContext:
+        """Look at the observation in the light of a plan step, with or without a subgoal image."""
+        goal = None
+        if step.subgoal is not None:
+            size = self._config.image_size
+            check_image("subgoal", step.subgoal, (size, size))
+            goal = _pixels(step.subgoal)
+        state = torch.from_numpy(self._stats.state.normalize(observation.state))[None]
+        ids = torch.from_numpy(text_ids(self._text.encode(step.subtask), self._config))[None]
+        front, wrist = (_pixels(observation.images[camera]) for camera in CAMERAS)
+        context = self._head.encode(front, wrist, state, ids, goal)
+        return RunnerContext(context, float(context.progress_B.sigmoid()))
+
+    @torch.inference_mode()
+    def sample(
+        self,
+        context: RunnerContext,
+        state: NDArray[np.float32],
+        *,
+        generator: torch.Generator,
+        steps: int,
+        noise_scale: float,
+    ) -> NDArray[np.float32]:
+        """(T, A) targets: joints [rad], gripper opening clipped to [0, 1]."""
+        shape = (1, self._config.action_horizon, self._config.action_dim)
+        noise = torch.randn(shape, generator=generator) * noise_scale
+        chunk = self._head.sample(context.head, noise, steps)[0].numpy()
+        actions = self._relative.decode(self._stats.actions.unnormalize(chunk), state)
+        actions[:, self._config.relative_dims :] = actions[:, self._config.relative_dims :].clip(0, 1)
+        return actions
+
+    def hold_target(self, state: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(A,) the action that stays at `state`."""
+        return state[: self._config.action_dim].astype(np.float32, copy=True)
+
+
+def _pixels(image: Image) -> Tensor:
+    return to_pixels(torch.from_numpy(np.array(image, copy=True))[None])

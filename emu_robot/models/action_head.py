@@ -1,0 +1,179 @@
+"""The action head: current views, goal image, words and joint state -> action chunk and progress.
+
+All numbers here are normalised (`emu_robot.normalize`); images are (B, 3, H, W) float in [-1, 1]. The head works
+without a goal image or without words, so that each can be dropped. Knows nothing of planners or environments.
+Suffixes: B batch, N noise samples, T chunk, A action, S state, L text ids, P keyposes, D features.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from emu_robot.errors import ConfigError, InvalidValueError
+from emu_robot.models.flow import FlowDecoder, interpolate
+from emu_robot.models.vision import GoalFusion, ImageStem, KeypointTrunk
+
+
+@dataclass(kw_only=True)
+class HeadConfig:
+    """Sizes of the action head. image_size in pixels; keyposes = how many coming gripper events it predicts."""
+
+    image_size: int = 128
+    state_dim: int = 8
+    action_dim: int = 8
+    action_horizon: int = 16
+    relative_dims: int = 7
+    text_vocabulary: int = 1024
+    text_length: int = 32
+    text_width: int = 128
+    channels: int = 64
+    keypoints: int = 32
+    front_fine_blocks: int = 1
+    front_coarse_blocks: int = 2
+    wrist_fine_blocks: int = 0
+    wrist_coarse_blocks: int = 2
+    width: int = 512
+    context_blocks: int = 2
+    flow_width: int = 320
+    flow_blocks: int = 3
+    keyposes: int = 2
+
+    def __post_init__(self) -> None:
+        for name in ("image_size", "channels"):
+            if getattr(self, name) % 8 or getattr(self, name) <= 0:
+                raise ConfigError(f"head.{name} must be a positive multiple of 8, got {getattr(self, name)}")
+        if not 0 <= self.relative_dims <= min(self.state_dim, self.action_dim):
+            raise ConfigError(f"head.relative_dims must lie within state and action, got {self.relative_dims}")
+        if self.text_width % 4:
+            raise ConfigError(f"head.text_width must be a multiple of 4, got {self.text_width}")
+
+
+class HeadContext(NamedTuple):
+    """What the head makes of one observation; chunks are sampled from it.
+
+    features_BD; keypose_BPS: state deltas to the coming gripper events; remaining_BP: steps to them / 100;
+    progress_B: logit of the progress through the subtask.
+    """
+
+    features_BD: Tensor
+    keypose_BPS: Tensor
+    remaining_BP: Tensor
+    progress_B: Tensor
+
+
+class TextEncoder(nn.Module):
+    """Padded token ids (B, L), 0 = padding -> (B, D). Rows of padding alone mean "no words"."""
+
+    def __init__(self, vocabulary: int, length: int, width: int, layers: int = 2) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(vocabulary, width)
+        self.position = nn.Parameter(torch.randn(length + 1, width) * 0.02)
+        self.summary = nn.Parameter(torch.zeros(width))
+        layer = nn.TransformerEncoderLayer(width, 4, 2 * width, dropout=0.0, batch_first=True, norm_first=True)
+        self.layers = nn.TransformerEncoder(layer, layers, enable_nested_tensor=False)
+        self.norm = nn.LayerNorm(width)
+        nn.init.normal_(self.embedding.weight, std=0.5)
+
+    def forward(self, ids_BL: Tensor) -> Tensor:
+        words_BLD = torch.cat([self.summary.expand(len(ids_BL), 1, -1), self.embedding(ids_BL)], dim=1)
+        padding_BL = nn.functional.pad(ids_BL == 0, (1, 0), value=False)
+        hidden_BLD = self.layers(words_BLD + self.position[: words_BLD.shape[1]], src_key_padding_mask=padding_BL)
+        return self.norm(hidden_BLD[:, 0])
+
+
+class ContextBlock(nn.Module):
+    """A pre-norm residual MLP."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.mlp = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width), nn.GELU(), nn.Linear(width, width))
+
+    def forward(self, x_BD: Tensor) -> Tensor:
+        return x_BD + self.mlp(x_BD)
+
+
+class ActionHead(nn.Module):
+    """Flow matching over action chunks from two cameras, joint state, words and an optional goal image."""
+
+    def __init__(self, config: HeadConfig) -> None:
+        super().__init__()
+        self.config = config
+        c = config
+        self.text = TextEncoder(c.text_vocabulary, c.text_length, c.text_width)
+        self.front_stem = ImageStem(c.channels)
+        self.wrist_stem = ImageStem(c.channels)
+        self.fusion = GoalFusion(c.channels)
+        self.front_trunk = KeypointTrunk(
+            c.channels, c.keypoints, c.text_width, c.front_fine_blocks, c.front_coarse_blocks
+        )
+        self.wrist_trunk = KeypointTrunk(
+            c.channels, c.keypoints, c.text_width, c.wrist_fine_blocks, c.wrist_coarse_blocks
+        )
+        seen_dim = self.front_trunk.out_dim + self.wrist_trunk.out_dim
+        self.context = nn.Sequential(
+            nn.Linear(seen_dim + c.state_dim + c.text_width + 1, c.width),
+            *(ContextBlock(c.width) for _ in range(c.context_blocks)),
+            nn.LayerNorm(c.width),
+        )
+        self.keypose = nn.Linear(c.width, c.keyposes * c.state_dim)
+        self.remaining = nn.Linear(c.width, c.keyposes)
+        self.progress = nn.Linear(c.width, 1)
+        aim_dim = c.keyposes * (c.state_dim + 1)
+        self.flow = FlowDecoder(c.action_horizon * c.action_dim, c.width + aim_dim, c.flow_width, c.flow_blocks)
+
+    def encode(
+        self,
+        front_BCHW: Tensor,
+        wrist_BCHW: Tensor,
+        state_BS: Tensor,
+        ids_BL: Tensor,
+        goal_BCHW: Tensor | None = None,
+        has_goal_B: Tensor | None = None,
+    ) -> HeadContext:
+        """One pass over the observation. No goal image at all, or none for rows where `has_goal_B` is False."""
+        text_BD = self.text(ids_BL)
+        goal_map = None if goal_BCHW is None else self.front_stem(goal_BCHW)
+        front_BCHW = self.fusion(self.front_stem(front_BCHW), goal_map, has_goal_B)
+        if has_goal_B is None:
+            has_goal_B = torch.full((len(state_BS),), goal_BCHW is not None, device=state_BS.device)
+        flag_B1 = has_goal_B.to(state_BS.dtype)[:, None]
+        seen = [self.front_trunk(front_BCHW, text_BD), self.wrist_trunk(self.wrist_stem(wrist_BCHW), text_BD)]
+        features_BD = self.context(torch.cat([*seen, state_BS, text_BD, flag_B1], dim=1))
+        keypose_BPS = self.keypose(features_BD).view(-1, self.config.keyposes, self.config.state_dim)
+        return HeadContext(features_BD, keypose_BPS, self.remaining(features_BD), self.progress(features_BD)[:, 0])
+
+    def denoise(self, context: HeadContext, noisy_BND: Tensor, time_BN: Tensor) -> Tensor:
+        """Predicted chunks (B, N, T*A); the gradient does not reach the keyposes through here."""
+        return self.flow(noisy_BND, time_BN, self._condition(context))
+
+    def forward(self, batch: dict[str, Tensor]) -> tuple[HeadContext, Tensor]:
+        """Training pass over the batches of `training.head_sampler`; -> context, predicted chunks (B, N, T*A)."""
+        context = self.encode(
+            batch["front"], batch["wrist"], batch["state"], batch["text"], batch["goal"], batch["has_goal"]
+        )
+        noisy_BND = interpolate(batch["noise"], batch["actions"].flatten(1), batch["time"])
+        return context, self.denoise(context, noisy_BND, batch["time"])
+
+    def sample(self, context: HeadContext, noise_BTA: Tensor, steps: int = 8) -> Tensor:
+        """Normalised chunks (B, T, A) from Gaussian noise of that shape, by `steps` Euler steps."""
+        return self.flow.sample(self._condition(context), noise_BTA.flatten(1), steps).view_as(noise_BTA)
+
+    def _condition(self, context: HeadContext) -> Tensor:
+        aim_BD = torch.cat([context.keypose_BPS.flatten(1), context.remaining_BP], dim=1).detach()
+        return torch.cat([context.features_BD, aim_BD], dim=1)
+
+
+def text_ids(tokens: Sequence[int], config: HeadConfig) -> NDArray[np.int64]:
+    """Tokens -> (L,) ids of the head's text encoder: shifted by one, 0 pads; longer texts raise."""
+    if len(tokens) > config.text_length:
+        raise InvalidValueError(f"a text of {len(tokens)} tokens; the head reads at most {config.text_length}")
+    if tokens and not 0 <= min(tokens) <= max(tokens) < config.text_vocabulary - 1:
+        raise InvalidValueError(f"text token {max(tokens)}; the head knows {config.text_vocabulary - 1} tokens")
+    ids = np.zeros(config.text_length, np.int64)
+    ids[: len(tokens)] = np.asarray(tokens, np.int64) + 1
+    return ids

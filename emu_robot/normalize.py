@@ -1,0 +1,111 @@
+"""Physical units <-> what the action head is trained on. Pairs of exact inverses; numpy only.
+
+Actions are taken relative to the state they were planned from, then scaled by statistics that travel with the weights.
+Suffixes: ... any leading axes, T chunk, A action, S state.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from emu_robot.errors import DataError, ShapeError, WeightsError
+
+type Floats = NDArray[np.float32]
+
+SMALLEST_STD = 1e-2
+"""[rad or gripper opening]; keeps a joint that hardly moves in the data from being blown up."""
+
+
+@dataclass(frozen=True)
+class Standardizer:
+    """x -> (x - mean) / std over the trailing axes of `mean`."""
+
+    mean: Floats
+    std: Floats
+
+    @classmethod
+    def fit(cls, samples: Floats) -> Self:
+        """Statistics over the first axis of samples (N, ...). Raises `DataError` when there is nothing to fit."""
+        if len(samples) == 0 or not np.isfinite(samples).all():
+            raise DataError(f"cannot fit statistics to {len(samples)} samples: need finite ones, at least one")
+        std = samples.std(axis=0, dtype=np.float64)
+        mean = samples.mean(axis=0, dtype=np.float64)
+        return cls(mean.astype(np.float32), np.maximum(std, SMALLEST_STD).astype(np.float32))
+
+    def normalize(self, values: Floats) -> Floats:
+        """(..., *mean.shape) physical -> standardised. Raises `ShapeError`."""
+        self._check(values)
+        return ((values - self.mean) / self.std).astype(np.float32)
+
+    def unnormalize(self, values: Floats) -> Floats:
+        """The inverse of `normalize`."""
+        self._check(values)
+        return (values * self.std + self.mean).astype(np.float32)
+
+    def _check(self, values: Floats) -> None:
+        trailing = values.shape[values.ndim - self.mean.ndim :]
+        if values.ndim < self.mean.ndim or trailing != self.mean.shape:
+            raise ShapeError("values to normalise", values.shape, f"(..., {', '.join(map(str, self.mean.shape))})")
+
+
+@dataclass(frozen=True)
+class RelativeActions:
+    """The first `dims` action dimensions as offsets from the same dimensions of the state; the others stay absolute."""
+
+    dims: int
+
+    def encode(self, actions: Floats, state: Floats) -> Floats:
+        """(..., T, A) targets, (..., S) state they start from -> offsets (..., T, A)."""
+        return self._shift(actions, -state[..., None, : self.dims])
+
+    def decode(self, actions: Floats, state: Floats) -> Floats:
+        """The inverse of `encode`."""
+        return self._shift(actions, state[..., None, : self.dims])
+
+    def _shift(self, actions: Floats, by: Floats) -> Floats:
+        shifted = actions.astype(np.float32, copy=True)
+        shifted[..., : self.dims] += by
+        return shifted
+
+
+@dataclass(frozen=True, kw_only=True)
+class NormStats:
+    """Everything measured on the training data that acting needs; stored in the weights' manifest.
+
+    state (S,); actions (T, A), relative; keyposes (P, S), relative to the present state.
+    segment_steps_p90: 90th percentile of the length of a subtask [control ticks].
+    """
+
+    state: Standardizer
+    actions: Standardizer
+    keyposes: Standardizer
+    segment_steps_p90: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values; `from_dict` reverses it exactly."""
+        as_list = {name: {k: v.tolist() for k, v in asdict(getattr(self, name)).items()} for name in _STANDARDIZED}
+        return {**as_list, "segment_steps_p90": self.segment_steps_p90}
+
+    @classmethod
+    def from_dict(cls, stats: Mapping[str, Any] | None) -> Self:
+        """Raises `WeightsError` naming what is missing or malformed; never falls back to a default."""
+        missing = [name for name in (*_STANDARDIZED, "segment_steps_p90") if name not in (stats or {})]
+        if stats is None or missing:
+            raise WeightsError(f"norm_stats lack {', '.join(missing)}; the head cannot act without them")
+        try:
+            read = {
+                name: Standardizer(*(np.asarray(stats[name][key], np.float32) for key in ("mean", "std")))
+                for name in _STANDARDIZED
+            }
+            p90 = float(stats["segment_steps_p90"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise WeightsError(f"norm_stats are malformed: {error!r}") from error
+        if any(s.mean.shape != s.std.shape or not (s.std > 0).all() for s in read.values()) or not p90 > 0:
+            raise WeightsError("norm_stats are malformed: need matching shapes and positive scales")
+        return cls(**read, segment_steps_p90=p90)
+
+
+_STANDARDIZED = ("state", "actions", "keyposes")

@@ -1,0 +1,197 @@
+"""Stage "head": behaviour cloning of the action head from a replay buffer, with norm_stats measured on it."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from emu_robot.data.replay_buffer import ReplayBuffer
+from emu_robot.errors import ConfigError, DataError
+from emu_robot.models.action_head import ActionHead, HeadConfig, HeadContext
+from emu_robot.normalize import NormStats, RelativeActions
+from emu_robot.tokenizers.image import ImageTokenizer
+from emu_robot.tokenizers.text import TextTokenizer
+from emu_robot.training.head_data import Demonstrations, Ints
+from emu_robot.training.head_sampler import GoalImages, HeadSampler, SamplingConfig
+from emu_robot.training.loop import LoopConfig, fit
+from emu_robot.weights import save_weights
+
+FRONT, WRIST = "front", "wrist"
+
+
+def _loop() -> LoopConfig:
+    return LoopConfig(
+        steps=4500,
+        batch_size=32,
+        lr=1e-3,
+        warmup_steps=100,
+        weight_decay=0.02,
+        ema_decay=0.998,
+        threads=1,
+        channels_last=True,
+        eval_every=1000,
+    )
+
+
+@dataclass(kw_only=True)
+class HeadTrainConfig:
+    """Settings of stage head.
+
+    data: replay buffer. out: run folder (checkpoints, metrics). weights: folder the trained head is added to; its
+    text.json (and its image tokenizer, for reconstructed goals, when the buffer holds codes_front) are used.
+    generated_goals: .npz with `segment` (G,) and `image` (G, H, W, 3) uint8, the planner's subgoals, if there are any.
+    holdout: share of the episodes kept for validation. Loss weights: keypose, remaining, progress against flow = 1.
+    """
+
+    data: Path = Path("outputs/data/train")
+    out: Path = Path("outputs/train")
+    weights: Path = Path("outputs/weights/mini")
+    generated_goals: Path | None = None
+    holdout: float = 0.03
+    keypose_weight: float = 0.5
+    remaining_weight: float = 0.1
+    progress_weight: float = 0.2
+    model: HeadConfig = field(default_factory=HeadConfig)
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    loop: LoopConfig = field(default_factory=_loop)
+
+    def __post_init__(self) -> None:
+        if not 0 < self.holdout < 1:
+            raise ConfigError(f"holdout is {self.holdout}, must lie between 0 and 1")
+
+
+def train(config: HeadTrainConfig) -> Path:
+    """Run the stage, resuming what was cut off; returns the weights folder with the head in it."""
+    torch.manual_seed(config.loop.seed)
+    buffer = ReplayBuffer.open(config.data)
+    data = Demonstrations.load(buffer, (FRONT, WRIST))
+    text = TextTokenizer.load(config.weights)
+    config.model.text_vocabulary = text.size + 1
+    train_rows, holdout_rows = split_rows(data, config.holdout)
+    relative = RelativeActions(config.model.relative_dims)
+    stats = data.norm_stats(config.model.action_horizon, relative, config.model.keyposes, train_rows)
+    goals = goal_images(config, buffer, data)
+
+    def sampler(rows: Ints, seed: int) -> HeadSampler:
+        return HeadSampler(
+            data,
+            rows,
+            stats,
+            config.model,
+            config.sampling,
+            text.encode,
+            goals=goals,
+            batch_size=config.loop.batch_size,
+            seed=seed,
+        )
+
+    validation = sampler(holdout_rows, config.loop.seed + 1)
+    head = fit(
+        ActionHead(config.model),
+        sampler(train_rows, config.loop.seed),
+        lambda model, batch: head_loss(model, batch, config),
+        config.loop,
+        config.out,
+        "head",
+        lambda model: validate(model, validation, stats),
+    )
+    metrics = validate(head, validation, stats, batches=24)
+    extra = {"norm_stats": stats.to_dict(), "metrics": metrics}
+    save_weights(config.weights, "head", head.state_dict(), config.model, half=True, extra=extra)
+    return config.weights
+
+
+def head_loss(model: nn.Module, batch: dict[str, Tensor], config: HeadTrainConfig) -> tuple[Tensor, dict[str, Tensor]]:
+    """Flow matching, plus the predictions that make the head look: coming keyposes, steps to them, progress."""
+    context, predicted_BND = model(batch)
+    flow = (predicted_BND - batch["actions"].flatten(1)[:, None]).square().mean()
+    keypose = nn.functional.smooth_l1_loss(context.keypose_BPS, batch["keyposes"], beta=0.1)
+    remaining = nn.functional.l1_loss(context.remaining_BP, batch["remaining"])
+    off_B = nn.functional.binary_cross_entropy_with_logits(context.progress_B, batch["progress"], reduction="none")
+    progress = (off_B * batch["has_progress"]).sum() / batch["has_progress"].sum().clamp_min(1)
+    loss = flow + config.keypose_weight * keypose + config.remaining_weight * remaining
+    metrics = {"flow": flow, "keypose": keypose, "remaining": remaining, "progress": progress}
+    return loss + config.progress_weight * progress, metrics
+
+
+@torch.no_grad()
+def validate(model: nn.Module, sampler: HeadSampler, stats: NormStats, batches: int = 8) -> dict[str, float]:
+    """Errors of sampled chunks on held-out episodes, in physical units, apart for examples with and without a goal.
+
+    action_mae, keypose_mae [rad] over the relative dimensions, gripper_accuracy, progress_mae.
+    """
+    head = model.eval()
+    assert isinstance(head, ActionHead)
+    device = next(head.parameters()).device
+    columns: dict[str, list[Tensor]] = {}
+    for step in range(batches):
+        batch = {name: tensor.to(device) for name, tensor in sampler(step).items()}
+        names = ("front", "wrist", "state", "text", "goal", "has_goal")
+        context = head.encode(*(batch[name] for name in names))
+        chunk = head.sample(context, batch["noise"][:, 0].view_as(batch["actions"]))
+        for name, error_B in _errors(head.config, context, chunk, batch, stats).items():
+            columns.setdefault(name, []).append(error_B)
+    errors = {name: torch.cat(values) for name, values in columns.items()}
+    has_goal = errors.pop("has_goal").bool()
+    groups = {"": torch.ones_like(has_goal), "_goal": has_goal, "_no_goal": ~has_goal}
+    return {
+        f"val_{name}{suffix}": float(values[members].nanmean())
+        for name, values in errors.items()
+        for suffix, members in groups.items()
+        if members.any()
+    }
+
+
+def _errors(
+    config: HeadConfig, context: HeadContext, chunk_BTA: Tensor, batch: dict[str, Tensor], stats: NormStats
+) -> dict[str, Tensor]:
+    dims, device = config.relative_dims, chunk_BTA.device
+    action_std = torch.from_numpy(stats.actions.std).to(device)
+    action_mean = torch.from_numpy(stats.actions.mean).to(device)
+    keypose_std = torch.from_numpy(stats.keyposes.std).to(device)
+    action_off = ((chunk_BTA - batch["actions"]) * action_std).abs()[..., :dims]
+    keypose_off = ((context.keypose_BPS - batch["keyposes"]) * keypose_std).abs()[..., :dims]
+    closed = [(x * action_std + action_mean)[..., -1] < 0.5 for x in (chunk_BTA, batch["actions"])]
+    progress_off = (context.progress_B.sigmoid() - batch["progress"]).abs()
+    return {
+        "has_goal": batch["has_goal"],
+        "action_mae": action_off.mean((1, 2)),
+        "gripper_accuracy": (closed[0] == closed[1]).float().mean(1),
+        "keypose_mae": keypose_off[:, 0].mean(1),
+        "keypose2_mae": keypose_off[:, -1].mean(1),
+        "progress_mae": torch.where(batch["has_progress"] > 0, progress_off, torch.nan),
+    }
+
+
+def split_rows(data: Demonstrations, holdout: float) -> tuple[Ints, Ints]:
+    """Image rows within completed subtasks, split by episode; every 1/holdout-th episode is held out."""
+    rows = np.flatnonzero(data.segment_M >= 0)
+    episode = data.segments.episode_K[data.segment_M[rows]]
+    period = max(round(1 / holdout), 2)
+    held_out = episode % period == period - 1
+    if held_out.all() or not held_out.any():
+        raise DataError(f"{len(np.unique(episode))} episodes are too few to hold out a share of {holdout}")
+    return rows[~held_out], rows[held_out]
+
+
+def goal_images(config: HeadTrainConfig, buffer: ReplayBuffer, data: Demonstrations) -> GoalImages:
+    """Reconstructions of all keyframes if the buffer is tokenized, and the planner's subgoals if there are any."""
+    reconstructed = None
+    if config.sampling.reconstructed and (buffer.path / "images" / "codes_front").exists():
+        codes = buffer.load_codes("codes_front")[data.keyframe_image_K]
+        tokenizer = ImageTokenizer.load(config.weights)
+        parts = [tokenizer.decode_images(codes[i : i + 64]) for i in range(0, len(codes), 64)]
+        reconstructed = np.concatenate(parts)
+    if config.generated_goals is None:
+        return GoalImages(reconstructed=reconstructed)
+    try:
+        with np.load(config.generated_goals) as file:
+            segment, image = file["segment"], file["image"]
+    except (OSError, KeyError, ValueError) as error:
+        raise DataError(f"{config.generated_goals}: no generated goals ({error})") from error
+    generated = np.zeros((len(data.keyframe_image_K), *image.shape[1:]), np.uint8)
+    has_generated = np.zeros(len(generated), bool)
+    generated[segment], has_generated[segment] = image, True
+    return GoalImages(reconstructed=reconstructed, generated=generated, has_generated_K=has_generated)

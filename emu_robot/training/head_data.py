@@ -1,0 +1,126 @@
+"""Replay buffer -> training batches of the action head. Numpy until the last step; everything is an array lookup.
+
+What an example is: a stored image frame t, the clean actions from t on, and how far the episode had come. Goals come
+from around the keyframe of t's subtask. Suffixes: N frames, M images, K subtasks, E episodes, B batch.
+"""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from emu_robot.data.replay_buffer import ReplayBuffer
+from emu_robot.errors import DataError
+from emu_robot.normalize import NormStats, RelativeActions, Standardizer
+
+GRIPPER = -1
+"""Index of the gripper in state and action."""
+
+type Ints = NDArray[np.int64]
+type Floats = NDArray[np.float32]
+
+
+class Segments(NamedTuple):
+    """Completed subtasks, in order; frames are global. Each ends (exclusive) where the next one starts."""
+
+    start_K: Ints
+    keyframe_K: Ints
+    end_K: Ints
+    episode_K: Ints
+    text_K: list[str]
+    instruction_K: list[str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Demonstrations:
+    """A replay buffer as the head sees it, in memory.
+
+    state (N, S), action (N, A); frame_M: frame of each image; segment_M: its completed subtask, -1 if none;
+    goals_M: image row of each segment's keyframe; images camera -> (M, H, W, 3) uint8; episode_end_N.
+    """
+
+    state: Floats
+    action: Floats
+    frame_M: Ints
+    segment_M: Ints
+    keyframe_image_K: Ints
+    episode_end_N: Ints
+    event_N: Ints
+    segments: Segments
+    images: dict[str, NDArray[np.uint8]]
+
+    @classmethod
+    def load(cls, buffer: ReplayBuffer, cameras: tuple[str, ...]) -> "Demonstrations":
+        """Read everything. Raises `DataError` when no subtask was completed, `UnknownNameError` for a camera."""
+        segments = _segments(buffer)
+        if not segments.text_K:
+            raise DataError(f"{buffer.path}: no completed subtask in {buffer.n_episodes} episodes")
+        state, action = buffer.load("frames/state"), buffer.load("frames/action")
+        frame_M = buffer.load("images/frame").astype(np.int64)
+        segment_M = np.searchsorted(segments.start_K, frame_M, side="right") - 1
+        segment_M[(segment_M < 0) | (frame_M >= segments.end_K[segment_M])] = -1
+        ends = buffer.episode_ends
+        return cls(
+            state=state,
+            action=action,
+            frame_M=frame_M,
+            segment_M=segment_M,
+            keyframe_image_K=np.searchsorted(frame_M, segments.keyframe_K),
+            episode_end_N=np.repeat(ends, np.diff(ends, prepend=0)),
+            event_N=_events(action, segments, ends),
+            segments=segments,
+            images={camera: buffer.load_images(camera) for camera in cameras},
+        )
+
+    def chunk_frames(self, frame_B: Ints, last_B: Ints, horizon: int) -> Ints:
+        """(B, T) frames from each frame on, held at the last one allowed."""
+        return np.minimum(frame_B[:, None] + np.arange(horizon), last_B[:, None])
+
+    def coming_events(self, frame_B: Ints, last_B: Ints, count: int) -> Ints:
+        """(B, count) frames of the next gripper events after each frame, or of the segment's end where none is left."""
+        events = []
+        for _ in range(count):
+            frame_B = np.minimum(self.event_N[frame_B], last_B)
+            events.append(frame_B)
+        return np.stack(events, axis=1)
+
+    def norm_stats(self, horizon: int, relative: RelativeActions, keyposes: int, rows_M: Ints) -> NormStats:
+        """Statistics of the examples at the image rows `rows_M`."""
+        frame, segment = self.frame_M[rows_M], self.segment_M[rows_M]
+        last = self.segments.keyframe_K[segment]
+        state = self.state[frame]
+        chunks = self.action[self.chunk_frames(np.minimum(frame, last), last, horizon)]
+        poses = self.state[self.coming_events(frame, np.maximum(last, frame), keyposes)] - state[:, None]
+        return NormStats(
+            state=Standardizer.fit(state),
+            actions=Standardizer.fit(relative.encode(chunks, state)),
+            keyposes=Standardizer.fit(poses),
+            segment_steps_p90=float(np.percentile(self.segments.keyframe_K - self.segments.start_K, 90)),
+        )
+
+
+def _segments(buffer: ReplayBuffer) -> Segments:
+    columns: dict[str, list[Any]] = {name: [] for name in Segments._fields}
+    begin = 0
+    for episode, (meta, end) in enumerate(zip(buffer.metadata, buffer.episode_ends.tolist(), strict=True)):
+        starts = [begin + start for start in meta["starts"]]
+        for k, keyframe in enumerate(meta["keyframes"]):
+            row = (
+                *(starts[k], begin + keyframe, starts[k + 1] if k + 1 < len(starts) else end),
+                *(episode, meta["subtasks"][k], meta["instruction"]),
+            )
+            for name, value in zip(Segments._fields, row, strict=True):
+                columns[name].append(value)
+        begin = end
+    arrays = {name: np.asarray(columns[name], np.int64) for name in Segments._fields[:4]}
+    return Segments(**arrays, text_K=columns["text_K"], instruction_K=columns["instruction_K"])
+
+
+def _events(action: Floats, segments: Segments, ends: Ints) -> Ints:
+    """(N,) the next frame after each one at which the gripper is told to open or close, or a subtask is complete."""
+    n_frames = len(action)
+    closed = action[:, GRIPPER] < 0.5
+    switches = np.flatnonzero(closed[1:] != closed[:-1]) + 1
+    marks = np.unique(np.concatenate([switches, segments.keyframe_K, ends - 1]))
+    return marks[np.minimum(np.searchsorted(marks, np.arange(n_frames), side="right"), len(marks) - 1)]

@@ -1,0 +1,192 @@
+"""Batches for the action head: which frames, which goals and words, how they are disturbed.
+
+Every batch depends on (seed, step) alone. Suffixes: B batch, M images, K subtasks, N noise samples, L text ids.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from emu_robot.errors import InvalidValueError
+from emu_robot.models.action_head import HeadConfig, text_ids
+from emu_robot.models.flow import sample_times
+from emu_robot.normalize import NormStats, RelativeActions
+from emu_robot.tokenizers.image import to_pixels
+from emu_robot.training.head_data import Demonstrations, Floats, Ints
+from emu_robot.training.loop import step_rng
+
+type Images = NDArray[np.uint8]
+
+
+@dataclass(kw_only=True)
+class SamplingConfig:
+    """How examples are drawn. Probabilities lie in [0, 1].
+
+    no_goal: goal dropped; of these, instruction_only get the whole instruction and run on across subtasks.
+    no_text: words dropped though there is a goal.
+    reconstructed, generated: goals from the image tokenizer and from the planner, where these are at hand.
+    goal_window: frames before the keyframe from which a goal may be taken (and any after it, in its dwell).
+    event_weight: how much likelier frames within event_radius frames of a gripper event are; dwell_weight: frames
+    after the keyframe. shift: random translation [px], brightness, contrast and noise: all for each image alone.
+    flow_samples: noises per example.
+    """
+
+    no_goal: float = 0.25
+    instruction_only: float = 0.5
+    no_text: float = 0.05
+    reconstructed: float = 0.6
+    generated: float = 0.25
+    goal_window: int = 3
+    event_weight: float = 1.5
+    event_radius: int = 8
+    dwell_weight: float = 2.0
+    shift: int = 1
+    brightness: float = 0.08
+    contrast: float = 0.08
+    noise: float = 0.02
+    flow_samples: int = 4
+
+    def __post_init__(self) -> None:
+        for name in ("no_goal", "instruction_only", "no_text", "reconstructed", "generated"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise InvalidValueError(f"sampling.{name} is {getattr(self, name)}, must lie in [0, 1]")
+        if self.reconstructed + self.generated > 1:
+            raise InvalidValueError("sampling.reconstructed and sampling.generated add up to more than 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class GoalImages:
+    """Goals other than true camera images, one per subtask: (K, H, W, 3) uint8; has_generated_K says which exist."""
+
+    reconstructed: Images | None = None
+    generated: Images | None = None
+    has_generated_K: NDArray[np.bool_] | None = None
+
+
+class HeadSampler:
+    """Turns demonstrations into training batches; call it with the step."""
+
+    def __init__(
+        self,
+        data: Demonstrations,
+        rows_M: Ints,
+        stats: NormStats,
+        model: HeadConfig,
+        sampling: SamplingConfig,
+        encode_text: Callable[[str], Sequence[int]],
+        *,
+        cameras: tuple[str, str] = ("front", "wrist"),
+        goals: GoalImages | None = None,
+        batch_size: int,
+        seed: int,
+    ) -> None:
+        self._data, self._rows, self._stats, self._model, self._sampling = data, rows_M, stats, model, sampling
+        self._front, self._wrist = (data.images[camera] for camera in cameras)
+        self._goals = goals or GoalImages()
+        self._batch_size, self._seed = batch_size, seed
+        self._relative = RelativeActions(model.relative_dims)
+        self._cumulative = np.cumsum(self._weights())
+        sentences = sorted({*data.segments.text_K, *data.segments.instruction_K})
+        index = {sentence: i for i, sentence in enumerate(sentences)}
+        self._text_table = np.stack([text_ids(encode_text(sentence), model) for sentence in sentences])
+        self._text_K = np.array([index[text] for text in data.segments.text_K])
+        self._instruction_K = np.array([index[text] for text in data.segments.instruction_K])
+        window = np.maximum(data.segments.keyframe_K - sampling.goal_window, data.segments.start_K)
+        self._goal_first_K = np.searchsorted(data.frame_M, window)
+        self._goal_last_K = np.searchsorted(data.frame_M, data.segments.end_K)
+
+    def __call__(self, step: int) -> dict[str, Tensor]:
+        """Keys and shapes: front, wrist, goal (B, 3, H, W) in about [-1, 1]; has_goal (B,) bool; text (B, L) int64;
+        state (B, S), actions (B, T, A), keyposes (B, P, S), all normalised; remaining (B, P) steps / 100;
+        progress, has_progress (B,); noise (B, N, T*A); time (B, N).
+        """
+        rng = step_rng(self._seed, step)
+        drawn = np.searchsorted(self._cumulative, rng.random(self._batch_size) * self._cumulative[-1], side="right")
+        rows = self._rows[drawn]
+        has_goal = rng.random(len(rows)) >= self._sampling.no_goal
+        flat = ~has_goal & (rng.random(len(rows)) < self._sampling.instruction_only)
+        batch = self._numbers(rows, flat)
+        segment = self._data.segment_M[rows]
+        text = np.where(flat, self._instruction_K[segment], self._text_K[segment])
+        ids = self._text_table[text]
+        ids[has_goal & (rng.random(len(rows)) < self._sampling.no_text)] = 0
+        batch |= {"text": torch.from_numpy(ids), "has_goal": torch.from_numpy(has_goal)}
+        generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
+        for name, images in (
+            ("front", self._front[rows]),
+            ("wrist", self._wrist[rows]),
+            ("goal", self._goal_images(segment, rng)),
+        ):
+            batch[name] = self._disturb(images, rng, generator)
+        shape = (len(rows), self._sampling.flow_samples)
+        batch["noise"] = torch.randn(*shape, batch["actions"][0].numel(), generator=generator)
+        batch["time"] = sample_times(shape, generator)
+        return batch
+
+    def _weights(self) -> Floats:
+        data, sampling = self._data, self._sampling
+        frame, segment = data.frame_M[self._rows], data.segment_M[self._rows]
+        keyframe = data.segments.keyframe_K[segment]
+        upcoming = data.event_N[frame]
+        near = (upcoming - frame <= sampling.event_radius) & (upcoming < keyframe)
+        weights = np.where(near, sampling.event_weight, 1.0)
+        return np.where(frame >= keyframe, sampling.dwell_weight, weights)
+
+    def _numbers(self, rows: Ints, flat: NDArray[np.bool_]) -> dict[str, Tensor]:
+        data, model = self._data, self._model
+        frame, segment = data.frame_M[rows], data.segment_M[rows]
+        start, keyframe = data.segments.start_K[segment], data.segments.keyframe_K[segment]
+        last = np.where(flat, data.episode_end_N[frame] - 1, keyframe)
+        state = data.state[frame]
+        chunk = data.action[data.chunk_frames(frame, last, model.action_horizon)]
+        events = data.coming_events(frame, np.maximum(last, frame), model.keyposes)
+        progress = np.clip((frame - start) / np.maximum(keyframe - start, 1), 0, 1)
+        arrays = {
+            "state": self._stats.state.normalize(state),
+            "actions": self._stats.actions.normalize(self._relative.encode(chunk, state)),
+            "keyposes": self._stats.keyposes.normalize(data.state[events] - state[:, None]),
+            "remaining": ((events - frame[:, None]) / 100).astype(np.float32),
+            "progress": progress.astype(np.float32),
+            "has_progress": (~flat).astype(np.float32),
+        }
+        return {name: torch.from_numpy(array) for name, array in arrays.items()}
+
+    def _goal_images(self, segment: Ints, rng: np.random.Generator) -> Images:
+        first, last = self._goal_first_K[segment], self._goal_last_K[segment]
+        images = self._front[rng.integers(first, np.maximum(last, first + 1))]
+        kind = rng.random(len(segment))
+        goals, sampling = self._goals, self._sampling
+        if goals.generated is not None and goals.has_generated_K is not None:
+            chosen = (kind < sampling.generated) & goals.has_generated_K[segment]
+            images[chosen] = goals.generated[segment[chosen]]
+        if goals.reconstructed is not None:
+            chosen = kind >= 1 - sampling.reconstructed
+            images[chosen] = goals.reconstructed[segment[chosen]]
+        return images
+
+    def _disturb(self, images: Images, rng: np.random.Generator, generator: torch.Generator) -> Tensor:
+        s = self._sampling
+        if s.shift:
+            images = shift_images(images, rng.integers(-s.shift, s.shift + 1, (len(images), 2)))
+        pixels = to_pixels(torch.from_numpy(images))
+        gain = 1 + s.contrast * (2 * torch.rand(len(images), 1, 1, 1, generator=generator) - 1)
+        offset = 2 * s.brightness * (2 * torch.rand(len(images), 1, 1, 1, generator=generator) - 1)
+        pixels = pixels.mul_(gain).add_(offset)
+        if s.noise:
+            pixels.add_(torch.randn(images.shape, generator=generator).permute(0, 3, 1, 2), alpha=s.noise)
+        return pixels
+
+
+def shift_images(images: Images, offsets_B2: Ints) -> Images:
+    """Each image translated by its (rows, columns) [px]; at the borders it keeps its own pixels."""
+    height, width = images.shape[1:3]
+    shifted = images.copy()
+    for image, source, (dy, dx) in zip(shifted, images, offsets_B2.tolist(), strict=True):
+        top, left = max(dy, 0), max(dx, 0)
+        bottom, right = height + min(dy, 0), width + min(dx, 0)
+        image[top:bottom, left:right] = source[top - dy : bottom - dy, left - dx : right - dx]
+    return shifted

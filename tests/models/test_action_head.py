@@ -1,0 +1,72 @@
+import pytest
+import torch
+
+from emu_robot.errors import ConfigError, InvalidValueError
+from emu_robot.models.action_head import ActionHead, HeadConfig, text_ids
+
+
+def tiny(**changes) -> HeadConfig:
+    sizes = dict(image_size=32, channels=8, keypoints=4, width=32, flow_width=16, text_width=16, text_length=6)
+    return HeadConfig(**(sizes | dict(text_vocabulary=20) | changes))
+
+
+def observation(batch: int = 2) -> tuple[torch.Tensor, ...]:
+    images = [torch.rand(batch, 3, 32, 32) for _ in range(2)]
+    return (*images, torch.randn(batch, 8), torch.randint(1, 20, (batch, 6)))
+
+
+def test_default_head_fits_its_budget():
+    parameters = sum(p.numel() for p in ActionHead(HeadConfig()).parameters())
+    assert 3e6 < parameters < 8e6
+    assert 2 * parameters < 15e6  # bytes as float16
+
+
+def test_context_and_chunk_have_the_configured_shapes():
+    head = ActionHead(tiny(action_horizon=5, keyposes=3))
+    context = head.encode(*observation())
+    assert context.keypose_BPS.shape == (2, 3, 8)
+    assert context.remaining_BP.shape == (2, 3)
+    assert context.progress_B.shape == (2,)
+    assert head.sample(context, torch.randn(2, 5, 8)).shape == (2, 5, 8)
+
+
+def test_no_goal_image_is_the_same_as_a_dropped_one():
+    head = ActionHead(tiny()).eval()
+    torch.nn.init.normal_(head.fusion.no_goal)
+    seen = observation()
+    without = head.encode(*seen)
+    dropped = head.encode(*seen, torch.rand(2, 3, 32, 32), torch.tensor([False, False]))
+    given = head.encode(*seen, torch.rand(2, 3, 32, 32))
+    torch.testing.assert_close(without.features_BD, dropped.features_BD)
+    assert not torch.allclose(without.features_BD, given.features_BD)
+
+
+def test_padding_changes_nothing_and_no_words_at_all_are_fine():
+    head = ActionHead(tiny()).eval()
+    short = torch.tensor([[3, 4, 0, 0]])
+    torch.testing.assert_close(head.text(short), head.text(torch.tensor([[3, 4, 0, 0, 0, 0]])))
+    assert not torch.allclose(head.text(short), head.text(torch.tensor([[4, 3, 0, 0]])))
+    assert torch.isfinite(head.text(torch.zeros(1, 4, dtype=torch.long))).all()
+
+
+def test_the_chunk_does_not_teach_the_keyposes():
+    head = ActionHead(tiny())
+    context = head.encode(*observation())
+    head.denoise(context, torch.randn(2, 1, 128), torch.rand(2, 1)).sum().backward()
+    assert head.keypose.weight.grad is None
+    assert head.front_stem[1].weight.grad is not None
+
+
+def test_text_ids_pad_and_refuse_what_does_not_fit():
+    assert text_ids([5, 0], tiny()).tolist() == [6, 1, 0, 0, 0, 0]
+    with pytest.raises(InvalidValueError, match="7 tokens.*at most 6"):
+        text_ids([1] * 7, tiny())
+    with pytest.raises(InvalidValueError, match="token 19.*19 tokens"):
+        text_ids([19], tiny())
+
+
+def test_wrong_sizes_are_refused():
+    with pytest.raises(ConfigError, match="image_size"):
+        HeadConfig(image_size=100)
+    with pytest.raises(ConfigError, match="relative_dims"):
+        HeadConfig(relative_dims=9)
