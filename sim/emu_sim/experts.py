@@ -141,7 +141,7 @@ def _push(world: World, name: str, zone: str) -> NDArray[np.float32]:
     along = float((hand - thing)[:2] @ ahead)
     aside = float(np.linalg.norm((hand - thing)[:2] - along * ahead))
     low = hand[2] < PUSH_Z + 0.02
-    if low and along < -0.02 and aside < 0.02:
+    if low and along < -0.015 and aside < 0.028:
         xy = thing[:2] + ahead * (min(left, 0.035) - CAN_RADIUS - 0.012)
         return _command(world, np.array([*xy, PUSH_Z]), SHUT)
     if low and np.linalg.norm((hand - thing)[:2]) < 0.055:

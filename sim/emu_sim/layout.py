@@ -7,13 +7,15 @@ import numpy as np
 from emu_sim.scene import DRAWER_TRAVEL, OBJECT_SLOTS
 from emu_sim.tasks import Task
 
-TABLE_X = (0.37, 0.64)  # [m]
-TABLE_Y = (-0.25, 0.13)  # [m]
+TABLE_X = (0.37, 0.66)  # [m]
+TABLE_Y = (-0.22, 0.13)  # [m]
 KNOB_ZONE = (0.44, 0.09)  # nothing is placed where x and y both exceed these: the drawer opens there [m]
 # Least distance along x and y [m]; the fingers open along y and need more room there.
 OBJECT_GAP = (0.065, 0.10)
 PLACE_GAP = (0.125, 0.125)
 OBJECT_PLACE_GAP = (0.09, 0.115)
+PUSH_RUN_UP = 0.08  # [m] behind the object
+HAND_X, HAND_Y = (0.32, 0.70), (-0.30, 0.16)  # [m] where the hand can come down to push
 MAX_YAW = 0.3  # [rad]
 
 
@@ -68,9 +70,31 @@ def _try_layout(task: Task, rng: np.random.Generator) -> Layout | None:
     )
 
 
+def _can_push(layout: Layout, task: Task) -> bool:
+    """Whether nothing stands in the way of every push, from behind the object to the zone's centre."""
+    for step in task.subtasks:
+        if step.kind != "push":
+            continue
+        start = np.array(layout.objects[str(step.object)][:2])
+        end = np.array(layout.places[str(step.target)])
+        ahead = (end - start) / np.linalg.norm(end - start)
+        behind = start - PUSH_RUN_UP * ahead
+        inside = HAND_X[0] < behind[0] < HAND_X[1] and HAND_Y[0] < behind[1] < HAND_Y[1]
+        others = [(xy[:2], 0.10) for name, xy in layout.objects.items() if name != step.object]
+        others += [(xy, 0.125) for name, xy in layout.places.items() if not name.endswith("zone")]
+        if not inside or any(_segment_distance(behind, end, np.array(xy)) < gap for xy, gap in others):
+            return False
+    return True
+
+
+def _segment_distance(a: np.ndarray, b: np.ndarray, point: np.ndarray) -> float:
+    t = np.clip((point - a) @ (b - a) / ((b - a) @ (b - a)), 0.0, 1.0)
+    return float(np.linalg.norm(point - a - t * (b - a)))
+
+
 def sample_layout(task: Task, rng: np.random.Generator) -> Layout:
     """A random layout of the task's scene (rejection sampling; the room suffices for every task of the grammar)."""
     while True:
         layout = _try_layout(task, rng)
-        if layout is not None:
+        if layout is not None and _can_push(layout, task):
             return layout

@@ -114,8 +114,8 @@ def _camera_quat(pos: np.ndarray, target: np.ndarray, up: np.ndarray) -> np.ndar
 
 
 def _add_cameras(spec: mujoco.MjSpec) -> None:
-    pos, target, up = np.array([0.98, 0.03, 0.74]), np.array([0.48, 0.03, 0.0]), np.array([0.0, 0.0, 1.0])
-    spec.worldbody.add_camera(name="front", pos=pos, quat=_camera_quat(pos, target, up), fovy=41)
+    pos, target, up = np.array([0.86, 0.037, 0.86]), np.array([0.485, 0.037, 0.0]), np.array([0.0, 0.0, 1.0])
+    spec.worldbody.add_camera(name="front", pos=pos, quat=_camera_quat(pos, target, up), fovy=38.5)
     # Ahead of the hand, tilted back so that the fingertips and what lies under them are in view.
     pos, target, up = np.array([0.08, 0.0, 0.03]), np.array([0.02, 0.0, 0.16]), np.array([1.0, 0.0, 0.0])
     spec.body("base").add_camera(name="wrist", pos=pos, quat=_camera_quat(pos, target, up), fovy=75)
