@@ -3,16 +3,15 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
-
 from emu_robot import weights
 from emu_robot.errors import WeightsError
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
 FILE = "text.json"
 
 
 class TextTokenizer:
-    """Sentences are stripped, lower-cased and given one leading space, so a word has one id wherever it stands."""
+    """Texts are lower-cased, their spaces made single and one put in front, so a word has one id wherever it stands."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
@@ -21,7 +20,9 @@ class TextTokenizer:
     def train(cls, sentences: Iterable[str], vocab_size: int = 1024) -> "TextTokenizer":
         """Learn at most `vocab_size` entries (256 of them bytes) from sentences; the same sentences give the same."""
         tokenizer = Tokenizer(models.BPE())
-        tokenizer.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase(), normalizers.Strip()])
+        tokenizer.normalizer = normalizers.Sequence(
+            [normalizers.NFC(), normalizers.Lowercase(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Strip()]
+        )
         tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
         tokenizer.decoder = decoders.ByteLevel()
         alphabet = pre_tokenizers.ByteLevel.alphabet()

@@ -7,6 +7,7 @@ narrowest resolution (a static camera's background then needs no code). Knows no
 Shapes: B batch, C channels, H W image in pixels, h w grid of codes.
 """
 
+import itertools
 import math
 
 import torch
@@ -79,7 +80,7 @@ class Level(nn.Module):
 
     def __init__(self, widths: list[int], attention: bool) -> None:
         super().__init__()
-        pairs = list(zip(widths[:-1], widths[1:], strict=True))
+        pairs = list(itertools.pairwise(widths))
         self.block = nn.ModuleList(ResnetBlock(a, b) for a, b in pairs)
         self.attn = nn.ModuleList(AttnBlock(b) for _, b in pairs if attention)
 

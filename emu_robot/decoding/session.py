@@ -1,0 +1,76 @@
+"""Rows of ids decoded together over one cache: feed what was chosen, read what may come next.
+
+What is fixed by the grammar waits in `pending` and is fed with the next choice, so no pass is spent on it.
+Shapes: B rows, L block, D hidden.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from emu_robot.decoding.constraints import PlanGrammar
+from emu_robot.models.transformer import CausalTransformer, KVCache
+
+
+class DecodingSession:
+    """State of B sequences: cache, last position ids, and ids chosen but not yet seen by the model."""
+
+    def __init__(self, model: CausalTransformer, grammar: PlanGrammar, prompts: Sequence[Sequence[int]], slots: int):
+        self.model, self.grammar = model, grammar
+        self.device = model.lm_head.weight.device
+        self.cache = KVCache(model.config, len(prompts), slots, self.device)
+        self.pending: list[list[int]] = [[] for _ in prompts]
+        self.produced: list[list[int]] = [[] for _ in prompts]
+        self._position = [-1] * len(prompts)
+        for row, prompt in enumerate(prompts):
+            self.pending[row].extend(prompt)
+
+    @property
+    def rows(self) -> range:
+        return range(len(self.pending))
+
+    def choose(self, row: int, token: int) -> None:
+        """Append an id to a row; the model sees it at the next `advance`."""
+        self.pending[row].append(token)
+        self.produced[row].append(token)
+
+    def place(self, row: int, tokens: Sequence[int]) -> list[int]:
+        """Position ids that `tokens` get; the row's position moves behind them."""
+        positions = []
+        for token in tokens:
+            stride = self.grammar.image_stride
+            self._position[row] = self.grammar.vocabulary.next_position(self._position[row], token, stride)
+            positions.append(self._position[row])
+        return positions
+
+    def advance(self) -> Tensor:
+        """Feed all pending ids; hidden states (B, D) after each row's last one.
+
+        Rows with fewer pending ids are padded on the left; a row with none gets a state that means nothing.
+        """
+        length = max(map(len, self.pending))
+        ids, positions, valid = [], [], []
+        for row in self.rows:
+            tokens = self.pending[row]
+            padding = length - len(tokens)
+            ids.append([self.grammar.vocabulary.pad] * padding + tokens)
+            positions.append([0] * padding + self.place(row, tokens))
+            valid.append([False] * padding + [True] * len(tokens))
+            self.pending[row] = []
+        ids_BL, positions_BL = (torch.tensor(block, device=self.device) for block in (ids, positions))
+        valid_BL = torch.tensor(valid, device=self.device)
+        return self.model.model(ids_BL, positions_BL, cache=self.cache, valid_BL=valid_BL)[:, -1]
+
+
+class ImageDecoder(Protocol):
+    """Produces the images of rows, in whatever order and number of passes it likes."""
+
+    def decode_image(self, session: DecodingSession, rows: Sequence[int], generator: torch.Generator) -> None:
+        """Choose every id of the template for each of `rows`.
+
+        On entry boi is the last pending id of `rows` and other rows have none pending. On return what was chosen is in
+        `session.produced`, and each of its ids is either in the cache, causally, or pending.
+        """
+        ...

@@ -1,0 +1,227 @@
+"""Decoder-only transformer in the Qwen3 layout, with the official state-dict names. Ids in, logits out.
+
+Pre-norm RMSNorm, grouped-query attention, RMSNorm on each head's query and key before RoPE (half-split), SwiGLU, no
+biases. Knows nothing of words, images or sampling.
+
+Shapes: B batch, L sequence, D hidden, H heads, G key-value heads, P head dimension, V vocabulary, S cache slots.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from emu_robot.errors import InvalidValueError
+
+
+@dataclass(kw_only=True)
+class TransformerConfig:
+    """Names follow the official config.json; defaults are the mini planner (the vocabulary is set by its data)."""
+
+    vocab_size: int = 5136
+    hidden_size: int = 256
+    intermediate_size: int = 768
+    num_hidden_layers: int = 6
+    num_attention_heads: int = 8
+    num_key_value_heads: int = 4
+    head_dim: int = 32
+    rope_theta: float = 1e6
+    rms_norm_eps: float = 1e-6
+    initializer_range: float = 0.02
+
+    def __post_init__(self) -> None:
+        if self.num_attention_heads % self.num_key_value_heads or self.head_dim % 2:
+            raise InvalidValueError(
+                f"{self.num_attention_heads} heads must be a multiple of {self.num_key_value_heads} key-value heads, "
+                f"and head_dim {self.head_dim} even"
+            )
+
+
+class KVCache:
+    """Keys and values of tokens already seen, in preallocated memory.
+
+    All rows share slot numbers; `valid_BS` says which slots hold a token of the row and which are padding.
+    `length`: slots in use. Setting it back forgets what follows (a rejected or noisy image).
+    """
+
+    def __init__(self, config: TransformerConfig, batch: int, slots: int, device: torch.device | None = None) -> None:
+        shape = (config.num_hidden_layers, batch, config.num_key_value_heads, slots, config.head_dim)
+        self.keys = torch.zeros(shape, device=device)
+        self.values = torch.zeros(shape, device=device)
+        self.valid_BS = torch.zeros(batch, slots, dtype=torch.bool, device=device)
+        self.length = 0
+        self.padded = False
+
+    def reserve(self, valid_BL: Tensor) -> slice:
+        """Claim the next slots for a block of tokens."""
+        slots = slice(self.length, self.length + valid_BL.shape[1])
+        if slots.stop > self.valid_BS.shape[1]:
+            raise InvalidValueError(f"the sequence needs {slots.stop} cache slots, there are {self.valid_BS.shape[1]}")
+        self.valid_BS[:, slots] = valid_BL
+        self.padded = self.padded or not bool(valid_BL.all())
+        self.length = slots.stop
+        return slots
+
+    def mask(self, slots: slice) -> Tensor | None:
+        """(B, 1, L, length) bool: which slots each new token may attend to; None where it may attend to all."""
+        count = slots.stop - slots.start
+        if count == 1 and not self.padded:
+            return None
+        index = torch.arange(slots.stop, device=self.valid_BS.device)
+        causal = index[None, :] <= index[slots.start :, None]
+        own = index[None, :] == index[slots.start :, None]
+        return ((self.valid_BS[:, None, : slots.stop] & causal) | own)[:, None]
+
+
+class RMSNorm(nn.Module):
+    """Root-mean-square norm over the last dimension."""
+
+    def __init__(self, size: int, eps: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(size))
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.rms_norm(x, self.weight.shape, self.weight, self.eps)
+
+
+class Attention(nn.Module):
+    """Grouped-query attention with normed queries and keys."""
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        self.heads, self.groups, self.dim = (
+            config.num_attention_heads,
+            config.num_key_value_heads,
+            config.head_dim,
+        )
+        hidden = config.hidden_size
+        self.q_proj = nn.Linear(hidden, self.heads * self.dim, bias=False)
+        self.k_proj = nn.Linear(hidden, self.groups * self.dim, bias=False)
+        self.v_proj = nn.Linear(hidden, self.groups * self.dim, bias=False)
+        self.o_proj = nn.Linear(self.heads * self.dim, hidden, bias=False)
+        self.q_norm = RMSNorm(self.dim, config.rms_norm_eps)
+        self.k_norm = RMSNorm(self.dim, config.rms_norm_eps)
+
+    def forward(
+        self, x: Tensor, rope: tuple[Tensor, Tensor], mask: Tensor | None, store: tuple[Tensor, Tensor, slice] | None
+    ) -> Tensor:
+        batch, length, _ = x.shape
+        q = rotate(self.q_norm(self.q_proj(x).view(batch, length, self.heads, self.dim)).transpose(1, 2), rope)
+        k = rotate(self.k_norm(self.k_proj(x).view(batch, length, self.groups, self.dim)).transpose(1, 2), rope)
+        v = self.v_proj(x).view(batch, length, self.groups, self.dim).transpose(1, 2)
+        if store is not None:
+            keys, values, slots = store
+            keys[:, :, slots], values[:, :, slots] = k, v
+            k, v = keys[:, :, : slots.stop], values[:, :, : slots.stop]
+        repeats = self.heads // self.groups
+        k, v = k.repeat_interleave(repeats, 1), v.repeat_interleave(repeats, 1)
+        causal = mask is None and store is None
+        attended = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal)
+        return self.o_proj(attended.transpose(1, 2).reshape(batch, length, -1))
+
+
+class MLP(nn.Module):
+    """SwiGLU."""
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        self.gate_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
+        self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
+        self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
+
+
+class Block(nn.Module):
+    """Attention and MLP, each on the normed residual stream."""
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.self_attn = Attention(config)
+        self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.mlp = MLP(config)
+
+    def forward(
+        self, x: Tensor, rope: tuple[Tensor, Tensor], mask: Tensor | None, store: tuple[Tensor, Tensor, slice] | None
+    ) -> Tensor:
+        x = x + self.self_attn(self.input_layernorm(x), rope, mask, store)
+        return x + self.mlp(self.post_attention_layernorm(x))
+
+
+class Backbone(nn.Module):
+    """Embeddings, blocks, final norm."""
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.layers = nn.ModuleList(Block(config) for _ in range(config.num_hidden_layers))
+        self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+
+    def forward(
+        self,
+        ids_BL: Tensor,
+        positions_BL: Tensor | None = None,
+        *,
+        mask: Tensor | None = None,
+        cache: KVCache | None = None,
+        valid_BL: Tensor | None = None,
+    ) -> Tensor:
+        """Hidden states (B, L, D).
+
+        positions_BL: default 0, 1, ... (after `cache.length` tokens). mask: bool, True = may attend, broadcastable to
+        (B, H, L, all); default causal. cache: the block is appended to it. valid_BL: False where the block is padding.
+        """
+        x = self.embed_tokens(ids_BL)
+        if positions_BL is None:
+            begin = cache.length if cache is not None else 0
+            positions_BL = torch.arange(begin, begin + ids_BL.shape[1], device=ids_BL.device)[None]
+        rope = rotation(positions_BL, self.config.head_dim, self.config.rope_theta)
+        slots = None
+        if cache is not None:
+            slots = cache.reserve(torch.ones_like(ids_BL, dtype=torch.bool) if valid_BL is None else valid_BL)
+            mask = cache.mask(slots) if mask is None else mask
+        for i, layer in enumerate(self.layers):
+            store = (cache.keys[i], cache.values[i], slots) if cache is not None and slots is not None else None
+            x = layer(x, rope, mask, store)
+        return self.norm(x)
+
+
+class CausalTransformer(nn.Module):
+    """Backbone and untied head, as `model.*` and `lm_head.weight`."""
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.model = Backbone(config)
+        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        for module in self.modules():
+            if isinstance(module, nn.Linear | nn.Embedding):
+                nn.init.normal_(module.weight, std=config.initializer_range)
+
+    def forward(self, ids_BL: Tensor, positions_BL: Tensor | None = None, *, first: int = 0) -> Tensor:
+        """Logits (B, L - first, V) of all positions from `first` on."""
+        return self.lm_head(self.model(ids_BL, positions_BL)[:, first:])
+
+    def logits(self, hidden: Tensor, ids: slice) -> Tensor:
+        """Logits of a range of ids only."""
+        return F.linear(hidden, self.lm_head.weight[ids])
+
+
+def rotation(positions_BL: Tensor, dim: int, theta: float) -> tuple[Tensor, Tensor]:
+    """cos and sin (B, 1, L, P) of rotary position embedding."""
+    frequency = theta ** (-torch.arange(0, dim, 2, device=positions_BL.device, dtype=torch.float32) / dim)
+    angle = positions_BL[:, None, :, None].float() * frequency
+    angle = torch.cat([angle, angle], -1)
+    return angle.cos(), angle.sin()
+
+
+def rotate(x: Tensor, rope: tuple[Tensor, Tensor]) -> Tensor:
+    """Apply RoPE to (B, H, L, P); the first half of P pairs with the second."""
+    cos, sin = rope
+    first, second = x.chunk(2, -1)
+    return x * cos + torch.cat([-second, first], -1) * sin

@@ -1,0 +1,127 @@
+"""Observation and instruction in, plan out: the world model that says what comes next and what it will look like."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from emu_robot.core import Image, Observation, Plan, PlanStep, check_image
+from emu_robot.decoding.constraints import PlanGrammar
+from emu_robot.decoding.plan import PlanDecoder
+from emu_robot.decoding.sampling import SamplingConfig
+from emu_robot.decoding.session import ImageDecoder
+from emu_robot.errors import InvalidValueError, UnknownNameError
+from emu_robot.models.transformer import CausalTransformer, TransformerConfig
+from emu_robot.tokenizers.image import ImageTokenizer
+from emu_robot.tokenizers.interleave import ImageFormat, Interleaver
+from emu_robot.tokenizers.text import TextTokenizer
+from emu_robot.tokenizers.vocabulary import Vocabulary
+from emu_robot.weights import load_into, load_weights, save_weights
+
+
+@dataclass(kw_only=True)
+class PlannerConfig:
+    """camera: what the planner sees. max_steps: steps of a plan unless asked otherwise. max_words: ids of a subtask.
+
+    image_stride: see `Interleaver`. The model's vocabulary size is set by the tokenizers.
+    """
+
+    camera: str = "front"
+    max_steps: int = 4
+    max_words: int = 24
+    image_stride: int = 96
+    image: ImageFormat = field(default_factory=ImageFormat)
+    model: TransformerConfig = field(default_factory=TransformerConfig)
+
+
+class Planner:
+    """Predicts subtasks and subgoal images from the camera image and the instruction.
+
+    One planner is for one thread; `plan` of the same input gives the same plan while temperatures are 0.
+    """
+
+    def __init__(
+        self,
+        config: PlannerConfig,
+        model: CausalTransformer,
+        text: TextTokenizer,
+        images: ImageTokenizer,
+        sampling: SamplingConfig | None = None,
+        image_decoder: ImageDecoder | None = None,
+    ) -> None:
+        self.config, self.model, self.text, self.images = config, model, text, images
+        self.interleaver = interleaver(config, text, images.config.n_embed)
+        self.grammar = PlanGrammar.of(self.interleaver, config.max_words)
+        self.decoder = PlanDecoder(model, self.grammar, sampling, image_decoder)
+
+    @classmethod
+    def load(
+        cls,
+        folder: str | Path,
+        sampling: SamplingConfig | None = None,
+        image_decoder: ImageDecoder | None = None,
+        device: str | torch.device = "cpu",
+    ) -> "Planner":
+        """From a weights folder (`resolve_weights`). Raises `WeightsError` naming the file that is missing or damaged."""
+        weights = load_weights(folder, "planner")
+        settings = dict(weights.config)
+        image, model_config = ImageFormat(**settings.pop("image")), TransformerConfig(**settings.pop("model"))
+        config = PlannerConfig(**settings, image=image, model=model_config)
+        model = CausalTransformer(config.model)
+        load_into(model, weights, "planner")
+        model = model.eval().requires_grad_(False).to(device)
+        images = ImageTokenizer.load(folder).to(device, memory_format=torch.channels_last)
+        return cls(config, model, TextTokenizer.load(folder), images, sampling, image_decoder)
+
+    def save(self, folder: Path, extra: dict[str, object] | None = None) -> None:
+        """Add the planner's own weights to a weights folder that holds both tokenizers."""
+        save_weights(folder, "planner", self.model.state_dict(), asdict(self.config), half=True, extra=extra)
+
+    def plan(self, observation: Observation, instruction: str, max_steps: int | None = None) -> Plan:
+        """The next steps, at most `max_steps`; none if the planner holds the task complete.
+
+        Raises `InvalidValueError` for an empty instruction, `UnknownNameError` for a missing camera, `ShapeError` for
+        an image of the wrong size.
+        """
+        return Plan(instruction=instruction, steps=tuple(self.stream(observation, instruction, max_steps)))
+
+    def stream(self, observation: Observation, instruction: str, max_steps: int | None = None) -> Iterator[PlanStep]:
+        """The steps of `plan`, each as soon as it is decoded. Input is checked at the call, not at the first step."""
+        image = self._camera_image(observation)
+        prompt = self.prompt(image, instruction)
+        steps = self.config.max_steps if max_steps is None else max_steps
+        if steps < 1:
+            raise InvalidValueError(f"max_steps is {steps}, must be at least 1")
+        return self._stream(prompt, steps)
+
+    def prompt(self, image: Image, instruction: str) -> list[int]:
+        """Ids of an instruction and the current image (H, W, 3) uint8."""
+        if not instruction.strip():
+            raise InvalidValueError(f"instruction is {instruction!r}, must say what to do")
+        size = self.images.config.resolution
+        check_image(f"image of camera {self.config.camera!r}", image, (size, size))
+        return self.interleaver.prompt(instruction, self.images.encode_images(image[None])[0])
+
+    def first_steps(self, prompts: Sequence[Sequence[int]]) -> list[tuple[str, NDArray[np.uint32]] | None]:
+        """The next subtask and its image codes (n,) for many prompts at once; None where the task is held complete."""
+        produced = (self.interleaver.decode(ids)[0] for ids in self.decoder.generate(prompts, 1))
+        return [tuple(steps[0]) if steps else None for steps in produced]
+
+    def _stream(self, prompt: Sequence[int], max_steps: int) -> Iterator[PlanStep]:
+        for ids in self.decoder.stream(prompt, max_steps):
+            for step in self.interleaver.decode(ids)[0]:
+                yield PlanStep(subtask=step.subtask, subgoal=self.images.decode_images(step.codes[None])[0])
+
+    def _camera_image(self, observation: Observation) -> Image:
+        if self.config.camera not in observation.images:
+            raise UnknownNameError("camera of the observation", self.config.camera, observation.images)
+        return observation.images[self.config.camera]
+
+
+def interleaver(config: PlannerConfig, text: TextTokenizer, n_codes: int) -> Interleaver:
+    """The sequence format of a planner with these tokenizers."""
+    vocabulary = Vocabulary(text_size=text.size, n_codes=n_codes)
+    return Interleaver(text, vocabulary, config.image, config.image_stride)

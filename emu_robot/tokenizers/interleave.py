@@ -1,0 +1,132 @@
+"""Plans as sequences of ids, and back.
+
+    bos instruction boi codes eoi (bos_step subtask boi codes eoi)* eos
+
+Knows words and codes, not pixels and not the model.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from emu_robot.errors import InvalidValueError, ShapeError
+from emu_robot.tokenizers.text import TextTokenizer
+from emu_robot.tokenizers.vocabulary import Vocabulary
+
+type Codes = NDArray[np.integer]
+
+
+class Step(NamedTuple):
+    """A language step and the codes (n,) of the image at its completion."""
+
+    subtask: str
+    codes: Codes
+
+
+@dataclass(kw_only=True)
+class ImageFormat:
+    """How an image's codes stand in a sequence.
+
+    size_tokens: spell "rows*columns" and img after boi, as Emu3.5 does. row_ends: eol between rows, likewise.
+    """
+
+    rows: int = 8
+    columns: int = 8
+    size_tokens: bool = False
+    row_ends: bool = False
+
+    @property
+    def n_codes(self) -> int:
+        return self.rows * self.columns
+
+
+@dataclass(frozen=True)
+class Interleaver:
+    """Sequences of one vocabulary, text tokenizer and image format.
+
+    image_stride: position ids of every boi are rounded up to a multiple of it, so the same place in two images is
+    always a multiple apart however many words stand between; 0 numbers the tokens one by one, as Emu3.5 does.
+    """
+
+    text: TextTokenizer
+    vocabulary: Vocabulary
+    image: ImageFormat = field(default_factory=ImageFormat)
+    image_stride: int = 0
+
+    @property
+    def template(self) -> tuple[int | None, ...]:
+        """What stands between boi and eoi: ids that are always the same, None where a code goes."""
+        form, words = self.image, self.vocabulary
+        ids: list[int | None] = []
+        if form.size_tokens:
+            ids += [*self.text.encode(f"{form.rows}*{form.columns}"), words.img]
+        for row in range(form.rows):
+            ids += [words.eol] if form.row_ends and row else []
+            ids += [None] * form.columns
+        return tuple(ids)
+
+    def image_ids(self, codes: Codes) -> list[int]:
+        """boi ... eoi. Raises `ShapeError` unless codes is (n,)."""
+        if codes.shape != (self.image.n_codes,):
+            raise ShapeError("image codes", codes.shape, f"({self.image.n_codes},)")
+        values = iter(self.vocabulary.code_ids(codes).tolist())
+        inside = [next(values) if token is None else token for token in self.template]
+        return [self.vocabulary.boi, *inside, self.vocabulary.eoi]
+
+    def prompt(self, instruction: str, codes: Codes) -> list[int]:
+        """Ids up to where the plan begins; codes are those of the current image."""
+        return [self.vocabulary.bos, *self.text.encode(instruction), *self.image_ids(codes)]
+
+    def step(self, step: Step) -> list[int]:
+        """Ids of one plan step."""
+        return [self.vocabulary.bos_step, *self.text.encode(step.subtask), *self.image_ids(step.codes)]
+
+    def encode(self, instruction: str, codes: Codes, steps: Sequence[Step], complete: bool) -> list[int]:
+        """A whole sequence; `complete` ends it with eos."""
+        ids = self.prompt(instruction, codes)
+        for step in steps:
+            ids += self.step(step)
+        return [*ids, self.vocabulary.eos] if complete else ids
+
+    def decode_step(self, ids: Sequence[int]) -> Step:
+        """Reverse `step`. Raises `InvalidValueError` saying where ids are no step."""
+        words = self.vocabulary
+        if words.boi not in ids or ids[0] != words.bos_step or ids[-1] != words.eoi:
+            raise InvalidValueError(f"{len(ids)} ids are not bos_step, words, boi, image, eoi")
+        begin = list(ids).index(words.boi)
+        inside = ids[begin + 1 : -1]
+        if len(inside) != len(self.template):
+            raise InvalidValueError(f"an image of {len(inside)} ids, expected {len(self.template)}")
+        codes = []
+        for i, (token, wanted) in enumerate(zip(inside, self.template, strict=True)):
+            if token != wanted and not (wanted is None and words.is_code(token)):
+                raise InvalidValueError(f"id {token} at place {i} of an image")
+            if wanted is None:
+                codes.append(token - words.first_code)
+        if any(token >= words.text_size for token in ids[1:begin]):
+            raise InvalidValueError("a subtask holds ids that are no words")
+        return Step(self.text.decode(ids[1:begin]), np.array(codes, np.uint32))
+
+    def decode(self, ids: Sequence[int]) -> tuple[list[Step], bool]:
+        """The steps of what follows a prompt, and whether it ends with eos."""
+        complete = bool(ids) and ids[-1] == self.vocabulary.eos
+        body = list(ids[:-1] if complete else ids)
+        steps = []
+        while body:
+            if self.vocabulary.eoi not in body:
+                raise InvalidValueError(f"{len(body)} ids at the end are no whole step")
+            end = body.index(self.vocabulary.eoi) + 1
+            steps.append(self.decode_step(body[:end]))
+            body = body[end:]
+        return steps, complete
+
+    def positions(self, ids: Sequence[int], position: int = -1) -> list[int]:
+        """Position ids of a sequence that follows a token at `position`."""
+        result = []
+        for token in ids:
+            position = self.vocabulary.next_position(position, token, self.image_stride)
+            result.append(position)
+        return result

@@ -1,0 +1,90 @@
+"""One id space for words, control tokens and image codes: [text][control][codes].
+
+The text block comes first, so a text tokenizer's ids are used as they are; codes come last, so a code is id - offset.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from emu_robot.errors import InvalidValueError
+
+CONTROL = ("pad", "bos", "eos", "boi", "eoi", "img", "eol", "bos_step")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Vocabulary:
+    """text_size: ids of the text tokenizer; n_codes: entries of the image codebook.
+
+    bos starts a sequence, bos_step a language step, boi and eoi enclose an image, eos ends the plan: the task is
+    complete after what came before. img and eol occur only in image layouts that spell out size and rows.
+    """
+
+    text_size: int
+    n_codes: int
+
+    def __post_init__(self) -> None:
+        if self.text_size < 1 or self.n_codes < 1:
+            raise InvalidValueError(f"text_size is {self.text_size}, n_codes is {self.n_codes}; both must be positive")
+
+    def _control(self, name: str) -> int:
+        return self.text_size + CONTROL.index(name)
+
+    @property
+    def pad(self) -> int:
+        return self._control("pad")
+
+    @property
+    def bos(self) -> int:
+        return self._control("bos")
+
+    @property
+    def eos(self) -> int:
+        return self._control("eos")
+
+    @property
+    def boi(self) -> int:
+        return self._control("boi")
+
+    @property
+    def eoi(self) -> int:
+        return self._control("eoi")
+
+    @property
+    def img(self) -> int:
+        return self._control("img")
+
+    @property
+    def eol(self) -> int:
+        return self._control("eol")
+
+    @property
+    def bos_step(self) -> int:
+        return self._control("bos_step")
+
+    @property
+    def first_code(self) -> int:
+        """Id of image code 0."""
+        return self.text_size + len(CONTROL)
+
+    @property
+    def size(self) -> int:
+        """Number of ids."""
+        return self.first_code + self.n_codes
+
+    def next_position(self, position: int, token: int, image_stride: int) -> int:
+        """Position id of `token` after a token at `position` (-1 before the first); see `Interleaver.image_stride`."""
+        position += 1
+        if image_stride and token == self.boi:
+            return -(-position // image_stride) * image_stride
+        return position
+
+    def is_code(self, token: int) -> bool:
+        return self.first_code <= token < self.size
+
+    def code_ids(self, codes: NDArray[np.integer]) -> NDArray[np.int64]:
+        """Image codes -> ids. Raises `InvalidValueError` for a code outside the codebook."""
+        if codes.size and not 0 <= int(codes.min()) <= int(codes.max()) < self.n_codes:
+            raise InvalidValueError(f"codes span {codes.min()}..{codes.max()}, must be in 0..{self.n_codes - 1}")
+        return codes.astype(np.int64) + self.first_code
