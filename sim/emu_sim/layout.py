@@ -64,7 +64,10 @@ def _try_layout(task: Task, rng: np.random.Generator) -> Layout | None:
             return None
     yaws = rng.uniform(-MAX_YAW, MAX_YAW, size=OBJECT_SLOTS)
     return Layout(
-        objects={name: (float(xy[0]), float(xy[1]), float(yaw)) for (name, xy), yaw in zip(objects.items(), yaws, strict=False)},
+        objects={
+            name: (float(xy[0]), float(xy[1]), float(yaw))
+            for (name, xy), yaw in zip(objects.items(), yaws, strict=False)
+        },
         places={name: (float(xy[0]), float(xy[1])) for name, xy in places.items()},
         drawer=DRAWER_TRAVEL if task.drawer_open else 0.0,
     )

@@ -94,7 +94,9 @@ def _add_drawer(world: mujoco.MjsBody) -> None:
     _add_box(tray, (-half_x, 0, 0.014), (0.003, half_y, 0.014), light, mass=0.02)
     for side in (-1, 1):
         _add_box(tray, (0, side * half_y, 0.014), (half_x, 0.003, 0.014), light, mass=0.02)
-    _add_box(tray, (half_x + 0.004, 0, 0.034), (0.004, half_y + 0.008, 0.034), light, mass=0.05, contype=0, conaffinity=0)
+    _add_box(
+        tray, (half_x + 0.004, 0, 0.034), (0.004, half_y + 0.008, 0.034), light, mass=0.05, contype=0, conaffinity=0
+    )
     _add_box(tray, (half_x + 0.002, 0, 0.014), (0.003, half_y, 0.014), light, mass=0.02)
     # A post as knob, held off the front, so that the fingers close around it from above.
     _add_box(tray, (half_x + 0.02, 0, 0.02), (0.018, 0.008, 0.006), (0.15, 0.15, 0.15, 1), mass=0.02)

@@ -111,7 +111,9 @@ def _pick_place(rng: np.random.Generator) -> Task:
 
 def _push(rng: np.random.Generator) -> Task:
     obj, zone = _choose(rng, OBJECTS, 1)[0], _choose(rng, ZONES, 1)[0]
-    text = _say(rng, f"push the {obj} to the {zone}", f"slide the {obj} to the {zone}", f"push the {obj} onto the {zone}")
+    text = _say(
+        rng, f"push the {obj} to the {zone}", f"slide the {obj} to the {zone}", f"push the {obj} onto the {zone}"
+    )
     objects = _fill(rng, [obj], OBJECTS, 2)
     return Task("push", text, (Subtask("push", obj, zone),), objects, _places(rng, [zone]))
 
@@ -135,7 +137,9 @@ def _close_drawer(rng: np.random.Generator) -> Task:
 
 def _put_in_drawer(rng: np.random.Generator) -> Task:
     obj = _choose(rng, OBJECTS, 1)[0]
-    text = _say(rng, f"put the {obj} in the drawer", f"place the {obj} into the drawer", f"move the {obj} to the drawer")
+    text = _say(
+        rng, f"put the {obj} in the drawer", f"place the {obj} into the drawer", f"move the {obj} to the drawer"
+    )
     objects = _fill(rng, [obj], OBJECTS, int(rng.integers(2, 4)))
     return Task("put_in_drawer", text, (Subtask("put", obj, "drawer"),), objects, _places(rng, []), drawer_open=True)
 

@@ -153,7 +153,9 @@ class World:
         for a, b in self.data.contact.geom:
             for thing, other in ((a, b), (b, a)):
                 if thing in geoms:
-                    fingers.setdefault(geoms[thing], set()).update(i for i, pad in enumerate(self._pads) if other in pad)
+                    fingers.setdefault(geoms[thing], set()).update(
+                        i for i, pad in enumerate(self._pads) if other in pad
+                    )
         return {name: len(touched) for name, touched in fingers.items()}
 
     @property

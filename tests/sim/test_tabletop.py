@@ -1,0 +1,142 @@
+"""The simulated tabletop: Gymnasium's own checker, determinism, oracle, experts, speed and bad input."""
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from emu_sim.bench import bench
+from emu_sim.environment import TabletopEnvironment
+from emu_sim.tabletop import TabletopEnv
+from emu_sim.tasks import GROUPS, HELDOUT_PAIRS
+from gymnasium.utils.env_checker import check_env
+
+from emu_robot import environments
+from emu_robot.errors import InvalidValueError, ShapeError, SystemSetupError, UnknownNameError
+
+
+def _expert_rollout(environment: TabletopEnvironment, seed: int, noise: float = 0.0) -> bool:
+    """Whether the expert succeeds, with correlated joint noise of standard deviation `noise` [rad] if asked."""
+    environment.reset(seed, observe=False)
+    expert, rng, drift = environment.expert(), np.random.default_rng(seed), np.zeros(7)
+    for _ in range(environment.max_steps):
+        action = expert.action()
+        drift = 0.9 * drift + np.sqrt(1 - 0.81) * noise * rng.normal(size=7)
+        action[:7] += drift
+        if environment.step(action, observe=False).success:
+            return True
+    return False
+
+
+@pytest.mark.parametrize("action_mode", ["joint", "ee_delta"])
+def test_gymnasium_checker_passes(action_mode: str) -> None:
+    env = gym.make("emu_sim/Tabletop-v0", action_mode=action_mode)
+    check_env(env.unwrapped, skip_render_check=True)
+    env.close()
+
+
+def test_same_seed_same_episode() -> None:
+    def frames() -> list[np.ndarray]:
+        env = TabletopEnv(families=["all"])
+        observation, _ = env.reset(seed=11)
+        seen = [observation["pixels"]["front"]]
+        for i in range(5):
+            action = observation["agent_pos"] + np.float32(0.02 * i)
+            observation = env.step(action)[0]
+            seen.append(observation["pixels"]["wrist"])
+        env.close()
+        return seen
+
+    for a, b in zip(frames(), frames(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_oracle_shows_the_completed_subtask_and_restores_the_world() -> None:
+    environment = TabletopEnvironment(["pick_place"])
+    environment.reset(3)
+    before, pixels = environment.world.save(), environment.object_pixels()
+    step = environment.oracle_step()
+    assert step is not None and step.subgoal is not None
+    assert step.subtask == environment.current_subtask
+    np.testing.assert_array_equal(before, environment.world.save())
+    name = str(environment.task.subtasks[0].object)
+    u, v = pixels[name] or (0, 0)
+    now = environment.render()
+    moved = np.abs(now.astype(int) - step.subgoal.astype(int)).sum(axis=2)
+    assert moved[int(v) - 2 : int(v) + 3, int(u) - 2 : int(u) + 3].mean() > 60, "the object has left its place"
+    environment.close()
+
+
+@pytest.mark.parametrize("family", GROUPS["all"])
+def test_experts_succeed(family: str) -> None:
+    environment = TabletopEnvironment([family])
+    assert sum(_expert_rollout(environment, 20_000_000 + seed) for seed in range(6)) >= 5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("noise", "least"), [(0.0, 0.97), (0.01, 0.90)])
+@pytest.mark.parametrize("family", GROUPS["all"])
+def test_expert_success_rates(family: str, noise: float, least: float) -> None:
+    environment = TabletopEnvironment([family])
+    assert np.mean([_expert_rollout(environment, 30_000_000 + seed, noise) for seed in range(50)]) >= least
+
+
+def test_expert_retries_after_the_object_is_taken_away() -> None:
+    environment = TabletopEnvironment(["pick_place"])
+    environment.reset(1, observe=False)
+    expert, dropped = environment.expert(), False
+    for _ in range(environment.max_steps + 100):
+        action = expert.action()
+        if not dropped and environment.world.pinch_pos[2] > 0.12 and environment.world.grasped:
+            dropped, forced = True, 12
+        if dropped and forced:
+            action[-1], forced = 1.0, forced - 1
+        if environment.step(action, observe=False).success:
+            break
+    assert dropped and environment.success
+
+
+def test_end_effector_action_moves_the_fingertips() -> None:
+    env = TabletopEnv(action_mode="ee_delta")
+    env.reset(seed=0)
+    start = env.environment.world.pinch_pos
+    for _ in range(10):
+        env.step(np.array([0.4, 0.0, -0.4, 1.0], np.float32))
+    moved = env.environment.world.pinch_pos - start
+    assert moved[0] > 0.03 and moved[2] < -0.03 and abs(moved[1]) < 0.01
+    env.close()
+
+
+def test_heldout_environment_asks_only_heldout_compositions() -> None:
+    environment = TabletopEnvironment(["pick_place"], "heldout")
+    for seed in range(10):
+        environment.reset(seed, observe=False)
+        step = environment.task.subtasks[0]
+        assert (step.object, step.target) in HELDOUT_PAIRS
+
+
+def test_throughput_is_measured() -> None:
+    rates = bench(steps=20)
+    assert 0 < rates["env_steps_per_cpu_second"] < rates["physics_only_steps_per_cpu_second"]
+
+
+def test_bad_input_names_what_exists(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UnknownNameError, match="unknown environment 'kitchen'; known: tabletop"):
+        environments.make("kitchen")
+    with pytest.raises(UnknownNameError, match="robot of environment tabletop 'ur5e'; known: panda"):
+        TabletopEnvironment(robot="ur5e")
+    with pytest.raises(UnknownNameError, match="unknown camera 'top'; known: front, wrist"):
+        TabletopEnvironment(cameras=["top"])
+    with pytest.raises(UnknownNameError, match="unknown action mode 'torque'; known: joint, ee_delta"):
+        TabletopEnv(action_mode="torque")
+    environment = TabletopEnvironment()
+    environment.reset(0, observe=False)
+    with pytest.raises(ShapeError, match=r"action: got \(7,\), expected \(8,\)"):
+        environment.step(np.zeros(7))
+    with pytest.raises(InvalidValueError, match="not finite"):
+        environment.step(np.full(8, np.nan))
+
+    def no_gl(*args: object) -> None:
+        raise RuntimeError("no EGL")
+
+    monkeypatch.setattr("mujoco.Renderer", no_gl)
+    with pytest.raises(SystemSetupError, match="apt-get install libegl1"):
+        environment.observe()

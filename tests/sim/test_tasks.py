@@ -1,0 +1,57 @@
+"""The grammar: enough instructions, a clean split, sensible errors."""
+
+import numpy as np
+import pytest
+from emu_sim import tasks
+
+from emu_robot.errors import InvalidValueError, UnknownNameError
+
+
+def _sample(family: str, split: str, n: int = 60) -> list[tasks.Task]:
+    rng = np.random.default_rng(0)
+    return [tasks.sample_task([family], split, rng) for _ in range(n)]
+
+
+def test_many_distinct_instructions_with_paraphrases() -> None:
+    seen = {task.instruction for family in tasks.GROUPS["all"] for task in _sample(family, "seen")}
+    assert len(seen) >= 200
+    assert len({task.instruction.split()[0] for task in _sample("pick_place", "seen")}) >= 3
+
+
+def test_seen_tasks_never_contain_a_heldout_composition() -> None:
+    for family in tasks.GROUPS["all"]:
+        for task in _sample(family, "seen", 200):
+            assert not any(step.is_heldout for step in task.subtasks)
+            for step in task.subtasks:
+                assert (step.object, step.target) not in tasks.HELDOUT_PAIRS or step.kind == "stack"
+
+
+def test_heldout_tasks_contain_one_and_every_word_is_also_seen() -> None:
+    words = {
+        word for family in tasks.GROUPS["all"] for t in _sample(family, "seen", 200) for word in t.instruction.split()
+    }
+    for family in tasks.resolve_families(["all"], "heldout"):
+        for task in _sample(family, "heldout"):
+            order = tuple("zone" if "zone" in str(s.target) else str(s.target) for s in task.subtasks)
+            assert any(step.is_heldout for step in task.subtasks) or order in tasks.HELDOUT_ORDERS
+            assert set(task.instruction.split()) <= words
+
+
+def test_long_tasks_have_two_to_five_subtasks() -> None:
+    for family in tasks.LONG_FAMILIES:
+        assert all(2 <= len(task.subtasks) <= 5 for task in _sample(family, "seen"))
+
+
+def test_every_object_and_receptacle_is_seen() -> None:
+    pairs = {(s.object, s.target) for t in _sample("pick_place", "seen", 1500) for s in t.subtasks}
+    assert {obj for obj, _ in pairs} == set(tasks.OBJECTS)
+    assert {place for _, place in pairs} == set(tasks.RECEPTACLES) - {"drawer"}
+
+
+def test_unknown_names_say_what_exists() -> None:
+    with pytest.raises(UnknownNameError, match="unknown task 'juggle'; known: pick_place, push"):
+        tasks.resolve_families(["juggle"], "seen")
+    with pytest.raises(UnknownNameError, match="unknown split 'test'; known: seen, heldout"):
+        tasks.resolve_families(["single"], "test")
+    with pytest.raises(InvalidValueError, match="'open_drawer' has no held-out composition"):
+        tasks.resolve_families(["open_drawer"], "heldout")
