@@ -38,7 +38,8 @@ class HeadRunner:
     """An `ActionHead` with its statistics and words."""
 
     def __init__(self, head: ActionHead, stats: NormStats, text: TextEncoding) -> None:
-        self._head = head.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+        head.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        self._head = head.eval().requires_grad_(False)
         self._config: HeadConfig = head.config
         self._stats, self._text = stats, text
         self._relative = RelativeActions(head.config.relative_dims)

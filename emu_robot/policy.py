@@ -1,7 +1,7 @@
 """EmuPolicy: a planner says what comes next, the action head does it, switching decides when to plan again."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from emu_robot.core import ActionChunk, Observation, Plan, PlanStep
 from emu_robot.errors import ConfigError, InvalidValueError, UnknownNameError
-from emu_robot.head_runner import HeadRunner
+from emu_robot.head_runner import HeadRunner, RunnerContext
 from emu_robot.switching import CompletionWatch, Switch, SwitchConfig, Verdict
 from emu_robot.weights import resolve_weights
 
@@ -151,7 +151,9 @@ class EmuPolicy:
     def _follow(self, observation: Observation, step: PlanStep, events: tuple[str, ...]) -> ActionChunk:
         return self._chunk(observation, self._head.encode(observation, step), step, events)
 
-    def _chunk(self, observation, context, step: PlanStep, events: tuple[str, ...]) -> ActionChunk:
+    def _chunk(
+        self, observation: Observation, context: RunnerContext, step: PlanStep, events: tuple[str, ...]
+    ) -> ActionChunk:
         actions = self._head.sample(
             context,
             observation.state,
@@ -184,8 +186,7 @@ def load_policy(
     """
     if goal not in set(GoalMode):
         raise UnknownNameError("goal", goal, [mode.value for mode in GoalMode])
-    config = config or PolicyConfig()
-    config = PolicyConfig(**{**vars(config), "goal": GoalMode(goal)})
+    config = replace(config or PolicyConfig(), goal=GoalMode(goal))
     folder = resolve_weights(name_or_path)
     planner = None
     if config.goal.needs_planner:

@@ -10,6 +10,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from emu_robot.models.vision import zero_init
+
 
 class ModulatedBlock(nn.Module):
     """A residual MLP block whose normalised input is scaled, shifted and gated by a condition (adaLN-zero)."""
@@ -19,8 +21,7 @@ class ModulatedBlock(nn.Module):
         self.norm = nn.LayerNorm(width, elementwise_affine=False)
         self.modulation = nn.Linear(condition_dim, 3 * width)
         self.mlp = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
-        nn.init.zeros_(self.modulation.weight)
-        nn.init.zeros_(self.modulation.bias)
+        zero_init(self.modulation)
 
     def forward(self, x_F: Tensor, condition_F: Tensor) -> Tensor:
         scale_F, shift_F, gate_F = self.modulation(condition_F).chunk(3, dim=-1)

@@ -10,6 +10,12 @@ STRIDE = 4
 """Pixels per cell of the fine feature map."""
 
 
+def zero_init(module: nn.Module) -> None:
+    """Set every parameter of a module to zero."""
+    for parameter in module.parameters():
+        nn.init.zeros_(parameter)
+
+
 def _norm(channels: int) -> nn.GroupNorm:
     return nn.GroupNorm(8, channels)
 
@@ -20,8 +26,7 @@ class FiLM(nn.Module):
     def __init__(self, condition_dim: int, channels: int) -> None:
         super().__init__()
         self.projection = nn.Linear(condition_dim, 2 * channels)
-        nn.init.zeros_(self.projection.weight)
-        nn.init.zeros_(self.projection.bias)
+        zero_init(self.projection)
 
     def forward(self, map_BCHW: Tensor, condition_BD: Tensor) -> Tensor:
         scale_BC, shift_BC = self.projection(condition_BD).chunk(2, dim=1)
@@ -69,8 +74,7 @@ class GoalFusion(nn.Module):
         super().__init__()
         self.goal = nn.Conv2d(channels, channels, 1)
         self.difference = nn.Conv2d(channels, channels, 1)
-        nn.init.zeros_(self.difference.weight)
-        nn.init.zeros_(self.difference.bias)
+        zero_init(self.difference)
         self.no_goal = nn.Parameter(torch.zeros(channels))
 
     def forward(self, current_BCHW: Tensor, goal_BCHW: Tensor | None, has_goal_B: Tensor | None) -> Tensor:
@@ -103,8 +107,7 @@ class KeypointTrunk(nn.Module):
         self.fine_logits = nn.Conv2d(channels, keypoints, 1)
         self.coarse_logits = nn.Conv2d(coarse, keypoints, 1)
         self.query = nn.Linear(condition_dim, keypoints * channels)
-        nn.init.zeros_(self.query.weight)
-        nn.init.zeros_(self.query.bias)
+        zero_init(self.query)
         self.value = nn.Conv2d(channels, self.value_dim, 1)
         self.keypoints = keypoints
         self.out_dim = keypoints * (2 + self.value_dim) + coarse

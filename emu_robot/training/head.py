@@ -15,7 +15,7 @@ from emu_robot.tokenizers.image import ImageTokenizer
 from emu_robot.tokenizers.text import TextTokenizer
 from emu_robot.training.head_data import Demonstrations, Ints
 from emu_robot.training.head_sampler import GoalImages, HeadSampler, SamplingConfig
-from emu_robot.training.loop import LoopConfig, fit
+from emu_robot.training.loop import LoopConfig, Metrics, fit
 from emu_robot.weights import save_weights
 
 FRONT, WRIST = "front", "wrist"
@@ -103,7 +103,7 @@ def train(config: HeadTrainConfig) -> Path:
     return config.weights
 
 
-def head_loss(model: nn.Module, batch: dict[str, Tensor], config: HeadTrainConfig) -> tuple[Tensor, dict[str, Tensor]]:
+def head_loss(model: nn.Module, batch: dict[str, Tensor], config: HeadTrainConfig) -> tuple[Tensor, Metrics]:
     """Flow matching, plus the predictions that make the head look: coming keyposes, steps to them, progress."""
     context, predicted_BND = model(batch)
     flow = (predicted_BND - batch["actions"].flatten(1)[:, None]).square().mean()
@@ -112,7 +112,7 @@ def head_loss(model: nn.Module, batch: dict[str, Tensor], config: HeadTrainConfi
     off_B = nn.functional.binary_cross_entropy_with_logits(context.progress_B, batch["progress"], reduction="none")
     progress = (off_B * batch["has_progress"]).sum() / batch["has_progress"].sum().clamp_min(1)
     loss = flow + config.keypose_weight * keypose + config.remaining_weight * remaining
-    metrics = {"flow": flow, "keypose": keypose, "remaining": remaining, "progress": progress}
+    metrics: Metrics = {"flow": flow, "keypose": keypose, "remaining": remaining, "progress": progress}
     return loss + config.progress_weight * progress, metrics
 
 

@@ -6,13 +6,13 @@ from emu_robot.models.action_head import ActionHead, HeadConfig, text_ids
 
 
 def tiny(**changes) -> HeadConfig:
-    sizes = dict(image_size=32, channels=8, keypoints=4, width=32, flow_width=16, text_width=16, text_length=6)
-    return HeadConfig(**(sizes | dict(text_vocabulary=20) | changes))
+    sizes = {"image_size": 32, "channels": 8, "keypoints": 4, "width": 32, "flow_width": 16}
+    words = {"text_vocabulary": 20, "text_width": 16, "text_length": 6}
+    return HeadConfig(**(sizes | words | changes))
 
 
-def observation(batch: int = 2) -> tuple[torch.Tensor, ...]:
-    images = [torch.rand(batch, 3, 32, 32) for _ in range(2)]
-    return (*images, torch.randn(batch, 8), torch.randint(1, 20, (batch, 6)))
+def observation() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    return torch.rand(2, 3, 32, 32), torch.rand(2, 3, 32, 32), torch.randn(2, 8), torch.randint(1, 20, (2, 6))
 
 
 def test_default_head_fits_its_budget():

@@ -11,16 +11,17 @@ def test_lines_run_from_noise_to_data():
 
 def test_times_lie_in_range_and_lean_towards_noise():
     times = sample_times((20_000,), torch.Generator().manual_seed(0))
-    assert 0 <= times.min() and times.max() < 1
+    assert times.min() >= 0
+    assert times.max() < 1
     assert abs(times.mean() - 0.4) < 0.01  # 1 - u ** (2 / 3) has mean 2 / 5
 
 
 def test_samples_have_both_modes_of_the_data_and_follow_the_context():
     torch.manual_seed(0)
     flow = FlowDecoder(data_dim=2, context_dim=1, width=32, blocks=2)
-    optimizer = torch.optim.Adam(flow.parameters(), lr=3e-3)
+    optimizer = torch.optim.Adam(flow.parameters(), lr=5e-3)
     generator = torch.Generator().manual_seed(1)
-    for _ in range(500):
+    for _ in range(300):
         context = torch.randint(0, 2, (128, 1)) * 2.0 - 1
         sign = torch.randint(0, 2, (128, 1)) * 2.0 - 1
         data = torch.cat([sign, context], dim=1)  # first number: either mode; second: told by the context

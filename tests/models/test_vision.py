@@ -1,6 +1,6 @@
 import torch
 
-from emu_robot.models.vision import FiLM, GoalFusion, ImageStem, KeypointTrunk
+from emu_robot.models.vision import FiLM, GoalFusion, ImageStem, KeypointTrunk, zero_init
 
 
 def test_stem_has_one_cell_per_four_pixels():
@@ -33,8 +33,7 @@ def test_a_dropped_goal_is_as_if_none_were_given():
 def test_keypoints_follow_what_their_query_asks_for():
     trunk = KeypointTrunk(8, keypoints=2, condition_dim=3, fine_blocks=0, coarse_blocks=0)
     for layer in (trunk.fine_logits, trunk.coarse_logits):
-        torch.nn.init.zeros_(layer.weight)
-        torch.nn.init.zeros_(layer.bias)
+        zero_init(layer)
     with torch.no_grad():
         trunk.query.weight[0, 0] = 100.0  # keypoint 0 follows channel 0 when the first condition is on
     features = torch.zeros(2, 8, 16, 16)

@@ -1,0 +1,201 @@
+"""A toy world: one coloured blob on the front image; the arm goes to it, closes the gripper, and goes home."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from emu_robot.core import Observation
+from emu_robot.data.episode import Episode
+from emu_robot.data.replay_buffer import ReplayBuffer
+from emu_robot.errors import DataError
+from emu_robot.models.action_head import ActionHead, HeadConfig
+from emu_robot.normalize import NormStats, RelativeActions
+from emu_robot.policy import PolicyConfig, load_policy
+from emu_robot.tokenizers.text import TextTokenizer
+from emu_robot.training.head import HeadTrainConfig, head_loss, split_rows, train, validate
+from emu_robot.training.head_data import Demonstrations
+from emu_robot.training.head_sampler import GoalImages, HeadSampler, SamplingConfig, shift_images
+from emu_robot.training.loop import LoopConfig
+
+SIZE, LENGTH, REACH = 32, 12, 6
+WORDS = ("reach the blob", "reach it again")
+
+
+def blob(place: np.ndarray, arm: float) -> np.ndarray:
+    image = np.full((SIZE, SIZE, 3), 120, np.uint8)
+    row, column = (4 + (SIZE - 12) * place).astype(int)
+    image[row : row + 6, column : column + 6] = (230, 30, 30)
+    image[:3, : int(1 + arm * 20)] = 250
+    return image
+
+
+def episode(seed: int) -> Episode:
+    """Two subtasks of LENGTH frames: joints 0 and 1 move to the blob's place by frame REACH, then back to 0."""
+    rng = np.random.default_rng(seed)
+    state = np.zeros((2 * LENGTH, 8), np.float32)
+    images = []
+    for k in range(2):
+        place = rng.random(2)
+        share = np.concatenate([np.linspace(0, 1, REACH + 1), np.linspace(1, 0, LENGTH - REACH)[1:]])
+        state[k * LENGTH : (k + 1) * LENGTH, :2] = share[:, None] * place
+        state[k * LENGTH + REACH : (k + 1) * LENGTH, 7] = 1
+        images += [blob(place, s) for s in share]
+    action = np.concatenate([state[1:], state[-1:]])
+    stack = np.stack(images)
+    return Episode(
+        instruction="reach both",
+        family="toy",
+        split="seen",
+        seed=seed,
+        success=True,
+        fps=20,
+        subtasks=WORDS,
+        keyframes=np.array([LENGTH - 3, 2 * LENGTH - 3], np.int32),
+        starts=np.array([0, LENGTH], np.int32),
+        state=state,
+        action=action,
+        image_frames=np.arange(2 * LENGTH, dtype=np.int32),
+        images={"front": stack, "wrist": stack},
+    )
+
+
+def config(folder, **changes) -> HeadTrainConfig:
+    model = HeadConfig(
+        image_size=SIZE, channels=8, keypoints=8, width=64, flow_width=32, text_width=16, action_horizon=4
+    )
+    sampling = SamplingConfig(shift=0, brightness=0, contrast=0, noise=0, **changes)
+    loop = LoopConfig(steps=150, batch_size=16, lr=3e-3, warmup_steps=10, ema_decay=0.9, log_every=50, threads=1)
+    paths = {"data": folder / "data", "out": folder / "out", "weights": folder / "weights"}
+    return HeadTrainConfig(**paths, holdout=0.1, model=model, sampling=sampling, loop=loop)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("head")
+    ReplayBuffer.create(path / "data").extend([episode(seed) for seed in range(40)])
+    TextTokenizer.train([*WORDS, "reach both"], 300).save(path / "weights")
+    return path
+
+
+@pytest.fixture(scope="module")
+def data(folder) -> Demonstrations:
+    return Demonstrations.load(ReplayBuffer.open(folder / "data"), ("front", "wrist"))
+
+
+def sampler(data: Demonstrations, settings: HeadTrainConfig, goals: GoalImages | None = None) -> HeadSampler:
+    rows, _ = split_rows(data, settings.holdout)
+    settings.model.text_vocabulary = 301
+    stats = data.norm_stats(settings.model.action_horizon, RelativeActions(7), 2, rows)
+    codes = {"reach the blob": [1], "reach it again": [2], "reach both": [3]}
+    return HeadSampler(
+        data, rows, stats, settings.model, settings.sampling, codes.__getitem__, goals=goals, batch_size=64, seed=0
+    )
+
+
+def test_training_reaches_the_blob_and_its_weights_load(folder, data):
+    settings = config(folder)
+    weights = train(settings)
+    lines = [json.loads(line) for line in (folder / "out/head/metrics.jsonl").read_text().splitlines()]
+    losses = [line["flow"] for line in lines if "flow" in line]
+    assert losses[-1] < 0.5 * losses[0]
+    metrics = json.loads((weights / "manifest.json").read_text())["stages"]["head"]["extra"]["metrics"]
+    assert metrics["val_gripper_accuracy"] > 0.9
+    assert metrics["val_action_mae"] < 0.035  # [rad]; the blob's place has a standard deviation of 0.29
+    assert metrics["val_progress_mae"] < 0.1
+    policy = load_policy(weights, goal="none", config=PolicyConfig(n_action_steps=4))
+    policy.reset("reach both")
+    seen = ReplayBuffer.open(folder / "data").episode(0).images["front"][0]
+    observation = Observation(images={"front": seen, "wrist": seen}, state=np.zeros(8, np.float32))
+    assert policy.act(observation).actions.shape == (4, 8)
+
+
+def test_a_batch_depends_on_its_step_alone(folder, data):
+    draw = sampler(data, config(folder))
+    first, again, other = draw(7), sampler(data, config(folder))(7), draw(8)
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert not torch.equal(first["state"], other["state"])
+
+
+def test_goals_are_dropped_and_words_follow(folder, data):
+    batch = sampler(data, config(folder, no_goal=0.5, instruction_only=0.5, no_text=0.0))(0)
+    words = batch["text"][:, 0] - 1
+    has_goal = batch["has_goal"]
+    assert 0.3 < has_goal.float().mean() < 0.7
+    assert (words[has_goal] != 3).all()
+    flat = words == 3
+    assert flat.any() and (~has_goal & ~flat).any()
+    assert (batch["has_progress"] == (~flat).float()).all()
+    assert (sampler(data, config(folder, no_goal=0.0, no_text=1.0))(0)["text"] == 0).all()
+
+
+def test_chunks_hold_at_the_keyframe_but_an_instruction_runs_on(data):
+    keyframe = data.segments.keyframe_K[:1]
+    held = data.chunk_frames(keyframe - 1, keyframe, 4)
+    assert held.tolist() == [[LENGTH - 4, LENGTH - 3, LENGTH - 3, LENGTH - 3]]
+    dwelling = data.chunk_frames(keyframe + 1, keyframe, 4)
+    assert dwelling.tolist() == [[LENGTH - 3] * 4]
+    on = data.chunk_frames(keyframe, data.episode_end_N[keyframe] - 1, 4)
+    assert on.tolist() == [[LENGTH - 3, LENGTH - 2, LENGTH - 1, LENGTH]]
+
+
+def test_coming_events_are_gripper_switches_then_the_keyframe(data):
+    keyframe = data.segments.keyframe_K[:1]
+    events = data.coming_events(np.array([0]), keyframe, 3)
+    assert events.tolist() == [[REACH - 1, LENGTH - 3, LENGTH - 3]]
+
+
+def test_statistics_make_the_training_targets_standard(folder, data):
+    batches = [sampler(data, config(folder, no_goal=0.0, dwell_weight=1.0, event_weight=1.0))(i) for i in range(20)]
+    actions = torch.cat([batch["actions"] for batch in batches])
+    assert actions.mean((0, 1)).abs().max() < 0.15
+    assert (actions[..., :2].std((0, 1)) - 1).abs().max() < 0.15
+
+
+def test_reconstructed_and_generated_goals_are_used_in_their_shares(folder, data):
+    count = len(data.segments.text_K)
+    goals = GoalImages(
+        reconstructed=np.full((count, SIZE, SIZE, 3), 255, np.uint8),
+        generated=np.zeros((count, SIZE, SIZE, 3), np.uint8),
+        has_generated_K=np.arange(count) % 2 == 0,
+    )
+    draw = sampler(data, config(folder, reconstructed=0.5, generated=0.4), goals)
+    brightness = torch.cat([draw(i)["goal"].mean((1, 2, 3)) for i in range(10)])
+    assert abs((brightness == 1).float().mean() - 0.5) < 0.06
+    assert abs((brightness == -1).float().mean() - 0.2) < 0.06
+
+
+def test_shifting_moves_pixels_and_keeps_the_border():
+    image = np.arange(4 * 4 * 3, dtype=np.uint8).reshape(1, 4, 4, 3)
+    assert np.array_equal(shift_images(image, np.array([[0, 0]])), image)
+    moved = shift_images(image, np.array([[1, -2]]))
+    assert np.array_equal(moved[0, 1:, :2], image[0, :3, 2:])
+    assert np.array_equal(moved[0, 0], image[0, 0])
+
+
+def test_loss_counts_progress_only_where_it_is_known(folder, data):
+    settings = config(folder, no_goal=1.0, instruction_only=1.0)
+    batch = sampler(data, settings)(0)
+    loss, metrics = head_loss(ActionHead(settings.model), batch, settings)
+    assert metrics["progress"] == 0
+    assert torch.isfinite(loss)
+
+
+def test_validation_reports_goal_and_no_goal_apart(folder, data):
+    settings = config(folder)
+    rows, _ = split_rows(data, 0.1)
+    stats = data.norm_stats(4, RelativeActions(7), 2, rows)
+    metrics = validate(ActionHead(settings.model), sampler(data, settings), stats, batches=1)
+    assert {"val_action_mae", "val_action_mae_goal", "val_action_mae_no_goal"} <= set(metrics)
+    assert NormStats.from_dict(stats.to_dict()).segment_steps_p90 == LENGTH - 3
+
+
+def test_empty_and_too_small_buffers_are_refused(tmp_path):
+    empty = ReplayBuffer.create(tmp_path / "empty")
+    with pytest.raises(DataError, match="no completed subtask in 0 episodes"):
+        Demonstrations.load(empty, ("front", "wrist"))
+    small = ReplayBuffer.create(tmp_path / "small")
+    small.append(episode(0))
+    with pytest.raises(DataError, match="1 episodes are too few"):
+        split_rows(Demonstrations.load(small, ("front", "wrist")), 0.1)
