@@ -1,4 +1,4 @@
-"""The tabletop as an `emu_robot.core.Environment`: tasks, latched subtask results, observations and the oracle's subgoals."""
+"""The tabletop as an `emu_robot.core.Environment`: tasks, latched results, observations, the oracle's subgoals."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -46,8 +46,6 @@ class TabletopEnvironment:
         self._goals = final_goals(self.task)
         self._achieved = self._done = 0
 
-    # Protocol --------------------------------------------------------------------------------------------------
-
     @property
     def instruction(self) -> str:
         return self.task.instruction
@@ -88,8 +86,6 @@ class TabletopEnvironment:
             subtasks_done=tuple(i < self._done for i in range(len(self.task.subtasks))),
         )
 
-    # Truth -----------------------------------------------------------------------------------------------------
-
     def _latch(self) -> None:
         """Subtasks count in order: achieved when their predicate holds, done once the arm is home as well."""
         steps = self.task.subtasks
@@ -127,7 +123,7 @@ class TabletopEnvironment:
         return Expert(self)
 
     def oracle_step(self) -> PlanStep | None:
-        """The true next subtask and the true image at its completion: an expert finishes it, then the state is restored."""
+        """The true next subtask and the true image at its completion, by an expert on a copy of the state."""
         if self.subtask is None:
             return None
         text, index, achieved = self.subtask.text, self._done, self._achieved
@@ -143,7 +139,7 @@ class TabletopEnvironment:
         return PlanStep(subtask=text, subgoal=image)
 
     def facts(self) -> dict[str, Any]:
-        """What an evaluation may write down of the true state: positions [m], grasp, drawer opening [m], true subtask."""
+        """What an evaluation may write down of the true state: positions and openings [m], grasp, true subtask."""
         return {
             "objects": {name: thing.pos for name, thing in self.world.objects.items()},
             "grasped": self.world.grasped,
@@ -153,8 +149,6 @@ class TabletopEnvironment:
             "subtask": self.current_subtask,
             "subtask_index": self.subtask_index,
         }
-
-    # Sight -----------------------------------------------------------------------------------------------------
 
     def observe(self) -> Observation:
         return Observation(images={c: self.render(c) for c in self.cameras}, state=self.world.state)
@@ -166,7 +160,7 @@ class TabletopEnvironment:
         return self.world.render(camera, size)
 
     def object_pixels(self, camera: str = PANDA.planner_camera) -> dict[str, tuple[float, float] | None]:
-        """Name -> (u, v) [px] centroid of the object's visible pixels at 128 px; None if it is hidden."""
+        """Name -> (u, v) [px] centroid of the object's visible pixels at 128 px; None if hidden."""
         return self.world.object_pixels(camera)
 
     def gripper_pixel(self, camera: str = PANDA.planner_camera) -> tuple[float, float]:

@@ -102,7 +102,7 @@ def _retreat(world: World) -> NDArray[np.float32]:
 
 
 def _free_spot(world: World, name: str, place: str) -> Vec:
-    """(3,) [m] where on a receptacle to put an object: beside what already lies there (along x, where fingers are thin)."""
+    """(3,) [m] where on a receptacle to put an object: beside, along x (fingers are thin there), what lies there."""
     centre = world.place_pos(place)
     offsets = {"drawer": (-0.033, 0.035), "bowl": (0.0,), "plate": (0.0,)}.get(place, (0.0, 0.049, -0.049))
     others = [thing.pos for other, thing in world.objects.items() if other != name]

@@ -11,7 +11,8 @@ import numpy as np
 from emu_robot.errors import SystemSetupError
 
 MAX_FACES = 400  # per visual mesh: ~9k faces for the whole arm, where the original has 130k
-# Position servos, near critical damping, that a lead of 0.15 rad does not saturate. Force limits: Franka datasheet (87 Nm for joints 1-4, 12 Nm for 5-7).
+# Position servos, near critical damping, that a lead of 0.15 rad does not saturate.
+# Force limits: Franka datasheet (87 Nm for joints 1-4, 12 Nm for 5-7).
 SERVO_STIFFNESS = (600.0, 600.0, 500.0, 500.0, 150.0, 150.0, 100.0)  # [Nm/rad]
 SERVO_DAMPING = (70.0, 70.0, 50.0, 50.0, 10.0, 10.0, 8.0)  # [Nm s/rad]
 
@@ -47,7 +48,7 @@ def _decimated(mesh_file: Path) -> Path:
 
 
 def panda_spec() -> mujoco.MjSpec:
-    """The arm as an editable model: decimated visuals, position servos, gravity compensation, gripper collisions only."""
+    """The arm, editable: decimated visuals, position servos, gravity compensation, only the gripper collides."""
     source = _source()
     spec = mujoco.MjSpec.from_file(str(source))
     visual = {geom.meshname for geom in spec.geoms if geom.classname.name.endswith("visual")}

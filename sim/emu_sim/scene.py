@@ -59,7 +59,8 @@ def _add_receptacles(world: mujoco.MjsBody) -> None:
     white, rim = (0.96, 0.96, 0.98, 1), (0.45, 0.50, 0.60, 1)
     for radius, height, colour in ((PLATE_RADIUS, 0.003, rim), (0.8 * PLATE_RADIUS, 0.004, white)):
         plate.add_geom(
-            type=mujoco.mjtGeom.mjGEOM_CYLINDER, size=[radius, height, 0], pos=(0, 0, height), rgba=colour, friction=(0.4, 0.03, 0.001)
+            type=mujoco.mjtGeom.mjGEOM_CYLINDER, size=[radius, height, 0], pos=(0, 0, height), rgba=colour,
+            friction=(0.4, 0.03, 0.001),
         )  # fmt: skip
     bowl = world.add_body(name="bowl", mocap=True, pos=(0.5, 0, PARKED_Z))
     colour, sides = (0.36, 0.20, 0.12, 1), 12
@@ -139,10 +140,14 @@ def build_model() -> mujoco.MjModel:
     spec.visual.map.znear, spec.visual.map.zfar = 0.02, 10
     spec.stat.extent, spec.stat.center = 1.0, [0.45, 0, 0.1]
     world = spec.worldbody
-    world.add_light(type=mujoco.mjtLightType.mjLIGHT_DIRECTIONAL, pos=(0, 0, 2), dir=(-0.3, 0.2, -1), diffuse=[0.55] * 3,
-                    castshadow=False)  # fmt: skip
-    world.add_geom(name="table", type=mujoco.mjtGeom.mjGEOM_PLANE, size=[2, 2, 0.01], rgba=(0.62, 0.62, 0.60, 1),
-                   friction=(0.4, 0.03, 0.001))  # fmt: skip
+    world.add_light(
+        type=mujoco.mjtLightType.mjLIGHT_DIRECTIONAL, pos=(0, 0, 2), dir=(-0.3, 0.2, -1), diffuse=[0.55] * 3,
+        castshadow=False,
+    )  # fmt: skip
+    world.add_geom(
+        name="table", type=mujoco.mjtGeom.mjGEOM_PLANE, size=[2, 2, 0.01], rgba=(0.62, 0.62, 0.60, 1),
+        friction=(0.4, 0.03, 0.001),
+    )  # fmt: skip
     _add_objects(world)
     _add_receptacles(world)
     _add_drawer(world)

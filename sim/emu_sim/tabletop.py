@@ -1,7 +1,7 @@
 """The tabletop as a Gymnasium environment with LeRobot's observation names."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import gymnasium as gym
 import numpy as np
@@ -22,15 +22,16 @@ EE_STEP = 0.05  # [m] of a full-scale end-effector action, as LIBERO's OSC_POSE 
 class TabletopEnv(gym.Env[dict[str, Any], NDArray[np.float32]]):
     """`gymnasium.make("emu_sim/Tabletop-v0", families=["long"], split="heldout")`.
 
-    Observation: {"pixels": {camera: (128, 128, 3) uint8}, "agent_pos": (8,) float32: 7 joints [rad], gripper in [0, 1]}.
-    Action, "joint": (8,) joint position targets [rad] and gripper opening in [0, 1], 1 open; "ee_delta": (4,) in [-1, 1]:
-    x, y, z steps of the fingertips in units of 0.05 m and the gripper (-1 shut, 1 open).
+    Observation: {"pixels": {camera: (128, 128, 3) uint8}, "agent_pos": (8,) float32}; agent_pos holds 7 joint
+    positions [rad] and the gripper's opening in [0, 1].
+    Action, "joint": (8,) joint position targets [rad] and gripper opening in [0, 1], 1 open;
+    "ee_delta": (4,) in [-1, 1]: x, y, z steps of the fingertips in units of 0.05 m and the gripper (-1 shut, 1 open).
     Reward: 1 on success, else 0; success terminates, `max_steps` control ticks (at 20 Hz) truncate.
     info: is_success, instruction, subtask (the true next one, None at the end), subtasks_done.
     reset(seed=...) samples task and layout from the seed alone.
     """
 
-    metadata = {"render_modes": ["rgb_array"], "render_fps": PANDA.control_hz}
+    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"], "render_fps": PANDA.control_hz}
 
     def __init__(
         self,
@@ -57,7 +58,7 @@ class TabletopEnv(gym.Env[dict[str, Any], NDArray[np.float32]]):
         slack = np.array([*[0.1] * 7, 0.0], np.float32)
         self.observation_space = spaces.Dict(
             {
-                "pixels": spaces.Dict({camera: image for camera in PANDA.cameras}),
+                "pixels": spaces.Dict(dict.fromkeys(PANDA.cameras, image)),
                 "agent_pos": spaces.Box(lower - slack, upper + slack, dtype=np.float32),
             }
         )

@@ -1,4 +1,4 @@
-"""The grammar of tasks: what can be asked, in which words, and which compositions are held out of all demonstrations."""
+"""The grammar of tasks: what can be asked, in which words, and which compositions no demonstration shows."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -171,8 +171,11 @@ def _tower(rng: np.random.Generator) -> Task:
     bottom, middle, top = _choose(rng, cubes, 3)
     steps = (Subtask("stack", middle, bottom), Subtask("stack", top, middle))
     names = [name.split()[0] for name in (bottom, middle, top)]
-    text = _say(rng, f"build a tower of cubes: {names[0]}, then {names[1]}, then {names[2]} on top",
-                f"build a tower with the {bottom} at the bottom, the {middle} in the middle and the {top} on top")  # fmt: skip
+    text = _say(
+        rng,
+        f"build a tower of cubes: {names[0]}, then {names[1]}, then {names[2]} on top",
+        f"build a tower with the {bottom} at the bottom, the {middle} in the middle and the {top} on top",
+    )
     return Task("tower", text, steps, (middle, bottom, top), _places(rng, [], n=1))
 
 

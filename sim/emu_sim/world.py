@@ -1,4 +1,4 @@
-"""The simulated tabletop as physics: an episode's scene, joint targets in, state and images out. Knows no tasks' success."""
+"""The tabletop as physics: a scene laid, joint targets in, state and images out. Knows nothing of success."""
 
 import copy
 from dataclasses import dataclass
@@ -43,8 +43,6 @@ class World:
         self._pads = [{self.model.geom(f"{side}_pad{i}").id for i in (1, 2)} for side in ("left", "right")]
         self._slots: dict[str, int] = {}
         self._places: dict[str, str] = {}
-
-    # Scene -----------------------------------------------------------------------------------------------------
 
     def reset(self, layout: Layout) -> None:
         """Lay the scene: arm at home, gripper open, things where the layout says."""
@@ -97,8 +95,6 @@ class World:
 
     def _mocap(self, body: str) -> int:
         return int(self.model.body(body).mocapid[0])
-
-    # State -----------------------------------------------------------------------------------------------------
 
     @property
     def objects(self) -> dict[str, Placed]:
@@ -163,8 +159,6 @@ class World:
         """What both fingers touch, if anything."""
         return next((name for name, fingers in self.touching().items() if fingers == 2), None)
 
-    # Time ------------------------------------------------------------------------------------------------------
-
     def step(self, action: NDArray) -> None:
         """One control tick. action (8,): joint targets [rad], clipped to the limits, and gripper opening in [0, 1]."""
         self.data.ctrl[:7] = np.clip(action[:7], PANDA.joint_lower, PANDA.joint_upper)
@@ -179,8 +173,6 @@ class World:
     def restore(self, state: NDArray[np.float64]) -> None:
         mujoco.mj_setState(self.model, self.data, state, _STATE)
         mujoco.mj_forward(self.model, self.data)
-
-    # Sight -----------------------------------------------------------------------------------------------------
 
     def render(self, camera: str, size: int = PANDA.image_size) -> Image:
         """(size, size, 3) uint8. Raises `UnknownNameError` for a camera that the scene does not have."""

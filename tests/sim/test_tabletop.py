@@ -3,14 +3,14 @@
 import gymnasium as gym
 import numpy as np
 import pytest
-from emu_sim.bench import bench
-from emu_sim.environment import TabletopEnvironment
-from emu_sim.tabletop import TabletopEnv
-from emu_sim.tasks import GROUPS, HELDOUT_PAIRS
 from gymnasium.utils.env_checker import check_env
 
 from emu_robot import environments
 from emu_robot.errors import InvalidValueError, ShapeError, SystemSetupError, UnknownNameError
+from emu_sim.bench import bench
+from emu_sim.environment import TabletopEnvironment
+from emu_sim.tabletop import TabletopEnv
+from emu_sim.tasks import GROUPS, HELDOUT_PAIRS
 
 
 def _expert_rollout(environment: TabletopEnvironment, seed: int, noise: float = 0.0) -> bool:

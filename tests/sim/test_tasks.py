@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from emu_sim import tasks
 
 from emu_robot.errors import InvalidValueError, UnknownNameError
+from emu_sim import tasks
 
 
 def _sample(family: str, split: str, n: int = 60) -> list[tasks.Task]:
