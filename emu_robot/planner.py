@@ -65,7 +65,7 @@ class Planner:
         image_decoder: ImageDecoder | None = None,
         device: str | torch.device = "cpu",
     ) -> "Planner":
-        """From a weights folder (`resolve_weights`). Raises `WeightsError` naming the file that is missing or damaged."""
+        """From a weights folder (`resolve_weights`). Raises `WeightsError` naming a missing or damaged file."""
         weights = load_weights(folder, "planner")
         settings = dict(weights.config)
         image, model_config = ImageFormat(**settings.pop("image")), TransformerConfig(**settings.pop("model"))

@@ -40,9 +40,7 @@ class PlanDecoder:
 
     def generate(self, prompts: Sequence[Sequence[int]], max_steps: int) -> list[list[int]]:
         """Continue every prompt by at most `max_steps` steps; the ids after it, eos last where the plan ended."""
-        produced: list[list[int]] = []
-        for produced in self._steps(prompts, max_steps):
-            pass
+        *_, produced = self._steps(prompts, max_steps)
         return produced
 
     def stream(self, prompt: Sequence[int], max_steps: int) -> Iterator[list[int]]:

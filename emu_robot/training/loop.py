@@ -117,7 +117,7 @@ def fit(
     ema = copy.deepcopy(model).eval().requires_grad_(False)
     optimizer = _optimizer(model, config)
     start = _resume(folder / "checkpoint.pt", model, ema, optimizer, config)
-    compute = torch.compile(loss_fn) if config.compile else loss_fn
+    compute = torch.compile(loss_fn, dynamic=False) if config.compile else loss_fn
     autocast = config.dtype != "float32" and device.type == "cuda"
     context = torch.autocast("cuda", _DTYPES[config.dtype]) if autocast else nullcontext()
     sums: dict[str, Tensor] = {}

@@ -1,0 +1,193 @@
+"""Stage planner: next-token prediction on interleaved plans, from any moment of an episode."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from emu_robot.data.replay_buffer import ReplayBuffer
+from emu_robot.errors import InvalidValueError
+from emu_robot.models.transformer import CausalTransformer
+from emu_robot.planner import Planner, PlannerConfig, interleaver
+from emu_robot.tokenizers.image import ImageTokenizer
+from emu_robot.tokenizers.interleave import Interleaver
+from emu_robot.tokenizers.text import TextTokenizer
+from emu_robot.training.loop import LoopConfig, fit, step_rng
+from emu_robot.training.losses import weighted_cross_entropy
+from emu_robot.training.planner_data import Ints, PlanQueries, SequenceWriter
+
+
+@dataclass(kw_only=True)
+class SequenceConfig:
+    """step_odds: odds of a batch whose sequences hold up to 1, 2, ... steps.
+
+    complete_share: share of sequences that show a finished task and must end at once. boundary_share: share that starts
+    where a plan is usually made (a start or keyframe); the rest starts at any stored image.
+    text_weight, image_weight: of a target word or code; changed_weight multiplies that of a code that differs from the
+    image before. input_noise: share of input codes replaced by another image's code at the same place.
+    """
+
+    step_odds: list[float] = field(default_factory=lambda: [0.8, 0.2])
+    complete_share: float = 0.08
+    boundary_share: float = 0.55
+    text_weight: float = 1.0
+    image_weight: float = 0.5
+    changed_weight: float = 4.0
+    input_noise: float = 0.02
+
+    def __post_init__(self) -> None:
+        if not self.step_odds or min(self.step_odds) < 0 or sum(self.step_odds) == 0:
+            raise InvalidValueError(f"step_odds is {self.step_odds}, must be odds of 1, 2, ... steps")
+        if min(self.complete_share, self.boundary_share) < 0 or self.complete_share + self.boundary_share > 1:
+            raise InvalidValueError("complete_share and boundary_share must be shares of the batch")
+
+
+def _loop() -> LoopConfig:
+    return LoopConfig(
+        steps=6000, batch_size=32, lr=1e-3, beta2=0.98, warmup_steps=200, weight_decay=0.05, threads=1, compile=True
+    )
+
+
+@dataclass(kw_only=True)
+class PlannerTrainConfig:
+    """Settings of stage planner.
+
+    data: replay buffer with codes of the planner's camera. out: run folder. weights: folder with both tokenizers; it
+    gets the planner. holdout: share of episodes kept for the metrics; eval_queries: how many plans they ask for.
+    """
+
+    data: Path = Path("outputs/data/train")
+    out: Path = Path("outputs/train")
+    weights: Path = Path("outputs/weights/mini")
+    holdout: float = 0.02
+    eval_queries: int = 96
+    planner: PlannerConfig = field(default_factory=PlannerConfig)
+    sequences: SequenceConfig = field(default_factory=SequenceConfig)
+    loop: LoopConfig = field(default_factory=_loop)
+
+
+def train(config: PlannerTrainConfig) -> Path:
+    """Run the stage, resuming what was cut off; returns the weights folder with the planner in it."""
+    torch.manual_seed(config.loop.seed)
+    settings = config.planner
+    queries = PlanQueries.load(ReplayBuffer.open(config.data), settings.camera)
+    text, images = TextTokenizer.load(config.weights), ImageTokenizer.load(config.weights)
+    settings.image.rows = settings.image.columns = images.config.grid
+    form = interleaver(settings, text, images.config.n_embed)
+    settings.model.vocab_size = form.vocabulary.size
+    sampler = SequenceSampler(queries, form, config.sequences, config.loop, config.holdout)
+
+    def evaluate(model: nn.Module) -> dict[str, float]:
+        assert isinstance(model, CausalTransformer)
+        return planner_metrics(Planner(settings, model, text, images), queries, sampler.heldout, config.eval_queries)
+
+    model = fit(
+        CausalTransformer(settings.model),
+        sampler,
+        planner_loss(sampler.writer.first_target),
+        config.loop,
+        config.out,
+        "planner",
+        evaluate if len(sampler.heldout) else None,
+    )
+    assert isinstance(model, CausalTransformer)
+    planner = Planner(settings, model, text, images)
+    metrics = planner_metrics(planner, queries, sampler.heldout, 4 * config.eval_queries)
+    planner.save(config.weights, {"metrics": metrics})
+    return config.weights
+
+
+class SequenceSampler:
+    """step -> batch of ids (B, L), positions (B, L), targets and weights (B, L - first_target)."""
+
+    def __init__(
+        self, queries: PlanQueries, form: Interleaver, config: SequenceConfig, loop: LoopConfig, holdout: float
+    ) -> None:
+        self._queries, self._form, self._config, self._loop = queries, form, config, loop
+        weights = {"text": config.text_weight, "image": config.image_weight, "changed": config.changed_weight}
+        self.writer = SequenceWriter(queries, form, weights)
+        chosen, self.heldout = queries.split(holdout)
+        complete, boundary = queries.complete[chosen], queries.boundary[chosen]
+        self._complete, self._boundary = chosen[complete], chosen[boundary & ~complete]
+        self._any = chosen[~complete]
+
+    def __call__(self, step: int) -> dict[str, Tensor]:
+        rng = step_rng(self._loop.seed, step)
+        odds = np.asarray(self._config.step_odds)
+        n_steps = 1 + int(rng.choice(len(odds), p=odds / odds.sum()))
+        length, first = self.writer.length(n_steps), self.writer.first_target
+        chosen = self._choose(rng)
+        ids = np.full((len(chosen), length), self._form.vocabulary.pad, np.int64)
+        positions, weights = np.zeros((len(chosen), length), np.int64), np.zeros((len(chosen), length), np.float32)
+        for b, query in enumerate(chosen.tolist()):
+            tokens, token_weights = self.writer.write(query, n_steps)
+            ids[b, : len(tokens)], weights[b, : len(tokens)] = tokens, token_weights
+            positions[b, : len(tokens)] = self._form.positions(tokens)
+        inputs = self._noisy(ids, rng)
+        batch = {"ids": inputs[:, :-1], "positions": positions[:, :-1], "targets": ids[:, first + 1 :]}
+        batch["weights"] = weights[:, first + 1 :]
+        return {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in batch.items()}
+
+    def _choose(self, rng: np.random.Generator) -> Ints:
+        count, config = self._loop.batch_size, self._config
+        n_complete = rng.binomial(count, config.complete_share) if len(self._complete) else 0
+        n_boundary = rng.binomial(count - n_complete, config.boundary_share / (1 - config.complete_share + 1e-9))
+        n_any = count - n_complete - n_boundary
+        parts = ((self._complete, n_complete), (self._boundary, n_boundary), (self._any, n_any))
+        return np.concatenate([rng.choice(part, n) for part, n in parts if n])
+
+    def _noisy(self, ids: Ints, rng: np.random.Generator) -> Ints:
+        """Input ids with some codes replaced by codes of the batch's other rows at the same place in time."""
+        first = self._form.vocabulary.first_code
+        codes = ids[ids >= first]
+        hit = (ids >= first) & (rng.random(ids.shape) < self._config.input_noise)
+        return np.where(hit, rng.choice(codes, ids.shape), ids)
+
+
+def planner_loss(
+    first_target: int,
+) -> Callable[[nn.Module, dict[str, Tensor]], tuple[Tensor, dict[str, float | Tensor]]]:
+    """The stage's loss function for `fit`; logits are only computed from where targets begin."""
+
+    def loss(model: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, float | Tensor]]:
+        logits = model(batch["ids"], batch["positions"], first=first_target)
+        return weighted_cross_entropy(logits, batch["targets"], batch["weights"]), {}
+
+    return loss
+
+
+def planner_metrics(planner: Planner, queries: PlanQueries, among: Ints, count: int) -> dict[str, float]:
+    """Ask for the next step at held-out images and compare with what the episode then shows; decoding is free-running.
+
+    subtask_accuracy: exact text of the next subtask where there is one; complete_accuracy: finished tasks held
+    complete; false_complete: unfinished ones held complete; code_accuracy, changed_code_accuracy: codes of the subgoal,
+    all and only where it differs from the current image; unchanged_code_accuracy: where it does not.
+    """
+    pool = among[queries.boundary[among] | queries.complete[among]]
+    asked = pool[np.linspace(0, len(pool) - 1, min(count, len(pool))).astype(int)].tolist()
+    prompts = [planner.interleaver.prompt(queries.instruction(q), queries.current_codes(q)) for q in asked]
+    answers = [answer for i in range(0, len(asked), 32) for answer in planner.first_steps(prompts[i : i + 32])]
+    scores: dict[str, list[NDArray[np.bool_]]] = {}
+    for query, answer in zip(asked, answers, strict=True):
+        for name, value in _score(queries, query, answer).items():
+            scores.setdefault(name, []).append(np.atleast_1d(value))
+    return {name: float(np.concatenate(values).mean()) for name, values in scores.items() if len(values)}
+
+
+def _score(
+    queries: PlanQueries, query: int, answer: tuple[str, NDArray[np.uint32]] | None
+) -> dict[str, NDArray[np.bool_]]:
+    truth = queries.steps(query, 1)
+    if not truth:
+        return {"complete_accuracy": np.array(answer is None)}
+    scores = {"false_complete": np.array(answer is None)}
+    scores["subtask_accuracy"] = np.array(answer is not None and answer[0] == truth[0].subtask)
+    if answer is not None:
+        right, changed = answer[1] == truth[0].codes, truth[0].codes != queries.current_codes(query)
+        scores["code_accuracy"] = right
+        scores["changed_code_accuracy"], scores["unchanged_code_accuracy"] = right[changed], right[~changed]
+    return scores

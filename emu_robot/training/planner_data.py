@@ -1,0 +1,142 @@
+"""Planner sequences from a replay buffer: instruction, an image of the episode, the steps still to come.
+
+Shapes: B batch, L sequence, M stored images, E episodes, n codes of an image.
+"""
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from emu_robot.data.replay_buffer import ReplayBuffer
+from emu_robot.errors import DataError
+from emu_robot.tokenizers.interleave import Interleaver, Step
+
+type Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanQueries:
+    """Every stored image that a plan could be asked for, and what the episode holds for an answer.
+
+    codes_Mn: (M, n) codes of all images. row: image rows that may be asked (Q,). episode, next_step: (Q,) the episode
+    and the first subtask not complete at that image; equal to the episode's number of subtasks when all are.
+    boundary: (Q,) the image is a start or keyframe, where plans are usually made. complete: (Q,) nothing is left.
+    instructions, subtasks: per episode. keyframe_rows: per episode, image row of each keyframe.
+    """
+
+    codes_Mn: NDArray[np.uint32]
+    row: Ints
+    episode: Ints
+    next_step: Ints
+    boundary: NDArray[np.bool_]
+    complete: NDArray[np.bool_]
+    instructions: tuple[str, ...]
+    subtasks: tuple[tuple[str, ...], ...]
+    keyframe_rows: tuple[Ints, ...]
+
+    @classmethod
+    def load(cls, buffer: ReplayBuffer, camera: str) -> "PlanQueries":
+        """All queries of a tokenized buffer. An image past the last keyframe of a failed episode has no answer and is
+        left out. Raises `DataError` if nothing remains."""
+        codes, frame_M = buffer.load_codes(f"codes_{camera}"), buffer.load("images/frame").astype(np.int64)
+        frame_bounds = [0, *buffer.episode_ends.tolist()]
+        image_bounds = [0, *buffer.image_ends.tolist()]
+        parts: list[tuple[NDArray, ...]] = []
+        keyframe_rows = []
+        for e, meta in enumerate(buffer.metadata):
+            keyframes = np.asarray(meta["keyframes"], np.int64)
+            first, last = image_bounds[e : e + 2]
+            frames = frame_M[first:last] - frame_bounds[e]
+            keyframe_rows.append(first + np.searchsorted(frames, keyframes))
+            step = np.searchsorted(keyframes, frames, side="right")
+            complete = step == len(meta["subtasks"])
+            keep = (step < len(keyframes)) | complete
+            boundary = np.isin(frames, [*meta["starts"], *meta["keyframes"]])
+            rows = np.arange(first, last)
+            parts.append(tuple(a[keep] for a in (rows, np.full(len(rows), e), step, boundary, complete)))
+        if not any(len(part[0]) for part in parts):
+            raise DataError(f"{buffer.path}: no completed subtask in {buffer.n_episodes} episodes")
+        row, episode, next_step, boundary, complete = (np.concatenate(column) for column in zip(*parts, strict=True))
+        return cls(
+            codes_Mn=codes,
+            row=row,
+            episode=episode,
+            next_step=next_step,
+            boundary=boundary,
+            complete=complete,
+            instructions=tuple(meta["instruction"] for meta in buffer.metadata),
+            subtasks=tuple(tuple(meta["subtasks"]) for meta in buffer.metadata),
+            keyframe_rows=tuple(keyframe_rows),
+        )
+
+    def __len__(self) -> int:
+        return len(self.row)
+
+    def split(self, holdout: float) -> tuple[Ints, Ints]:
+        """Query indices of training and of held-out episodes; every `1 / holdout`-th episode is held out."""
+        period = max(round(1 / holdout), 2) if holdout > 0 else len(self.instructions) + 1
+        held = self.episode % period == period - 1
+        return np.flatnonzero(~held), np.flatnonzero(held)
+
+    def instruction(self, query: int) -> str:
+        return self.instructions[self.episode[query]]
+
+    def current_codes(self, query: int) -> NDArray[np.uint32]:
+        """(n,) codes of the image the plan starts from."""
+        return self.codes_Mn[self.row[query]]
+
+    def steps(self, query: int, most: int) -> list[Step]:
+        """The true next steps, at most so many."""
+        e, first = self.episode[query], self.next_step[query]
+        texts, rows = self.subtasks[e], self.keyframe_rows[e]
+        return [Step(texts[k], self.codes_Mn[rows[k]]) for k in range(first, min(first + most, len(rows)))]
+
+    def is_last(self, query: int, n_steps: int) -> bool:
+        """Whether the task is complete after that many more steps."""
+        return int(self.next_step[query]) + n_steps == len(self.subtasks[self.episode[query]])
+
+
+class SequenceWriter:
+    """Turns queries into ids and weights; sentences are tokenized once.
+
+    Lengths are fixed by the data, so a batch of so many steps always has the same shape.
+    """
+
+    def __init__(self, queries: PlanQueries, interleaver: Interleaver, weights: dict[str, float]) -> None:
+        self._queries, self._interleaver, self._weights = queries, interleaver, weights
+        sentences = set(queries.instructions) | {text for texts in queries.subtasks for text in texts}
+        self._ids = {text: interleaver.text.encode(text) for text in sentences}
+        self._template = interleaver.template
+        self._is_code = np.array([token is None for token in self._template])
+        image = len(self._template) + 2
+        instructions = [len(self._ids[text]) for text in queries.instructions]
+        self._longest_prompt = 1 + max(instructions) + image
+        self._longest_step = 1 + max((len(self._ids[t]) for ts in queries.subtasks for t in ts), default=0) + image
+        self.first_target = 1 + min(instructions) + image - 1
+
+    def length(self, n_steps: int) -> int:
+        """Ids of the longest sequence of so many steps, its end included."""
+        return self._longest_prompt + n_steps * self._longest_step + 1
+
+    def write(self, query: int, n_steps: int) -> tuple[list[int], list[float]]:
+        """Ids, and the loss weight of each as a target (0 for the prompt and for what the grammar fixes)."""
+        queries, words = self._queries, self._interleaver.vocabulary
+        current = queries.current_codes(query)
+        ids = [words.bos, *self._ids[queries.instruction(query)], *self._interleaver.image_ids(current)]
+        weights = [0.0] * len(ids)
+        text, image = self._weights["text"], self._weights["image"]
+        changed = image * self._weights["changed"]
+        steps = queries.steps(query, n_steps)
+        before = [current, *(step.codes for step in steps)]
+        for step, (old, new) in zip(steps, pairwise(before), strict=True):
+            subtask = self._ids[step.subtask]
+            ids += [words.bos_step, *subtask, *self._interleaver.image_ids(new)]
+            inside = np.zeros(len(self._template))
+            inside[self._is_code] = np.where(old != new, changed, image)
+            weights += [text] * (len(subtask) + 2) + inside.tolist() + [0.0]
+        if queries.is_last(query, len(steps)):
+            ids.append(words.eos)
+            weights.append(text)
+        return ids, weights
