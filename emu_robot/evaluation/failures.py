@@ -1,7 +1,7 @@
 """Why an episode failed, from facts recorded while it ran.
 
 The facts come from an environment that offers `facts() -> dict` with any of these keys; missing ones are not used:
-  objects: name -> (3,) position [m];  grasped: name of the object between the fingers, or None;
+  objects: name -> (3,) position [m];  grasped: name of what is between the fingers ("knob": the drawer's), or None;
   subtask: words of the first subtask still left, or None.
 Only what the facts show is claimed: an episode that none of them explains is a timeout.
 """
@@ -75,15 +75,17 @@ def classify(result: EpisodeResult, steps: Sequence[StepRecord], watch: FailureW
         return "wrong plan step", f"due: {due}; asked for: {pursued}"
     if due is None:
         return "timeout", None
-    others = [name for name in watch.grasped if name not in due]
+    involved = due.replace("drawer", "drawer knob")
+    others = [name for name in watch.grasped if name not in involved]
     if not others and "drawer" not in due:  # a drawer carries what lies in it
         others = [name for name in sorted(watch.moved) if name not in due]
     if others:
         return "wrong object", f"{others[0]} instead of: {due}"
     if not due.startswith(NEEDS_GRASP):
         return "timeout", due
-    if watch.grasped:
-        return "dropped", f"{watch.grasped[-1]}, due: {due}"
+    held = [name for name in watch.grasped if name != "knob"]
+    if held:
+        return "dropped", f"{held[-1]}, due: {due}"
     return ("missed grasp" if watch.closed else "no attempt"), due
 
 

@@ -25,11 +25,18 @@ def eval_info(config: EvalConfig, records: Sequence[EpisodeRecord], eval_s: floa
         "overall": overall,
         "per_episode": [_episode(record) for record in records],
         "failures": failure_counts(records),
-        "seeds": {"first": records[0].seed, "last": records[-1].seed} if records else {},
         "command": config.command(),
+        **measured_with(config),
+    }
+
+
+def measured_with(config: EvalConfig) -> dict[str, Any]:
+    """What a measurement was made with: seeds, commit, machine, settings."""
+    return {
+        "seeds": {"first": config.episode_seed(0), "last": config.episode_seed(config.n - 1)},
         "commit": commit(),
         "machine": machine(),
-        "config": config.settings() | {"n": config.n, "videos": config.videos},
+        "config": config.settings() | {"n": config.n},
     }
 
 

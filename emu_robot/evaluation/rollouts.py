@@ -1,21 +1,20 @@
 """Closed-loop evaluation in parallel processes: seeds in, success with intervals and one report out."""
 
-import multiprocessing
 import time
-from collections.abc import Generator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
 from emu_robot.data.progress import progress
-from emu_robot.errors import ConfigError, EmuRobotError
+from emu_robot.errors import ConfigError
 from emu_robot.evaluation import worker
 from emu_robot.evaluation.config import EvalConfig
 from emu_robot.evaluation.info import eval_info
+from emu_robot.evaluation.parallel import run_parallel
 from emu_robot.evaluation.records import EpisodeRecord, per_family, read_json, successes, write_json
 from emu_robot.evaluation.report import write_report
 from emu_robot.evaluation.statistics import Proportion
@@ -58,9 +57,10 @@ def evaluate(
     started = time.monotonic()
     records = _prepare(config)
     pending = [index for index in range(config.n) if index not in records]
+    make_runner = partial(worker.EpisodeRunner, config, policy_factory, environment_factory)
     with (
         progress("evaluating", len(pending)) as report,
-        closing(_run(config, pending, policy_factory, environment_factory)) as finished,
+        closing(run_parallel(make_runner, pending, config.workers)) as finished,
     ):
         for record in finished:
             records[record.index] = record
@@ -78,39 +78,6 @@ def evaluate(
     write_report(result.report, config, ordered, info)
     _print(result)
     return result
-
-
-def _run(
-    config: EvalConfig,
-    pending: Sequence[int],
-    policy_factory: worker.PolicyFactory,
-    environment_factory: worker.EnvironmentFactory,
-) -> Generator[EpisodeRecord]:
-    """The records of the pending episodes, as they finish."""
-    if not pending:
-        return
-    if config.workers == 0:
-        with closing(worker.EpisodeRunner(config, policy_factory, environment_factory)) as runner:
-            yield from map(runner.run, pending)
-        return
-    pool = ProcessPoolExecutor(
-        max_workers=min(config.workers, len(pending)),
-        mp_context=multiprocessing.get_context("spawn"),
-        initializer=worker.start_worker,
-        initargs=(config, policy_factory, environment_factory),
-    )
-    try:
-        for future in as_completed([pool.submit(worker.run_in_worker, index) for index in pending]):
-            outcome = future.result()
-            if isinstance(outcome, EpisodeRecord):
-                yield outcome
-                continue
-            kind, message = outcome
-            error = kind.__new__(kind)
-            EmuRobotError.__init__(error, message)
-            raise error
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def _prepare(config: EvalConfig) -> dict[int, EpisodeRecord]:

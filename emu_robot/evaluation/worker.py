@@ -1,13 +1,11 @@
 """Runs single evaluation episodes; what each comes to depends on its index and the settings, not on who runs it."""
 
-import atexit
 from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
 from emu_robot import environments
 from emu_robot.core import PlanStep, Policy
-from emu_robot.errors import EmuRobotError
 from emu_robot.evaluation.config import EvalConfig
 from emu_robot.evaluation.expert import ExpertPolicy
 from emu_robot.evaluation.failures import FailureWatch, classify
@@ -32,9 +30,13 @@ SHUFFLED_STRIDE = 1_000_003
 
 
 def load_policy(config: EvalConfig, subgoal_source: SubgoalSource) -> Policy:
-    """The policy that `config` names, on one thread."""
+    """The policy that `config` names."""
     policy = import_module("emu_robot.policy")
-    return policy.load_policy(config.policy, goal=config.goal, subgoal_source=subgoal_source, seed=config.seed)
+    steps = config.n_action_steps
+    options = policy.PolicyConfig() if steps is None else policy.PolicyConfig(n_action_steps=steps)
+    return policy.load_policy(
+        config.policy, goal=config.goal, subgoal_source=subgoal_source, seed=config.seed, config=options
+    )
 
 
 def make_environment(config: EvalConfig, family: str) -> Any:
@@ -142,25 +144,3 @@ class EpisodeRunner:
         other.reset(self._shuffled_seed)
         self._shuffled_seed += SHUFFLED_STRIDE
         return other.oracle_step()
-
-
-_runner: EpisodeRunner | None = None
-
-
-def start_worker(config: EvalConfig, policy_factory: PolicyFactory, environment_factory: EnvironmentFactory) -> None:
-    """Prepare this process: one torch thread, one runner."""
-    global _runner
-    import torch
-
-    torch.set_num_threads(1)
-    _runner = EpisodeRunner(config, policy_factory, environment_factory)
-    atexit.register(_runner.close)
-
-
-def run_in_worker(index: int) -> EpisodeRecord | tuple[type[EmuRobotError], str]:
-    """Run one episode in a prepared process; a user's error comes back as its kind and message."""
-    assert _runner is not None, "start_worker prepares the process"
-    try:
-        return _runner.run(index)
-    except EmuRobotError as error:
-        return type(error), str(error)

@@ -1,0 +1,69 @@
+"""Where an object of a known colour is in a picture, to compare a reconstruction or a prediction with the truth.
+
+Pixels are (u, v): column, row. An object's colour is what sets it apart from grey (its mean taken off), so that shading
+and blur matter little.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from emu_robot.core import Image
+
+LOST = 0.3
+"""An object of less than this fraction of its true colour mass counts as lost."""
+
+
+class Sighting(NamedTuple):
+    """uv (2,) [px] centroid of the object's colour; mass: sum of its weights."""
+
+    uv: NDArray[np.float64]
+    mass: float
+
+
+def colour_at(image: Image, uv: tuple[float, float]) -> NDArray[np.float64]:
+    """(3,) the median colour of 3 x 3 pixels, without its grey part."""
+    u, v = round(uv[0]), round(uv[1])
+    patch = image[max(0, v - 1) : v + 2, max(0, u - 1) : u + 2].reshape(-1, 3)
+    colour = np.median(patch.astype(np.float64), axis=0)
+    return colour - colour.mean()
+
+
+def sight(image: Image, colour: NDArray[np.float64], near: tuple[float, float], radius: float) -> Sighting | None:
+    """The centroid of `colour` within `radius` px of `near`; None where there is none of it.
+
+    A pixel's weight rises from 0 at half the colour's strength to 1 at its full strength; other hues weigh nothing.
+    """
+    strength = np.linalg.norm(colour)
+    if strength < 1:
+        return None
+    u0, v0 = max(0, int(near[0] - radius)), max(0, int(near[1] - radius))
+    window = image[v0 : int(near[1] + radius) + 1, u0 : int(near[0] + radius) + 1].astype(np.float64)
+    if window.size == 0:
+        return None
+    window -= window.mean(axis=2, keepdims=True)
+    along = window @ (colour / strength)
+    hue = along / np.maximum(np.linalg.norm(window, axis=2), 1e-6)
+    weights = np.clip(2 * along / strength - 1, 0, 1) * (hue > 0.85)
+    v, u = np.mgrid[v0 : v0 + window.shape[0], u0 : u0 + window.shape[1]]
+    weights *= np.hypot(u - near[0], v - near[1]) <= radius
+    mass = float(weights.sum())
+    if mass == 0:
+        return None
+    return Sighting(np.array([(weights * u).sum(), (weights * v).sum()]) / mass, mass)
+
+
+def position_error(true: Image, other: Image, uv: tuple[float, float], radius: float = 9.0) -> float | None:
+    """How far [px] the object seen at `uv` of `true` has moved in `other`; `radius` when it is lost there.
+
+    None if even the true picture does not show it by its colour.
+    """
+    colour = colour_at(true, uv)
+    seen = sight(true, colour, uv, radius)
+    if seen is None:
+        return None
+    again = sight(other, colour, uv, radius)
+    if again is None or again.mass < LOST * seen.mass:
+        return radius
+    return float(np.linalg.norm(again.uv - seen.uv))

@@ -1,0 +1,190 @@
+"""What a tokenizer's reconstructions keep: where small objects are, and whether the gripper is open.
+
+Frames come from the scripted expert's runs on evaluation layouts. Objects are found again by colour (`centroids`).
+The gripper is read by a linear probe on the pixels round the fingertips, fitted to originals of one half of the layouts
+and tried on originals and on reconstructions of the other half: reconstructions are as readable as these two agree.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from emu_robot.core import Image
+from emu_robot.data.progress import progress
+from emu_robot.evaluation import worker
+from emu_robot.evaluation.centroids import position_error
+from emu_robot.evaluation.config import EvalConfig
+from emu_robot.evaluation.info import measured_with
+from emu_robot.evaluation.records import write_json
+from emu_robot.evaluation.statistics import Proportion
+from emu_robot.robot_spec import PANDA
+
+CAMERA = PANDA.planner_camera
+OPEN, CLOSED = 0.8, 0.6  # gripper opening above, below; what lies between is moving and left out
+CROP = 12  # [px] half the side of the gripper's crop
+RIDGE = 30.0
+LOST_RADIUS = 9.0  # [px]
+
+type Reconstruct = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
+"""(B, H, W, 3) uint8 -> the same after encoding and decoding."""
+
+
+@dataclass(kw_only=True)
+class TokenizerQualityConfig(EvalConfig):
+    """As for an evaluation; n counts layouts, policy names the weights; every: control ticks between frames.
+
+    goal, workers, videos and n_action_steps are not used.
+    """
+
+    tasks: list[str] = field(default_factory=lambda: ["all"])
+    n: int = 44
+    every: int = 12
+    out: Path = Path("outputs/tokenizer_quality")
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One view. objects: name -> (u, v) [px], visible ones; gripper_uv [px]; opening in [0, 1]; layout: its number."""
+
+    image: Image
+    objects: dict[str, tuple[float, float]]
+    gripper_uv: tuple[float, float]
+    opening: float
+    layout: int
+
+
+def load_reconstruct(config: TokenizerQualityConfig) -> Reconstruct:
+    """Encode and decode with the tokenizer that `config` names."""
+    folder = import_module("emu_robot.weights").resolve_weights(config.policy)
+    tokenizer = import_module("emu_robot.tokenizers.image").ImageTokenizer.load(folder)
+    return lambda images: tokenizer.decode_images(tokenizer.encode_images(images))
+
+
+def tokenizer_quality(
+    config: TokenizerQualityConfig,
+    make_reconstruct: Callable[[TokenizerQualityConfig], Reconstruct] = load_reconstruct,
+    make_environment: Any = worker.make_environment,
+) -> dict[str, Any]:
+    """Measure, print the lines, write `tokenizer_quality.json` into `config.out` and return it."""
+    reconstruct = make_reconstruct(config)
+    frames = collect_frames(config, make_environment)
+    again = list(reconstruct(np.stack([frame.image for frame in frames])))
+    result = {
+        "n_frames": len(frames),
+        "psnr_db": float(np.mean([psnr(frame.image, image) for frame, image in zip(frames, again, strict=True)])),
+        "position_error": object_errors(frames, again),
+        "gripper": gripper_readability(frames, again),
+    }
+    write_json(config.out / "tokenizer_quality.json", result | measured_with(config))
+    position, gripper = result["position_error"], result["gripper"]
+    print(f"object position error  median {position['median']:.2f} px, 90% below {position['p90']:.2f} px at 128 px")
+    print(f"objects lost           {position['lost']}")
+    print(f"gripper readable       originals {gripper['originals']}, reconstructions {gripper['reconstructions']}")
+    print(f"PSNR                   {result['psnr_db']:.1f} dB over {len(frames)} frames")
+    return result
+
+
+def collect_frames(config: TokenizerQualityConfig, make_environment: Any = worker.make_environment) -> list[Frame]:
+    """Views along the expert's runs on `config.n` layouts."""
+    families, environments, frames = config.families(), {}, []
+    with progress("collecting views", config.n) as report:
+        for index in range(config.n):
+            family = families[index % len(families)]
+            if family not in environments:
+                environments[family] = make_environment(config, family)
+            environment = environments[family]
+            environment.reset(config.episode_seed(index))
+            expert = environment.expert()
+            for tick in range(environment.max_steps):
+                if tick % config.every == 0:
+                    frames.append(_frame(environment, index))
+                if environment.step(expert.action(), observe=False).success:
+                    break
+            report("")
+    for environment in environments.values():
+        if hasattr(environment, "close"):
+            environment.close()
+    return frames
+
+
+def object_errors(frames: list[Frame], again: list[Image]) -> dict[str, Any]:
+    """Median, 90th percentile and mean of objects' position errors [px], and how many were lost."""
+    errors = [
+        error
+        for frame, image in zip(frames, again, strict=True)
+        for uv in frame.objects.values()
+        if (error := position_error(frame.image, image, uv, LOST_RADIUS)) is not None
+    ]
+    return {
+        "median": float(np.median(errors)),
+        "p90": float(np.percentile(errors, 90)),
+        "mean": float(np.mean(errors)),
+        "n": len(errors),
+        "lost": str(Proportion(sum(error >= LOST_RADIUS for error in errors), len(errors))),
+    }
+
+
+def gripper_readability(frames: list[Frame], again: list[Image]) -> dict[str, Any]:
+    """How often the probe tells open from closed, on originals and on reconstructions of unseen layouts."""
+    usable = [k for k, frame in enumerate(frames) if _label(frame) is not None and _inside(frame)]
+    train = [k for k in usable if frames[k].layout % 2 == 0]
+    test = [k for k in usable if frames[k].layout % 2 == 1]
+    labels = np.array([_label(frame) or 0.0 for frame in frames])
+    if not test or len(set(labels[train])) < 2:
+        return {"originals": "no trials", "reconstructions": "no trials", "n_open": 0}
+    originals = np.stack([_crop(frames[k].image, frames[k]) for k in train + test])
+    seen, unseen = originals[: len(train)], originals[len(train) :]
+    rebuilt = np.stack([_crop(again[k], frames[k]) for k in test])
+    read = _fit_probe(seen, labels[train])
+    right = {"originals": read(unseen) == labels[test], "reconstructions": read(rebuilt) == labels[test]}
+    return {name: str(Proportion(int(some.sum()), len(some))) for name, some in right.items()} | {
+        "n_open": int((labels[test] > 0).sum())
+    }
+
+
+def psnr(true: Image, other: Image) -> float:
+    """Peak signal-to-noise ratio [dB]."""
+    error = np.mean((true.astype(np.float64) - other) ** 2)
+    return float(10 * np.log10(255.0**2 / max(error, 1e-9)))
+
+
+def _frame(environment: Any, layout: int) -> Frame:
+    pixels = environment.object_pixels(CAMERA)
+    return Frame(
+        environment.render(CAMERA),
+        {name: uv for name, uv in pixels.items() if uv is not None},
+        environment.gripper_pixel(CAMERA),
+        float(environment.facts()["gripper_opening"]),
+        layout,
+    )
+
+
+def _label(frame: Frame) -> float | None:
+    """1 open, -1 closed, None in between."""
+    return 1.0 if frame.opening > OPEN else -1.0 if frame.opening < CLOSED else None
+
+
+def _inside(frame: Frame) -> bool:
+    (u, v), size = frame.gripper_uv, frame.image.shape[0]
+    return CROP <= u < size - CROP and CROP <= v < size - CROP
+
+
+def _crop(image: Image, frame: Frame) -> NDArray[np.float64]:
+    u, v = round(frame.gripper_uv[0]), round(frame.gripper_uv[1])
+    return image[v - CROP : v + CROP, u - CROP : u + CROP].astype(np.float64).ravel() / 255
+
+
+def _fit_probe(inputs: NDArray[np.float64], labels: NDArray[np.float64]) -> Callable[[NDArray], NDArray]:
+    """Balanced ridge regression on +-1 in its dual form; answers with the sign."""
+    centre = inputs.mean(axis=0)
+    share = np.where(labels > 0, (labels > 0).mean(), (labels < 0).mean())
+    offset = np.average(labels, weights=1 / share)
+    inner = (inputs - centre) @ (inputs - centre).T
+    dual = np.linalg.solve(inner + RIDGE * np.diag(share), labels - offset)
+    direction = (inputs - centre).T @ dual
+    return lambda some: np.where((some - centre) @ direction + offset > 0, 1.0, -1.0)

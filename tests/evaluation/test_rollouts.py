@@ -1,0 +1,129 @@
+import dataclasses
+import json
+import re
+from pathlib import Path
+
+import av
+import fakes
+import pytest
+
+from emu_robot.errors import ConfigError, InvalidValueError, UnknownNameError
+from emu_robot.evaluation.config import FIRST_SEED, EvalConfig
+from emu_robot.evaluation.rollouts import evaluate
+
+
+def config(out: Path, **changes) -> EvalConfig:
+    defaults = {"tasks": ["pick_place", "sequence"], "n": 8, "workers": 0, "goal": "oracle", "videos": 1, "out": out}
+    return EvalConfig(**(defaults | changes))
+
+
+def run(settings: EvalConfig):
+    return evaluate(settings, fakes.make_policy, fakes.make_environment)
+
+
+def timeless(records):
+    return [dataclasses.replace(record, policy_s=0.0, wall_s=0.0) for record in records]
+
+
+@pytest.fixture(scope="module")
+def result(tmp_path_factory):
+    return run(config(tmp_path_factory.mktemp("eval")))
+
+
+def test_seeds_and_families_follow_from_the_index(result):
+    assert [record.seed for record in result.records] == [FIRST_SEED + i for i in range(8)]
+    assert [record.family for record in result.records[:3]] == ["pick_place", "sequence", "pick_place"]
+    assert config(Path("x"), seed=2).episode_seed(3) == FIRST_SEED + 200_003
+
+
+def test_workers_do_not_change_the_outcome(result, tmp_path):
+    parallel = run(config(tmp_path, workers=2))
+    assert timeless(parallel.records) == timeless(result.records)
+
+
+def test_some_fail_and_the_kind_is_told(result):
+    assert 0 < result.success.successes < 8
+    for record in result.records:
+        assert record.failure == (None if record.success else "no attempt")
+        assert all(step.reached == record.success and step.right for step in record.steps)
+        assert len(record.steps) == (len(record.subtasks) if record.success else 1)
+
+
+def test_eval_info_has_lerobots_names(result):
+    info = json.loads(result.info.read_text())
+    assert {"per_task", "per_group", "overall"} <= set(info)
+    overall = info["overall"]
+    assert {"avg_sum_reward", "avg_max_reward", "pc_success", "n_episodes", "eval_s", "eval_ep_s"} <= set(overall)
+    assert overall["n_success"] == result.success.successes
+    assert overall["pc_success"] == pytest.approx(100 * result.success.rate)
+    assert overall["pc_success_ci95"] == pytest.approx([100 * x for x in result.success.interval])
+    task = info["per_task"][0]
+    assert {"task_group", "task_id", "metrics"} <= set(task)
+    assert {"sum_rewards", "max_rewards", "successes", "video_paths"} <= set(task["metrics"])
+    assert info["command"].startswith(
+        "emu-robot eval policy=mini env=tabletop split=seen tasks=[pick_place,sequence] n=8"
+    )
+    assert info["seeds"] == {"first": FIRST_SEED, "last": FIRST_SEED + 7}
+
+
+def test_the_report_is_one_file_without_requests(result):
+    html = result.report.read_text()
+    assert not re.search(r"""(src|href|url\()\s*=?\s*["'(]?(https?:|//|file:)""", html)
+    assert set(re.findall(r'src="(data:[^;]+);', html)) == {"data:image/jpeg", "data:video/mp4"}
+    assert str(result.success) in html
+    assert result.records[0].instruction in html
+    assert "put the red cube on the plate" in html
+
+
+def test_clips_are_h264_and_last_as_long_as_the_episode(result):
+    record = result.records[0]
+    with av.open(str(result.config.out / record.clip)) as clip:
+        stream = clip.streams.video[0]
+        assert stream.codec_context.name == "h264"
+        assert stream.frames == 1 + record.n_steps // 2 + 10
+    assert all(other.clip is None for other in result.records[1:])
+
+
+def test_resuming_runs_only_what_is_missing(tmp_path):
+    first = run(config(tmp_path, n=4))
+    marked = dataclasses.replace(first.records[0], instruction="kept")
+    marked.write(tmp_path / "episodes" / "00000.json")
+    more = run(config(tmp_path, n=6, resume=True))
+    assert more.records[0].instruction == "kept"
+    assert timeless(more.records[1:4]) == timeless(first.records[1:])
+    assert len(more.records) == 6
+    with pytest.raises(ConfigError, match="goal=oracle"):
+        run(config(tmp_path, goal="shuffled", resume=True))
+    assert run(config(tmp_path, n=1)).records[0].instruction != "kept"
+
+
+def test_shuffled_goals_show_another_layout(tmp_path):
+    shuffled = run(config(tmp_path, n=1, goal="shuffled"))
+    assert shuffled.config.title == "pick_place+sequence, seen, goal=shuffled"
+    assert shuffled.records[0].steps[0].predicted is not None
+
+
+def test_the_expert_is_an_upper_bound(tmp_path):
+    expert = evaluate(config(tmp_path, policy="expert", n=2), fakes.make_policy, fakes.make_environment)
+    assert expert.success.successes == 2
+
+
+def test_a_typed_error_crosses_the_process_border(tmp_path):
+    with pytest.raises(UnknownNameError, match="unknown policy 'nothing'; known: fake"):
+        evaluate(config(tmp_path, workers=1), fakes.no_policy, fakes.make_environment)
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"goal": "wish"}, UnknownNameError, "unknown goal 'wish'; known: planner, oracle"),
+        ({"split": "all"}, UnknownNameError, "unknown split 'all'; known: seen, heldout"),
+        ({"env": "moon"}, UnknownNameError, "unknown environment 'moon'; known: tabletop"),
+        ({"n": 0}, InvalidValueError, "n is 0"),
+        ({"n_action_steps": 0}, InvalidValueError, "n_action_steps is 0"),
+        ({"tasks": ["juggle"]}, UnknownNameError, "unknown task 'juggle'"),
+    ],
+)
+def test_bad_settings_are_told_at_once(tmp_path, changes, error, message):
+    with pytest.raises(error, match=message):
+        run(config(tmp_path, **changes))
