@@ -178,9 +178,9 @@ def _record_all(
 
 
 def _record_here(config: CollectConfig, seeds: Sequence[int], pending: Path) -> Iterator[tuple[int, bool]]:
-    env = _make(config)
-    for seed in seeds:
-        yield seed, _record_seed(env, config, seed, pending)
+    with closing(_make(config)) as env:
+        for seed in seeds:
+            yield seed, _record_seed(env, config, seed, pending)
 
 
 def _record_in_processes(config: CollectConfig, seeds: Sequence[int], pending: Path) -> Iterator[tuple[int, bool]]:

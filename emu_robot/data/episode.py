@@ -100,11 +100,11 @@ class Episode:
 
     def save(self, path: Path) -> None:
         """Write one uncompressed .npz atomically: after a kill, `path` is either absent or complete."""
-        arrays = {name: getattr(self, name) for name in ("state", "action", "image_frames")}
-        images = {f"image_{camera}": array for camera, array in self.images.items()}
+        arrays: dict[str, NDArray[Any]] = {name: getattr(self, name) for name in ("state", "action", "image_frames")}
+        arrays |= {f"image_{camera}": array for camera, array in self.images.items()}
         partial = path.with_name(path.name + ".partial")
         with partial.open("wb") as file:
-            np.savez(file, meta=np.array(json.dumps(self.meta())), **arrays, **images)
+            np.savez(file, allow_pickle=False, meta=np.array(json.dumps(self.meta())), **arrays)
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)

@@ -13,10 +13,13 @@ its complete parts, and a buffer that has grown adds only its new episodes.
 import json
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import av
+import av.logging
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -27,6 +30,7 @@ from lerobot.datasets.io_utils import write_table_one_row_group_per_episode
 from lerobot.datasets.language import LANGUAGE_PERSISTENT
 from lerobot.datasets.lerobot_dataset import LeRobotDataset
 
+import datasets
 from emu_robot.data.episode import Episode
 from emu_robot.data.files import disk_full_as_setup_error, lock_directory, replace_json
 from emu_robot.data.progress import progress
@@ -71,7 +75,7 @@ def export_lerobot(source: str | Path, out: str | Path, robot: str = "panda") ->
     texts = dict.fromkeys(text for meta in buffer.metadata for text in meta["subtasks"])
     index = {text: i for i, text in enumerate(texts)}
     export = _Export(buffer=buffer, out=out, robot=robot_spec(robot), subtask_index=index)
-    with disk_full_as_setup_error(out):
+    with disk_full_as_setup_error(out), _quiet():
         export.parts.mkdir(parents=True, exist_ok=True)
         with lock_directory(export.parts):
             _recover_swap(export)
@@ -80,6 +84,20 @@ def export_lerobot(source: str | Path, out: str | Path, robot: str = "panda") ->
                 _merge(export, n_exported, list(_write_parts(export, n_exported)))
             shutil.rmtree(export.parts)
     return out
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the encoder's statistics and the parquet writer's bars, several per episode, off the terminal."""
+    had_bars = datasets.is_progress_bar_enabled()
+    av.logging.set_libav_level(av.logging.ERROR)
+    datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        av.logging.set_libav_level(av.logging.INFO)
+        if had_bars:
+            datasets.enable_progress_bars()
 
 
 def _n_episodes(path: Path) -> int:
@@ -127,6 +145,7 @@ def _write_part(export: _Export, episodes: range, part: Path, report: Any) -> No
         robot_type=export.robot.name,
         rgb_encoder=RGBEncoderConfig(vcodec="h264", crf=H264_CRF, preset="veryfast"),
         streaming_encoding=True,
+        video_backend="pyav",
         encoder_queue_maxsize=100_000,  # a full queue would drop frames
         encoder_threads=1,
         video_files_size_in_mb=VIDEO_FILE_MB,
@@ -206,7 +225,9 @@ def _merge(export: _Export, n_exported: int, parts: list[Path]) -> None:
     shutil.rmtree(merged, ignore_errors=True)
     ids = [export.repo_id] * len(sources)
     aggregate_datasets(ids, export.repo_id, roots=sources, aggr_root=merged, video_files_size_in_mb=VIDEO_FILE_MB)
-    table = pd.DataFrame({"subtask_index": list(export.subtask_index.values())}, index=list(export.subtask_index))
+    table = pd.DataFrame(
+        {"subtask_index": list(export.subtask_index.values())}, index=pd.Index(list(export.subtask_index))
+    )
     table.rename_axis("subtask").to_parquet(merged / "meta/subtasks.parquet")
     for path in merged.rglob("*"):
         path.chmod(0o755 if path.is_dir() else 0o644)

@@ -37,6 +37,8 @@ class ExpertEnvironment(Environment, Protocol):
 
     def step(self, action: NDArray[np.float32], *, observe: bool = True) -> Transition: ...
 
+    def close(self) -> None: ...
+
 
 class Disturbance:
     """Executed action from a clean one: correlated joint noise, and bursts that push the arm or the gripper off."""
@@ -83,7 +85,8 @@ def record_episode(
     """Let the expert solve the task of `seed`; recorded actions are what it wanted, not the disturbed ones executed.
 
     Images are stored every `image_every` frames and at each start, keyframe and dwell frame. The last action is held
-    while dwelling. The episode ends `DWELL` frames after its last keyframe, or unsuccessful after the environment's `max_steps`.
+    while dwelling. The episode ends `DWELL` frames after its last keyframe, or unsuccessful after the environment's
+    `max_steps`.
     """
     observation = env.reset(seed)
     expert = env.expert()

@@ -47,8 +47,8 @@ class ToyEnvironment:
         return ToyExpert(self)
 
     def observe(self) -> Observation:
-        level = np.uint8(np.clip(128 + 100 * self.joints, 0, 255))
-        front = np.broadcast_to(np.array([*level, 7], np.uint8), (16, 16, 3)).copy()
+        level = np.append(np.clip(128 + 100 * self.joints, 0, 255), 7).astype(np.uint8)
+        front = np.broadcast_to(level, (16, 16, 3)).copy()
         return Observation(images={"front": front, "wrist": 255 - front}, state=self._state())
 
     def step(self, action: np.ndarray, *, observe: bool = True) -> Transition:
@@ -64,3 +64,6 @@ class ToyEnvironment:
 
     def _state(self) -> np.ndarray:
         return np.array([*self.joints, 1.0], np.float32)
+
+    def close(self) -> None:
+        self.joints = np.full(2, np.nan)
