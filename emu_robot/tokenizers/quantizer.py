@@ -10,6 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
+ENTROPY_POSITIONS = 512
+
+
 class Quantized(NamedTuple):
     """z_q: quantised embeddings, gradient to encoder and to all codes; codes: int64; losses: scalars."""
 
@@ -36,14 +39,20 @@ class IndexBackpropagationQuantizer(nn.Module):
         batch, dim, height, width = z_BDhw.shape
         z, book = self._normal(z_BDhw.permute(0, 2, 3, 1).reshape(-1, dim)), self.codebook()
         logits_NK = self.scale * (z @ book.T)
-        soft = logits_NK.softmax(-1)
         codes = logits_NK.argmax(-1)
-        one_hot = F.one_hot(codes, len(book)).to(soft.dtype) - soft.detach() + soft
-        z_q, z_hard = one_hot @ book, book[codes]
+        z_hard = book[codes]
+        # (hard - stopgrad(p) + p) @ E without the N x K matrices of hard: same value, same gradients.
+        z_soft = logits_NK.softmax(-1) @ book.detach()
+        z_q = z_hard + (z_soft - z_soft.detach())
         commitment = self.beta * (z_hard - z.detach()).square().mean()
         loss = (z_q - z).square().mean() + (z_hard.detach() - z).square().mean() + commitment
         z_q = z_q.view(batch, height, width, dim).permute(0, 3, 1, 2)
-        return Quantized(z_q, codes.view(batch, height, width), loss, entropy_loss(logits_NK / self.scale))
+        return Quantized(z_q, codes.view(batch, height, width), loss, self._entropy_loss(logits_NK))
+
+    def _entropy_loss(self, logits_NK: Tensor) -> Tensor:
+        """Entropy loss of positions spread over the batch; all of them would cost as much as the rest of the pass."""
+        stride = max(len(logits_NK) // ENTROPY_POSITIONS, 1)
+        return entropy_loss(logits_NK[::stride] / self.scale)
 
     def encode(self, z_BDhw: Tensor) -> Tensor:
         """Codes (B, h, w) int64 of a feature map."""
