@@ -109,6 +109,8 @@ class Environment(Protocol):
 
     def step(self, action: NDArray[np.float32]) -> Transition: ...
 
+    def close(self) -> None: ...
+
 
 def check_image(what: str, image: object, size: tuple[int, int] | None = None) -> None:
     """Raise `ShapeError` unless image is (H, W, 3) uint8, of `size` (H, W) when given."""

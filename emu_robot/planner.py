@@ -4,9 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from emu_robot.core import Image, Observation, Plan, PlanStep, check_image
 from emu_robot.decoding.constraints import PlanGrammar
@@ -16,7 +14,7 @@ from emu_robot.decoding.session import ImageDecoder
 from emu_robot.errors import InvalidValueError, UnknownNameError
 from emu_robot.models.transformer import CausalTransformer, TransformerConfig
 from emu_robot.tokenizers.image import ImageTokenizer
-from emu_robot.tokenizers.interleave import ImageFormat, Interleaver
+from emu_robot.tokenizers.interleave import Codes, ImageFormat, Interleaver
 from emu_robot.tokenizers.text import TextTokenizer
 from emu_robot.tokenizers.vocabulary import Vocabulary
 from emu_robot.weights import load_into, load_weights, save_weights
@@ -73,7 +71,8 @@ class Planner:
         model = CausalTransformer(config.model)
         load_into(model, weights, "planner")
         model = model.eval().requires_grad_(False).to(device)
-        images = ImageTokenizer.load(folder).to(device, memory_format=torch.channels_last)
+        images = ImageTokenizer.load(folder).to(device)
+        images = images.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         return cls(config, model, TextTokenizer.load(folder), images, sampling, image_decoder)
 
     def save(self, folder: Path, extra: dict[str, object] | None = None) -> None:
@@ -105,10 +104,10 @@ class Planner:
         check_image(f"image of camera {self.config.camera!r}", image, (size, size))
         return self.interleaver.prompt(instruction, self.images.encode_images(image[None])[0])
 
-    def first_steps(self, prompts: Sequence[Sequence[int]]) -> list[tuple[str, NDArray[np.uint32]] | None]:
+    def first_steps(self, prompts: Sequence[Sequence[int]]) -> list[tuple[str, Codes] | None]:
         """The next subtask and its image codes (n,) for many prompts at once; None where the task is held complete."""
         produced = (self.interleaver.decode(ids)[0] for ids in self.decoder.generate(prompts, 1))
-        return [tuple(steps[0]) if steps else None for steps in produced]
+        return [(steps[0].subtask, steps[0].codes) if steps else None for steps in produced]
 
     def _stream(self, prompt: Sequence[int], max_steps: int) -> Iterator[PlanStep]:
         for ids in self.decoder.stream(prompt, max_steps):

@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +71,7 @@ def save_weights(
     entry = {
         "file": file,
         "sha256": hashlib.sha256(blob).hexdigest(),
-        "config": asdict(config) if is_dataclass(config) and not isinstance(config, type) else dict(config),
+        "config": dict(config) if isinstance(config, Mapping) else asdict(config),
         "extra": dict(extra or {}),
     }
     _update_manifest(Path(folder), "stages", stage, entry)

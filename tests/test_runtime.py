@@ -16,6 +16,9 @@ class Counter:
         self.target, self.homing = target, homing
         self.renders = 0
 
+    def close(self):
+        pass
+
     def observe(self):
         self.renders += 1
         return Observation(images={"front": np.zeros((4, 4, 3), np.uint8)}, state=np.zeros(1, np.float32))

@@ -44,7 +44,8 @@ def run(arguments: Sequence[str]) -> None:
     from emu_robot.weights import resolve_weights
 
     planner = Planner.load(resolve_weights(config.weights))
-    observation, instruction = _scene(config)
+    camera = planner.config.camera
+    observation, instruction = _scene(config, camera)
     print(f"instruction: {instruction}")
     steps = []
     for step in planner.stream(observation, instruction, max_steps=config.max_steps):
@@ -53,7 +54,7 @@ def run(arguments: Sequence[str]) -> None:
     plan = Plan(instruction=instruction, steps=tuple(steps))
     if plan.is_complete:
         print("the planner holds the task complete")
-    save_strip(config.out, observation.images["front"], plan)
+    save_strip(config.out, observation.images[camera], plan)
     print(f"pictures: {config.out}")
 
 
@@ -76,15 +77,16 @@ def save_strip(path: Path, current: Image, plan: Plan) -> None:
     strip.save(path)
 
 
-def _scene(config: PlanConfig) -> tuple[Observation, str]:
+def _scene(config: PlanConfig, camera: str) -> tuple[Observation, str]:
     """What is seen, and what is asked for."""
     if config.image is not None:
         state = np.zeros(8, np.float32)  # the planner looks, it does not feel
-        return Observation(images={"front": _read_picture(config.image)}, state=state), str(config.instruction)
+        return Observation(images={camera: _read_picture(config.image)}, state=state), str(config.instruction)
     from emu_robot.environments import make
 
     environment = make(config.env, families=config.tasks, split=config.split)
     observation = environment.reset(config.seed)
+    environment.close()
     return observation, config.instruction if config.instruction is not None else environment.instruction
 
 

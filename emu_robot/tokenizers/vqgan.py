@@ -146,7 +146,7 @@ class Encoder(nn.Module):
         for level in self.down:
             x = level(x)
             if hasattr(level, "downsample"):
-                x = level.downsample(x)
+                x = level.downsample(x)  # pyright: ignore[reportCallIssue]
         return self.conv_out(F.silu(self.norm_out(self.mid(x))))
 
 
@@ -194,7 +194,7 @@ class Decoder(nn.Module):
         for level in reversed(self.up):
             x = level(x)
             if hasattr(level, "upsample"):
-                x = level.upsample(x)
+                x = level.upsample(x)  # pyright: ignore[reportCallIssue]
         x = F.silu(self.norm_out(x))
         x = self.conv_out(x if self.background is None else x + self.background)
         return F.pixel_shuffle(x, self.patch_size) if self.patch_size > 1 else x

@@ -112,7 +112,9 @@ def fit(
     folder = Path(out) / stage
     if config.init_from is not None:
         model.load_state_dict(load_initial_state(Path(config.init_from)))
-    model = model.to(device, memory_format=torch.channels_last if config.channels_last else torch.preserve_format)
+    model = model.to(device)
+    if config.channels_last:
+        model = model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     model.train()
     ema = copy.deepcopy(model).eval().requires_grad_(False)
     optimizer = _optimizer(model, config)
@@ -192,7 +194,7 @@ def _update(model: nn.Module, optimizer: torch.optim.Optimizer, loss: Tensor, ra
 @torch.no_grad()
 def _update_ema(ema: nn.Module, model: nn.Module, decay: float) -> None:
     averages, values = list(ema.parameters()), [p.detach() for p in model.parameters()]
-    torch._foreach_lerp_(averages, values, 1 - decay)
+    torch._foreach_lerp_(averages, values, 1 - decay)  # pyright: ignore[reportCallIssue, reportArgumentType]
     for average, value in zip(ema.buffers(), model.buffers(), strict=True):
         average.copy_(value)
 

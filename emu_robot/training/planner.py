@@ -14,7 +14,7 @@ from emu_robot.errors import InvalidValueError
 from emu_robot.models.transformer import CausalTransformer
 from emu_robot.planner import Planner, PlannerConfig, interleaver
 from emu_robot.tokenizers.image import ImageTokenizer
-from emu_robot.tokenizers.interleave import Interleaver
+from emu_robot.tokenizers.interleave import Codes, Interleaver
 from emu_robot.tokenizers.text import TextTokenizer
 from emu_robot.training.loop import LoopConfig, fit, step_rng
 from emu_robot.training.losses import weighted_cross_entropy
@@ -128,9 +128,9 @@ class SequenceSampler:
             ids[b, : len(tokens)], weights[b, : len(tokens)] = tokens, token_weights
             positions[b, : len(tokens)] = self._form.positions(tokens)
         inputs = self._noisy(ids, rng)
-        batch = {"ids": inputs[:, :-1], "positions": positions[:, :-1], "targets": ids[:, first + 1 :]}
-        batch["weights"] = weights[:, first + 1 :]
-        return {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in batch.items()}
+        arrays = {"ids": inputs[:, :-1], "positions": positions[:, :-1], "targets": ids[:, first + 1 :]}
+        arrays = {**arrays, "weights": weights[:, first + 1 :]}
+        return {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
 
     def _choose(self, rng: np.random.Generator) -> Ints:
         count, config = self._loop.batch_size, self._config
@@ -178,9 +178,7 @@ def planner_metrics(planner: Planner, queries: PlanQueries, among: Ints, count: 
     return {name: float(np.concatenate(values).mean()) for name, values in scores.items() if len(values)}
 
 
-def _score(
-    queries: PlanQueries, query: int, answer: tuple[str, NDArray[np.uint32]] | None
-) -> dict[str, NDArray[np.bool_]]:
+def _score(queries: PlanQueries, query: int, answer: tuple[str, Codes] | None) -> dict[str, NDArray[np.bool_]]:
     truth = queries.steps(query, 1)
     if not truth:
         return {"complete_accuracy": np.array(answer is None)}

@@ -81,7 +81,8 @@ def train(config: TokenizerTrainConfig) -> Path:
 
 def encode_buffer(tokenizer: ImageTokenizer, buffer: ReplayBuffer, camera: str, device: torch.device) -> None:
     """Write codes_<camera> for every stored image; the released half-precision weights are what must encode."""
-    codes = tokenizer.to(device, memory_format=torch.channels_last).encode_images(buffer.load_images(camera))
+    tokenizer = tokenizer.to(device).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    codes = tokenizer.encode_images(buffer.load_images(camera))
     buffer.add_codes(f"codes_{camera}", codes)
     buffer.close()
 

@@ -82,7 +82,7 @@ def _place_kind(place: str | None) -> str:
 
 
 def _choose(rng: np.random.Generator, items: Sequence[str], n: int) -> tuple[str, ...]:
-    return tuple(items[i] for i in rng.choice(len(items), size=n, replace=False))
+    return tuple(items[int(i)] for i in rng.choice(len(items), size=n, replace=False))
 
 
 def _fill(rng: np.random.Generator, needed: Sequence[str], pool: Sequence[str], n: int) -> tuple[str, ...]:

@@ -63,7 +63,8 @@ def test_init_from_starts_at_the_other_runs_weights(tmp_path: Path) -> None:
     first = fit(model(), batch, loss, config(), tmp_path, "a")
     start = config(steps=1, lr=1e-12, init_from=tmp_path / "a/checkpoint.pt", weight_decay=0.0)
     second = fit(model(), batch, loss, start, tmp_path, "b")
-    assert torch.allclose(first[0].weight, second[0].weight, atol=1e-6)
+    for before, after in zip(first.parameters(), second.parameters(), strict=True):
+        assert torch.allclose(before, after, atol=1e-6)
 
 
 def test_corrupted_checkpoint_is_named(tmp_path: Path) -> None:
