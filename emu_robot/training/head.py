@@ -11,14 +11,12 @@ from emu_robot.data.replay_buffer import ReplayBuffer
 from emu_robot.errors import ConfigError, DataError
 from emu_robot.models.action_head import ActionHead, HeadConfig, HeadContext
 from emu_robot.normalize import NormStats, RelativeActions
-from emu_robot.tokenizers.image import ImageTokenizer
 from emu_robot.tokenizers.text import TextTokenizer
-from emu_robot.training.head_data import Demonstrations, Ints
+from emu_robot.training.head_data import FRONT, WRIST, Demonstrations, Ints
+from emu_robot.training.head_goals import generated_goals, reconstructed_goals
 from emu_robot.training.head_sampler import GoalImages, HeadSampler, SamplingConfig
 from emu_robot.training.loop import LoopConfig, Metrics, fit
 from emu_robot.weights import save_weights
-
-FRONT, WRIST = "front", "wrist"
 
 
 def _loop() -> LoopConfig:
@@ -41,14 +39,14 @@ class HeadTrainConfig:
 
     data: replay buffer. out: run folder (checkpoints, metrics). weights: folder the trained head is added to; its
     text.json (and its image tokenizer, for reconstructed goals, when the buffer holds codes_front) are used.
-    generated_goals: .npz with `segment` (G,) and `image` (G, H, W, 3) uint8, the planner's subgoals, if there are any.
+    generated_goals: how many subgoals to have drawn beforehand by the planner in `weights`, kept in out/head.
     holdout: share of the episodes kept for validation. Loss weights: keypose, remaining, progress against flow = 1.
     """
 
     data: Path = Path("outputs/data/train")
     out: Path = Path("outputs/train")
     weights: Path = Path("outputs/weights/mini")
-    generated_goals: Path | None = None
+    generated_goals: int = 0
     holdout: float = 0.03
     keypose_weight: float = 0.5
     remaining_weight: float = 0.1
@@ -60,6 +58,8 @@ class HeadTrainConfig:
     def __post_init__(self) -> None:
         if not 0 < self.holdout < 1:
             raise ConfigError(f"holdout is {self.holdout}, must lie between 0 and 1")
+        if self.generated_goals < 0:
+            raise ConfigError(f"generated_goals is {self.generated_goals}, must not be negative")
 
 
 def train(config: HeadTrainConfig) -> Path:
@@ -72,7 +72,12 @@ def train(config: HeadTrainConfig) -> Path:
     train_rows, holdout_rows = split_rows(data, config.holdout)
     relative = RelativeActions(config.model.relative_dims)
     stats = data.norm_stats(config.model.action_horizon, relative, config.model.keyposes, train_rows)
-    goals = goal_images(config, buffer, data)
+    goals = GoalImages()
+    if config.sampling.reconstructed:
+        goals.reconstructed = reconstructed_goals(buffer, data, config.weights)
+    if config.generated_goals and config.sampling.generated:
+        path = config.out / "head" / "generated_goals.npz"
+        goals.generated = generated_goals(data, config.weights, path, config.generated_goals, config.loop.seed)
 
     def sampler(rows: Ints, seed: int) -> HeadSampler:
         return HeadSampler(
@@ -174,24 +179,3 @@ def split_rows(data: Demonstrations, holdout: float) -> tuple[Ints, Ints]:
     if held_out.all() or not held_out.any():
         raise DataError(f"{len(np.unique(episode))} episodes are too few to hold out a share of {holdout}")
     return rows[~held_out], rows[held_out]
-
-
-def goal_images(config: HeadTrainConfig, buffer: ReplayBuffer, data: Demonstrations) -> GoalImages:
-    """Reconstructions of all keyframes if the buffer is tokenized, and the planner's subgoals if there are any."""
-    reconstructed = None
-    if config.sampling.reconstructed and (buffer.path / "images" / "codes_front").exists():
-        codes = buffer.load_codes("codes_front")[data.keyframe_image_K]
-        tokenizer = ImageTokenizer.load(config.weights)
-        parts = [tokenizer.decode_images(codes[i : i + 64]) for i in range(0, len(codes), 64)]
-        reconstructed = np.concatenate(parts)
-    if config.generated_goals is None:
-        return GoalImages(reconstructed=reconstructed)
-    try:
-        with np.load(config.generated_goals) as file:
-            segment, image = file["segment"], file["image"]
-    except (OSError, KeyError, ValueError) as error:
-        raise DataError(f"{config.generated_goals}: no generated goals ({error})") from error
-    generated = np.zeros((len(data.keyframe_image_K), *image.shape[1:]), np.uint8)
-    has_generated = np.zeros(len(generated), bool)
-    generated[segment], has_generated[segment] = image, True
-    return GoalImages(reconstructed=reconstructed, generated=generated, has_generated_K=has_generated)

@@ -14,6 +14,7 @@ from emu_robot.data.replay_buffer import ReplayBuffer
 from emu_robot.errors import DataError
 from emu_robot.normalize import NormStats, RelativeActions, Standardizer
 
+FRONT, WRIST = "front", "wrist"
 GRIPPER = -1
 """Index of the gripper in state and action."""
 

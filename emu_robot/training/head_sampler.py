@@ -5,6 +5,7 @@ Every batch depends on (seed, step) alone. Suffixes: B batch, M images, K subtas
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from emu_robot.models.action_head import HeadConfig, text_ids
 from emu_robot.models.flow import sample_times
 from emu_robot.normalize import NormStats, RelativeActions
 from emu_robot.tokenizers.image import to_pixels
-from emu_robot.training.head_data import Demonstrations, Floats, Ints
+from emu_robot.training.head_data import FRONT, WRIST, Demonstrations, Floats, Ints
 from emu_robot.training.loop import step_rng
 
 type Images = NDArray[np.uint8]
@@ -58,13 +59,19 @@ class SamplingConfig:
             raise InvalidValueError("sampling.reconstructed and sampling.generated add up to more than 1")
 
 
-@dataclass(frozen=True, kw_only=True)
+class GeneratedGoals(NamedTuple):
+    """The planner's subgoals: images (G, H, W, 3) uint8; row_K: which one each subtask has, -1 if none."""
+
+    images: Images
+    row_K: Ints
+
+
+@dataclass(kw_only=True)
 class GoalImages:
-    """Goals other than true camera images, one per subtask: (K, H, W, 3) uint8; has_generated_K says which exist."""
+    """Goals other than true camera images; reconstructed (K, H, W, 3) uint8, one per subtask."""
 
     reconstructed: Images | None = None
-    generated: Images | None = None
-    has_generated_K: NDArray[np.bool_] | None = None
+    generated: GeneratedGoals | None = None
 
 
 class HeadSampler:
@@ -79,13 +86,12 @@ class HeadSampler:
         sampling: SamplingConfig,
         encode_text: Callable[[str], Sequence[int]],
         *,
-        cameras: tuple[str, str] = ("front", "wrist"),
         goals: GoalImages | None = None,
         batch_size: int,
         seed: int,
     ) -> None:
         self._data, self._rows, self._stats, self._model, self._sampling = data, rows_M, stats, model, sampling
-        self._front, self._wrist = (data.images[camera] for camera in cameras)
+        self._front, self._wrist = data.images[FRONT], data.images[WRIST]
         self._goals = goals or GoalImages()
         self._batch_size, self._seed = batch_size, seed
         self._relative = RelativeActions(model.relative_dims)
@@ -160,9 +166,10 @@ class HeadSampler:
         images = self._front[rng.integers(first, np.maximum(last, first + 1))]
         kind = rng.random(len(segment))
         goals, sampling = self._goals, self._sampling
-        if goals.generated is not None and goals.has_generated_K is not None:
-            chosen = (kind < sampling.generated) & goals.has_generated_K[segment]
-            images[chosen] = goals.generated[segment[chosen]]
+        if goals.generated is not None:
+            drawn = goals.generated.row_K[segment]
+            chosen = (kind < sampling.generated) & (drawn >= 0)
+            images[chosen] = goals.generated.images[drawn[chosen]]
         if goals.reconstructed is not None:
             chosen = kind >= 1 - sampling.reconstructed
             images[chosen] = goals.reconstructed[segment[chosen]]

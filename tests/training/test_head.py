@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from emu_robot.core import Observation
+from emu_robot.core import Observation, Plan, PlanStep
 from emu_robot.data.episode import Episode
 from emu_robot.data.replay_buffer import ReplayBuffer
 from emu_robot.errors import DataError
@@ -16,7 +16,8 @@ from emu_robot.policy import PolicyConfig, load_policy
 from emu_robot.tokenizers.text import TextTokenizer
 from emu_robot.training.head import HeadTrainConfig, head_loss, split_rows, train, validate
 from emu_robot.training.head_data import Demonstrations
-from emu_robot.training.head_sampler import GoalImages, HeadSampler, SamplingConfig, shift_images
+from emu_robot.training.head_goals import generated_goals
+from emu_robot.training.head_sampler import GeneratedGoals, GoalImages, HeadSampler, SamplingConfig, shift_images
 from emu_robot.training.loop import LoopConfig
 
 SIZE, LENGTH, REACH = 32, 12, 6
@@ -157,8 +158,7 @@ def test_reconstructed_and_generated_goals_are_used_in_their_shares(folder, data
     count = len(data.segments.text_K)
     goals = GoalImages(
         reconstructed=np.full((count, SIZE, SIZE, 3), 255, np.uint8),
-        generated=np.zeros((count, SIZE, SIZE, 3), np.uint8),
-        has_generated_K=np.arange(count) % 2 == 0,
+        generated=GeneratedGoals(np.zeros((1, SIZE, SIZE, 3), np.uint8), np.where(np.arange(count) % 2, -1, 0)),
     )
     draw = sampler(data, config(folder, reconstructed=0.5, generated=0.4), goals)
     brightness = torch.cat([draw(i)["goal"].mean((1, 2, 3)) for i in range(10)])
@@ -199,3 +199,27 @@ def test_empty_and_too_small_buffers_are_refused(tmp_path):
     small.append(episode(0))
     with pytest.raises(DataError, match="1 episodes are too few"):
         split_rows(Demonstrations.load(small, ("front", "wrist")), 0.1)
+
+
+def test_planner_goals_are_drawn_once_and_wrong_ones_left_out(folder, data):
+    asked: list[str] = []
+
+    def plan(observation: Observation, instruction: str, max_steps: int) -> Plan:
+        asked.append(instruction)
+        step = PlanStep(subtask=WORDS[0], subgoal=observation.images["front"])
+        return Plan(instruction=instruction, steps=(step,))
+
+    path = folder / "goals" / "generated_goals.npz"
+    first = generated_goals(data, folder, path, 20, seed=0, plan=plan)
+    right = first.row_K >= 0
+    assert len(asked) == 20 and set(asked) == {"reach both"}
+    assert right.sum() == len(first.images) and 0 < right.sum() < 20
+    assert all(text == WORDS[0] for text, drawn in zip(data.segments.text_K, right, strict=True) if drawn)
+    again = generated_goals(data, folder, path, 20, seed=0, plan=plan)
+    assert len(asked) == 20
+    np.testing.assert_array_equal(first.images, again.images)
+    generated_goals(data, folder, path, 25, seed=0, plan=plan)
+    assert len(asked) == 25
+    path.write_bytes(b"broken")
+    with pytest.raises(DataError, match="generated_goals.npz"):
+        generated_goals(data, folder, path, 20, seed=0, plan=plan)
