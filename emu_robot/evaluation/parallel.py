@@ -3,12 +3,14 @@
 import atexit
 import multiprocessing
 import os
+import sys
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
 from typing import Any, Protocol
 
-from emu_robot.errors import EmuRobotError
+from emu_robot.errors import EmuRobotError, SystemSetupError
 
 
 class Runner[Result](Protocol):
@@ -24,7 +26,8 @@ def run_parallel[Result](
 ) -> Generator[Result]:
     """The results as they finish, in any order. `make_runner` must be picklable; it is called once per process.
 
-    workers=0 works in this process. A user's error in a worker is raised here with its kind and message.
+    workers=0 works in this process. A user's error in a worker is raised here with its kind and message. What a process
+    that dies had in hand is run again; `SystemSetupError` if they die without finishing anything.
     """
     if not indices:
         return
@@ -32,6 +35,24 @@ def run_parallel[Result](
         with closing(make_runner()) as runner:
             yield from map(runner.run, indices)
         return
+    pending = set(indices)
+    while pending:
+        before = len(pending)
+        try:
+            for index, result in _run_pool(make_runner, sorted(pending), workers):
+                pending.discard(index)
+                yield result
+        except BrokenProcessPool as error:
+            if len(pending) == before:
+                raise SystemSetupError(
+                    "a worker process died, perhaps for lack of memory; try fewer workers"
+                ) from error
+            print(f"a worker process died; {len(pending)} of {before} pieces are run by new ones", file=sys.stderr)
+
+
+def _run_pool[Result](
+    make_runner: Callable[[], Runner[Result]], indices: Sequence[int], workers: int
+) -> Generator[tuple[int, Result]]:
     pool = ProcessPoolExecutor(
         max_workers=min(workers, len(indices)),
         mp_context=multiprocessing.get_context("spawn"),
@@ -39,11 +60,12 @@ def run_parallel[Result](
         initargs=(make_runner,),
     )
     try:
-        for future in as_completed([pool.submit(_run, index) for index in indices]):
+        futures = {pool.submit(_run, index): index for index in indices}
+        for future in as_completed(futures):
             result, error = future.result()
             if error is not None:
                 raise _revive(*error)
-            yield result
+            yield futures[future], result
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -65,7 +87,9 @@ def _run(index: int) -> tuple[Any, tuple[type[EmuRobotError], str] | None]:
     try:
         if _runner is None:
             _runner = _make_runner()
-            atexit.register(_runner.close)
+            result = _runner.run(index)
+            atexit.register(_runner.close)  # after the first piece, so that it runs before the libraries' own endings
+            return result, None
         return _runner.run(index), None
     except EmuRobotError as error:
         return None, (type(error), str(error))

@@ -123,7 +123,8 @@ def plan_accuracy(
     print(f"next subtask right   {summary['next_subtask']['text']}")
     print(f"completion right     {summary['completion']['text']}")
     for name, unit in (("position_error", "px"), ("mae", "of 255"), ("mae_copy", "of 255"), ("plan_s", "s")):
-        print(f"{name:20} median {summary[name]['median']:.2f}, 90% below {summary[name]['p90']:.2f} {unit}")
+        if summary[name]["n"]:
+            print(f"{name:20} median {summary[name]['median']:.2f}, 90% below {summary[name]['p90']:.2f} {unit}")
     return summary
 
 
@@ -171,5 +172,5 @@ def _proportion(queries: Sequence[Query]) -> dict[str, Any]:
 def _spread(queries: Sequence[Query], name: str) -> dict[str, Any]:
     values = [value for query in queries if (value := getattr(query, name)) is not None]
     if not values:
-        return {"median": float("nan"), "p90": float("nan"), "n": 0}
+        return {"median": None, "p90": None, "n": 0}
     return {"median": float(np.median(values)), "p90": float(np.percentile(values, 90)), "n": len(values)}

@@ -1,6 +1,8 @@
 """A one-axis world with the tabletop's interface: objects on a line, a policy that carries them to their places."""
 
+import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -134,3 +136,18 @@ def make_policy(config: EvalConfig, subgoal_source: Any) -> FakePolicy:
 
 def no_policy(config: EvalConfig, subgoal_source: Any) -> FakePolicy:
     raise UnknownNameError("policy", "nothing", ["fake"])
+
+
+class Mortal:
+    """A runner whose process dies at piece `deadly`: once at piece 2 (while `alive` exists), or always."""
+
+    def __init__(self, alive: Path, deadly: int = 2) -> None:
+        self._alive, self._deadly = alive, deadly
+
+    def run(self, index: int) -> int:
+        if index == self._deadly and (self._deadly == 0 or self._alive.exists()):
+            self._alive.unlink(missing_ok=True)
+            os._exit(1)
+        return index
+
+    def close(self) -> None: ...

@@ -1,14 +1,16 @@
 import dataclasses
 import json
 import re
+from functools import partial
 from pathlib import Path
 
 import av
 import fakes
 import pytest
 
-from emu_robot.errors import ConfigError, InvalidValueError, UnknownNameError
+from emu_robot.errors import ConfigError, InvalidValueError, SystemSetupError, UnknownNameError
 from emu_robot.evaluation.config import FIRST_SEED, EvalConfig
+from emu_robot.evaluation.parallel import run_parallel
 from emu_robot.evaluation.rollouts import evaluate
 
 
@@ -111,6 +113,15 @@ def test_the_expert_is_an_upper_bound(tmp_path):
 def test_a_typed_error_crosses_the_process_border(tmp_path):
     with pytest.raises(UnknownNameError, match="unknown policy 'nothing'; known: fake"):
         evaluate(config(tmp_path, workers=1), fakes.no_policy, fakes.make_environment)
+
+
+def test_what_a_dying_process_had_in_hand_is_run_again(tmp_path, capsys):
+    (tmp_path / "alive").touch()
+    numbers = run_parallel(partial(fakes.Mortal, tmp_path / "alive"), range(4), 1)
+    assert sorted(numbers) == [0, 1, 2, 3]
+    assert "a worker process died" in capsys.readouterr().err
+    with pytest.raises(SystemSetupError, match="a worker process died"):
+        list(run_parallel(partial(fakes.Mortal, tmp_path / "alive", deadly=0), [0], 1))
 
 
 @pytest.mark.parametrize(
