@@ -35,9 +35,10 @@ class TextTokenizer:
     @classmethod
     def load(cls, folder: str | Path) -> "TextTokenizer":
         """From a weights folder. Raises `WeightsError` if its file is damaged."""
+        content = weights.load_file(folder, FILE)
         try:
-            return cls(Tokenizer.from_str(weights.load_file(folder, FILE).decode()))
-        except ValueError as error:
+            return cls(Tokenizer.from_str(content.decode()))
+        except Exception as error:  # what `tokenizers` raises for bad input has no narrower type
             raise WeightsError(f"{Path(folder) / FILE} is not a text tokenizer: {error}") from error
 
     def save(self, folder: str | Path) -> None:

@@ -1,0 +1,114 @@
+"""Whatever the weights, what is decoded can be read back; batches, streams and cached passes agree."""
+
+import numpy as np
+import pytest
+import torch
+
+from emu_robot.decoding.constraints import PlanGrammar
+from emu_robot.decoding.plan import PlanDecoder
+from emu_robot.decoding.sampling import SamplingConfig, sample
+from emu_robot.decoding.session import DecodingSession
+from emu_robot.errors import InvalidValueError
+from emu_robot.models.transformer import CausalTransformer, TransformerConfig
+from emu_robot.tokenizers.interleave import ImageFormat, Interleaver
+from emu_robot.tokenizers.text import TextTokenizer
+from emu_robot.tokenizers.vocabulary import Vocabulary
+
+TEXT = TextTokenizer.train(["put the red cube in the bowl", "open the drawer"], 300)
+HOT = SamplingConfig(text_temperature=1.5, image_temperature=1.5, image_top_k=9)
+
+
+def make(stride: int = 16, **image) -> Interleaver:
+    vocabulary = Vocabulary(text_size=TEXT.size, n_codes=12)
+    return Interleaver(TEXT, vocabulary, ImageFormat(rows=2, columns=2, **image), stride)
+
+
+def model(interleaver: Interleaver, seed: int = 0) -> CausalTransformer:
+    torch.manual_seed(seed)
+    config = TransformerConfig(
+        vocab_size=interleaver.vocabulary.size,
+        hidden_size=16,
+        intermediate_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        head_dim=8,
+        initializer_range=0.5,
+    )
+    return CausalTransformer(config).eval()
+
+
+def prompts(interleaver: Interleaver) -> list[list[int]]:
+    codes = np.arange(4, dtype=np.uint32)
+    return [interleaver.prompt(words, codes) for words in ("open the drawer", "put the red cube in the bowl", "x")]
+
+
+@pytest.mark.parametrize("form", [{}, {"size_tokens": True, "row_ends": True}])
+def test_random_weights_always_decode(form: dict[str, bool]) -> None:
+    interleaver = make(**form)
+    lengths = set()
+    for seed in range(12):
+        decoder = PlanDecoder(model(interleaver, seed), PlanGrammar.of(interleaver, max_words=3), HOT)
+        for ids in decoder.generate(prompts(interleaver), max_steps=3):
+            steps, ended = interleaver.decode(ids)
+            assert ended or len(steps) == 3
+            assert all(step.subtask and len(step.codes) == 4 for step in steps)
+            lengths.add(len(steps))
+    assert len(lengths) > 1
+
+
+def test_batch_equals_one_by_one_and_stream_equals_generate() -> None:
+    interleaver = make()
+    decoder = PlanDecoder(model(interleaver, 3), PlanGrammar.of(interleaver, max_words=3))
+    batch = decoder.generate(prompts(interleaver), max_steps=2)
+    for prompt, ids in zip(prompts(interleaver), batch, strict=True):
+        assert decoder.generate([prompt], 2) == [ids]
+        assert sum(decoder.stream(prompt, 2), []) == ids
+
+
+@torch.no_grad()
+def test_greedy_choice_is_that_of_the_full_pass() -> None:
+    interleaver = make()
+    network, grammar = model(interleaver, 1), PlanGrammar.of(interleaver, max_words=3)
+    prompt = prompts(interleaver)[0]
+    (ids,) = PlanDecoder(network, grammar).generate([prompt], 2)
+    whole = prompt + ids
+    logits = network(torch.tensor([whole]), torch.tensor([interleaver.positions(whole)]))[0]
+    codes = grammar.code_ids
+    checked = 0
+    for i, token in enumerate(whole[len(prompt) :], len(prompt)):
+        if interleaver.vocabulary.is_code(token):
+            assert int(logits[i - 1, codes].argmax()) + codes.start == token
+            checked += 1
+    assert checked in (0, 4, 8)
+
+
+def test_what_is_fixed_costs_no_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    interleaver, passes = make(size_tokens=True, row_ends=True), []
+    advance = DecodingSession.advance
+    monkeypatch.setattr(DecodingSession, "advance", lambda self: passes.append(1) or advance(self))
+    for seed in range(6):
+        passes.clear()
+        decoder = PlanDecoder(model(interleaver, seed), PlanGrammar.of(interleaver, max_words=2), HOT)
+        (ids,) = decoder.generate(prompts(interleaver)[:1], 1)
+        steps, ended = interleaver.decode(ids)
+        words = ids.index(interleaver.vocabulary.boi) - 1 if steps else 0
+        chosen_boi = words < 2
+        assert len(passes) == (1 if ended else 1 + words + chosen_boi + 4)
+
+
+def test_sampling() -> None:
+    logits = torch.tensor([[0.0, 3.0, 2.9, -9.0]]).expand(200, 4)
+    assert (sample(logits, 0, 0) == 1).all()
+    generator = torch.Generator().manual_seed(0)
+    assert set(sample(logits, 1.0, 2, generator).tolist()) == {1, 2}
+    assert len(set(sample(logits, 5.0, 0, generator).tolist())) >= 3
+
+
+def test_bad_settings_raise() -> None:
+    with pytest.raises(InvalidValueError, match="text_temperature is -1"):
+        SamplingConfig(text_temperature=-1)
+    with pytest.raises(InvalidValueError, match="max_steps is 0"):
+        PlanDecoder(model(make()), PlanGrammar.of(make())).generate(prompts(make()), 0)
+    with pytest.raises(InvalidValueError, match="max_words is 0"):
+        PlanGrammar.of(make(), max_words=0)

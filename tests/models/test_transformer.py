@@ -1,0 +1,93 @@
+"""The transformer is Qwen3's, and decoding through the cache is the full forward pass."""
+
+import json
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from emu_robot.errors import InvalidValueError
+from emu_robot.models.transformer import CausalTransformer, KVCache, TransformerConfig
+
+GOLDEN = Path(__file__).parents[1] / "golden/tiny_lm"
+
+
+def tiny_model(**changes) -> CausalTransformer:
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
+    layout = {**sizes, "vocab_size": 50, "num_key_value_heads": 2, "head_dim": 8, "initializer_range": 0.2}
+    return CausalTransformer(TransformerConfig(**{**layout, **changes})).eval()
+
+
+def test_official_checkpoint_gives_official_logits() -> None:
+    official = json.loads((GOLDEN / "config.json").read_text())
+    model = CausalTransformer(TransformerConfig(**{f.name: official[f.name] for f in fields(TransformerConfig)}))
+    model.load_state_dict(load_file(GOLDEN / "model.safetensors"))
+    golden = load_file(GOLDEN / "golden.safetensors")
+    with torch.no_grad():
+        torch.testing.assert_close(model(golden["input_ids"]), golden["logits"], atol=1e-5, rtol=0)
+
+
+def test_same_as_transformers_qwen3() -> None:
+    transformers = pytest.importorskip("transformers")
+    model = tiny_model()
+    settings = {f.name: getattr(model.config, f.name) for f in fields(TransformerConfig)}
+    official = transformers.Qwen3ForCausalLM(transformers.Qwen3Config(**settings, tie_word_embeddings=False)).eval()
+    official.load_state_dict(model.state_dict())
+    ids = torch.randint(50, (2, 20))
+    with torch.no_grad():
+        torch.testing.assert_close(model(ids), official(ids).logits, atol=1e-5, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_cached_blocks_equal_the_full_pass() -> None:
+    model, ids = tiny_model(), torch.randint(50, (2, 12))
+    positions = torch.arange(12).expand(2, 12).clone()
+    positions[:, 5:] += 7
+    full = model(ids, positions)
+    cache = KVCache(model.config, 2, 12)
+    blocks = [slice(0, 5), slice(5, 6), slice(6, 7), slice(7, 12)]
+    parts = [model.lm_head(model.model(ids[:, b], positions[:, b], cache=cache)) for b in blocks]
+    torch.testing.assert_close(torch.cat(parts, 1), full, atol=1e-5, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_padding_in_the_cache_changes_nothing() -> None:
+    model, ids = tiny_model(), torch.randint(50, (1, 6))
+    full = model(ids)[:, -1]
+    cache = KVCache(model.config, 2, 9)
+    padded = torch.full((2, 8), 3)
+    padded[0, 3:] = ids[0, :5]
+    positions = torch.zeros(2, 8, dtype=torch.long)
+    positions[0, 3:] = torch.arange(5)
+    valid = torch.ones(2, 8, dtype=torch.bool)
+    valid[0, :3] = False
+    model.model(padded, positions, cache=cache, valid_BL=valid)
+    last = model.model(ids[:, 5:].expand(2, 1), torch.tensor([[5], [8]]), cache=cache)
+    torch.testing.assert_close(model.lm_head(last)[:1, 0], full, atol=1e-5, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_cache_can_be_set_back_and_does_not_overflow() -> None:
+    model, ids = tiny_model(), torch.randint(50, (1, 8))
+    cache = KVCache(model.config, 1, 8)
+    model.model(ids[:, :4], cache=cache)
+    first = model.model(ids[:, 4:], cache=cache)
+    cache.length = 4
+    model.model(torch.randint(50, (1, 3)), cache=cache)
+    cache.length = 4
+    torch.testing.assert_close(model.model(ids[:, 4:], cache=cache), first)
+    with pytest.raises(InvalidValueError, match="9 cache slots, there are 8"):
+        model.model(ids[:, :1], cache=cache)
+
+
+def test_logits_of_a_range() -> None:
+    model, hidden = tiny_model(), torch.randn(3, 32)
+    torch.testing.assert_close(model.logits(hidden, slice(10, 20)), model.lm_head(hidden)[:, 10:20])
+
+
+def test_heads_must_divide() -> None:
+    with pytest.raises(InvalidValueError, match="4 heads must be a multiple of 3"):
+        TransformerConfig(num_attention_heads=4, num_key_value_heads=3)

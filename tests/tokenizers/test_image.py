@@ -1,0 +1,134 @@
+"""The image tokenizer: official checkpoints reproduce, every code learns, wrong input is named."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file
+
+from emu_robot.errors import InvalidValueError, ShapeError, WeightsError
+from emu_robot.tokenizers.image import ImageTokenizer, ImageTokenizerConfig, to_pixels, to_uint8
+from emu_robot.tokenizers.quantizer import IndexBackpropagationQuantizer, entropy_loss
+from emu_robot.weights import save_weights
+
+GOLDEN = Path(__file__).parents[1] / "golden/tiny_ibq"
+
+
+def tiny_config(**changes) -> ImageTokenizerConfig:
+    layout = {"resolution": 32, "ch": 16, "ch_mult": [1, 2], "z_channels": 16, "embed_dim": 8, "n_embed": 64}
+    return ImageTokenizerConfig(**{**layout, **changes})
+
+
+def images(n: int = 3, size: int = 32) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (n, size, size, 3), dtype=np.uint8)
+
+
+def test_official_checkpoint_gives_official_codes_and_reconstruction() -> None:
+    config = ImageTokenizerConfig(
+        resolution=64,
+        patch_size=1,
+        ch=32,
+        ch_mult=[1] * 5,
+        num_res_blocks=1,
+        attn_resolutions=[4],
+        z_channels=16,
+        embed_dim=16,
+        n_embed=256,
+        learned_position=False,
+        l2_norm=False,
+        scale=1.0,
+    )
+    tokenizer = ImageTokenizer(config)
+    tokenizer.load_state_dict(torch.load(GOLDEN / "model.ckpt", weights_only=True)["state_dict"])
+    golden = load_file(GOLDEN / "golden.safetensors")
+    with torch.no_grad():
+        assert torch.equal(tokenizer.encode(golden["image"]), golden["codes"])
+        torch.testing.assert_close(tokenizer.decode(golden["codes"]), golden["reconstruction"], atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("l2_norm", [False, True])
+def test_gradient_reaches_every_code_and_the_encoder(l2_norm: bool) -> None:
+    torch.manual_seed(0)
+    quantizer = IndexBackpropagationQuantizer(128, 8, l2_norm=l2_norm)
+    z = torch.randn(1, 8, 3, 3, requires_grad=True)
+    quantized = quantizer(z)
+    assert len(quantized.codes.unique()) < 10
+    (quantized.z_q * torch.randn_like(z)).sum().backward()
+    assert (quantizer.embedding.weight.grad.abs().sum(1) > 0).all()
+    assert (z.grad.abs().sum(1) > 0).all()
+
+
+def test_gradients_are_those_of_the_dense_formula() -> None:
+    torch.manual_seed(0)
+    quantizer = IndexBackpropagationQuantizer(32, 8)
+    z, weight = torch.randn(2, 8, 4, 4, requires_grad=True), torch.randn(2, 8, 4, 4)
+    wanted = [z, quantizer.embedding.weight]
+    ours = torch.autograd.grad((quantizer(z).z_q * weight).sum(), wanted)
+    book = quantizer.embedding.weight
+    soft = (z.permute(0, 2, 3, 1).reshape(-1, 8) @ book.T).softmax(-1)
+    one_hot = F.one_hot(soft.argmax(-1), 32) - soft.detach() + soft
+    dense = (one_hot @ book).view(2, 4, 4, 8).permute(0, 3, 1, 2)
+    theirs = torch.autograd.grad((dense * weight).sum(), wanted)
+    for a, b in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_entropy_loss_prefers_sharp_and_varied_codes() -> None:
+    sharp_varied, sharp_same = 5 * torch.eye(8), 5 * torch.eye(8)[:1].expand(8, 8)
+    assert entropy_loss(sharp_varied) < entropy_loss(sharp_same)
+    assert entropy_loss(sharp_varied) < entropy_loss(torch.zeros(8, 8)) - 1
+
+
+def test_codes_round_trip_through_the_quantizer() -> None:
+    quantizer = IndexBackpropagationQuantizer(64, 8, l2_norm=True)
+    codes = torch.randint(64, (2, 4, 4))
+    assert torch.equal(quantizer.encode(quantizer.decode(codes)), codes)
+
+
+def test_training_pass_agrees_with_encode_and_decode() -> None:
+    torch.manual_seed(0)
+    tokenizer = ImageTokenizer(tiny_config())
+    pixels = to_pixels(torch.from_numpy(images()))
+    with torch.no_grad():
+        output, quantized = tokenizer(pixels)
+        assert torch.equal(quantized.codes, tokenizer.encode(pixels))
+        torch.testing.assert_close(output, tokenizer.decode(quantized.codes), atol=1e-5, rtol=1e-4)
+
+
+def test_arrays_in_and_out() -> None:
+    tokenizer = ImageTokenizer(tiny_config())
+    codes = tokenizer.encode_images(images(3), batch_size=2)
+    assert codes.shape == (3, 16)
+    assert codes.dtype == np.uint32
+    decoded = tokenizer.decode_images(codes)
+    assert decoded.shape == (3, 32, 32, 3)
+    assert decoded.dtype == np.uint8
+    assert np.array_equal(codes, np.concatenate([tokenizer.encode_images(image[None]) for image in images(3)]))
+
+
+def test_pixels_round_trip() -> None:
+    original = torch.from_numpy(images())
+    assert torch.equal(to_uint8(to_pixels(original)), original)
+
+
+def test_wrong_input_is_named() -> None:
+    tokenizer = ImageTokenizer(tiny_config())
+    with pytest.raises(ShapeError, match=r"\(1, 16, 16, 3\) uint8, expected \(B, 32, 32, 3\)"):
+        tokenizer.encode_images(images(1, 16))
+    with pytest.raises(ShapeError, match=r"codes: got \(1, 7\), expected \(B, 16\)"):
+        tokenizer.decode_images(np.zeros((1, 7), np.uint32))
+    with pytest.raises(InvalidValueError, match=r"64\.\.64, must be in 0\.\.63"):
+        tokenizer.decode_images(np.full((1, 16), 64, np.uint32))
+    with pytest.raises(InvalidValueError, match="resolution is 36"):
+        tiny_config(resolution=36)
+
+
+def test_saved_and_loaded(tmp_path: Path) -> None:
+    tokenizer = ImageTokenizer(tiny_config())
+    save_weights(tmp_path, "tokenizer", tokenizer.state_dict(), tokenizer.config)
+    assert np.array_equal(ImageTokenizer.load(tmp_path).encode_images(images()), tokenizer.encode_images(images()))
+    save_weights(tmp_path, "tokenizer", tokenizer.state_dict(), tiny_config(ch=32))
+    with pytest.raises(WeightsError, match="tokenizer weights do not fit"):
+        ImageTokenizer.load(tmp_path)

@@ -1,0 +1,193 @@
+"""Tokenizer and planner stages on a toy table: they learn, resume, and what they release plans."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from toy_tabletop import SIZE, episode, toy_buffer
+
+from emu_robot.core import Observation
+from emu_robot.data.replay_buffer import ReplayBuffer
+from emu_robot.errors import DataError, InvalidValueError, ShapeError, UnknownNameError, WeightsError
+from emu_robot.models.transformer import TransformerConfig
+from emu_robot.planner import Planner, PlannerConfig, interleaver
+from emu_robot.tokenizers.image import ImageTokenizer, ImageTokenizerConfig
+from emu_robot.tokenizers.text import TextTokenizer
+from emu_robot.training import planner as planner_stage
+from emu_robot.training import tokenizer as tokenizer_stage
+from emu_robot.training.loop import LoopConfig
+from emu_robot.training.losses import importance_BHW
+from emu_robot.training.planner_data import PlanQueries
+
+LOOP = {"batch_size": 16, "lr": 3e-3, "warmup_steps": 10, "threads": 1, "log_every": 30, "ema_decay": 0.9}
+
+
+def tokenizer_config(root: Path) -> tokenizer_stage.TokenizerTrainConfig:
+    model = ImageTokenizerConfig(
+        resolution=SIZE, patch_size=8, ch=32, ch_mult=[1], z_channels=16, embed_dim=8, n_embed=64, mid_attention=False
+    )
+    loop = LoopConfig(steps=120, channels_last=True, **LOOP)
+    paths = {"data": root / "data", "out": root / "run", "weights": root / "weights"}
+    return tokenizer_stage.TokenizerTrainConfig(**paths, model=model, loop=loop)
+
+
+def planner_config(root: Path, steps: int = 60) -> planner_stage.PlannerTrainConfig:
+    sizes = {"hidden_size": 48, "intermediate_size": 96, "num_hidden_layers": 2}
+    model = TransformerConfig(**sizes, num_attention_heads=4, num_key_value_heads=2, head_dim=12)
+    paths = {"data": root / "data", "out": root / "run", "weights": root / "weights"}
+    planner = PlannerConfig(image_stride=48, model=model)
+    loop = LoopConfig(steps=steps, **LOOP)
+    return planner_stage.PlannerTrainConfig(**paths, holdout=0.1, eval_queries=16, planner=planner, loop=loop)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("toy")
+    toy_buffer(root / "data", 40).close()
+    tokenizer_stage.train(tokenizer_config(root))
+    planner_stage.train(planner_config(root))
+    return root
+
+
+def queries(root: Path) -> PlanQueries:
+    return PlanQueries.load(ReplayBuffer.open(root / "data"), "front")
+
+
+def observation(seed: int = 999) -> Observation:
+    return Observation(images={"front": episode(seed).images["front"][0]}, state=np.zeros(8, np.float32))
+
+
+def test_tokenizer_learned_and_encoded_the_buffer(root: Path) -> None:
+    buffer, tokenizer = ReplayBuffer.open(root / "data"), ImageTokenizer.load(root / "weights")
+    codes, images = buffer.load_codes("codes_front"), buffer.load_images("front")
+    assert np.array_equal(codes, tokenizer.encode_images(images))
+    squares = np.abs(images.astype(float) - 180).max(-1) > 30
+    error = np.abs(tokenizer.decode_images(codes).astype(float) - images).mean(-1)[squares].mean()
+    assert error < 0.5 * np.abs(180 - images.astype(float)).mean(-1)[squares].mean()
+    assert len(np.unique(codes)) > 4
+
+
+def test_queries_follow_the_episode(root: Path) -> None:
+    data, buffer = queries(root), ReplayBuffer.open(root / "data")
+    frames, ends = buffer.load("images/frame"), [0, *buffer.episode_ends.tolist()]
+    assert len(data) == buffer.n_images
+    for query in range(60):
+        e = int(data.episode[query])
+        meta, frame = buffer.metadata[e], frames[data.row[query]] - ends[e]
+        done = sum(keyframe <= frame for keyframe in meta["keyframes"])
+        steps = data.steps(query, 9)
+        assert [step.subtask for step in steps] == meta["subtasks"][done:]
+        assert data.is_last(query, len(steps))
+        assert bool(data.complete[query]) == (not steps)
+        for step, keyframe in zip(steps, meta["keyframes"][done:], strict=True):
+            row = int(np.searchsorted(frames, ends[e] + keyframe))
+            assert np.array_equal(step.codes, data.codes_Mn[row])
+
+
+def test_batches_hold_whole_sequences(root: Path) -> None:
+    data, config = queries(root), planner_config(root)
+    form = interleaver(config.planner, TextTokenizer.load(root / "weights"), 64)
+    form.image.rows = form.image.columns = 4
+    config.sequences.input_noise = 0
+    sampler = planner_stage.SequenceSampler(data, form, config.sequences, config.loop, config.holdout)
+    words, lengths = form.vocabulary, set()
+    for step in range(6):
+        batch = {name: tensor.numpy() for name, tensor in sampler(step).items()}
+        assert all(np.array_equal(batch[name], tensor.numpy()) for name, tensor in sampler(step).items())
+        first = batch["ids"].shape[1] - batch["targets"].shape[1]
+        assert np.array_equal(batch["ids"][:, first + 1 :], batch["targets"][:, :-1])
+        lengths.add(batch["ids"].shape[1])
+        for ids, positions, targets, weights in zip(*batch.values(), strict=True):
+            used = ids[ids != words.pad]
+            assert positions[: len(used)].tolist() == form.positions(used.tolist())
+            weighted = targets[weights > 0]
+            assert weighted[0] in (words.bos_step, words.eos)
+            assert not set(weighted) & {words.pad, words.eoi}
+            assert (weights[targets == words.pad] == 0).all()
+    assert len(lengths) == 2
+
+
+def test_planner_plans_and_metrics_are_recorded(root: Path) -> None:
+    planner = Planner.load(root / "weights")
+    plan = planner.plan(observation(), episode(999).instruction, max_steps=2)
+    again = planner.plan(observation(), episode(999).instruction, max_steps=2)
+    assert [step.subtask for step in plan.steps] == [step.subtask for step in again.steps]
+    assert len(plan.steps) <= 2
+    for step in planner.stream(observation(), "move the red square left"):
+        assert step.subtask
+        assert step.subgoal is not None
+        assert step.subgoal.shape == (SIZE, SIZE, 3)
+    metrics = planner_stage.planner_metrics(planner, queries(root), np.arange(40), 20)
+    assert {"subtask_accuracy", "complete_accuracy", "changed_code_accuracy"} <= set(metrics)
+    assert all(0 <= value <= 1 for value in metrics.values())
+
+
+def test_resumed_planner_stage_is_bit_identical(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("data", "weights"):
+        (tmp_path / name).symlink_to(root / name)
+
+    def run(out: str, fail_at: int | None = None) -> dict[str, torch.Tensor]:
+        config = planner_config(tmp_path, steps=8)
+        config.out, config.loop.save_every = tmp_path / out, 3
+        config.weights = tmp_path / "weights"
+        monkeypatch.setattr(Planner, "save", lambda *_: None)
+        call = planner_stage.SequenceSampler.__call__
+
+        def batch(self, step: int):
+            if step == fail_at:
+                raise KeyboardInterrupt
+            return call(self, step)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(planner_stage.SequenceSampler, "__call__", batch)
+            planner_stage.train(config)
+        return torch.load(tmp_path / out / "planner/checkpoint.pt", weights_only=True)["model"]
+
+    whole = run("a")
+    with pytest.raises(KeyboardInterrupt):
+        run("b", fail_at=5)
+    resumed = run("b")
+    assert all(torch.equal(tensor, resumed[name]) for name, tensor in whole.items())
+
+
+def test_bad_input_to_the_planner_is_named(root: Path) -> None:
+    planner = Planner.load(root / "weights")
+    with pytest.raises(InvalidValueError, match="instruction is '  ', must say what to do"):
+        planner.plan(observation(), "  ")
+    other = Observation(images={"wrist": observation().images["front"]}, state=np.zeros(8, np.float32))
+    with pytest.raises(UnknownNameError, match="camera of the observation 'front'; known: wrist"):
+        planner.stream(other, "move")
+    small = Observation(images={"front": np.zeros((16, 16, 3), np.uint8)}, state=np.zeros(8, np.float32))
+    with pytest.raises(ShapeError, match=r"camera 'front': got \(16, 16, 3\) uint8, expected \(32, 32, 3\)"):
+        planner.plan(small, "move")
+    with pytest.raises(InvalidValueError, match="max_steps is 0"):
+        planner.plan(observation(), "move", max_steps=0)
+
+
+def test_damaged_planner_weights_are_named(root: Path, tmp_path: Path) -> None:
+    for path in (root / "weights").iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    with (tmp_path / "planner.safetensors").open("r+b") as file:
+        file.seek(-3, 2)
+        file.write(b"abc")
+    with pytest.raises(WeightsError, match=r"planner\.safetensors is corrupted"):
+        Planner.load(tmp_path)
+
+
+def test_buffer_without_answers(tmp_path: Path) -> None:
+    buffer = toy_buffer(tmp_path / "data", 2)
+    with pytest.raises(DataError, match="codes_front"):
+        PlanQueries.load(buffer, "front")
+
+
+def test_what_differs_from_the_background_weighs_more() -> None:
+    background = torch.zeros(3, 9, 9)
+    images = torch.zeros(2, 3, 9, 9)
+    images[0, :, 4, 4] = 1.0
+    images[1, 0, 4, 4] = 1.0
+    grey, red = importance_BHW(images, background, foreground=4, colour=16)
+    assert grey[0, 0] == red[0, 0] == 1
+    assert grey[4, 4] == 5
+    assert red[4, 4] > 15
+    assert grey[2, 2] == 5
