@@ -1,6 +1,7 @@
 """`emu-robot VERB key=value ...`: find the verb, run it, turn errors into one line. Imports nothing heavy."""
 
 import importlib
+import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ VERBS = {
     "demo": "run long-horizon episodes with the released weights and write a report",
     "plan": "show what the planner would do from a picture and an instruction",
     "eval": "measure a policy and write a report",
+    "measure": "planner|tokenizer: measure a part on its own",
     "collect": "let the scripted experts make demonstrations",
     "train": "train one stage: stage=tokenizer|planner|head",
     "train-mini": "make the released weights from nothing: collect, train every stage, release",
@@ -38,6 +40,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except ModuleNotFoundError as error:
         _explain(f"error: the package {error.name!r} is not installed; get it: {_source_of(error.name)}", debug)
+        return 1
+    except BrokenPipeError:  # whoever read our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
         _explain(f"error: {error.strerror or error}{f': {error.filename}' if error.filename else ''}", debug)

@@ -46,9 +46,10 @@ def run(arguments: Sequence[str]) -> None:
     planner = Planner.load(resolve_weights(config.weights))
     camera = planner.config.camera
     observation, instruction = _scene(config, camera)
+    stream = planner.stream(observation, instruction, max_steps=config.max_steps)
     print(f"instruction: {instruction}")
     steps = []
-    for step in planner.stream(observation, instruction, max_steps=config.max_steps):
+    for step in stream:
         steps.append(step)
         print(f"{len(steps):>3}. {step.subtask}", flush=True)
     plan = Plan(instruction=instruction, steps=tuple(steps))
@@ -66,7 +67,7 @@ def save_strip(path: Path, current: Image, plan: Plan) -> None:
     panels = [("now", current), *((step.subtask, step.subgoal) for step in plan.steps if step.subgoal is not None)]
     height, width = (SCALE * side for side in current.shape[:2])
     strip = PillowImage.new("RGB", (len(panels) * (width + MARGIN) + MARGIN, height + CAPTION + MARGIN), "white")
-    draw, font = ImageDraw.Draw(strip), ImageFont.load_default(13)
+    draw, font = ImageDraw.Draw(strip), ImageFont.load_default(12)
     for i, (caption, image) in enumerate(panels):
         left = MARGIN + i * (width + MARGIN)
         strip.paste(
