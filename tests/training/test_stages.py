@@ -28,17 +28,25 @@ def tokenizer_config(root: Path) -> tokenizer_stage.TokenizerTrainConfig:
         resolution=SIZE, patch_size=8, ch=32, ch_mult=[1], z_channels=16, embed_dim=8, n_embed=64, mid_attention=False
     )
     loop = LoopConfig(steps=120, channels_last=True, **LOOP)
-    paths = {"data": root / "data", "out": root / "run", "weights": root / "weights"}
-    return tokenizer_stage.TokenizerTrainConfig(**paths, model=model, loop=loop)
+    return tokenizer_stage.TokenizerTrainConfig(
+        data=root / "data", out=root / "run", weights=root / "weights", model=model, loop=loop
+    )
 
 
 def planner_config(root: Path, steps: int = 60) -> planner_stage.PlannerTrainConfig:
     sizes = {"hidden_size": 48, "intermediate_size": 96, "num_hidden_layers": 2}
     model = TransformerConfig(**sizes, num_attention_heads=4, num_key_value_heads=2, head_dim=12)
-    paths = {"data": root / "data", "out": root / "run", "weights": root / "weights"}
     planner = PlannerConfig(image_stride=48, model=model)
     loop = LoopConfig(steps=steps, **LOOP)
-    return planner_stage.PlannerTrainConfig(**paths, holdout=0.1, eval_queries=16, planner=planner, loop=loop)
+    return planner_stage.PlannerTrainConfig(
+        data=root / "data",
+        out=root / "run",
+        weights=root / "weights",
+        holdout=0.1,
+        eval_queries=16,
+        planner=planner,
+        loop=loop,
+    )
 
 
 @pytest.fixture(scope="module")

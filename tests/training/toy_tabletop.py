@@ -1,4 +1,4 @@
-"""A replay buffer of toy pictures: a coloured square that moves between quadrants of a grey picture as the words say."""
+"""A replay buffer of toy pictures: coloured squares that move about a grey picture as the words say."""
 
 from pathlib import Path
 
