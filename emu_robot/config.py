@@ -21,6 +21,8 @@ SCHEMAS = {
     "demo": "emu_robot.evaluation.config:EvalConfig",
     "eval": "emu_robot.evaluation.config:EvalConfig",
     "export-lerobot": "emu_robot.cli.data:ExportConfig",
+    "measure-planner": "emu_robot.evaluation.plan_accuracy:PlanAccuracyConfig",
+    "measure-tokenizer": "emu_robot.evaluation.tokenizer_quality:TokenizerQualityConfig",
     "plan": "emu_robot.cli.plan:PlanConfig",
     "sim-bench": "emu_robot.cli.sim:BenchConfig",
     "train-head": "emu_robot.training.head:HeadTrainConfig",

@@ -15,17 +15,12 @@ SEED_STRIDE = 100_000
 
 
 @dataclass(kw_only=True)
-class EvalConfig:
-    """Settings of a closed-loop evaluation.
+class LayoutsConfig:
+    """What every measurement shares: whose, on which layouts.
 
-    policy: a released name, a weights folder, or "expert" (the scripted expert, an upper bound).
+    policy: a released name or a weights folder.
     tasks: family names, or the groups "single", "long", "all".
-    n: episodes in all; episode i is of family i modulo the number of families.
-    goal: where subgoals come from: planner | oracle (the true image) | none (instruction only) | shuffled (the image of
-    another layout) | text (the planner's words only).
-    workers: processes; 0 runs in this one. Results do not depend on it.
-    videos: episodes that get a clip. n_action_steps: executed per chunk, all when None.
-    resume: keep finished episodes found in `out` if they were made with the same settings.
+    n: layouts in all; layout i is of family i modulo the number of families.
     """
 
     policy: str = "mini"
@@ -33,38 +28,19 @@ class EvalConfig:
     split: str = "seen"
     tasks: list[str] = field(default_factory=lambda: ["long"])
     n: int = 100
-    goal: str = "planner"
     seed: int = 0
-    workers: int = 2
     out: Path = Path("outputs/eval")
-    videos: int = 6
-    n_action_steps: int | None = None
-    resume: bool = False
 
     def __post_init__(self) -> None:
-        for kind, given, known in (
-            ("goal", self.goal, GOALS),
-            ("split", self.split, SPLITS),
-            ("environment", self.env, ENVIRONMENTS),
-        ):
-            if given not in known:
-                raise UnknownNameError(kind, given, known)
+        _check_name("split", self.split, SPLITS)
+        _check_name("environment", self.env, tuple(ENVIRONMENTS))
         if not 1 <= self.n <= SEED_STRIDE:
             raise InvalidValueError(f"n is {self.n}; it must be in 1..{SEED_STRIDE}")
-        if self.seed < 0 or self.workers < 0 or self.videos < 0:
-            raise InvalidValueError("seed, workers and videos must not be negative")
-        if self.n_action_steps is not None and self.n_action_steps < 1:
-            raise InvalidValueError(f"n_action_steps is {self.n_action_steps}; it must be at least 1")
-
-    @property
-    def title(self) -> str:
-        """What is measured, for instance "long, seen, goal=planner"."""
-        return f"{'+'.join(self.tasks)}, {self.split}, " + (
-            "scripted expert" if self.policy == "expert" else f"goal={self.goal}"
-        )
+        if self.seed < 0:
+            raise InvalidValueError(f"seed is {self.seed}; it must not be negative")
 
     def episode_seed(self, index: int) -> int:
-        """The environment's seed of episode `index`."""
+        """The environment's seed of layout `index`."""
         return FIRST_SEED + self.seed * SEED_STRIDE + index
 
     def families(self) -> tuple[str, ...]:
@@ -73,14 +49,53 @@ class EvalConfig:
         return import_module(f"{package}.tasks").resolve_families(self.tasks, self.split)
 
     def settings(self) -> dict[str, object]:
-        """What the outcome of an episode depends on, as JSON values."""
-        names = ("policy", "env", "split", "tasks", "goal", "seed", "n_action_steps")
-        return {name: list(value) if isinstance(value := getattr(self, name), list) else value for name in names}
+        """What the outcome on a layout depends on, as JSON values."""
+        left_out = {"n", "out", "workers", "videos", "resume"}
+        values = {key: value for key, value in vars(self).items() if key not in left_out}
+        return {key: list(value) if isinstance(value, list) else value for key, value in values.items()}
+
+
+@dataclass(kw_only=True)
+class EvalConfig(LayoutsConfig):
+    """Settings of a closed-loop evaluation.
+
+    policy: also "expert", the scripted expert, an upper bound.
+    goal: where subgoals come from: planner | oracle (the true image) | none (instruction only) | shuffled (the image of
+    another layout) | text (the planner's words only).
+    workers: processes; 0 runs in this one. Results do not depend on it.
+    videos: episodes that get a clip. n_action_steps: executed per chunk, the policy's own number when None.
+    resume: keep finished episodes found in `out` if they were made with the same settings.
+    """
+
+    goal: str = "planner"
+    workers: int = 2
+    videos: int = 6
+    n_action_steps: int | None = None
+    resume: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_name("goal", self.goal, GOALS)
+        if self.workers < 0 or self.videos < 0:
+            raise InvalidValueError("workers and videos must not be negative")
+        if self.n_action_steps is not None and self.n_action_steps < 1:
+            raise InvalidValueError(f"n_action_steps is {self.n_action_steps}; it must be at least 1")
+
+    @property
+    def title(self) -> str:
+        """What is measured, for instance "long, seen, goal=planner"."""
+        source = "scripted expert" if self.policy == "expert" else f"goal={self.goal}"
+        return f"{'+'.join(self.tasks)}, {self.split}, {source}"
 
     def command(self) -> str:
         """The command line that repeats this evaluation."""
         words = ["emu-robot eval", f"policy={self.policy}", f"env={self.env}", f"split={self.split}"]
-        words += [f"tasks=[{','.join(self.tasks)}]", f"n={self.n}", f"goal={self.goal}", f"seed={self.seed}"]
+        words += [f"tasks={','.join(self.tasks)}", f"n={self.n}", f"goal={self.goal}", f"seed={self.seed}"]
         if self.n_action_steps is not None:
             words.append(f"n_action_steps={self.n_action_steps}")
         return " ".join(words)
+
+
+def _check_name(kind: str, given: str, known: tuple[str, ...]) -> None:
+    if given not in known:
+        raise UnknownNameError(kind, given, known)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from emu_robot.evaluation.config import EvalConfig
+from emu_robot.evaluation.config import EvalConfig, LayoutsConfig
 from emu_robot.evaluation.records import EpisodeRecord, successes
 
 
@@ -30,7 +30,7 @@ def eval_info(config: EvalConfig, records: Sequence[EpisodeRecord], eval_s: floa
     }
 
 
-def measured_with(config: EvalConfig) -> dict[str, Any]:
+def measured_with(config: LayoutsConfig) -> dict[str, Any]:
     """What a measurement was made with: seeds, commit, machine, settings."""
     return {
         "seeds": {"first": config.episode_seed(0), "last": config.episode_seed(config.n - 1)},

@@ -17,7 +17,7 @@ from emu_robot.core import Image, Observation, Plan
 from emu_robot.data.progress import progress
 from emu_robot.evaluation import worker
 from emu_robot.evaluation.centroids import position_error
-from emu_robot.evaluation.config import EvalConfig
+from emu_robot.evaluation.config import LayoutsConfig
 from emu_robot.evaluation.info import measured_with
 from emu_robot.evaluation.parallel import run_parallel
 from emu_robot.evaluation.records import write_json
@@ -38,10 +38,11 @@ class PlannerLike(Protocol):
 
 
 @dataclass(kw_only=True)
-class PlanAccuracyConfig(EvalConfig):
-    """As for an evaluation; n counts layouts, policy names the weights; goal, videos and n_action_steps have no use."""
+class PlanAccuracyConfig(LayoutsConfig):
+    """workers: processes; 0 runs in this one. Answers do not depend on it."""
 
     n: int = 50
+    workers: int = 2
     out: Path = Path("outputs/plan_accuracy")
 
 

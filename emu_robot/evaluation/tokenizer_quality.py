@@ -18,7 +18,7 @@ from emu_robot.core import Image
 from emu_robot.data.progress import progress
 from emu_robot.evaluation import worker
 from emu_robot.evaluation.centroids import position_error
-from emu_robot.evaluation.config import EvalConfig
+from emu_robot.evaluation.config import LayoutsConfig
 from emu_robot.evaluation.info import measured_with
 from emu_robot.evaluation.records import write_json
 from emu_robot.evaluation.statistics import Proportion
@@ -35,11 +35,8 @@ type Reconstruct = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
 
 
 @dataclass(kw_only=True)
-class TokenizerQualityConfig(EvalConfig):
-    """As for an evaluation; n counts layouts, policy names the weights; every: control ticks between frames.
-
-    goal, workers, videos and n_action_steps are not used.
-    """
+class TokenizerQualityConfig(LayoutsConfig):
+    """every: control ticks between the views that are taken."""
 
     tasks: list[str] = field(default_factory=lambda: ["all"])
     n: int = 44

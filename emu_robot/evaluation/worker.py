@@ -6,7 +6,7 @@ from typing import Any
 
 from emu_robot import environments
 from emu_robot.core import PlanStep, Policy
-from emu_robot.evaluation.config import EvalConfig
+from emu_robot.evaluation.config import EvalConfig, LayoutsConfig
 from emu_robot.evaluation.expert import ExpertPolicy
 from emu_robot.evaluation.failures import FailureWatch, classify
 from emu_robot.evaluation.records import EpisodeRecord
@@ -21,7 +21,7 @@ SETTLE_STEPS = 40
 
 type SubgoalSource = Callable[[], PlanStep | None]
 type PolicyFactory = Callable[[EvalConfig, SubgoalSource], Policy]
-type EnvironmentFactory = Callable[[EvalConfig, str], Any]
+type EnvironmentFactory = Callable[[LayoutsConfig, str], Any]
 
 OTHER_LAYOUT = 50_000_000
 """Added to an episode's seed for the layouts that shuffled subgoals are taken from."""
@@ -39,7 +39,7 @@ def load_policy(config: EvalConfig, subgoal_source: SubgoalSource) -> Policy:
     )
 
 
-def make_environment(config: EvalConfig, family: str) -> Any:
+def make_environment(config: LayoutsConfig, family: str) -> Any:
     """The environment that `config` names, for tasks of one family."""
     return environments.make(config.env, families=(family,), split=config.split)
 

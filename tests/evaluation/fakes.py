@@ -9,7 +9,7 @@ import numpy as np
 
 from emu_robot.core import ActionChunk, Observation, PlanStep, Transition
 from emu_robot.errors import UnknownNameError
-from emu_robot.evaluation.config import EvalConfig
+from emu_robot.evaluation.config import EvalConfig, LayoutsConfig
 
 COLOURS = {"red cube": (220, 40, 40), "blue can": (40, 60, 220)}
 
@@ -126,7 +126,7 @@ class FakePolicy:
         return ActionChunk(actions=actions, step=step, events=("planned",))
 
 
-def make_environment(config: EvalConfig, family: str) -> FakeEnvironment:
+def make_environment(config: LayoutsConfig, family: str) -> FakeEnvironment:
     return FakeEnvironment(family)
 
 

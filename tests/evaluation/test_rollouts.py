@@ -63,7 +63,7 @@ def test_eval_info_has_lerobots_names(result):
     assert {"task_group", "task_id", "metrics"} <= set(task)
     assert {"sum_rewards", "max_rewards", "successes", "video_paths"} <= set(task["metrics"])
     assert info["command"].startswith(
-        "emu-robot eval policy=mini env=tabletop split=seen tasks=[pick_place,sequence] n=8"
+        "emu-robot eval policy=mini env=tabletop split=seen tasks=pick_place,sequence n=8"
     )
     assert info["seeds"] == {"first": FIRST_SEED, "last": FIRST_SEED + 7}
 
