@@ -10,7 +10,7 @@ import numpy as np
 
 from emu_robot.errors import SystemSetupError
 
-MAX_FACES = 400  # per visual mesh: ~9k faces for the whole arm, where the original has 130k
+MAX_FACES = 200  # per visual mesh: ~9k faces for the whole arm, where the original has 130k
 # Position servos, near critical damping, that a lead of 0.15 rad does not saturate.
 # Force limits: Franka datasheet (87 Nm for joints 1-4, 12 Nm for 5-7).
 SERVO_STIFFNESS = (600.0, 600.0, 500.0, 500.0, 150.0, 150.0, 100.0)  # [Nm/rad]
@@ -36,7 +36,7 @@ def _decimated(mesh_file: Path) -> Path:
         return target
     import trimesh
 
-    mesh = trimesh.load(mesh_file, force="mesh")
+    mesh = trimesh.load_mesh(mesh_file)
     if len(mesh.faces) > MAX_FACES:
         mesh.merge_vertices(merge_tex=True, merge_norm=True)
         mesh = mesh.simplify_quadric_decimation(face_count=MAX_FACES)

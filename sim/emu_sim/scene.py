@@ -136,7 +136,9 @@ def build_model() -> mujoco.MjModel:
     spec.visual.headlight.diffuse = [0.25] * 3
     spec.visual.headlight.specular = [0.0] * 3
     spec.visual.quality.offsamples = 0
-    spec.visual.global_.offwidth = spec.visual.global_.offheight = 640
+    # Coarse primitives: software rendering pays for every face, and none of this shows at 128 px.
+    spec.visual.quality.numslices, spec.visual.quality.numstacks, spec.visual.quality.numquads = 20, 2, 1
+    spec.visual.quality.shadowsize = 0
     spec.visual.map.znear, spec.visual.map.zfar = 0.02, 10
     spec.stat.extent, spec.stat.center = 1.0, [0.45, 0, 0.1]
     world = spec.worldbody

@@ -179,6 +179,7 @@ class World:
         if camera not in PANDA.cameras:
             raise UnknownNameError("camera", camera, PANDA.cameras)
         if size not in self._renderers:
+            self.model.vis.global_.offwidth = self.model.vis.global_.offheight = size
             try:
                 self._renderers[size] = mujoco.Renderer(self.model, size, size)
             except Exception as error:  # MuJoCo raises whatever its GL binding raises
