@@ -1,6 +1,7 @@
 """The tabletop as physics: a scene laid, joint targets in, state and images out. Knows nothing of success."""
 
 import copy
+import weakref
 from dataclasses import dataclass
 
 import mujoco
@@ -34,6 +35,8 @@ class World:
         self.model = copy.deepcopy(scene.build_model())
         self.data = mujoco.MjData(self.model)
         self._renderers: dict[int, mujoco.Renderer] = {}
+        # MuJoCo's own finaliser comes too late at exit, when EGL is already gone.
+        weakref.finalize(self, _close_all, self._renderers)
         joints = [self.model.joint(name) for name in PANDA.joint_names]
         self.qpos_index = np.array([joint.qposadr[0] for joint in joints])
         self.dof_index = np.array([joint.dofadr[0] for joint in joints])
@@ -214,6 +217,11 @@ class World:
         return float(half - focal * x / z), float(half + focal * y / z)
 
     def close(self) -> None:
-        for renderer in self._renderers.values():
-            renderer.close()
-        self._renderers.clear()
+        """Free the renderers; rendering again makes new ones."""
+        _close_all(self._renderers)
+
+
+def _close_all(renderers: dict[int, mujoco.Renderer]) -> None:
+    for renderer in renderers.values():
+        renderer.close()
+    renderers.clear()
