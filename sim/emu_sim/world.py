@@ -1,8 +1,9 @@
 """The tabletop as physics: a scene laid, joint targets in, state and images out. Knows nothing of success."""
 
+import atexit
 import copy
-import weakref
 from dataclasses import dataclass
+from functools import partial
 
 import mujoco
 import numpy as np
@@ -35,8 +36,7 @@ class World:
         self.model = copy.deepcopy(scene.build_model())
         self.data = mujoco.MjData(self.model)
         self._renderers: dict[int, mujoco.Renderer] = {}
-        # MuJoCo's own finaliser comes too late at exit, when EGL is already gone.
-        weakref.finalize(self, _close_all, self._renderers)
+        self._close_renderers = partial(_close_all, self._renderers)
         joints = [self.model.joint(name) for name in PANDA.joint_names]
         self.qpos_index = np.array([joint.qposadr[0] for joint in joints])
         self.dof_index = np.array([joint.dofadr[0] for joint in joints])
@@ -190,6 +190,9 @@ class World:
                     "cannot render off screen: install EGL with `apt-get install libegl1 libegl-mesa0 libgl1-mesa-dri` "
                     f"and set MUJOCO_GL=egl ({type(error).__name__}: {error})"
                 ) from error
+            # MuJoCo shuts EGL down at exit; its renderers have to be closed before.
+            atexit.unregister(self._close_renderers)
+            atexit.register(self._close_renderers)
         renderer = self._renderers[size]
         renderer.update_scene(self.data, camera)
         return renderer.render().copy()
@@ -218,7 +221,8 @@ class World:
 
     def close(self) -> None:
         """Free the renderers; rendering again makes new ones."""
-        _close_all(self._renderers)
+        self._close_renderers()
+        atexit.unregister(self._close_renderers)
 
 
 def _close_all(renderers: dict[int, mujoco.Renderer]) -> None:
