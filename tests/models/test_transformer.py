@@ -33,7 +33,6 @@ def test_official_checkpoint_gives_official_logits() -> None:
 def test_same_as_transformers_qwen3() -> None:
     import transformers
 
-    transformers = pytest.importorskip("transformers")
     model = tiny_model()
     settings = {f.name: getattr(model.config, f.name) for f in fields(TransformerConfig)}
     official = transformers.Qwen3ForCausalLM(transformers.Qwen3Config(**settings, tie_word_embeddings=False)).eval()
