@@ -1,0 +1,56 @@
+"""Latency of the released policy on one CPU thread: one action chunk, one planned step (subtask and subgoal image).
+
+python benchmarks/latency.py [weights]        medians and 90th percentiles of process CPU time, in milliseconds
+"""
+
+import os
+import sys
+import time
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from emu_robot.environments import make
+from emu_robot.head_runner import HeadRunner
+from emu_robot.planner import Planner
+from emu_robot.weights import resolve_weights
+
+REPEATS = 30
+
+
+def milliseconds(function: Callable[[], object]) -> tuple[float, float]:
+    """Median and 90th percentile of the CPU time of a call; the first two calls are not counted."""
+    spent = []
+    for _ in range(REPEATS + 2):
+        start = time.process_time()
+        function()
+        spent.append(1000 * (time.process_time() - start))
+    return float(np.median(spent[2:])), float(np.quantile(spent[2:], 0.9))
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    folder = resolve_weights(sys.argv[1] if len(sys.argv) > 1 else "mini")
+    environment = make("tabletop", families=["pick_place"])
+    observation = environment.reset(10_000_000)
+    planner, head = Planner.load(folder), HeadRunner.load(folder)
+    step = planner.plan(observation, environment.instruction, max_steps=1).steps[0]
+    generator = torch.Generator()
+
+    def chunk() -> None:
+        context = head.encode(observation, step)
+        head.sample(context, observation.state, generator=generator, steps=8, noise_scale=1.0)
+
+    def plan() -> None:
+        planner.plan(observation, environment.instruction, max_steps=1)
+
+    print(f"CPU time on one thread, {REPEATS} calls; {os.cpu_count()} cores, torch {torch.__version__}")
+    for name, function in (("action chunk", chunk), ("planned step (autoregressive)", plan)):
+        median, high = milliseconds(function)
+        print(f"{name:32} median {median:7.1f} ms   p90 {high:7.1f} ms")
+    environment.close()
+
+
+if __name__ == "__main__":
+    main()
