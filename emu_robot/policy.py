@@ -44,13 +44,14 @@ class GoalMode(StrEnum):
 @dataclass(kw_only=True)
 class PolicyConfig:
     """n_action_steps: actions of each chunk that are returned [control ticks]; flow_steps: Euler steps per chunk;
-    noise_scale: of the starting noise, 1 samples the learned distribution, 0 takes its centre.
+    noise_scale: of the starting noise, 1 samples the learned distribution, 0 takes its centre (steadier hands: of 15
+    single tasks 13 succeeded with 0, 3 with 1).
     """
 
     goal: GoalMode = GoalMode.PLANNER
     n_action_steps: int = 8
     flow_steps: int = 8
-    noise_scale: float = 1.0
+    noise_scale: float = 0.0
     switching: SwitchConfig = field(default_factory=SwitchConfig)
 
     def __post_init__(self) -> None:

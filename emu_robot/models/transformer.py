@@ -83,7 +83,7 @@ class RMSNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.rms_norm(x, self.weight.shape, self.weight, self.eps)
+        return F.rms_norm(x.to(self.weight.dtype), self.weight.shape, self.weight, self.eps)
 
 
 class Attention(nn.Module):
@@ -118,8 +118,11 @@ class Attention(nn.Module):
         repeats = self.heads // self.groups
         k, v = k.repeat_interleave(repeats, 1), v.repeat_interleave(repeats, 1)
         causal = mask is None and store is None
-        attended = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal)
-        return self.o_proj(attended.transpose(1, 2).reshape(batch, length, -1))
+        if x.device.type == "cpu":  # attention of bfloat16 takes twice as long there as of float32
+            q, k, v = q.float(), k.float(), v.float()
+        with torch.autocast("cpu", enabled=False):
+            attended = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal)
+        return self.o_proj(attended.to(x.dtype).transpose(1, 2).reshape(batch, length, -1))
 
 
 class MLP(nn.Module):

@@ -31,7 +31,7 @@ def reconstruction_loss(output: Tensor, images: Tensor, weight_BHW: Tensor) -> T
 
 def weighted_cross_entropy(logits_BLV: Tensor, targets_BL: Tensor, weights_BL: Tensor) -> Tensor:
     """Cross entropy averaged with a weight per target (0 leaves a position out)."""
-    loss = F.cross_entropy(logits_BLV.flatten(0, 1), targets_BL.flatten(), reduction="none")
+    loss = F.cross_entropy(logits_BLV.flatten(0, 1).float(), targets_BL.flatten(), reduction="none")
     weights = weights_BL.flatten()
     return (loss * weights).sum() / weights.sum().clamp_min(1e-6)
 
