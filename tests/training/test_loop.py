@@ -90,3 +90,16 @@ def test_learning_rate_warms_up_and_ends_at_zero() -> None:
 def test_bad_settings_raise() -> None:
     with pytest.raises(InvalidValueError, match="steps is 0"):
         LoopConfig(steps=0)
+
+
+def test_bfloat16_computes_in_it_and_keeps_float32_weights(tmp_path: Path) -> None:
+    seen = set()
+
+    def watching(model: nn.Module, batch: dict[str, torch.Tensor]):
+        output = model(batch["x"])
+        seen.add(output.dtype)
+        return (output.float() - batch["y"]).square().mean(), {}
+
+    trained = fit(model(), batch, watching, config(dtype="bfloat16"), tmp_path, "stage")
+    assert seen == {torch.bfloat16}
+    assert {p.dtype for p in trained.parameters()} == {torch.float32}
