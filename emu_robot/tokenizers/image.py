@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from emu_robot.errors import InvalidValueError, ShapeError
+from emu_robot.tokenizers.local_encoder import LocalEncoder
 from emu_robot.tokenizers.quantizer import IndexBackpropagationQuantizer, Quantized
 from emu_robot.tokenizers.vqgan import Decoder, Encoder
 from emu_robot.weights import load_into, load_weights
@@ -35,6 +36,9 @@ class ImageTokenizerConfig:
     n_embed: int = 4096
     beta: float = 0.25
     learned_position: bool = True  # a fixed camera: what never changes costs no code
+    local_encoder: bool = True  # what does not change keeps its code (`LocalEncoder`); the official one is global
+    local_width: int = 256
+    local_blocks: int = 3
     l2_norm: bool = True
     scale: float = 10.0  # of the inner products in the training softmax
 
@@ -65,6 +69,18 @@ class Reconstruction(NamedTuple):
     quantized: Quantized
 
 
+def _local_encoder(config: ImageTokenizerConfig) -> LocalEncoder:
+    return LocalEncoder(
+        ch=2 * config.ch,
+        width=config.local_width,
+        blocks=config.local_blocks,
+        resolution=config.resolution,
+        patch_size=config.patch_size,
+        downscale=config.downscale,
+        z_channels=config.z_channels,
+    )
+
+
 class ImageTokenizer(nn.Module):
     """Encoder, quantiser, decoder; state-dict names are those of the official checkpoints."""
 
@@ -78,7 +94,7 @@ class ImageTokenizer(nn.Module):
                 *("resolution", "z_channels", "patch_size", "learned_position"),
             )
         }
-        self.encoder = Encoder(**layout)
+        self.encoder = _local_encoder(config) if config.local_encoder else Encoder(**layout)
         self.decoder = Decoder(**layout)
         self.quantize = IndexBackpropagationQuantizer(
             config.n_embed, config.embed_dim, config.beta, config.l2_norm, config.scale

@@ -34,7 +34,11 @@ class IndexBackpropagationQuantizer(nn.Module):
         nn.init.normal_(self.embedding.weight, std=embed_dim**-0.5)
 
     def forward(self, z_BDhw: Tensor) -> Quantized:
-        """Quantise a feature map for training; returns z_q (B, D, h, w) and codes (B, h, w)."""
+        """Quantise a feature map for training; returns z_q (B, D, h, w) and codes (B, h, w). Always in float32."""
+        with torch.autocast(z_BDhw.device.type, enabled=False):
+            return self._quantize(z_BDhw.float())
+
+    def _quantize(self, z_BDhw: Tensor) -> Quantized:
         batch, dim, height, width = z_BDhw.shape
         z, book = self._normal(z_BDhw.permute(0, 2, 3, 1).reshape(-1, dim)), self.codebook()
         logits_NK = self.scale * (z @ book.T)

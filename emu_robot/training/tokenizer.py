@@ -141,6 +141,7 @@ def tokenizer_loss(background_3HW: Tensor, config: TokenizerTrainConfig) -> Loss
         images = to_pixels(batch["images"])
         weight = importance_BHW(images, background_3HW.to(images.device), config.foreground, config.colour)
         output, quantized = model(images)
+        output = output.float()
         error = reconstruction_loss(output, images, weight)
         total = error + config.quantizer_weight * quantized.loss + config.entropy_weight * quantized.entropy_loss
         metrics: dict[str, float | Tensor] = {

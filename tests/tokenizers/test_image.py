@@ -37,6 +37,7 @@ def test_official_checkpoint_gives_official_codes_and_reconstruction() -> None:
         embed_dim=16,
         n_embed=256,
         learned_position=False,
+        local_encoder=False,
         l2_norm=False,
         scale=1.0,
     )
