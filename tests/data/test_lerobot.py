@@ -5,11 +5,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-lerobot_export = pytest.importorskip("emu_robot.data.lerobot")
-
-from emu_robot.data.collect import CollectConfig, collect  # noqa: E402
-from emu_robot.data.replay_buffer import ReplayBuffer  # noqa: E402
-from emu_robot.errors import ConfigError, DataError  # noqa: E402
+from emu_robot.data import lerobot as lerobot_export
+from emu_robot.data.collect import CollectConfig, collect
+from emu_robot.data.replay_buffer import ReplayBuffer
+from emu_robot.errors import ConfigError, DataError
 
 export = lerobot_export.export_lerobot
 
