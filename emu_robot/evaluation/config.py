@@ -4,12 +4,13 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 
+from emu_robot.data.collect import SEED_LIMIT
 from emu_robot.environments import ENVIRONMENTS
 from emu_robot.errors import InvalidValueError, UnknownNameError
 
 GOALS = ("planner", "oracle", "none", "shuffled", "text")
 SPLITS = ("seen", "heldout")
-FIRST_SEED = 10_000_000
+FIRST_SEED = SEED_LIMIT
 """Evaluation seeds start here; training seeds lie below."""
 SEED_STRIDE = 100_000
 
