@@ -21,6 +21,7 @@ SCHEMAS = {
     "demo": "emu_robot.evaluation.config:EvalConfig",
     "eval": "emu_robot.evaluation.config:EvalConfig",
     "export-lerobot": "emu_robot.cli.data:ExportConfig",
+    "merge": "emu_robot.data.merge:MergeConfig",
     "measure-planner": "emu_robot.evaluation.plan_accuracy:PlanAccuracyConfig",
     "measure-tokenizer": "emu_robot.evaluation.tokenizer_quality:TokenizerQualityConfig",
     "plan": "emu_robot.cli.plan:PlanConfig",

@@ -69,6 +69,8 @@ class Planner:
         image, model_config = ImageFormat(**settings.pop("image")), TransformerConfig(**settings.pop("model"))
         config = PlannerConfig(**settings, image=image, model=model_config)
         model = CausalTransformer(config.model)
+        if config.model.tie_word_embeddings:
+            weights.state["lm_head.weight"] = weights.state["model.embed_tokens.weight"]
         load_into(model, weights, "planner")
         model = model.eval().requires_grad_(False).to(device)
         images = ImageTokenizer.load(folder).to(device)
@@ -76,8 +78,11 @@ class Planner:
         return cls(config, model, TextTokenizer.load(folder), images, sampling, image_decoder)
 
     def save(self, folder: Path, extra: dict[str, object] | None = None) -> None:
-        """Add the planner's own weights to a weights folder that holds both tokenizers."""
-        save_weights(folder, "planner", self.model.state_dict(), asdict(self.config), half=True, extra=extra)
+        """Add the planner's own weights to a weights folder that holds both tokenizers; tied ones are stored once."""
+        state = self.model.state_dict()
+        if self.config.model.tie_word_embeddings:
+            del state["lm_head.weight"]
+        save_weights(folder, "planner", state, asdict(self.config), half=True, extra=extra)
 
     def plan(self, observation: Observation, instruction: str, max_steps: int | None = None) -> Plan:
         """The next steps, at most `max_steps`; none if the planner holds the task complete.

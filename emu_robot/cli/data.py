@@ -1,10 +1,11 @@
-"""`emu-robot data export-lerobot buffer=… out=…`: a replay buffer as a LeRobotDataset v3."""
+"""`emu-robot data export-lerobot|merge key=value ...`: a replay buffer as a LeRobotDataset v3; several as one."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from emu_robot.cli.options import configure, sub_verb
+from emu_robot.data.merge import MergeConfig, merge
 
 
 @dataclass(kw_only=True)
@@ -16,14 +17,15 @@ class ExportConfig:
 
 
 def run(arguments: Sequence[str]) -> None:
-    """Export; needs the extra [train]."""
+    """Do one of the two; export-lerobot needs the extra [train]."""
     if arguments and arguments[0] in ("-h", "--help"):
         print(__doc__)
         return
-    _, overrides = sub_verb("data", ("export-lerobot",), arguments)
-    config: ExportConfig | None = configure("export-lerobot", overrides)
-    if config is None:
-        return
-    from emu_robot.data.lerobot import export_lerobot
+    command, overrides = sub_verb("data", ("export-lerobot", "merge"), arguments)
+    config: ExportConfig | MergeConfig | None = configure(command, overrides)
+    if isinstance(config, ExportConfig):
+        from emu_robot.data.lerobot import export_lerobot
 
-    export_lerobot(config.buffer, config.out)
+        export_lerobot(config.buffer, config.out)
+    elif isinstance(config, MergeConfig):
+        print(merge(config))

@@ -4,6 +4,7 @@ Episode i is a function of `seed + i` and the configuration alone. Workers leave
 <out>/pending; this process commits them in the order of their seeds, so the buffer does not depend on the workers.
 """
 
+import importlib
 import json
 import multiprocessing
 import os
@@ -19,6 +20,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
 
+from emu_robot.core import Policy
 from emu_robot.data.episode import Episode
 from emu_robot.data.files import disk_full_as_setup_error, replace_json, require_disk_space
 from emu_robot.data.progress import progress
@@ -44,6 +46,8 @@ class CollectConfig:
     workers: processes; 1 records in this one.
     noise: standard deviation of the executed joint targets around the recorded ones [rad].
     burst_probability: of a short push, per subtask, that the expert has to recover from.
+    policy: weights ("mini" or a folder) whose head drives, shown true subgoals, for a stretch of `policy_share` of the
+    subtasks, while the expert's actions are recorded; none when empty.
     image_every: store images every so many frames (starts, keyframes and dwell frames always).
     keep_failed: keep unsuccessful episodes too.
     lerobot: also write a LeRobotDataset to <out>_lerobot; needs image_every=1.
@@ -58,6 +62,8 @@ class CollectConfig:
     workers: int = 2
     noise: float = 0.01
     burst_probability: float = 0.3
+    policy: str = ""
+    policy_share: float = 0.0
     image_every: int = 1
     keep_failed: bool = False
     lerobot: bool = True
@@ -72,6 +78,10 @@ class CollectConfig:
             raise ConfigError(f"noise must be in [0, 1] rad, got {self.noise}")
         if not 0 <= self.burst_probability <= 1:
             raise ConfigError(f"burst_probability must be in [0, 1], got {self.burst_probability}")
+        if not 0 <= self.policy_share <= 1 or (self.policy_share > 0) != bool(self.policy):
+            raise ConfigError(
+                f"policy_share must be in [0, 1] and go with a policy, got {self.policy_share} and {self.policy!r}"
+            )
         if self.lerobot and self.image_every != 1:
             raise ConfigError(f"lerobot=true needs image_every=1, got {self.image_every}; set lerobot=false")
 
@@ -179,8 +189,9 @@ def _record_all(
 
 def _record_here(config: CollectConfig, seeds: Sequence[int], pending: Path) -> Iterator[tuple[int, bool]]:
     with closing(_make(config)) as env:
+        policy = _load_policy(config, env)
         for seed in seeds:
-            yield seed, _record_seed(env, config, seed, pending)
+            yield seed, _record_seed(env, policy, config, seed, pending)
 
 
 def _record_in_processes(config: CollectConfig, seeds: Sequence[int], pending: Path) -> Iterator[tuple[int, bool]]:
@@ -204,21 +215,23 @@ def _record_in_processes(config: CollectConfig, seeds: Sequence[int], pending: P
 
 
 _worker_env: ExpertEnvironment | None = None
+_worker_policy: Policy | None = None
 
 
 def _start_worker(config: CollectConfig) -> None:
     """Build this process's environment; end with the parent even if that one is killed, and when it is interrupted."""
-    global _worker_env
+    global _worker_env, _worker_policy
     parent = multiprocessing.parent_process()
     assert parent is not None
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
     _worker_env = _make(config)
+    _worker_policy = _load_policy(config, _worker_env)
 
 
 def _record_in_worker(config: CollectConfig, seed: int, pending: Path) -> bool:
     assert _worker_env is not None
-    return _record_seed(_worker_env, config, seed, pending)
+    return _record_seed(_worker_env, _worker_policy, config, seed, pending)
 
 
 def _make(config: CollectConfig) -> ExpertEnvironment:
@@ -226,7 +239,18 @@ def _make(config: CollectConfig) -> ExpertEnvironment:
     return cast(ExpertEnvironment, make(config.env, split=config.split, **families))
 
 
-def _record_seed(env: ExpertEnvironment, config: CollectConfig, seed: int, pending: Path) -> bool:
+def _load_policy(config: CollectConfig, env: Any) -> Policy | None:
+    """The head alone, its subgoals from the environment's oracle; torch is imported only if there is one."""
+    if not config.policy:
+        return None
+    importlib.import_module("torch").set_num_threads(1)
+    load = importlib.import_module("emu_robot.policy").load_policy
+    return load(config.policy, goal="oracle", subgoal_source=env.oracle_step)
+
+
+def _record_seed(
+    env: ExpertEnvironment, policy: Policy | None, config: CollectConfig, seed: int, pending: Path
+) -> bool:
     """Leave the seed's complete episode file in `pending` unless it is there or not wanted; whether it succeeded."""
     file = pending / f"{seed}.npz"
     if file.exists():
@@ -237,6 +261,8 @@ def _record_seed(env: ExpertEnvironment, config: CollectConfig, seed: int, pendi
         noise=config.noise,
         burst_probability=config.burst_probability,
         image_every=config.image_every,
+        policy=policy,
+        policy_share=config.policy_share,
     )
     if episode.success or config.keep_failed:
         episode.save(file)

@@ -6,7 +6,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from emu_robot.core import Environment, Image, Observation, Transition
+from emu_robot.chunking import ChunkBroker
+from emu_robot.core import Environment, Image, Observation, Policy, Transition
 from emu_robot.data.episode import Episode
 
 DWELL = 3
@@ -17,6 +18,8 @@ BURST_START, BURST_LENGTH = (5, 60), (4, 13)
 """Ranges [control ticks] of a burst's start within its subtask and of its duration."""
 BURST_OFFSET = 0.15
 """Largest displacement of a joint target in a burst [rad]."""
+POLICY_START, POLICY_LENGTH = (0, 60), (20, 100)
+"""Ranges [control ticks] of where in a subtask a policy takes over, and for how long; half the time from the start."""
 
 
 class Expert(Protocol):
@@ -79,10 +82,47 @@ class Disturbance:
         return self._offset_A
 
 
+class PolicyDriver:
+    """Lets a policy drive for a stretch of some subtasks; what the expert wants meanwhile is what is recorded (DAgger,
+    Ross et al. 2011), so the policy's own mistakes come with their remedy."""
+
+    def __init__(self, env: ExpertEnvironment, policy: Policy, rng: np.random.Generator, share: float) -> None:
+        """share: probability that it drives in a subtask."""
+        self._env, self._rng, self._share = env, rng, share
+        self._broker = ChunkBroker(policy)
+        self.start_subtask()
+
+    def start_subtask(self) -> None:
+        """Draw whether and when the policy drives in this subtask."""
+        begin = 0 if self._rng.random() < 0.5 else int(self._rng.integers(*POLICY_START))
+        length = int(self._rng.integers(*POLICY_LENGTH))
+        self._ticks = 0
+        self._span = range(begin, begin + length) if self._rng.random() < self._share else range(0)
+
+    def __call__(self) -> NDArray[np.float32] | None:
+        """The policy's action (A,) for this tick; None while the expert drives."""
+        tick, self._ticks = self._ticks, self._ticks + 1
+        if tick not in self._span:
+            return None
+        if tick == self._span.start:
+            self._broker.reset(self._env.instruction)
+        if self._broker.needs_observation:
+            self._broker.refill(self._env.observe())
+        return self._broker.next_action()
+
+
 def record_episode(
-    env: ExpertEnvironment, seed: int, *, noise: float, burst_probability: float, image_every: int
+    env: ExpertEnvironment,
+    seed: int,
+    *,
+    noise: float,
+    burst_probability: float,
+    image_every: int,
+    policy: Policy | None = None,
+    policy_share: float = 0.0,
 ) -> Episode:
     """Let the expert solve the task of `seed`; recorded actions are what it wanted, not the disturbed ones executed.
+    A `policy`, if any, drives in `policy_share` of the subtasks for a while.
 
     Images are stored every `image_every` frames and at each start, keyframe and dwell frame. The last action is held
     while dwelling. The episode ends `DWELL` frames after its last keyframe, or unsuccessful after the environment's
@@ -91,6 +131,7 @@ def record_episode(
     observation = env.reset(seed)
     expert = env.expert()
     disturbance = Disturbance(np.random.default_rng([seed, 1]), noise, burst_probability)
+    driver = policy and PolicyDriver(env, policy, np.random.default_rng([seed, 2]), policy_share)
     subtasks = tuple(subtask.text for subtask in env.task.subtasks)
     images: dict[int, Mapping[str, Image]] = {}
     starts, keyframes, states, actions = [0], [], [], []
@@ -99,6 +140,8 @@ def record_episode(
         if is_dwelling and t > keyframes[-1] + DWELL:
             starts.append(t)
             disturbance.start_subtask()
+            if driver:
+                driver.start_subtask()
             is_dwelling = False
         if not is_dwelling and done[len(keyframes)]:
             keyframes.append(t)
@@ -110,7 +153,9 @@ def record_episode(
         actions.append(action)
         if len(keyframes) == len(subtasks) and t == keyframes[-1] + DWELL:
             break
-        transition = env.step(action if is_dwelling else disturbance(action), observe=False)
+        driven = driver() if driver and not is_dwelling else None
+        disturbed = action if is_dwelling else disturbance(action)
+        transition = env.step(disturbed if driven is None else driven, observe=False)
         observation, done, success = transition.observation, transition.subtasks_done, transition.success
     return Episode(
         instruction=env.instruction,

@@ -17,7 +17,12 @@ from emu_robot.errors import InvalidValueError
 
 @dataclass(kw_only=True)
 class TransformerConfig:
-    """Names follow the official config.json; defaults are the mini planner (the vocabulary is set by its data)."""
+    """Names follow the official config.json; defaults are the mini planner (the vocabulary is set by its data).
+
+    Two choices make copying a code from the image before easy, and differ from the official model: a small rope_theta
+    (with the official 1e6 and 32 dimensions per head, few frequencies tell neighbouring places apart), and tied
+    embeddings (what reads a code writes it).
+    """
 
     vocab_size: int = 5136
     hidden_size: int = 256
@@ -26,9 +31,10 @@ class TransformerConfig:
     num_attention_heads: int = 8
     num_key_value_heads: int = 4
     head_dim: int = 32
-    rope_theta: float = 1e6
+    rope_theta: float = 10.0
     rms_norm_eps: float = 1e-6
     initializer_range: float = 0.02
+    tie_word_embeddings: bool = True
 
     def __post_init__(self) -> None:
         if self.num_attention_heads % self.num_key_value_heads or self.head_dim % 2:
@@ -195,7 +201,7 @@ class Backbone(nn.Module):
 
 
 class CausalTransformer(nn.Module):
-    """Backbone and untied head, as `model.*` and `lm_head.weight`."""
+    """Backbone and head, as `model.*` and `lm_head.weight`, which is the embedding itself when tied."""
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
@@ -205,6 +211,8 @@ class CausalTransformer(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Linear | nn.Embedding):
                 nn.init.normal_(module.weight, std=config.initializer_range)
+        if config.tie_word_embeddings:
+            self.lm_head.weight = self.model.embed_tokens.weight
 
     def forward(self, ids_BL: Tensor, positions_BL: Tensor | None = None, *, first: int = 0) -> Tensor:
         """Logits (B, L - first, V) of all positions from `first` on."""

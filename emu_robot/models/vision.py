@@ -123,8 +123,9 @@ class KeypointTrunk(nn.Module):
         height, width = attention_BKHW.shape[2:]
         x_W = torch.linspace(-1, 1, width, device=map_BCHW.device)
         y_H = torch.linspace(-1, 1, height, device=map_BCHW.device)
-        x_BK = attention_BKHW.sum(2) @ x_W
-        y_BK = attention_BKHW.sum(3) @ y_H
+        with torch.autocast(map_BCHW.device.type, enabled=False):  # 8 bits of mantissa would blur positions
+            x_BK = attention_BKHW.sum(2) @ x_W
+            y_BK = attention_BKHW.sum(3) @ y_H
         seen_BKD = attention_BKHW.flatten(2) @ self.value(map_BCHW).flatten(2).transpose(1, 2)
         return torch.cat([x_BK, y_BK, seen_BKD.flatten(1), coarse_BCHW.mean((2, 3))], dim=1)
 
@@ -135,4 +136,4 @@ class KeypointTrunk(nn.Module):
         asked_BKHW = (query_BKC @ fine_BCHW.flatten(2)).view(batch, self.keypoints, height, width)
         coarse_BKHW = nn.functional.interpolate(self.coarse_logits(coarse_BCHW), scale_factor=2.0, mode="bilinear")
         logits_BKHW = self.fine_logits(fine_BCHW) + coarse_BKHW + asked_BKHW
-        return logits_BKHW.flatten(2).softmax(-1).view(batch, self.keypoints, height, width)
+        return logits_BKHW.float().flatten(2).softmax(-1).view(batch, self.keypoints, height, width)

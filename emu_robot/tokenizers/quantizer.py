@@ -80,6 +80,21 @@ class IndexBackpropagationQuantizer(nn.Module):
         chosen = z[torch.randint(len(z), (len(book),))]
         book.copy_(chosen + 0.02 * chosen.std() * torch.randn_like(book))
 
+    @torch.no_grad()
+    def revive(self, z_BDhw: Tensor) -> int:
+        """Move every code that none of these encoder outputs takes onto one that its code fits badly; how many moved.
+
+        Outputs are drawn with a probability that grows as the square of their distance to their code.
+        """
+        z, book = self._normal(z_BDhw.movedim(1, -1).reshape(-1, z_BDhw.shape[1]).float()), self.codebook()
+        codes = (z @ book.T).argmax(-1)
+        idle = torch.bincount(codes, minlength=len(book)) == 0
+        if idle.any():
+            misfit = (z - book[codes]).square().sum(-1)
+            chosen = torch.multinomial(misfit + 1e-12, int(idle.sum()), replacement=True)
+            self.embedding.weight[idle] = z[chosen]
+        return int(idle.sum())
+
 
 def entropy_loss(logits_NK: Tensor, temperature: float = 0.01) -> Tensor:
     """Mean entropy of each position's code distribution minus the entropy of the batch's mean distribution."""

@@ -38,7 +38,7 @@ class HeadTrainConfig:
     """Settings of stage head.
 
     data: replay buffer. out: run folder (checkpoints, metrics). weights: folder the trained head is added to; its
-    text.json (and its image tokenizer, for reconstructed goals, when the buffer holds codes_front) are used.
+    text.json and, for reconstructed goals, its image tokenizer are used.
     generated_goals: how many subgoals to have drawn beforehand by the planner in `weights`, kept in out/head.
     holdout: share of the episodes kept for validation. Loss weights: keypose, remaining, progress against flow = 1.
     """
@@ -65,8 +65,7 @@ class HeadTrainConfig:
 def train(config: HeadTrainConfig) -> Path:
     """Run the stage, resuming what was cut off; returns the weights folder with the head in it."""
     torch.manual_seed(config.loop.seed)
-    buffer = ReplayBuffer.open(config.data)
-    data = Demonstrations.load(buffer, (FRONT, WRIST))
+    data = Demonstrations.load(ReplayBuffer.open(config.data), (FRONT, WRIST))
     text = TextTokenizer.load(config.weights)
     config.model.text_vocabulary = text.size + 1
     train_rows, holdout_rows = split_rows(data, config.holdout)
@@ -74,7 +73,7 @@ def train(config: HeadTrainConfig) -> Path:
     stats = data.norm_stats(config.model.action_horizon, relative, config.model.keyposes, train_rows)
     goals = GoalImages()
     if config.sampling.reconstructed:
-        goals.reconstructed = reconstructed_goals(buffer, data, config.weights)
+        goals.reconstructed = reconstructed_goals(data, config.weights)
     if config.generated_goals and config.sampling.generated:
         path = config.out / "head" / "generated_goals.npz"
         goals.generated = generated_goals(data, config.weights, path, config.generated_goals, config.loop.seed)

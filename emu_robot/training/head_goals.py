@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 
 from emu_robot.core import Observation, Plan
-from emu_robot.data.replay_buffer import ReplayBuffer
 from emu_robot.errors import DataError
 from emu_robot.planner import Planner
 from emu_robot.tokenizers.image import ImageTokenizer
@@ -15,19 +14,16 @@ from emu_robot.training.head_data import FRONT, Demonstrations
 from emu_robot.training.head_sampler import GeneratedGoals, Images
 from emu_robot.training.progress import TrainingProgress
 
-CODES = f"codes_{FRONT}"
 SAVE_EVERY = 50
 
 type Plans = Callable[[Observation, str, int], Plan]
 
 
-def reconstructed_goals(buffer: ReplayBuffer, data: Demonstrations, weights: Path) -> Images | None:
-    """Every subtask's keyframe after tokenizing and back, (K, H, W, 3) uint8; None if the buffer holds no codes."""
-    if not (buffer.path / "images" / CODES).exists():
-        return None
-    codes = buffer.load_codes(CODES)[data.keyframe_image_K]
-    tokenizer = ImageTokenizer.load(weights)
-    return np.concatenate([tokenizer.decode_images(codes[i : i + 64]) for i in range(0, len(codes), 64)])
+def reconstructed_goals(data: Demonstrations, weights: Path, block: int = 64) -> Images:
+    """Every subtask's keyframe after the image tokenizer in `weights` and back, (K, H, W, 3) uint8."""
+    tokenizer, rows = ImageTokenizer.load(weights), data.keyframe_image_K
+    blocks = [data.images[FRONT][rows[i : i + block]] for i in range(0, len(rows), block)]
+    return np.concatenate([tokenizer.decode_images(tokenizer.encode_images(images)) for images in blocks])
 
 
 def generated_goals(

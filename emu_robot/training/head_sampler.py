@@ -4,7 +4,7 @@ Every batch depends on (seed, step) alone. Suffixes: B batch, M images, K subtas
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -32,7 +32,8 @@ class SamplingConfig:
     reconstructed, generated: goals from the image tokenizer and from the planner, where these are at hand.
     goal_window: frames before the keyframe from which a goal may be taken (and any after it, in its dwell).
     event_weight: how much likelier frames within event_radius frames of a gripper event are; dwell_weight: frames
-    after the keyframe. shift: random translation [px], brightness, contrast and noise: all for each image alone.
+    after the keyframe; verb_weights: frames of subtasks that begin with that word.
+    shift: random translation [px], brightness, contrast and noise: all for each image alone.
     flow_samples: noises per example.
     """
 
@@ -45,6 +46,7 @@ class SamplingConfig:
     event_weight: float = 1.5
     event_radius: int = 8
     dwell_weight: float = 2.0
+    verb_weights: dict[str, float] = field(default_factory=dict)
     shift: int = 1
     brightness: float = 0.08
     contrast: float = 0.08
@@ -57,6 +59,8 @@ class SamplingConfig:
                 raise InvalidValueError(f"sampling.{name} is {getattr(self, name)}, must lie in [0, 1]")
         if self.reconstructed + self.generated > 1:
             raise InvalidValueError("sampling.reconstructed and sampling.generated add up to more than 1")
+        if any(weight < 0 for weight in self.verb_weights.values()):
+            raise InvalidValueError(f"sampling.verb_weights is {self.verb_weights}, no weight may be negative")
 
 
 class GeneratedGoals(NamedTuple):
@@ -140,7 +144,9 @@ class HeadSampler:
         upcoming = data.event_N[frame]
         near = (upcoming - frame <= sampling.event_radius) & (upcoming < keyframe)
         weights = np.where(near, sampling.event_weight, 1.0)
-        return np.where(frame >= keyframe, sampling.dwell_weight, weights)
+        weights = np.where(frame >= keyframe, sampling.dwell_weight, weights)
+        verbs = [text.split()[0] for text in data.segments.text_K]
+        return weights * np.array([sampling.verb_weights.get(verb, 1.0) for verb in verbs])[segment]
 
     def _numbers(self, rows: Ints, flat: NDArray[np.bool_]) -> dict[str, Tensor]:
         data, model = self._data, self._model

@@ -31,13 +31,13 @@ class SequenceConfig:
     image before. input_noise: share of input codes replaced by another image's code at the same place.
     """
 
-    step_odds: list[float] = field(default_factory=lambda: [0.8, 0.2])
-    complete_share: float = 0.08
-    boundary_share: float = 0.55
-    text_weight: float = 1.0
+    step_odds: list[float] = field(default_factory=lambda: [0.85, 0.15])
+    complete_share: float = 0.05
+    boundary_share: float = 0.7
+    text_weight: float = 3.0
     image_weight: float = 0.5
     changed_weight: float = 4.0
-    input_noise: float = 0.02
+    input_noise: float = 0.03
 
     def __post_init__(self) -> None:
         if not self.step_odds or min(self.step_odds) < 0 or sum(self.step_odds) == 0:
@@ -85,8 +85,10 @@ def train(config: PlannerTrainConfig) -> Path:
         assert isinstance(model, CausalTransformer)
         return planner_metrics(Planner(settings, model, text, images), queries, sampler.heldout, config.eval_queries)
 
+    model = CausalTransformer(settings.model)
+    start_from_codebook(model, images.quantize.codebook(), form.vocabulary.first_code)
     model = fit(
-        CausalTransformer(settings.model),
+        model,
         sampler,
         planner_loss(sampler.writer.first_target),
         config.loop,
@@ -99,6 +101,15 @@ def train(config: PlannerTrainConfig) -> Path:
     metrics = planner_metrics(planner, queries, sampler.heldout, 4 * config.eval_queries)
     planner.save(config.weights, {"metrics": metrics})
     return config.weights
+
+
+@torch.no_grad()
+def start_from_codebook(model: CausalTransformer, codebook_KD: Tensor, first_code: int) -> None:
+    """Give codes that look alike embeddings that are alike: a random projection of the tokenizer's codebook."""
+    config = model.config
+    generator = torch.Generator().manual_seed(0)
+    mixed_KH = codebook_KD @ torch.randn(codebook_KD.shape[1], config.hidden_size, generator=generator)
+    model.model.embed_tokens.weight[first_code:] = config.initializer_range * mixed_KH / mixed_KH.std()
 
 
 class SequenceSampler:

@@ -41,6 +41,8 @@ class TokenizerTrainConfig:
     data: replay buffer; its images of `camera` are encoded as codes_<camera> at the end. out: run folder.
     weights: folder that gets the image tokenizer and text.json. keyframe_share: share of a batch drawn from starts and
     keyframes. foreground, colour: pixel weights, see `importance_BHW`. initial_images: how many start the codebook.
+    revive_every, revive_images: so often, over the first half of the steps, codes that so many images leave idle are
+    moved to where the codebook fits badly; without it three quarters of them are never used.
     """
 
     data: Path = Path("outputs/data/train")
@@ -54,6 +56,8 @@ class TokenizerTrainConfig:
     quantizer_weight: float = 0.25
     entropy_weight: float = 0.01
     initial_images: int = 256
+    revive_every: int = 50
+    revive_images: int = 256
     model: ImageTokenizerConfig = field(default_factory=ImageTokenizerConfig)
     loop: LoopConfig = field(default_factory=_loop)
 
@@ -115,14 +119,19 @@ def background(images: NDArray[np.uint8], count: int = 301) -> Tensor:
 def batches(
     images: NDArray[np.uint8], keyframes: NDArray[np.int64], config: TokenizerTrainConfig
 ) -> Callable[[int], dict[str, Tensor]]:
-    """step -> {"images": (B, H, W, 3) uint8}."""
-    count = config.loop.batch_size
-    marked = round(count * config.keyframe_share)
+    """step -> {"images": (B, H, W, 3) uint8}, and "revival", more of them, where idle codes are to be revived."""
+
+    def draw(rng: np.random.Generator, count: int) -> Tensor:
+        marked = round(count * config.keyframe_share)
+        rows = np.concatenate([rng.choice(keyframes, marked), rng.integers(len(images), size=count - marked)])
+        return torch.from_numpy(images[rows])
 
     def batch(step: int) -> dict[str, Tensor]:
         rng = step_rng(config.loop.seed, step)
-        rows = np.concatenate([rng.choice(keyframes, marked), rng.integers(len(images), size=count - marked)])
-        return {"images": torch.from_numpy(images[rows])}
+        drawn = {"images": draw(rng, config.loop.batch_size)}
+        if step % config.revive_every == config.revive_every - 1 and step < config.loop.steps // 2:
+            drawn["revival"] = draw(rng, config.revive_images)
+        return drawn
 
     return batch
 
@@ -138,6 +147,10 @@ def tokenizer_loss(background_3HW: Tensor, config: TokenizerTrainConfig) -> Loss
     """The stage's loss function for `fit`."""
 
     def loss(model: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, float | Tensor]]:
+        if "revival" in batch:
+            assert isinstance(model, ImageTokenizer)
+            with torch.no_grad():
+                model.quantize.revive(model.features(to_pixels(batch["revival"])))
         images = to_pixels(batch["images"])
         weight = importance_BHW(images, background_3HW.to(images.device), config.foreground, config.colour)
         output, quantized = model(images)

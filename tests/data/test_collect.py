@@ -9,9 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import toy
 
+from emu_robot.core import ActionChunk, Observation
+from emu_robot.data import recording
 from emu_robot.data.collect import CollectConfig, collect
-from emu_robot.data.recording import DWELL
+from emu_robot.data.recording import DWELL, record_episode
 from emu_robot.data.replay_buffer import ReplayBuffer
 from emu_robot.errors import ConfigError, DataError, SystemSetupError
 
@@ -70,6 +73,32 @@ def test_recorded_actions_are_clean_though_the_executed_ones_are_not(tmp_path):
     goals = {tuple(goal) for goal in np.unique(clean.load("frames/action"), axis=0).tolist()}
     assert {tuple(action) for action in noisy.load("frames/action").tolist()} <= goals
     assert not np.array_equal(noisy.episode(0).state[:5], clean.episode(0).state[:5])
+
+
+class PullingPolicy:
+    """Drives the toy arm far off, four ticks per chunk."""
+
+    def __init__(self) -> None:
+        self.instructions: list[str] = []
+
+    def reset(self, instruction: str) -> None:
+        self.instructions.append(instruction)
+
+    def act(self, observation: Observation) -> ActionChunk:
+        return ActionChunk(actions=np.tile(np.array([2.0, -2.0, 0.0], np.float32), (4, 1)))
+
+
+def test_a_policy_drives_for_a_while_and_the_expert_says_what_it_should_have_done(monkeypatch):
+    monkeypatch.setattr(recording, "POLICY_LENGTH", (4, 9))
+    env, quiet = toy.ToyEnvironment(), {"noise": 0.0, "burst_probability": 0.0, "image_every": 4}
+    policy = PullingPolicy()
+    with_expert = record_episode(env, 1, **quiet)
+    driven = record_episode(env, 1, **quiet, policy=policy, policy_share=1.0)
+    assert driven.success and set(policy.instructions) == {env.instruction}
+    assert np.abs(driven.state[:, :2]).max() > 1.0 > np.abs(with_expert.state[:, :2]).max()
+    assert {tuple(action) for action in driven.action.tolist()} <= {tuple(a) for a in with_expert.action.tolist()}
+    alone = record_episode(env, 1, **quiet, policy=policy, policy_share=0.0)
+    assert np.array_equal(alone.state, with_expert.state)
 
 
 def test_result_does_not_depend_on_workers_or_interruption_by_more_seeds(tmp_path):
@@ -160,6 +189,8 @@ def test_an_existing_other_directory_is_refused(tmp_path):
         ({"noise": float("nan")}, "noise"),
         ({"burst_probability": 2.0}, "burst_probability"),
         ({"seed": 9_999_999}, "evaluation seeds"),
+        ({"policy": "mini"}, "go with a policy, got 0.0 and 'mini'"),
+        ({"policy_share": 0.5}, "go with a policy"),
         ({"lerobot": True}, "lerobot=true needs image_every=1"),
     ],
 )

@@ -30,12 +30,13 @@ def test_official_checkpoint_gives_official_logits() -> None:
         torch.testing.assert_close(model(golden["input_ids"]), golden["logits"], atol=1e-5, rtol=0)
 
 
-def test_same_as_transformers_qwen3() -> None:
+@pytest.mark.parametrize("tied", [False, True])
+def test_same_as_transformers_qwen3(tied: bool) -> None:
     import transformers
 
-    model = tiny_model()
+    model = tiny_model(tie_word_embeddings=tied)
     settings = {f.name: getattr(model.config, f.name) for f in fields(TransformerConfig)}
-    official = transformers.Qwen3ForCausalLM(transformers.Qwen3Config(**settings, tie_word_embeddings=False)).eval()
+    official = transformers.Qwen3ForCausalLM(transformers.Qwen3Config(**settings)).eval()
     official.load_state_dict(model.state_dict())
     ids = torch.randint(50, (2, 20))
     with torch.no_grad():

@@ -89,6 +89,23 @@ def test_codes_round_trip_through_the_quantizer() -> None:
     assert torch.equal(quantizer.encode(quantizer.decode(codes)), codes)
 
 
+def test_idle_codes_are_revived_where_the_book_fits_badly() -> None:
+    torch.manual_seed(0)
+    quantizer = IndexBackpropagationQuantizer(32, 4, l2_norm=True)
+    z = F.normalize(torch.randn(64, 4), dim=-1).T.reshape(1, 4, 8, 8)
+    with torch.no_grad():
+        quantizer.embedding.weight[:] = torch.tensor([1.0, 0, 0, 0]) + 0.01 * torch.randn(32, 4)
+
+    def misfit() -> float:
+        return float((quantizer.decode(quantizer.encode(z)) - z).detach().square().mean())
+
+    used, before = quantizer.encode(z).unique(), misfit()
+    kept = quantizer.embedding.weight[used].clone()
+    assert quantizer.revive(z) == 32 - len(used)
+    assert torch.equal(quantizer.embedding.weight[used], kept)
+    assert misfit() < before / 3
+
+
 def test_training_pass_agrees_with_encode_and_decode() -> None:
     torch.manual_seed(0)
     tokenizer = ImageTokenizer(tiny_config())

@@ -21,7 +21,7 @@ from emu_robot.training.head_sampler import GeneratedGoals, GoalImages, HeadSamp
 from emu_robot.training.loop import LoopConfig
 
 SIZE, LENGTH, REACH = 32, 12, 6
-WORDS = ("reach the blob", "reach it again")
+WORDS = ("reach the blob", "touch it again")
 
 
 def blob(place: np.ndarray, arm: float) -> np.ndarray:
@@ -66,7 +66,9 @@ def config(folder, **changes) -> HeadTrainConfig:
     model = HeadConfig(
         image_size=SIZE, channels=8, keypoints=8, width=64, flow_width=32, text_width=16, action_horizon=4
     )
-    sampling = SamplingConfig(shift=0, brightness=0, contrast=0, noise=0, **changes)
+    sampling = SamplingConfig(
+        **({"shift": 0, "brightness": 0, "contrast": 0, "noise": 0, "reconstructed": 0} | changes)
+    )
     loop = LoopConfig(steps=150, batch_size=16, lr=3e-3, warmup_steps=10, ema_decay=0.9, log_every=50, threads=1)
     paths = {"data": folder / "data", "out": folder / "out", "weights": folder / "weights"}
     return HeadTrainConfig(**paths, holdout=0.1, model=model, sampling=sampling, loop=loop)
@@ -89,7 +91,7 @@ def sampler(data: Demonstrations, settings: HeadTrainConfig, goals: GoalImages |
     rows, _ = split_rows(data, settings.holdout)
     settings.model.text_vocabulary = 301
     stats = data.norm_stats(settings.model.action_horizon, RelativeActions(7), 2, rows)
-    codes = {"reach the blob": [1], "reach it again": [2], "reach both": [3]}
+    codes = {"reach the blob": [1], "touch it again": [2], "reach both": [3]}
     return HeadSampler(
         data, rows, stats, settings.model, settings.sampling, codes.__getitem__, goals=goals, batch_size=64, seed=0
     )
@@ -152,6 +154,17 @@ def test_statistics_make_the_training_targets_standard(folder, data):
     actions = torch.cat([batch["actions"] for batch in batches])
     assert actions.mean((0, 1)).abs().max() < 0.15
     assert (actions[..., :2].std((0, 1)) - 1).abs().max() < 0.15
+
+
+def test_verbs_are_drawn_by_their_weights(folder, data):
+    def share(**weights: float) -> float:
+        """Of the second subtask among the examples."""
+        settings = config(folder, verb_weights=weights, no_goal=0, no_text=0)
+        return float((sampler(data, settings)(0)["text"][:, 0] == 3).float().mean())
+
+    assert 0.3 < share() < 0.7
+    assert share(touch=4.0) > 0.7
+    assert share(touch=0.0) == 0
 
 
 def test_reconstructed_and_generated_goals_are_used_in_their_shares(folder, data):

@@ -1,0 +1,45 @@
+"""Several replay buffers as one."""
+
+import shutil
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from emu_robot.data.files import disk_full_as_setup_error, require_disk_space
+from emu_robot.data.progress import progress
+from emu_robot.data.replay_buffer import ReplayBuffer
+from emu_robot.errors import DataError, InvalidValueError
+
+
+@dataclass(kw_only=True)
+class MergeConfig:
+    """sources: replay buffers; out: the new one that holds all their episodes, in order."""
+
+    sources: list[Path] = field(default_factory=list)
+    out: Path = Path("data/merged")
+
+
+def merge(config: MergeConfig) -> Path:
+    """Write `out`, which appears only when it is complete, and return it.
+
+    Image codes are left behind: another tokenizer may have made them. Raises `DataError` if `out` exists or a source
+    does not, `ShapeError` if their cameras or dimensions differ, `SystemSetupError` for a full disk.
+    """
+    sources, out = config.sources, config.out
+    if not sources:
+        raise InvalidValueError("no sources to merge; give sources=BUFFER,BUFFER")
+    if out.exists():
+        raise DataError(f"{out}: already exists; merge into a new path")
+    buffers = [ReplayBuffer.open(source) for source in sources]
+    require_disk_space(out, sum(file.stat().st_size for source in sources for file in source.rglob("*")))
+    partial = out.with_name(f"{out.name}.merging")
+    shutil.rmtree(partial, ignore_errors=True)
+    with disk_full_as_setup_error(out), progress("merging", sum(b.n_episodes for b in buffers)) as report:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with closing(ReplayBuffer.create(partial)) as merged:
+            for buffer in buffers:
+                for i in range(buffer.n_episodes):
+                    merged.append(buffer.episode(i))
+                    report("")
+    partial.replace(out)
+    return out

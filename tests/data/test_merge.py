@@ -1,0 +1,41 @@
+import numpy as np
+import pytest
+
+from emu_robot.data.merge import MergeConfig, merge
+from emu_robot.data.replay_buffer import ReplayBuffer
+from emu_robot.errors import DataError, InvalidValueError, ShapeError
+
+
+def buffer(path, episodes):
+    created = ReplayBuffer.create(path)
+    created.extend(episodes)
+    created.close()
+    return path
+
+
+def test_merged_buffer_holds_every_episode_in_order(tmp_path, make_episode):
+    first = buffer(tmp_path / "a", [make_episode(0), make_episode(1)])
+    second = buffer(tmp_path / "b", [make_episode(2)])
+    merged = ReplayBuffer.open(merge(MergeConfig(sources=[first, second], out=tmp_path / "c")))
+    assert [meta["seed"] for meta in merged.metadata] == [0, 1, 2]
+    for i in range(3):
+        expected, got = make_episode(i), merged.episode(i)
+        assert np.array_equal(got.state, expected.state)
+        assert np.array_equal(got.image_frames, expected.image_frames)
+        assert np.array_equal(got.images["front"], expected.images["front"])
+
+
+def test_what_cannot_be_merged_is_named_and_leaves_nothing(tmp_path, make_episode):
+    source = buffer(tmp_path / "a", [make_episode(0)])
+    other = buffer(tmp_path / "b", [make_episode(1, size=32)])
+    out = tmp_path / "c"
+    for sources, error, message in (
+        ([], InvalidValueError, "no sources"),
+        ([source, tmp_path / "none"], DataError, "none: no such replay buffer"),
+        ([source, other], ShapeError, "images/front"),
+    ):
+        with pytest.raises(error, match=message):
+            merge(MergeConfig(sources=sources, out=out))
+        assert not out.exists()
+    with pytest.raises(DataError, match="a: already exists"):
+        merge(MergeConfig(sources=[source], out=source))
