@@ -146,13 +146,13 @@ def test_train_mini_goes_on_after_a_stop(tmp_path: Path, monkeypatch: pytest.Mon
             raise KeyboardInterrupt
         ran.append(config)
 
-    monkeypatch.setattr(train_mini, "STEPS", (("first", f"{__name__}:step"), ("second", f"{__name__}:step")))
+    monkeypatch.setattr(train_mini, "FUNCTIONS", {"train": f"{__name__}:step"})
     monkeypatch.setattr(sys.modules[__name__], "step", train, raising=False)
     finished = tmp_path / "finished.json"
     with pytest.raises(KeyboardInterrupt):
-        train_mini.run_steps({"first": "a", "second": "stop"}, finished)
-    train_mini.run_steps({"first": "a", "second": "b"}, finished)
-    train_mini.run_steps({"first": "a", "second": "b"}, finished)
+        train_mini.run_steps({("train", "first"): "a", ("train", "second"): "stop"}, finished)
+    train_mini.run_steps({("train", "first"): "a", ("train", "second"): "b"}, finished)
+    train_mini.run_steps({("train", "first"): "a", ("train", "second"): "b"}, finished)
     assert ran == ["a", "b"]
 
 

@@ -1,4 +1,4 @@
-"""`emu-robot train-mini`: the released weights from nothing, each step with its preset `experiment=mini`.
+"""`emu-robot train-mini`: the released weights from nothing, each step with its own preset (docs/training.md).
 
 Stop it at any time and start it again: finished steps are not repeated, the one that was cut off goes on.
 """
@@ -6,21 +6,36 @@ Stop it at any time and start it again: finished steps are not repeated, the one
 import importlib
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from emu_robot.config import load_config
 from emu_robot.errors import InvalidValueError, WeightsError
 
+FUNCTIONS = {
+    "collect": "emu_robot.data.collect:collect",
+    "merge": "emu_robot.data.merge:merge",
+    "train-tokenizer": "emu_robot.training.tokenizer:train",
+    "train-planner": "emu_robot.training.planner:train",
+    "train-head": "emu_robot.training.head:train",
+}
 STEPS = (
-    ("collect", "emu_robot.data.collect:collect"),
-    ("train-tokenizer", "emu_robot.training.tokenizer:train"),
-    ("train-planner", "emu_robot.training.planner:train"),
-    ("train-head", "emu_robot.training.head:train"),
+    ("collect", "mini"),
+    ("collect", "mini_plans"),
+    ("merge", "mini_plans"),
+    ("train-tokenizer", "mini"),
+    ("train-planner", "mini"),
+    ("train-head", "mini"),
+    ("collect", "mini_corrections"),
+    ("merge", "mini_corrected"),
+    ("train-head", "mini_corrected"),
 )
+"""Verb and preset of each step."""
 FINISHED = Path("outputs/train/finished.json")
 MAX_BYTES = 40_000_000
+
+type Step = tuple[str, str]
 
 
 def run(arguments: Sequence[str]) -> int | None:
@@ -28,26 +43,26 @@ def run(arguments: Sequence[str]) -> int | None:
     if arguments:
         print(__doc__)
         return 0 if arguments[0] in ("-h", "--help") else 2
-    configs = {verb: load_config(verb, ["experiment=mini"]) for verb, _ in STEPS}
+    configs = {step: load_config(step[0], [f"experiment={step[1]}"]) for step in STEPS}
     run_steps(configs, FINISHED)
     from emu_robot.weights import RELEASED
 
-    release(configs["train-head"].weights, RELEASED / "mini")
+    release(configs[STEPS[-1]].weights, RELEASED / "mini")
     return None
 
 
-def run_steps(configs: dict[str, Any], finished: Path) -> None:
+def run_steps(configs: Mapping[Step, Any], finished: Path) -> None:
     """Run the steps in order; `finished` records each with its settings, so that a changed one is run again."""
     done: dict[str, str] = json.loads(finished.read_text()) if finished.exists() else {}
-    for verb, function in STEPS:
-        settings = repr(configs[verb])
-        if done.get(verb) == settings:
-            print(f"{verb}: finished before")
+    for (verb, preset), config in configs.items():
+        name, settings = f"{verb} {preset}", repr(config)
+        if done.get(name) == settings:
+            print(f"{name}: finished before")
             continue
-        print(f"{verb}: started", flush=True)
-        module, name = function.split(":")
-        getattr(importlib.import_module(module), name)(configs[verb])
-        done[verb] = settings
+        print(f"{name}: started", flush=True)
+        module, function = FUNCTIONS[verb].split(":")
+        getattr(importlib.import_module(module), function)(config)
+        done[name] = settings
         finished.parent.mkdir(parents=True, exist_ok=True)
         partial = finished.with_suffix(".partial")
         partial.write_text(json.dumps(done, indent=1) + "\n")

@@ -20,17 +20,19 @@ class MergeConfig:
 
 
 def merge(config: MergeConfig) -> Path:
-    """Write `out`, which appears only when it is complete, and return it.
+    """Write `out`, which appears only when it is complete, and return it; nothing to do if it was merged before.
 
-    Image codes are left behind: another tokenizer may have made them. Raises `DataError` if `out` exists or a source
-    does not, `ShapeError` if their cameras or dimensions differ, `SystemSetupError` for a full disk.
+    Image codes are left behind: another tokenizer may have made them. Raises `DataError` if `out` is something
+    else or a source is missing, `ShapeError` if their cameras or dimensions differ, `SystemSetupError` for a full disk.
     """
     sources, out = config.sources, config.out
     if not sources:
         raise InvalidValueError("no sources to merge; give sources=BUFFER,BUFFER")
-    if out.exists():
-        raise DataError(f"{out}: already exists; merge into a new path")
     buffers = [ReplayBuffer.open(source) for source in sources]
+    if out.exists():
+        if ReplayBuffer.open(out).metadata == [meta for buffer in buffers for meta in buffer.metadata]:
+            return out
+        raise DataError(f"{out}: already exists and holds something else; merge into a new path")
     require_disk_space(out, sum(file.stat().st_size for source in sources for file in source.rglob("*")))
     partial = out.with_name(f"{out.name}.merging")
     shutil.rmtree(partial, ignore_errors=True)

@@ -38,7 +38,8 @@ def _loop() -> LoopConfig:
 class TokenizerTrainConfig:
     """Settings of stage tokenizer.
 
-    data: replay buffer; its images of `camera` are encoded as codes_<camera> at the end. out: run folder.
+    data: replay buffer to learn from. encode: replay buffers whose images of `camera` are encoded as codes_<camera> at
+    the end; `data` when none is named. out: run folder.
     weights: folder that gets the image tokenizer and text.json. keyframe_share: share of a batch drawn from starts and
     keyframes. foreground, colour: pixel weights, see `importance_BHW`. initial_images: how many start the codebook.
     revive_every, revive_images: so often, over the first half of the steps, codes that so many images leave idle are
@@ -46,6 +47,7 @@ class TokenizerTrainConfig:
     """
 
     data: Path = Path("outputs/data/train")
+    encode: list[Path] = field(default_factory=list)
     out: Path = Path("outputs/train")
     weights: Path = Path("outputs/weights/mini")
     camera: str = "front"
@@ -79,15 +81,17 @@ def train(config: TokenizerTrainConfig) -> Path:
     tokenizer = fit(model, batch_fn, loss_fn, config.loop, config.out, "tokenizer")
     assert isinstance(tokenizer, ImageTokenizer)
     save_weights(config.weights, "tokenizer", tokenizer.state_dict(), config.model, half=True)
-    encode_buffer(ImageTokenizer.load(config.weights), buffer, config.camera, select_device(config.loop.device))
+    for path in config.encode or [config.data]:
+        encode_buffer(config.weights, path, config.camera, config.loop.device)
     return config.weights
 
 
-def encode_buffer(tokenizer: ImageTokenizer, buffer: ReplayBuffer, camera: str, device: torch.device) -> None:
+def encode_buffer(weights: Path, data: Path, camera: str, device: str = "auto") -> None:
     """Write codes_<camera> for every stored image; the released half-precision weights are what must encode."""
-    tokenizer = tokenizer.to(device).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-    codes = tokenizer.encode_images(buffer.load_images(camera))
-    buffer.add_codes(f"codes_{camera}", codes)
+    tokenizer = ImageTokenizer.load(weights).to(select_device(device))
+    tokenizer = tokenizer.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    buffer = ReplayBuffer.open(data)
+    buffer.add_codes(f"codes_{camera}", tokenizer.encode_images(buffer.load_images(camera)))
     buffer.close()
 
 

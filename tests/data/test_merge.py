@@ -16,7 +16,9 @@ def buffer(path, episodes):
 def test_merged_buffer_holds_every_episode_in_order(tmp_path, make_episode):
     first = buffer(tmp_path / "a", [make_episode(0), make_episode(1)])
     second = buffer(tmp_path / "b", [make_episode(2)])
-    merged = ReplayBuffer.open(merge(MergeConfig(sources=[first, second], out=tmp_path / "c")))
+    config = MergeConfig(sources=[first, second], out=tmp_path / "c")
+    merged = ReplayBuffer.open(merge(config))
+    assert merge(config) == merged.path  # a second time there is nothing to do
     assert [meta["seed"] for meta in merged.metadata] == [0, 1, 2]
     for i in range(3):
         expected, got = make_episode(i), merged.episode(i)
@@ -37,5 +39,5 @@ def test_what_cannot_be_merged_is_named_and_leaves_nothing(tmp_path, make_episod
         with pytest.raises(error, match=message):
             merge(MergeConfig(sources=sources, out=out))
         assert not out.exists()
-    with pytest.raises(DataError, match="a: already exists"):
-        merge(MergeConfig(sources=[source], out=source))
+    with pytest.raises(DataError, match="b: already exists and holds something else"):
+        merge(MergeConfig(sources=[source], out=other))
