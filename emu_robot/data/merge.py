@@ -10,6 +10,9 @@ from emu_robot.data.progress import progress
 from emu_robot.data.replay_buffer import ReplayBuffer
 from emu_robot.errors import DataError, InvalidValueError
 
+BLOCK = 64
+"""Episodes read and written together."""
+
 
 @dataclass(kw_only=True)
 class MergeConfig:
@@ -40,8 +43,10 @@ def merge(config: MergeConfig) -> Path:
         out.parent.mkdir(parents=True, exist_ok=True)
         with closing(ReplayBuffer.create(partial)) as merged:
             for buffer in buffers:
-                for i in range(buffer.n_episodes):
-                    merged.append(buffer.episode(i))
-                    report("")
+                for begin in range(0, buffer.n_episodes, BLOCK):
+                    block = buffer.episodes(begin, min(begin + BLOCK, buffer.n_episodes))
+                    merged.extend(block)
+                    for _ in block:
+                        report("")
     partial.replace(out)
     return out

@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -163,6 +164,17 @@ class ReplayBuffer:
             image_frames=np.asarray(self._array("images/frame")[image_begin:image_end]) - np.int32(begin),
             images=_StoredImages(self, image_begin, image_end),
         )
+
+    def episodes(self, begin: int, end: int) -> list[Episode]:
+        """Episodes begin .. end - 1 with their images in memory, read together: much quicker than one by one."""
+        episodes = [self.episode(i) for i in range(begin, end)]
+        bounds = [self._span("episodes/image_end", i) for i in range(begin, end)]
+        first, last = bounds[0][0], bounds[-1][1]
+        images = {camera: np.asarray(self._array(f"images/{camera}")[first:last]) for camera in self.cameras}
+        return [
+            replace(episode, images={camera: images[camera][i - first : j - first] for camera in images})
+            for episode, (i, j) in zip(episodes, bounds, strict=True)
+        ]
 
     def _span(self, name: str, i: int) -> tuple[int, int]:
         bounds = np.asarray(self._array(name)[max(i - 1, 0) : i + 1])
