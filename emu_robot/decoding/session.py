@@ -36,13 +36,12 @@ class DecodingSession:
         self.pending[row].append(token)
         self.produced[row].append(token)
 
-    def place(self, row: int, tokens: Sequence[int]) -> list[int]:
-        """Position ids that `tokens` get; the row's position moves behind them."""
-        positions = []
+    def positions(self, row: int, tokens: Sequence[int]) -> list[int]:
+        """Position ids that `tokens` would get next."""
+        positions, position = [], self._position[row]
         for token in tokens:
-            stride = self.grammar.image_stride
-            self._position[row] = self.grammar.vocabulary.next_position(self._position[row], token, stride)
-            positions.append(self._position[row])
+            position = self.grammar.vocabulary.next_position(position, token, self.grammar.image_stride)
+            positions.append(position)
         return positions
 
     def advance(self) -> Tensor:
@@ -55,13 +54,34 @@ class DecodingSession:
         for row in self.rows:
             tokens = self.pending[row]
             padding = length - len(tokens)
+            placed = self.positions(row, tokens)
+            self._position[row] = placed[-1] if placed else self._position[row]
             ids.append([self.grammar.vocabulary.pad] * padding + tokens)
-            positions.append([0] * padding + self.place(row, tokens))
+            positions.append([0] * padding + placed)
             valid.append([False] * padding + [True] * len(tokens))
             self.pending[row] = []
         ids_BL, positions_BL = (torch.tensor(block, device=self.device) for block in (ids, positions))
         valid_BL = torch.tensor(valid, device=self.device)
         return self.model.model(ids_BL, positions_BL, cache=self.cache, valid_BL=valid_BL)[:, -1]
+
+    def peek(self, ids_BL: Tensor, positions_BL: Tensor, valid_B: Tensor) -> Tensor:
+        """Hidden states (B, L, D) of a block that sees the whole cache and all of itself, and leaves no trace.
+
+        valid_B: rows that have a block; the others' states mean nothing.
+        """
+        cache, count = self.cache, ids_BL.shape[1]
+        before = cache.length
+        seen_BS = torch.cat([cache.valid_BS[:, :before], valid_B[:, None].expand(-1, count)], 1)
+        own_LS = torch.cat(
+            [seen_BS.new_zeros(count, before), torch.eye(count, dtype=torch.bool, device=self.device)], 1
+        )
+        mask_B1LS = seen_BS[:, None, None] | own_LS
+        hidden_BLD = self.model.model(
+            ids_BL, positions_BL, mask=mask_B1LS, cache=cache, valid_BL=valid_B[:, None].expand(-1, count)
+        )
+        cache.valid_BS[:, before : cache.length] = False
+        cache.length = before
+        return hidden_BLD
 
 
 class ImageDecoder(Protocol):

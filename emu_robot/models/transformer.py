@@ -214,9 +214,11 @@ class CausalTransformer(nn.Module):
         if config.tie_word_embeddings:
             self.lm_head.weight = self.model.embed_tokens.weight
 
-    def forward(self, ids_BL: Tensor, positions_BL: Tensor | None = None, *, first: int = 0) -> Tensor:
-        """Logits (B, L - first, V) of all positions from `first` on."""
-        return self.lm_head(self.model(ids_BL, positions_BL)[:, first:])
+    def forward(
+        self, ids_BL: Tensor, positions_BL: Tensor | None = None, *, first: int = 0, mask: Tensor | None = None
+    ) -> Tensor:
+        """Logits (B, L - first, V) of all positions from `first` on; mask: see `Backbone.forward`."""
+        return self.lm_head(self.model(ids_BL, positions_BL, mask=mask)[:, first:])
 
     def logits(self, hidden: Tensor, ids: slice) -> Tensor:
         """Logits of a range of ids only."""

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -112,8 +113,20 @@ def start_from_codebook(model: CausalTransformer, codebook_KD: Tensor, first_cod
     model.model.embed_tokens.weight[first_code:] = config.initializer_range * mixed_KH / mixed_KH.std()
 
 
+class Sequences(NamedTuple):
+    """(B, L) each. inputs: ids with some codes replaced; weights: of each id as a target."""
+
+    ids: Ints
+    inputs: Ints
+    positions: Ints
+    weights: NDArray[np.float32]
+
+
 class SequenceSampler:
-    """step -> batch of ids (B, L), positions (B, L), targets and weights (B, L - first_target)."""
+    """step -> batch of ids (B, L), positions (B, L), targets and weights (B, L - first_target).
+
+    `sequences(step)` gives the whole sequences that a batch is cut from.
+    """
 
     def __init__(
         self, queries: PlanQueries, form: Interleaver, config: SequenceConfig, loop: LoopConfig, holdout: float
@@ -127,10 +140,17 @@ class SequenceSampler:
         self._any = chosen[~complete]
 
     def __call__(self, step: int) -> dict[str, Tensor]:
+        rows, first = self.sequences(step), self.writer.first_target
+        arrays = {"ids": rows.inputs[:, :-1], "positions": rows.positions[:, :-1]}
+        arrays |= {"targets": rows.ids[:, first + 1 :], "weights": rows.weights[:, first + 1 :]}
+        return {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
+
+    def sequences(self, step: int) -> "Sequences":
+        """The sequences of a step, padded to one length."""
         rng = step_rng(self._loop.seed, step)
         odds = np.asarray(self._config.step_odds)
         n_steps = 1 + int(rng.choice(len(odds), p=odds / odds.sum()))
-        length, first = self.writer.length(n_steps), self.writer.first_target
+        length = self.writer.length(n_steps)
         chosen = self._choose(rng)
         ids = np.full((len(chosen), length), self._form.vocabulary.pad, np.int64)
         positions, weights = np.zeros((len(chosen), length), np.int64), np.zeros((len(chosen), length), np.float32)
@@ -138,10 +158,7 @@ class SequenceSampler:
             tokens, token_weights = self.writer.write(query, n_steps)
             ids[b, : len(tokens)], weights[b, : len(tokens)] = tokens, token_weights
             positions[b, : len(tokens)] = self._form.positions(tokens)
-        inputs = self._noisy(ids, rng)
-        arrays = {"ids": inputs[:, :-1], "positions": positions[:, :-1], "targets": ids[:, first + 1 :]}
-        arrays = {**arrays, "weights": weights[:, first + 1 :]}
-        return {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
+        return Sequences(ids, self._noisy(ids, rng), positions, weights)
 
     def _choose(self, rng: np.random.Generator) -> Ints:
         count, config = self._loop.batch_size, self._config

@@ -1,0 +1,93 @@
+"""Images decoded in parallel (DiDA): every code at once, a few times over. Ids in, ids out.
+
+The block [boi, image] is noised and denoised as a whole: each of its tokens sees everything before the image and the
+whole block, and the output at a token predicts the one after it, as in autoregressive decoding. Then the clean ids are
+left pending, so the next pass writes their keys and values causally, as if they had been decoded one by one.
+Shapes: B rows, n codes of an image, L block.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from emu_robot.decoding.paths import Path, shifted_times
+from emu_robot.decoding.sampling import sample
+from emu_robot.decoding.session import DecodingSession
+from emu_robot.errors import InvalidValueError
+
+
+@dataclass(kw_only=True)
+class DidaConfig:
+    """steps: passes per image. temperature, top_k: of each pass's guess at the image; temperature 0 is greedy."""
+
+    steps: int = 4
+    temperature: float = 1.0
+    top_k: int = 0
+
+    def __post_init__(self) -> None:
+        if self.steps < 1 or self.temperature < 0 or self.top_k < 0:
+            raise InvalidValueError(f"dida needs steps >= 1, temperature >= 0 and top_k >= 0, got {self}")
+
+
+class DidaImageDecoder:
+    """An `ImageDecoder` for a model trained by stage dida."""
+
+    def __init__(self, path: Path, config: DidaConfig) -> None:
+        self._path, self._config = path, config
+
+    def decode_image(self, session: DecodingSession, rows: Sequence[int], generator: torch.Generator) -> None:
+        """See `ImageDecoder.decode_image`; the whole image is left pending."""
+        block = _Block(session, rows)
+        codes_Bn = self._path.start((len(session.rows), block.n_codes), generator)
+        times = shifted_times(self._config.steps)
+        for i, (time, after) in enumerate(zip(times, times[1:], strict=False)):
+            logits_BnK = block.logits(codes_Bn)
+            last = i == self._config.steps - 1
+            temperature = 0.0 if last else self._config.temperature
+            guess_Bn = sample(logits_BnK, temperature, self._config.top_k, generator)
+            codes_Bn = guess_Bn if last else self._path.step(codes_Bn, guess_Bn, time, after - time, generator)
+        block.finish(codes_Bn)
+
+
+class _Block:
+    """The tokens of one image for each row: boi, what the template fixes, and codes."""
+
+    def __init__(self, session: DecodingSession, rows: Sequence[int]) -> None:
+        self.session, self.rows = session, rows
+        words, template = session.grammar.vocabulary, session.grammar.template
+        for row in rows:
+            session.pending[row].pop()  # boi belongs to the block
+        if any(session.pending[row] for row in rows):
+            session.advance()
+        fixed = [words.boi, *(words.pad if token is None else token for token in template)]
+        self._ids_L = torch.tensor(fixed, device=session.device)
+        self._places = torch.tensor([i for i, token in enumerate(template, 1) if token is None], device=session.device)
+        self.n_codes = len(self._places)
+        inside = [words.boi, *(words.first_code if token is None else token for token in template)]
+        positions = [session.positions(row, inside) for row in session.rows]
+        self._positions_BL = torch.tensor(positions, device=session.device)
+        self._valid_B = torch.zeros(len(session.rows), dtype=torch.bool, device=session.device)
+        self._valid_B[list(rows)] = True
+
+    def _filled(self, codes_Bn: Tensor) -> Tensor:
+        """(B, L) ids; a code beyond the codebook, the mask, becomes pad."""
+        words = self.session.grammar.vocabulary
+        ids_BL = self._ids_L.expand(len(codes_Bn), -1).clone()
+        ids_BL[:, self._places] = torch.where(codes_Bn < words.n_codes, codes_Bn + words.first_code, words.pad)
+        return ids_BL
+
+    def logits(self, codes_Bn: Tensor) -> Tensor:
+        """(B, n, K) of every code, each read one token before its place."""
+        hidden_BLD = self.session.peek(self._filled(codes_Bn), self._positions_BL, self._valid_B)
+        return self.session.model.logits(hidden_BLD[:, self._places - 1], self.session.grammar.code_ids)
+
+    def finish(self, codes_Bn: Tensor) -> None:
+        """Leave boi and the image pending, and say that the image was produced."""
+        ids_BL = self._filled(codes_Bn).tolist()
+        for row in self.rows:
+            boi, *inside = ids_BL[row]
+            self.session.pending[row].append(boi)
+            for token in inside:
+                self.session.choose(row, token)

@@ -1,0 +1,115 @@
+"""Stage dida: adapt an autoregressive planner to predict all codes of an image at once, and keep what it could.
+
+Every batch holds clean sequences and noisy copies of the images to predict (`dida_layout`). The loss is the cross
+entropy of the true codes at noisy places plus, weighted, the planner's own loss on the clean sequence.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from emu_robot.data.replay_buffer import ReplayBuffer
+from emu_robot.decoding.paths import Path as NoisePath
+from emu_robot.decoding.paths import PathName, make_path, sample_times
+from emu_robot.models.transformer import CausalTransformer
+from emu_robot.planner import Planner
+from emu_robot.training.dida_layout import two_copies
+from emu_robot.training.loop import LoopConfig, fit, step_rng
+from emu_robot.training.losses import weighted_cross_entropy
+from emu_robot.training.planner import SequenceConfig, SequenceSampler
+from emu_robot.training.planner_data import PlanQueries
+
+
+def _loop() -> LoopConfig:
+    return LoopConfig(steps=2000, batch_size=16, lr=5e-4, beta2=0.98, warmup_steps=100, weight_decay=0.05, threads=1)
+
+
+@dataclass(kw_only=True)
+class DidaTrainConfig:
+    """Settings of stage dida.
+
+    data: replay buffer with codes. out: run folder. weights: folder with the autoregressive planner, which the adapted
+    one replaces. path: metric | uniform | mask. clean_weight: of the planner's own loss.
+    """
+
+    data: Path = Path("outputs/data/train")
+    out: Path = Path("outputs/train")
+    weights: Path = Path("outputs/weights/mini")
+    path: PathName = PathName.METRIC
+    clean_weight: float = 0.5
+    holdout: float = 0.02
+    sequences: SequenceConfig = field(default_factory=SequenceConfig)
+    loop: LoopConfig = field(default_factory=_loop)
+
+
+def train(config: DidaTrainConfig) -> Path:
+    """Run the stage, resuming what was cut off; returns the weights folder with the adapted planner in it."""
+    torch.manual_seed(config.loop.seed)
+    planner = Planner.load(config.weights)
+    queries = PlanQueries.load(ReplayBuffer.open(config.data), planner.config.camera)
+    sequences = SequenceSampler(queries, planner.interleaver, config.sequences, config.loop, config.holdout)
+    path = make_path(config.path, planner.images.quantize.codebook())
+    sampler = DidaSampler(sequences, planner, path, config.loop.seed)
+    model = planner.model.requires_grad_(True)
+    loss = dida_loss(sequences.writer.first_target, config.clean_weight)
+    adapted = fit(model, sampler, loss, config.loop, config.out, "dida")
+    assert isinstance(adapted, CausalTransformer)
+    planner.config.image_decoder = f"dida-{config.path}"
+    Planner(planner.config, adapted, planner.text, planner.images).save(config.weights)
+    return config.weights
+
+
+class DidaSampler:
+    """step -> ids, positions (B, S), mask (B, S, S), places (J n,) of noisy codes' readers, codes and code_weights
+    (B, J n), and the clean sequence's targets and weights (B, L - first - 1)."""
+
+    def __init__(self, sequences: SequenceSampler, planner: Planner, path: NoisePath, seed: int) -> None:
+        self._sequences, self._path, self._seed = sequences, path, seed
+        self._words, template = planner.interleaver.vocabulary, planner.interleaver.template
+        self._block = 1 + len(template)
+        self._inside = torch.tensor([i for i, token in enumerate(template, 1) if token is None])
+
+    def __call__(self, step: int) -> dict[str, Tensor]:
+        rows, first = self._sequences.sequences(step), self._sequences.writer.first_target
+        batch, length = rows.ids.shape
+        n_images = max(int((ids == self._words.boi).sum()) for ids in rows.ids) - 1
+        layout = two_copies(rows.inputs, rows.positions, self._words.boi, self._block, max(n_images, 1))
+        generator = torch.Generator().manual_seed(int(step_rng(self._seed, step, stream=3).integers(2**62)))
+        ids, present_BJ = torch.from_numpy(layout.ids), torch.from_numpy(layout.present)
+        starts_J = length + self._block * torch.arange(present_BJ.shape[1])
+        places_P = (starts_J[:, None] + self._inside).flatten()
+        clean = two_copies(rows.ids, rows.positions, self._words.boi, self._block, max(n_images, 1))
+        codes_BP = torch.from_numpy(clean.ids)[:, places_P] - self._words.first_code
+        images = codes_BP.view(-1, len(self._inside))
+        noisy = self._path.corrupt(images, sample_times(len(images), generator), generator).view_as(codes_BP)
+        ids[:, places_P] = torch.where(noisy < self._words.n_codes, noisy + self._words.first_code, self._words.pad)
+        return {
+            "ids": ids,
+            "positions": torch.from_numpy(layout.positions),
+            "mask": torch.from_numpy(layout.mask),
+            "places": places_P - 1,
+            "codes": codes_BP + self._words.first_code,
+            "code_weights": present_BJ.repeat_interleave(len(self._inside), 1).float(),
+            "targets": torch.from_numpy(rows.ids[:, first + 1 :].copy()),
+            "weights": torch.from_numpy(rows.weights[:, first + 1 :].copy()),
+        }
+
+
+def dida_loss(first_target: int, clean_weight: float):
+    """The stage's loss function for `fit`."""
+
+    def loss(model: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, float | Tensor]]:
+        assert isinstance(model, CausalTransformer)
+        hidden_BSD = model.model(batch["ids"], batch["positions"], mask=batch["mask"][:, None])
+        noisy = weighted_cross_entropy(
+            model.lm_head(hidden_BSD[:, batch["places"]]), batch["codes"], batch["code_weights"]
+        )
+        stop = first_target + batch["targets"].shape[1]
+        clean = weighted_cross_entropy(
+            model.lm_head(hidden_BSD[:, first_target:stop]), batch["targets"], batch["weights"]
+        )
+        return noisy + clean_weight * clean, {"noisy": noisy, "clean": clean}
+
+    return loss

@@ -1,0 +1,57 @@
+"""The two-copy layout of DiDA training: a clean sequence, then a noisy copy of each image that is to be predicted.
+
+A clean token sees what came before it and never noise. A noisy token sees the clean tokens before its image and all
+noisy tokens of the same image, in both directions, and never its own clean copy. A noisy copy [boi, image] has the
+position ids of the clean one, and the output at a token predicts the next: the autoregressive head carries over.
+Shapes: B batch, L clean sequence, J noisy images of each, T block [boi, image], S = L + J T.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from emu_robot.training.planner_data import Ints
+
+
+class TwoCopies(NamedTuple):
+    """ids, positions (B, S), noise not yet in; mask (B, S, S) bool, True = may attend; present (B, J): the image exists."""
+
+    ids: Ints
+    positions: Ints
+    mask: NDArray[np.bool_]
+    present: NDArray[np.bool_]
+
+
+def two_copies(ids_BL: Ints, positions_BL: Ints, boi: int, block: int, n_images: int) -> TwoCopies:
+    """Append to each sequence a copy of its 2nd to (n_images + 1)-th image, `block` tokens from its boi on each.
+
+    The first image is the observation and never predicted. A sequence with fewer images gets copies of its first one,
+    marked as not present.
+    """
+    batch, length = ids_BL.shape
+    begins_BJ, present_BJ = np.zeros((batch, n_images), np.int64), np.zeros((batch, n_images), np.bool_)
+    for row, ids in enumerate(ids_BL):
+        first, *others = np.flatnonzero(ids == boi)
+        others = others[:n_images]
+        begins_BJ[row] = first
+        begins_BJ[row, : len(others)], present_BJ[row, : len(others)] = others, True
+    copied = (begins_BJ[:, :, None] + np.arange(block)).reshape(batch, -1)
+    ids, positions = (
+        np.concatenate([array, np.take_along_axis(array, copied, 1)], 1) for array in (ids_BL, positions_BL)
+    )
+    return TwoCopies(ids, positions, attention_mask(length, begins_BJ, block), present_BJ)
+
+
+def attention_mask(length: int, begins_BJ: Ints, block: int) -> NDArray[np.bool_]:
+    """(B, S, S) bool: what each token of the two-copy layout may attend to."""
+    batch, n_images = begins_BJ.shape
+    clean = np.arange(length)
+    last_B_S = np.concatenate(
+        [np.broadcast_to(clean, (batch, length)), np.repeat(begins_BJ - 1, block, axis=1)], axis=1
+    )  # the last clean token that each token sees
+    copy_S = np.concatenate([np.zeros(length, np.int64), np.repeat(np.arange(1, n_images + 1), block)])
+    sees_clean = clean[None, None] <= last_B_S[:, :, None]
+    same_copy = (copy_S[:, None] == copy_S[None]) & (copy_S[:, None] > 0)
+    same = np.broadcast_to(same_copy[:, length:], (batch, len(copy_S), n_images * block))
+    return np.concatenate([sees_clean, same], axis=2)
