@@ -12,6 +12,7 @@ from torch import Tensor
 
 from emu_robot.decoding.constraints import PlanGrammar
 from emu_robot.models.transformer import CausalTransformer, KVCache
+from emu_robot.tokenizers.interleave import References
 
 
 class DecodingSession:
@@ -24,6 +25,7 @@ class DecodingSession:
         self.pending: list[list[int]] = [[] for _ in prompts]
         self.produced: list[list[int]] = [[] for _ in prompts]
         self._position = [-1] * len(prompts)
+        self._references = [References(grammar.vocabulary) for _ in prompts]
         for row, prompt in enumerate(prompts):
             self.pending[row].extend(prompt)
 
@@ -51,17 +53,27 @@ class DecodingSession:
         Rows with fewer pending ids are padded on the left; a row with none gets a state that means nothing.
         """
         length = max(map(len, self.pending))
-        ids, positions, valid = [], [], []
+        ids, positions, references, valid = [], [], [], []
         for row in self.rows:
             tokens = self.pending[row]
             padding = length - len(tokens)
             ids.append([self.grammar.vocabulary.pad] * padding + tokens)
             positions.append([0] * padding + self.place(row, tokens))
+            references.append([-1] * padding + [self._references[row].after(token) for token in tokens])
             valid.append([False] * padding + [True] * len(tokens))
             self.pending[row] = []
-        ids_BL, positions_BL = (torch.tensor(block, device=self.device) for block in (ids, positions))
-        valid_BL = torch.tensor(valid, device=self.device)
-        return self.model.model(ids_BL, positions_BL, cache=self.cache, valid_BL=valid_BL)[:, -1]
+        ids_BL, positions_BL, references_BL, valid_BL = (
+            torch.tensor(block, device=self.device) for block in (ids, positions, references, valid)
+        )
+        self._last_references = references_BL[:, -1]
+        hidden_BLD = self.model.model(
+            ids_BL, positions_BL, references_BL=references_BL, cache=self.cache, valid_BL=valid_BL
+        )
+        return hidden_BLD[:, -1]
+
+    def logits(self, ids: slice) -> Tensor:
+        """`advance`, and the logits (B, V) of a range of ids for what comes next."""
+        return self.model.logits(self.advance(), ids, self._last_references)
 
 
 class ImageDecoder(Protocol):

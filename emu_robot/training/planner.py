@@ -35,8 +35,8 @@ class SequenceConfig:
     complete_share: float = 0.05
     boundary_share: float = 0.7
     text_weight: float = 3.0
-    image_weight: float = 0.5
-    changed_weight: float = 4.0
+    image_weight: float = 1.0
+    changed_weight: float = 1.5
     input_noise: float = 0.03
 
     def __post_init__(self) -> None:
@@ -113,7 +113,7 @@ def start_from_codebook(model: CausalTransformer, codebook_KD: Tensor, first_cod
 
 
 class SequenceSampler:
-    """step -> batch of ids (B, L), positions (B, L), targets and weights (B, L - first_target)."""
+    """step -> batch of ids, positions and references (B, L), targets and weights (B, L - first_target)."""
 
     def __init__(
         self, queries: PlanQueries, form: Interleaver, config: SequenceConfig, loop: LoopConfig, holdout: float
@@ -139,8 +139,9 @@ class SequenceSampler:
             ids[b, : len(tokens)], weights[b, : len(tokens)] = tokens, token_weights
             positions[b, : len(tokens)] = self._form.positions(tokens)
         inputs = self._noisy(ids, rng)
-        arrays = {"ids": inputs[:, :-1], "positions": positions[:, :-1], "targets": ids[:, first + 1 :]}
-        arrays = {**arrays, "weights": weights[:, first + 1 :]}
+        references = np.stack([self._form.references(row) for row in inputs.tolist()])
+        arrays = {"ids": inputs[:, :-1], "positions": positions[:, :-1], "references": references[:, :-1]}
+        arrays = {**arrays, "targets": ids[:, first + 1 :], "weights": weights[:, first + 1 :]}
         return {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
 
     def _choose(self, rng: np.random.Generator) -> Ints:
@@ -165,7 +166,7 @@ def planner_loss(
     """The stage's loss function for `fit`; logits are only computed from where targets begin."""
 
     def loss(model: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, float | Tensor]]:
-        logits = model(batch["ids"], batch["positions"], first=first_target)
+        logits = model(batch["ids"], batch["positions"], references_BL=batch["references"], first=first_target)
         return weighted_cross_entropy(logits, batch["targets"], batch["weights"]), {}
 
     return loss
