@@ -131,7 +131,9 @@ def record_episode(
     observation = env.reset(seed)
     expert = env.expert()
     disturbance = Disturbance(np.random.default_rng([seed, 1]), noise, burst_probability)
-    driver = policy and PolicyDriver(env, policy, np.random.default_rng([seed, 2]), policy_share)
+    driver = None
+    if policy is not None:
+        driver = PolicyDriver(env, policy, np.random.default_rng([seed, 2]), policy_share)
     subtasks = tuple(subtask.text for subtask in env.task.subtasks)
     images: dict[int, Mapping[str, Image]] = {}
     starts, keyframes, states, actions = [0], [], [], []

@@ -22,7 +22,7 @@ class AutoregressiveImageDecoder:
                 for row in rows:
                     session.choose(row, fixed)
                 continue
-            logits_BK = session.model.logits(session.advance(), codes)
+            logits_BK = session.logits(codes)
             chosen = sample(logits_BK, self.temperature, self.top_k, generator) + codes.start
             for row in rows:
                 session.choose(row, int(chosen[row]))

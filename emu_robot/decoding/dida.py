@@ -6,6 +6,7 @@ left pending, so the next pass writes their keys and values causally, as if they
 Shapes: B rows, n codes of an image, L block.
 """
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -42,7 +43,7 @@ class DidaImageDecoder:
         block = _Block(session, rows)
         codes_Bn = self._path.start((len(session.rows), block.n_codes), generator)
         times = shifted_times(self._config.steps)
-        for i, (time, after) in enumerate(zip(times, times[1:], strict=False)):
+        for i, (time, after) in enumerate(itertools.pairwise(times)):
             logits_BnK = block.logits(codes_Bn)
             last = i == self._config.steps - 1
             temperature = 0.0 if last else self._config.temperature
@@ -68,6 +69,9 @@ class _Block:
         inside = [words.boi, *(words.first_code if token is None else token for token in template)]
         positions = [session.positions(row, inside) for row in session.rows]
         self._positions_BL = torch.tensor(positions, device=session.device)
+        none = [-1] * len(inside)
+        references = [[*session.image_before(row), *none][: len(inside)] for row in session.rows]
+        self._references_BL = torch.tensor(references, device=session.device)
         self._valid_B = torch.zeros(len(session.rows), dtype=torch.bool, device=session.device)
         self._valid_B[list(rows)] = True
 
@@ -80,8 +84,9 @@ class _Block:
 
     def logits(self, codes_Bn: Tensor) -> Tensor:
         """(B, n, K) of every code, each read one token before its place."""
-        hidden_BLD = self.session.peek(self._filled(codes_Bn), self._positions_BL, self._valid_B)
-        return self.session.model.logits(hidden_BLD[:, self._places - 1], self.session.grammar.code_ids)
+        session, readers = self.session, self._places - 1
+        hidden_BLD = session.peek(self._filled(codes_Bn), self._positions_BL, self._references_BL, self._valid_B)
+        return session.model.logits(hidden_BLD[:, readers], session.grammar.code_ids, self._references_BL[:, readers])
 
     def finish(self, codes_Bn: Tensor) -> None:
         """Leave boi and the image pending, and say that the image was produced."""

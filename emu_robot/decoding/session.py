@@ -12,6 +12,7 @@ from torch import Tensor
 
 from emu_robot.decoding.constraints import PlanGrammar
 from emu_robot.models.transformer import CausalTransformer, KVCache
+from emu_robot.tokenizers.interleave import References
 
 
 class DecodingSession:
@@ -24,6 +25,7 @@ class DecodingSession:
         self.pending: list[list[int]] = [[] for _ in prompts]
         self.produced: list[list[int]] = [[] for _ in prompts]
         self._position = [-1] * len(prompts)
+        self._references = [References(grammar.vocabulary) for _ in prompts]
         for row, prompt in enumerate(prompts):
             self.pending[row].extend(prompt)
 
@@ -50,7 +52,7 @@ class DecodingSession:
         Rows with fewer pending ids are padded on the left; a row with none gets a state that means nothing.
         """
         length = max(map(len, self.pending))
-        ids, positions, valid = [], [], []
+        ids, positions, references, valid = [], [], [], []
         for row in self.rows:
             tokens = self.pending[row]
             padding = length - len(tokens)
@@ -58,13 +60,27 @@ class DecodingSession:
             self._position[row] = placed[-1] if placed else self._position[row]
             ids.append([self.grammar.vocabulary.pad] * padding + tokens)
             positions.append([0] * padding + placed)
+            references.append([-1] * padding + [self._references[row].after(token) for token in tokens])
             valid.append([False] * padding + [True] * len(tokens))
             self.pending[row] = []
-        ids_BL, positions_BL = (torch.tensor(block, device=self.device) for block in (ids, positions))
-        valid_BL = torch.tensor(valid, device=self.device)
-        return self.model.model(ids_BL, positions_BL, cache=self.cache, valid_BL=valid_BL)[:, -1]
+        ids_BL, positions_BL, references_BL, valid_BL = (
+            torch.tensor(block, device=self.device) for block in (ids, positions, references, valid)
+        )
+        self._last_references = references_BL[:, -1]
+        hidden_BLD = self.model.model(
+            ids_BL, positions_BL, references_BL=references_BL, cache=self.cache, valid_BL=valid_BL
+        )
+        return hidden_BLD[:, -1]
 
-    def peek(self, ids_BL: Tensor, positions_BL: Tensor, valid_B: Tensor) -> Tensor:
+    def logits(self, ids: slice) -> Tensor:
+        """`advance`, and the logits (B, V) of a range of ids for what comes next."""
+        return self.model.logits(self.advance(), ids, self._last_references)
+
+    def image_before(self, row: int) -> list[int]:
+        """Ids inside the last whole image of a row."""
+        return self._references[row].before
+
+    def peek(self, ids_BL: Tensor, positions_BL: Tensor, references_BL: Tensor, valid_B: Tensor) -> Tensor:
         """Hidden states (B, L, D) of a block that sees the whole cache and all of itself, and leaves no trace.
 
         valid_B: rows that have a block; the others' states mean nothing.
@@ -75,9 +91,13 @@ class DecodingSession:
         own_LS = torch.cat(
             [seen_BS.new_zeros(count, before), torch.eye(count, dtype=torch.bool, device=self.device)], 1
         )
-        mask_B1LS = seen_BS[:, None, None] | own_LS
         hidden_BLD = self.model.model(
-            ids_BL, positions_BL, mask=mask_B1LS, cache=cache, valid_BL=valid_B[:, None].expand(-1, count)
+            ids_BL,
+            positions_BL,
+            references_BL=references_BL,
+            mask=seen_BS[:, None, None] | own_LS,
+            cache=cache,
+            valid_BL=valid_B[:, None].expand(-1, count),
         )
         cache.valid_BS[:, before : cache.length] = False
         cache.length = before

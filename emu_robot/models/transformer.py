@@ -19,9 +19,10 @@ from emu_robot.errors import InvalidValueError
 class TransformerConfig:
     """Names follow the official config.json; defaults are the mini planner (the vocabulary is set by its data).
 
-    Two choices make copying a code from the image before easy, and differ from the official model: a small rope_theta
-    (with the official 1e6 and 32 dimensions per head, few frequencies tell neighbouring places apart), and tied
-    embeddings (what reads a code writes it).
+    Three choices make copying a code from the image before easy, and differ from the official model: a small rope_theta
+    (with the official 1e6 and 32 dimensions per head, few frequencies tell neighbouring places apart), tied embeddings
+    (what reads a code writes it), and `references`: where an image follows another, the model is told the code that the
+    other one has at the next place (its embedding is added to the input), and a gate adds to that code's logit.
     """
 
     vocab_size: int = 5136
@@ -35,6 +36,7 @@ class TransformerConfig:
     rms_norm_eps: float = 1e-6
     initializer_range: float = 0.02
     tie_word_embeddings: bool = True
+    references: bool = True
 
     def __post_init__(self) -> None:
         if self.num_attention_heads % self.num_key_value_heads or self.head_dim % 2:
@@ -168,6 +170,8 @@ class Backbone(nn.Module):
         super().__init__()
         self.config = config
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        if config.references:
+            self.reference_gain = nn.Parameter(torch.full((config.hidden_size,), 2.0))
         self.layers = nn.ModuleList(Block(config) for _ in range(config.num_hidden_layers))
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
 
@@ -176,16 +180,22 @@ class Backbone(nn.Module):
         ids_BL: Tensor,
         positions_BL: Tensor | None = None,
         *,
+        references_BL: Tensor | None = None,
         mask: Tensor | None = None,
         cache: KVCache | None = None,
         valid_BL: Tensor | None = None,
     ) -> Tensor:
         """Hidden states (B, L, D).
 
+        references_BL: see `TransformerConfig`; ids, -1 for none. Left out, there are none.
+
         positions_BL: default 0, 1, ... (after `cache.length` tokens). mask: bool, True = may attend, broadcastable to
         (B, H, L, all); default causal. cache: the block is appended to it. valid_BL: False where the block is padding.
         """
         x = self.embed_tokens(ids_BL)
+        if references_BL is not None and self.config.references:
+            referred = self.reference_gain * self.embed_tokens(references_BL.clamp(min=0))
+            x = x + referred * (references_BL >= 0)[..., None]
         if positions_BL is None:
             begin = cache.length if cache is not None else 0
             positions_BL = torch.arange(begin, begin + ids_BL.shape[1], device=ids_BL.device)[None]
@@ -211,18 +221,33 @@ class CausalTransformer(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Linear | nn.Embedding):
                 nn.init.normal_(module.weight, std=config.initializer_range)
+        if config.references:
+            self.copy_gate = nn.Linear(config.hidden_size, 1, bias=False)
+            nn.init.zeros_(self.copy_gate.weight)
         if config.tie_word_embeddings:
             self.lm_head.weight = self.model.embed_tokens.weight
 
     def forward(
-        self, ids_BL: Tensor, positions_BL: Tensor | None = None, *, first: int = 0, mask: Tensor | None = None
+        self,
+        ids_BL: Tensor,
+        positions_BL: Tensor | None = None,
+        *,
+        references_BL: Tensor | None = None,
+        first: int = 0,
     ) -> Tensor:
-        """Logits (B, L - first, V) of all positions from `first` on; mask: see `Backbone.forward`."""
-        return self.lm_head(self.model(ids_BL, positions_BL, mask=mask)[:, first:])
+        """Logits (B, L - first, V) of all positions from `first` on."""
+        hidden_BLD = self.model(ids_BL, positions_BL, references_BL=references_BL)[:, first:]
+        return self.logits(hidden_BLD, references=None if references_BL is None else references_BL[:, first:])
 
-    def logits(self, hidden: Tensor, ids: slice) -> Tensor:
-        """Logits of a range of ids only."""
-        return F.linear(hidden, self.lm_head.weight[ids])
+    def logits(self, hidden: Tensor, ids: slice | None = None, references: Tensor | None = None) -> Tensor:
+        """(..., V) logits of hidden states (..., D), of a range of ids only if given; references (...): the input's."""
+        ids = ids or slice(0, self.config.vocab_size)
+        logits = F.linear(hidden, self.lm_head.weight[ids])
+        if references is None or not self.config.references:
+            return logits
+        known = (references >= ids.start) & (references < ids.stop)
+        place = (references - ids.start).clamp(0, logits.shape[-1] - 1)[..., None]
+        return logits.scatter_add(-1, place, (self.copy_gate(hidden) * known[..., None]).to(logits.dtype))
 
 
 def rotation(positions_BL: Tensor, dim: int, theta: float) -> tuple[Tensor, Tensor]:

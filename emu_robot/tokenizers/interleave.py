@@ -43,6 +43,27 @@ class ImageFormat:
         return self.rows * self.columns
 
 
+class References:
+    """Reads a sequence id by id and knows, inside an image, what the image before has at the place to come."""
+
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        self._vocabulary = vocabulary
+        self.before: list[int] = []  # ids inside the last whole image
+        self._current: list[int] | None = None
+
+    def after(self, token: int) -> int:
+        """Take the next id; the id at the next place of the image before, -1 outside images and in the first."""
+        if token == self._vocabulary.boi:
+            self._current = []
+        elif token == self._vocabulary.eoi and self._current is not None:
+            self.before, self._current = self._current, None
+        elif self._current is not None:
+            self._current.append(token)
+        if self._current is None or len(self._current) >= len(self.before):
+            return -1
+        return self.before[len(self._current)]
+
+
 @dataclass(frozen=True)
 class Interleaver:
     """Sequences of one vocabulary, text tokenizer and image format.
@@ -122,6 +143,11 @@ class Interleaver:
             steps.append(self.decode_step(body[:end]))
             body = body[end:]
         return steps, complete
+
+    def references(self, ids: Sequence[int]) -> list[int]:
+        """For each id what the image before has one place on (see `References`)."""
+        references = References(self.vocabulary)
+        return [references.after(token) for token in ids]
 
     def positions(self, ids: Sequence[int], position: int = -1) -> list[int]:
         """Position ids of a sequence that follows a token at `position`."""

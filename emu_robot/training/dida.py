@@ -62,7 +62,7 @@ def train(config: DidaTrainConfig) -> Path:
 
 
 class DidaSampler:
-    """step -> ids, positions (B, S), mask (B, S, S), places (J n,) of noisy codes' readers, codes and code_weights
+    """step -> ids, positions, references (B, S), mask (B, S, S), places (J n,) of noisy codes' readers, codes and code_weights
     (B, J n), and the clean sequence's targets and weights (B, L - first - 1)."""
 
     def __init__(self, sequences: SequenceSampler, planner: Planner, path: NoisePath, seed: int) -> None:
@@ -73,14 +73,15 @@ class DidaSampler:
 
     def __call__(self, step: int) -> dict[str, Tensor]:
         rows, first = self._sequences.sequences(step), self._sequences.writer.first_target
-        batch, length = rows.ids.shape
+        _batch, length = rows.ids.shape
         n_images = max(int((ids == self._words.boi).sum()) for ids in rows.ids) - 1
-        layout = two_copies(rows.inputs, rows.positions, self._words.boi, self._block, max(n_images, 1))
+        shape = (self._words.boi, self._block, max(n_images, 1))
+        layout = two_copies(rows.inputs, rows.positions, rows.references, *shape)
         generator = torch.Generator().manual_seed(int(step_rng(self._seed, step, stream=3).integers(2**62)))
         ids, present_BJ = torch.from_numpy(layout.ids), torch.from_numpy(layout.present)
         starts_J = length + self._block * torch.arange(present_BJ.shape[1])
         places_P = (starts_J[:, None] + self._inside).flatten()
-        clean = two_copies(rows.ids, rows.positions, self._words.boi, self._block, max(n_images, 1))
+        clean = two_copies(rows.ids, rows.positions, rows.references, *shape)
         codes_BP = torch.from_numpy(clean.ids)[:, places_P] - self._words.first_code
         images = codes_BP.view(-1, len(self._inside))
         noisy = self._path.corrupt(images, sample_times(len(images), generator), generator).view_as(codes_BP)
@@ -88,6 +89,7 @@ class DidaSampler:
         return {
             "ids": ids,
             "positions": torch.from_numpy(layout.positions),
+            "references": torch.from_numpy(layout.references),
             "mask": torch.from_numpy(layout.mask),
             "places": places_P - 1,
             "codes": codes_BP + self._words.first_code,
@@ -102,14 +104,17 @@ def dida_loss(first_target: int, clean_weight: float):
 
     def loss(model: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, float | Tensor]]:
         assert isinstance(model, CausalTransformer)
-        hidden_BSD = model.model(batch["ids"], batch["positions"], mask=batch["mask"][:, None])
-        noisy = weighted_cross_entropy(
-            model.lm_head(hidden_BSD[:, batch["places"]]), batch["codes"], batch["code_weights"]
+        references_BS = batch["references"]
+        hidden_BSD = model.model(
+            batch["ids"], batch["positions"], references_BL=references_BS, mask=batch["mask"][:, None]
         )
+
+        def logits(places: Tensor | slice) -> Tensor:
+            return model.logits(hidden_BSD[:, places], references=references_BS[:, places])
+
         stop = first_target + batch["targets"].shape[1]
-        clean = weighted_cross_entropy(
-            model.lm_head(hidden_BSD[:, first_target:stop]), batch["targets"], batch["weights"]
-        )
+        noisy = weighted_cross_entropy(logits(batch["places"]), batch["codes"], batch["code_weights"])
+        clean = weighted_cross_entropy(logits(slice(first_target, stop)), batch["targets"], batch["weights"])
         return noisy + clean_weight * clean, {"noisy": noisy, "clean": clean}
 
     return loss

@@ -15,15 +15,17 @@ from emu_robot.training.planner_data import Ints
 
 
 class TwoCopies(NamedTuple):
-    """ids, positions (B, S), noise not yet in; mask (B, S, S) bool, True = may attend; present (B, J): the image exists."""
+    """ids, positions, references (B, S), noise not yet in; mask (B, S, S) bool, True = may attend; present (B, J): the
+    image exists."""
 
     ids: Ints
     positions: Ints
+    references: Ints
     mask: NDArray[np.bool_]
     present: NDArray[np.bool_]
 
 
-def two_copies(ids_BL: Ints, positions_BL: Ints, boi: int, block: int, n_images: int) -> TwoCopies:
+def two_copies(ids_BL: Ints, positions_BL: Ints, references_BL: Ints, boi: int, block: int, n_images: int) -> TwoCopies:
     """Append to each sequence a copy of its 2nd to (n_images + 1)-th image, `block` tokens from its boi on each.
 
     The first image is the observation and never predicted. A sequence with fewer images gets copies of its first one,
@@ -37,10 +39,11 @@ def two_copies(ids_BL: Ints, positions_BL: Ints, boi: int, block: int, n_images:
         begins_BJ[row] = first
         begins_BJ[row, : len(others)], present_BJ[row, : len(others)] = others, True
     copied = (begins_BJ[:, :, None] + np.arange(block)).reshape(batch, -1)
-    ids, positions = (
-        np.concatenate([array, np.take_along_axis(array, copied, 1)], 1) for array in (ids_BL, positions_BL)
+    ids, positions, references = (
+        np.concatenate([array, np.take_along_axis(array, copied, 1)], 1)
+        for array in (ids_BL, positions_BL, references_BL)
     )
-    return TwoCopies(ids, positions, attention_mask(length, begins_BJ, block), present_BJ)
+    return TwoCopies(ids, positions, references, attention_mask(length, begins_BJ, block), present_BJ)
 
 
 def attention_mask(length: int, begins_BJ: Ints, block: int) -> NDArray[np.bool_]:

@@ -36,8 +36,8 @@ class SequenceConfig:
     complete_share: float = 0.05
     boundary_share: float = 0.7
     text_weight: float = 3.0
-    image_weight: float = 0.5
-    changed_weight: float = 4.0
+    image_weight: float = 1.0
+    changed_weight: float = 1.5
     input_noise: float = 0.03
 
     def __post_init__(self) -> None:
@@ -119,11 +119,12 @@ class Sequences(NamedTuple):
     ids: Ints
     inputs: Ints
     positions: Ints
+    references: Ints
     weights: NDArray[np.float32]
 
 
 class SequenceSampler:
-    """step -> batch of ids (B, L), positions (B, L), targets and weights (B, L - first_target).
+    """step -> batch of ids, positions and references (B, L), targets and weights (B, L - first_target).
 
     `sequences(step)` gives the whole sequences that a batch is cut from.
     """
@@ -141,7 +142,8 @@ class SequenceSampler:
 
     def __call__(self, step: int) -> dict[str, Tensor]:
         rows, first = self.sequences(step), self.writer.first_target
-        arrays = {"ids": rows.inputs[:, :-1], "positions": rows.positions[:, :-1]}
+        arrays = {"ids": rows.inputs, "positions": rows.positions, "references": rows.references}
+        arrays = {name: array[:, :-1] for name, array in arrays.items()}
         arrays |= {"targets": rows.ids[:, first + 1 :], "weights": rows.weights[:, first + 1 :]}
         return {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
 
@@ -158,7 +160,9 @@ class SequenceSampler:
             tokens, token_weights = self.writer.write(query, n_steps)
             ids[b, : len(tokens)], weights[b, : len(tokens)] = tokens, token_weights
             positions[b, : len(tokens)] = self._form.positions(tokens)
-        return Sequences(ids, self._noisy(ids, rng), positions, weights)
+        inputs = self._noisy(ids, rng)
+        references = np.stack([self._form.references(row) for row in inputs.tolist()])
+        return Sequences(ids, inputs, positions, references, weights)
 
     def _choose(self, rng: np.random.Generator) -> Ints:
         count, config = self._loop.batch_size, self._config
@@ -182,7 +186,7 @@ def planner_loss(
     """The stage's loss function for `fit`; logits are only computed from where targets begin."""
 
     def loss(model: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, float | Tensor]]:
-        logits = model(batch["ids"], batch["positions"], first=first_target)
+        logits = model(batch["ids"], batch["positions"], references_BL=batch["references"], first=first_target)
         return weighted_cross_entropy(logits, batch["targets"], batch["weights"]), {}
 
     return loss

@@ -66,7 +66,8 @@ def test_a_peek_sees_what_training_showed_and_leaves_no_trace(model: CausalTrans
     session.advance()
     block = [WORDS.boi, *prompt(5)[3:8]]
     positions = session.positions(0, block)
-    seen = session.peek(torch.tensor([block]), torch.tensor([positions]), torch.tensor([True]))
+    inside = torch.tensor([[*session.image_before(0), -1]])
+    seen = session.peek(torch.tensor([block]), torch.tensor([positions]), inside, torch.tensor([True]))
     before = list(range(len(ids)))
     clean_positions = []
     position = -1
@@ -75,7 +76,9 @@ def test_a_peek_sees_what_training_showed_and_leaves_no_trace(model: CausalTrans
         clean_positions.append(position)
     whole_ids, whole_positions = torch.tensor([ids + block + block]), torch.tensor([clean_positions + positions * 2])
     mask = torch.from_numpy(attention_mask(len(ids + block), np.array([[len(ids)]]), len(block)))[:, None]
-    trained = model.model(whole_ids, whole_positions, mask=mask)[:, -len(block) :]
+    none = torch.full((1, len(ids + block)), -1)
+    trained = model.model(whole_ids, whole_positions, references_BL=torch.cat([none, inside], 1), mask=mask)
+    trained = trained[:, -len(block) :]
     torch.testing.assert_close(seen, trained, atol=1e-5, rtol=1e-4)
     assert session.cache.length == len(before) and not session.cache.valid_BS[:, len(before) :].any()
 

@@ -1,5 +1,7 @@
 """From noise to an image and back: every path has the right ends, and its steps arrive."""
 
+import itertools
+
 import pytest
 import torch
 
@@ -22,7 +24,7 @@ def test_times_run_from_noise_to_image() -> None:
     assert times[0] == 0 and times[-1] == 1 and times == sorted(times)
     assert len(times) == 6
     drawn = sample_times(1000, generator())
-    assert 0 <= drawn.min() and drawn.max() < 1
+    assert drawn.min() >= 0 and drawn.max() < 1
     assert drawn.mean() < 0.4  # a shift of 3 dwells where there is much noise
 
 
@@ -41,7 +43,7 @@ def test_steps_towards_a_fixed_guess_arrive(path, steps: int) -> None:
     guess = torch.randint(K, (1, N), generator=generator(1))
     codes, rng, reached = path.start((1, N), generator()), generator(), []
     times = shifted_times(steps)
-    for time, after in zip(times, times[1:], strict=False):
+    for time, after in itertools.pairwise(times):
         codes = path.step(codes, guess, time, after - time, rng)
         reached.append(float((codes == guess).float().mean()))
     assert reached == sorted(reached) or steps < 10

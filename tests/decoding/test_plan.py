@@ -73,7 +73,8 @@ def test_greedy_choice_is_that_of_the_full_pass() -> None:
     prompt = prompts(interleaver)[0]
     (ids,) = PlanDecoder(network, grammar).generate([prompt], 2)
     whole = prompt + ids
-    logits = network(torch.tensor([whole]), torch.tensor([interleaver.positions(whole)]))[0]
+    positions, references = (torch.tensor([f(whole)]) for f in (interleaver.positions, interleaver.references))
+    logits = network(torch.tensor([whole]), positions, references_BL=references)[0]
     codes = grammar.code_ids
     checked = 0
     for i, token in enumerate(whole[len(prompt) :], len(prompt)):

@@ -23,7 +23,9 @@ def tiny_model(**changes) -> CausalTransformer:
 
 def test_official_checkpoint_gives_official_logits() -> None:
     official = json.loads((GOLDEN / "config.json").read_text())
-    model = CausalTransformer(TransformerConfig(**{f.name: official[f.name] for f in fields(TransformerConfig)}))
+    model = CausalTransformer(
+        TransformerConfig(**{f.name: official.get(f.name, False) for f in fields(TransformerConfig)})
+    )
     model.load_state_dict(load_file(GOLDEN / "model.safetensors"))
     golden = load_file(GOLDEN / "golden.safetensors")
     with torch.no_grad():
@@ -34,8 +36,8 @@ def test_official_checkpoint_gives_official_logits() -> None:
 def test_same_as_transformers_qwen3(tied: bool) -> None:
     import transformers
 
-    model = tiny_model(tie_word_embeddings=tied)
-    settings = {f.name: getattr(model.config, f.name) for f in fields(TransformerConfig)}
+    model = tiny_model(tie_word_embeddings=tied, references=False)
+    settings = {f.name: getattr(model.config, f.name) for f in fields(TransformerConfig) if f.name != "references"}
     official = transformers.Qwen3ForCausalLM(transformers.Qwen3Config(**settings)).eval()
     official.load_state_dict(model.state_dict())
     ids = torch.randint(50, (2, 20))
@@ -93,3 +95,22 @@ def test_logits_of_a_range() -> None:
 def test_heads_must_divide() -> None:
     with pytest.raises(InvalidValueError, match="4 heads must be a multiple of 3"):
         TransformerConfig(num_attention_heads=4, num_key_value_heads=3)
+
+
+@torch.no_grad()
+def test_references_are_read_and_can_be_copied() -> None:
+    model, ids = tiny_model(), torch.randint(50, (1, 4))
+    none = torch.full((1, 4), -1)
+    assert torch.equal(model(ids, references_BL=none), model(ids))
+    references = torch.tensor([[-1, -1, 7, -1]])
+    changed = (model(ids, references_BL=references) - model(ids)).abs().sum(-1)[0] > 0
+    assert changed.tolist() == [False, False, True, True]
+    without_gate = model(ids, references_BL=references)
+    model.copy_gate.weight[:] = 0.1
+    gate = model.copy_gate(model.model(ids, references_BL=references))[0, 2, 0]
+    difference = model(ids, references_BL=references) - without_gate
+    assert difference[0, 2, 7] == pytest.approx(float(gate), rel=1e-4)
+    assert difference.abs().sum() == pytest.approx(abs(float(gate)), rel=1e-4)
+    hidden = model.model(ids, references_BL=references)
+    part = model.logits(hidden, slice(5, 12), references)
+    torch.testing.assert_close(part, model.logits(hidden, references=references)[..., 5:12])

@@ -87,3 +87,15 @@ def test_images_stand_a_stride_apart_whatever_the_words(text: TextTokenizer) -> 
         assert starts.tolist() == [32, 64, 96]
         assert (np.diff(positions) > 0).all()
     assert make(text).positions(ids) == list(range(len(ids)))
+
+
+def test_references_are_the_next_places_of_the_image_before(text: TextTokenizer) -> None:
+    interleaver = make(text, row_ends=True)
+    first, second, third = (interleaver.image_ids(codes(seed)) for seed in range(3))
+    words = [interleaver.vocabulary.bos, 5, 6]
+    references = interleaver.references([*words, *first, *words, *second, *words, *third])
+    nothing = [-1, -1, -1]
+    for before, begin in ((first, len(words + first)), (second, len(words + first + words + second))):
+        assert references[begin : begin + 3] == nothing
+        assert references[begin + 3 : begin + 3 + len(first)] == [*before[1:-1], -1, -1]
+    assert references[: len(words + first)] == [-1] * len(words + first)

@@ -14,12 +14,12 @@ BEGINS = np.array([[7, 13]])
 
 def test_copies_repeat_ids_and_positions_of_the_images_to_predict() -> None:
     positions = np.arange(LENGTH)[None] * 3
-    copies = two_copies(IDS, positions, BOI, BLOCK, 2)
+    copies = two_copies(IDS, positions, positions, BOI, BLOCK, 2)
     assert copies.ids[0, LENGTH:].tolist() == [BOI, 23, 24, 25, BOI, 26, 27, 28]
     assert copies.positions[0, LENGTH:].tolist() == [21, 24, 27, 30, 39, 42, 45, 48]
     assert copies.present.tolist() == [[True, True]]
     assert np.array_equal(copies.mask, attention_mask(LENGTH, BEGINS, BLOCK))
-    shorter = two_copies(np.where(np.arange(LENGTH) < 12, IDS, 0), positions, BOI, BLOCK, 2)
+    shorter = two_copies(np.where(np.arange(LENGTH) < 12, IDS, 0), positions, positions, BOI, BLOCK, 2)
     assert shorter.present.tolist() == [[True, False]]
 
 
@@ -29,7 +29,7 @@ def reach() -> np.ndarray:
     sizes = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 3, "num_attention_heads": 2}
     config = TransformerConfig(**sizes, vocab_size=32, num_key_value_heads=1, head_dim=8, initializer_range=0.3)
     model = CausalTransformer(config)
-    copies = two_copies(IDS, np.arange(LENGTH)[None], BOI, BLOCK, 2)
+    copies = two_copies(IDS, np.arange(LENGTH)[None], np.full_like(IDS, -1), BOI, BLOCK, 2)
     embedded = []
     model.model.embed_tokens.register_forward_hook(lambda *args: embedded.append(args[2]) or args[2].retain_grad())
     hidden = model.model(

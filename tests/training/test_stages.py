@@ -106,8 +106,9 @@ def test_batches_hold_whole_sequences(root: Path) -> None:
         first = batch["ids"].shape[1] - batch["targets"].shape[1]
         assert np.array_equal(batch["ids"][:, first + 1 :], batch["targets"][:, :-1])
         lengths.add(batch["ids"].shape[1])
-        for ids, positions, targets, weights in zip(*batch.values(), strict=True):
+        for ids, positions, references, targets, weights in zip(*batch.values(), strict=True):
             used = ids[ids != words.pad]
+            assert references[: len(used)].tolist() == form.references(used.tolist())
             assert positions[: len(used)].tolist() == form.positions(used.tolist())
             weighted = targets[weights > 0]
             assert weighted[0] in (words.bos_step, words.eos)
