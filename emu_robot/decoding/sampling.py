@@ -24,12 +24,18 @@ class SamplingConfig:
                 raise InvalidValueError(f"{name} is {getattr(self, name)}, must be at least 0")
 
 
-def sample(logits: Tensor, temperature: float, top_k: int, generator: torch.Generator | None = None) -> Tensor:
-    """(..., V) logits -> (...) int64 ids."""
+def sample(
+    logits: Tensor, temperature: float, top_k: int, generator: torch.Generator | None = None, top_p: float = 1.0
+) -> Tensor:
+    """(..., V) logits -> (...) int64 ids. top_p: of the probability, the likeliest ids that make it up stay."""
     if temperature == 0:
         return logits.argmax(-1)
     if 0 < top_k < logits.shape[-1]:
         threshold = logits.topk(top_k, -1).values[..., -1:]
         logits = logits.masked_fill(logits < threshold, -torch.inf)
     p = (logits / temperature).softmax(-1)
+    if top_p < 1:
+        ordered, order = p.sort(dim=-1, descending=True)
+        beyond = ordered.cumsum(-1) - ordered >= top_p
+        p = p.masked_fill(torch.zeros_like(beyond).scatter(-1, order, beyond), 0.0)
     return torch.multinomial(p.flatten(0, -2), 1, generator=generator).view(p.shape[:-1])

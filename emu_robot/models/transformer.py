@@ -53,10 +53,17 @@ class KVCache:
     `length`: slots in use. Setting it back forgets what follows (a rejected or noisy image).
     """
 
-    def __init__(self, config: TransformerConfig, batch: int, slots: int, device: torch.device | None = None) -> None:
+    def __init__(
+        self,
+        config: TransformerConfig,
+        batch: int,
+        slots: int,
+        device: torch.device | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
         shape = (config.num_hidden_layers, batch, config.num_key_value_heads, slots, config.head_dim)
-        self.keys = torch.zeros(shape, device=device)
-        self.values = torch.zeros(shape, device=device)
+        self.keys = torch.zeros(shape, device=device, dtype=dtype)
+        self.values = torch.zeros(shape, device=device, dtype=dtype)
         self.valid_BS = torch.zeros(batch, slots, dtype=torch.bool, device=device)
         self.length = 0
         self.padded = False

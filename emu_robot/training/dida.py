@@ -62,8 +62,8 @@ def train(config: DidaTrainConfig) -> Path:
 
 
 class DidaSampler:
-    """step -> ids, positions, references (B, S), mask (B, S, S), places (J n,) of noisy codes' readers, codes and code_weights
-    (B, J n), and the clean sequence's targets and weights (B, L - first - 1)."""
+    """step -> batch: ids, positions, references (B, S), mask (B, S, S); places (J n,) that read noisy codes, these codes
+    and code_weights (B, J n); the clean sequence's targets and weights (B, L - first - 1)."""
 
     def __init__(self, sequences: SequenceSampler, planner: Planner, path: NoisePath, seed: int) -> None:
         self._sequences, self._path, self._seed = sequences, path, seed

@@ -1,0 +1,61 @@
+"""The official prompt of each task, with the images it is asked about. Knows words and ids, not pixels."""
+
+from collections.abc import Sequence
+from enum import StrEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from emu_robot.emu35.text import Emu3Text
+from emu_robot.errors import InvalidValueError, UnknownNameError
+
+type Grid = NDArray[np.integer]
+"""(h, w) codes of an image."""
+
+INTERLEAVED = " Please generate a response with interleaved text and images."
+
+
+class Task(StrEnum):
+    """What the official model was taught to be asked."""
+
+    T2I = "t2i"
+    X2I = "x2i"
+    HOWTO = "howto"
+    STORY = "story"
+    EXPLORE = "explore"
+    VLA = "vla"
+
+
+def image_ids(text: Emu3Text, grid: Grid) -> list[int]:
+    """boi, "h*w", img, rows of codes with eol between them, eoi. Raises `InvalidValueError` for a code out of range."""
+    ids = text.ids
+    if grid.ndim != 2 or grid.size == 0:
+        raise InvalidValueError(f"an image's codes must be (h, w), got {grid.shape}")
+    if grid.min() < 0 or grid.max() >= ids.n_codes:
+        raise InvalidValueError(f"visual codes span {grid.min()}..{grid.max()}, must be in 0..{ids.n_codes - 1}")
+    sequence = [ids.boi, *text.encode(f"{grid.shape[0]}*{grid.shape[1]}"), ids.img]
+    for row, codes in enumerate(grid.tolist()):
+        sequence += [ids.eol] if row else []
+        sequence += [ids.first_code + code for code in codes]
+    return [*sequence, ids.eoi]
+
+
+def task_prompt(text: Emu3Text, task: str, question: str, images: Sequence[Grid] = ()) -> list[int]:
+    """Ids up to where the answer begins. Raises `UnknownNameError` for an unknown task."""
+    if task not in set(Task):
+        raise UnknownNameError("task", task, [known.value for known in Task])
+    extra = INTERLEAVED if task == Task.HOWTO else ""
+    before = f"<|extra_203|>You are a helpful assistant for {task} task.{extra} USER: {question}"
+    return _prompt(text, before, images)
+
+
+def unconditional_prompt(text: Emu3Text, images: Sequence[Grid] = ()) -> list[int]:
+    """What classifier-free guidance compares with: the images without the question."""
+    return _prompt(text, "<|extra_203|>You are a helpful assistant. USER: ", images)
+
+
+def _prompt(text: Emu3Text, before: str, images: Sequence[Grid]) -> list[int]:
+    ids = text.encode(before)
+    for grid in images:
+        ids += image_ids(text, grid)
+    return ids + text.encode(" ASSISTANT: <|extra_100|>")

@@ -1,0 +1,136 @@
+"""The official Emu3.5 text tokenizer: byte-pair ranks, then special tokens, then one token per visual code.
+
+Everything follows from the two files that come with the official weights, so a small vocabulary of the same form works
+too. Knows nothing of models.
+"""
+
+import base64
+import binascii
+import re
+import unicodedata
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import tiktoken
+
+from emu_robot.errors import InvalidValueError, WeightsError
+
+RANKS, VISION = "emu3.tiktoken", "emu3_vision_tokens.txt"
+PATTERN = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+EXTRAS = 205
+SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", *(f"<|extra_{i}|>" for i in range(EXTRAS)))
+CODE = re.compile(r"<\|visual token (\d+)\|>")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ControlIds:
+    """Ids with a role. bos/eos: of a sequence; eol: between rows of an image; eof: end of a text file; boi, img, eoi:
+    before an image's size, before its codes, after them; begin_answer, end_answer; first_code, n_codes: visual codes.
+    """
+
+    pad: int
+    bos: int
+    eos: int
+    eol: int
+    eof: int
+    boi: int
+    img: int
+    eoi: int
+    begin_answer: int
+    end_answer: int
+    first_code: int
+    n_codes: int
+
+
+class Emu3Text:
+    """Text, special tokens and visual codes <-> ids."""
+
+    def __init__(self, ranks: dict[bytes, int], vision: Sequence[str]) -> None:
+        """ranks: byte sequence -> id; vision: the lines of the vision vocabulary, visual codes last and in order.
+
+        Special tokens follow the highest rank.
+        """
+        named, first = [*SPECIAL, *(token for token in vision if not CODE.fullmatch(token))], max(ranks.values()) + 1
+        self._special = {token: first + i for i, token in enumerate(named)}
+        n_codes = len(vision) - (len(named) - len(SPECIAL))
+        self._encoding = tiktoken.Encoding("emu3", pat_str=PATTERN, mergeable_ranks=ranks, special_tokens=self._special)
+        self.ids = ControlIds(
+            pad=self.id_of("<|endoftext|>"),
+            bos=self.id_of("<|extra_203|>"),
+            eos=self.id_of("<|extra_204|>"),
+            eol=self.id_of("<|extra_200|>"),
+            eof=self.id_of("<|extra_201|>"),
+            boi=self.id_of("<|image start|>"),
+            img=self.id_of("<|image token|>"),
+            eoi=self.id_of("<|image end|>"),
+            begin_answer=self.id_of("<|extra_100|>"),
+            end_answer=self.id_of("<|extra_101|>"),
+            first_code=first + len(named),
+            n_codes=n_codes,
+        )
+
+    @classmethod
+    def load(cls, folder: str | Path) -> "Emu3Text":
+        """From `emu3.tiktoken` and `emu3_vision_tokens.txt`. Raises `WeightsError` naming a missing or damaged file."""
+        ranks, vision = Path(folder) / RANKS, Path(folder) / VISION
+        for path in (ranks, vision):
+            if not path.is_file():
+                raise WeightsError(f"{path} is missing")
+        table: dict[bytes, int] = {}
+        for number, line in enumerate(ranks.read_bytes().splitlines(), 1):
+            try:
+                token, rank = line.split()
+                table[base64.b64decode(token, validate=True)] = int(rank)
+            except (ValueError, binascii.Error) as error:
+                raise WeightsError(f"{ranks}, line {number}: not a token and its rank ({line[:40]!r})") from error
+        if sorted(table.values()) != list(range(len(table))):
+            raise WeightsError(f"{ranks}: {len(table)} tokens whose ranks are not 0 .. {len(table) - 1}")
+        lines = vision.read_text().splitlines()
+        codes = [int(match[1]) for line in lines if (match := CODE.fullmatch(line))]
+        if codes != list(range(len(codes))) or not all(
+            CODE.fullmatch(line) for line in lines[len(lines) - len(codes) :]
+        ):
+            raise WeightsError(f"{vision}: visual tokens must come last and be numbered from 0")
+        return cls(table, lines)
+
+    @property
+    def size(self) -> int:
+        """Number of ids."""
+        return self.ids.first_code + self.ids.n_codes
+
+    def id_of(self, token: str) -> int:
+        """Id of a special token. Raises `WeightsError` if this vocabulary lacks it."""
+        if token not in self._special:
+            raise WeightsError(f"the vocabulary has no {token}")
+        return self._special[token]
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of a text, in which special tokens and `<|visual token N|>` mean themselves. Normalised to NFC."""
+        ids: list[int] = []
+        end = 0
+        text = unicodedata.normalize("NFC", text)
+        for match in CODE.finditer(text):
+            ids += self._encoding.encode(text[end : match.start()], allowed_special="all")
+            ids.append(self.code_id(int(match[1])))
+            end = match.end()
+        return ids + self._encoding.encode(text[end:], allowed_special="all")
+
+    def code_id(self, code: int) -> int:
+        """Id of a visual code. Raises `InvalidValueError` outside the codebook."""
+        if not 0 <= code < self.ids.n_codes:
+            raise InvalidValueError(f"visual code {code}, must be in 0..{self.ids.n_codes - 1}")
+        return self.ids.first_code + code
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Text of ids; visual codes are spelled `<|visual token N|>`."""
+        parts, words = [], []
+        for token in ids:
+            if token < self.ids.first_code:
+                words.append(token)
+                continue
+            parts += [self._encoding.decode(words), f"<|visual token {token - self.ids.first_code:06d}|>"]
+            words = []
+        return "".join([*parts, self._encoding.decode(words)])
