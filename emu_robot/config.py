@@ -26,6 +26,7 @@ SCHEMAS = {
     "measure-tokenizer": "emu_robot.evaluation.tokenizer_quality:TokenizerQualityConfig",
     "plan": "emu_robot.cli.plan:PlanConfig",
     "sim-bench": "emu_robot.cli.sim:BenchConfig",
+    "train-dida": "emu_robot.training.dida:DidaTrainConfig",
     "train-head": "emu_robot.training.head:HeadTrainConfig",
     "train-planner": "emu_robot.training.planner:PlannerTrainConfig",
     "train-tokenizer": "emu_robot.training.tokenizer:TokenizerTrainConfig",

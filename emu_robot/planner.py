@@ -7,10 +7,10 @@ from pathlib import Path
 import torch
 
 from emu_robot.core import Image, Observation, Plan, PlanStep, check_image
+from emu_robot.decoding.choice import DecoderConfig, make_image_decoder
 from emu_robot.decoding.constraints import PlanGrammar
 from emu_robot.decoding.plan import PlanDecoder
 from emu_robot.decoding.sampling import SamplingConfig
-from emu_robot.decoding.session import ImageDecoder
 from emu_robot.errors import InvalidValueError, UnknownNameError
 from emu_robot.models.transformer import CausalTransformer, TransformerConfig
 from emu_robot.tokenizers.image import ImageTokenizer
@@ -24,13 +24,14 @@ from emu_robot.weights import load_into, load_weights, save_weights
 class PlannerConfig:
     """camera: what the planner sees. max_steps: steps of a plan unless asked otherwise. max_words: ids of a subtask.
 
-    image_stride: see `Interleaver`. The model's vocabulary size is set by the tokenizers.
+    image_stride: see `Interleaver`. dida_path: the noise path that stage dida adapted the weights to. The model's vocabulary size is set by the tokenizers.
     """
 
     camera: str = "front"
     max_steps: int = 4
     max_words: int = 24
     image_stride: int = 96
+    dida_path: str = ""
     image: ImageFormat = field(default_factory=ImageFormat)
     model: TransformerConfig = field(default_factory=TransformerConfig)
 
@@ -48,11 +49,13 @@ class Planner:
         text: TextTokenizer,
         images: ImageTokenizer,
         sampling: SamplingConfig | None = None,
-        image_decoder: ImageDecoder | None = None,
+        decoder: DecoderConfig | None = None,
     ) -> None:
         self.config, self.model, self.text, self.images = config, model, text, images
         self.interleaver = interleaver(config, text, images.config.n_embed)
         self.grammar = PlanGrammar.of(self.interleaver, config.max_words)
+        sampling, codebook_KD = sampling or SamplingConfig(), images.quantize.codebook()
+        image_decoder = make_image_decoder(decoder or DecoderConfig(), config.dida_path, codebook_KD, sampling)
         self.decoder = PlanDecoder(model, self.grammar, sampling, image_decoder)
 
     @classmethod
@@ -60,7 +63,7 @@ class Planner:
         cls,
         folder: str | Path,
         sampling: SamplingConfig | None = None,
-        image_decoder: ImageDecoder | None = None,
+        decoder: DecoderConfig | None = None,
         device: str | torch.device = "cpu",
     ) -> "Planner":
         """From a weights folder (`resolve_weights`). Raises `WeightsError` naming a missing or damaged file."""
@@ -75,7 +78,7 @@ class Planner:
         model = model.eval().requires_grad_(False).to(device)
         images = ImageTokenizer.load(folder).to(device)
         images = images.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-        return cls(config, model, TextTokenizer.load(folder), images, sampling, image_decoder)
+        return cls(config, model, TextTokenizer.load(folder), images, sampling, decoder)
 
     def save(self, folder: Path, extra: dict[str, object] | None = None) -> None:
         """Add the planner's own weights to a weights folder that holds both tokenizers; tied ones are stored once."""

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from emu_robot.core import ActionChunk, Observation, Plan, PlanStep
+from emu_robot.decoding.choice import DecoderConfig
 from emu_robot.errors import ConfigError, InvalidValueError, UnknownNameError
 from emu_robot.head_runner import HeadRunner, RunnerContext
 from emu_robot.switching import CompletionWatch, Switch, SwitchConfig, Verdict
@@ -45,7 +46,7 @@ class GoalMode(StrEnum):
 class PolicyConfig:
     """n_action_steps: actions of each chunk that are returned [control ticks]; flow_steps: Euler steps per chunk;
     noise_scale: of the starting noise, 1 samples the learned distribution, 0 takes its centre (steadier hands: of 15
-    single tasks 13 succeeded with 0, 3 with 1).
+    single tasks 13 succeeded with 0, 3 with 1). decoder: how the planner draws subgoals.
     """
 
     goal: GoalMode = GoalMode.PLANNER
@@ -53,6 +54,7 @@ class PolicyConfig:
     flow_steps: int = 8
     noise_scale: float = 0.0
     switching: SwitchConfig = field(default_factory=SwitchConfig)
+    decoder: DecoderConfig = field(default_factory=DecoderConfig)
 
     def __post_init__(self) -> None:
         if self.n_action_steps < 1 or self.flow_steps < 1 or self.noise_scale < 0:
@@ -193,5 +195,5 @@ def load_policy(
     if config.goal.needs_planner:
         from emu_robot.planner import Planner
 
-        planner = Planner.load(folder)
+        planner = Planner.load(folder, decoder=config.decoder)
     return EmuPolicy(HeadRunner.load(folder), planner, config, subgoal_source=subgoal_source, seed=seed)

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from emu_robot.decoding.autoregressive import AutoregressiveImageDecoder
 from emu_robot.decoding.constraints import PlanGrammar
 from emu_robot.decoding.sampling import SamplingConfig, sample
 from emu_robot.decoding.session import DecodingSession, ImageDecoder
@@ -17,18 +16,17 @@ from emu_robot.models.transformer import CausalTransformer
 
 
 class PlanDecoder:
-    """Continues prompts by plan steps. Without an image decoder, images are autoregressive as `sampling` says."""
+    """Continues prompts by plan steps; `sampling` is how words are chosen."""
 
     def __init__(
         self,
         model: CausalTransformer,
         grammar: PlanGrammar,
-        sampling: SamplingConfig | None = None,
-        image_decoder: ImageDecoder | None = None,
+        sampling: SamplingConfig,
+        image_decoder: ImageDecoder,
     ) -> None:
         self.model, self.grammar = model, grammar
-        self.sampling = sampling = sampling or SamplingConfig()
-        self.images = image_decoder or AutoregressiveImageDecoder(sampling.image_temperature, sampling.image_top_k)
+        self.sampling, self.images = sampling, image_decoder
         device = model.lm_head.weight.device
         self._generator = torch.Generator(device).manual_seed(sampling.seed)
         words = grammar.vocabulary

@@ -48,7 +48,7 @@ def resolve_checkpoint(name_or_path: str | Path, files: tuple[str, ...] = LANGUA
 
 
 def read_language_config(folder: Path) -> tuple[TransformerConfig, dict[str, Any]]:
-    """Our configuration of an official `config.json`, and its whole content. Raises `WeightsError` if it is another's."""
+    """Our configuration of an official `config.json`, and all it holds. Raises `WeightsError` if it is another's."""
     path = folder / "config.json"
     try:
         official = json.loads(path.read_text())

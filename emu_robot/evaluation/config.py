@@ -8,6 +8,7 @@ from emu_robot.data.collect import SEED_LIMIT
 from emu_robot.environments import ENVIRONMENTS
 from emu_robot.errors import InvalidValueError, UnknownNameError
 
+DECODERS = ("auto", "ar", "dida")
 GOALS = ("planner", "oracle", "none", "shuffled", "text")
 SPLITS = ("seen", "heldout")
 FIRST_SEED = SEED_LIMIT
@@ -22,6 +23,7 @@ class LayoutsConfig:
     policy: a released name or a weights folder.
     tasks: family names, or the groups "single", "long", "all".
     n: layouts in all; layout i is of family i modulo the number of families.
+    decoder: of subgoals, auto (dida for weights adapted to it) | ar | dida; decoder_steps: passes per image of dida.
     """
 
     policy: str = "mini"
@@ -30,10 +32,15 @@ class LayoutsConfig:
     tasks: list[str] = field(default_factory=lambda: ["long"])
     n: int = 100
     seed: int = 0
+    decoder: str = "auto"
+    decoder_steps: int = 4
     out: Path = Path("outputs/eval")
 
     def __post_init__(self) -> None:
         _check_name("split", self.split, SPLITS)
+        _check_name("decoder", self.decoder, DECODERS)
+        if self.decoder_steps < 1:
+            raise InvalidValueError(f"decoder_steps is {self.decoder_steps}; it must be at least 1")
         _check_name("environment", self.env, tuple(ENVIRONMENTS))
         if not 1 <= self.n <= SEED_STRIDE:
             raise InvalidValueError(f"n is {self.n}; it must be in 1..{SEED_STRIDE}")
@@ -92,6 +99,10 @@ class EvalConfig(LayoutsConfig):
         """The command line that repeats this evaluation."""
         words = ["emu-robot eval", f"policy={self.policy}", f"env={self.env}", f"split={self.split}"]
         words += [f"tasks={','.join(self.tasks)}", f"n={self.n}", f"goal={self.goal}", f"seed={self.seed}"]
+        if self.decoder != "auto":
+            words.append(f"decoder={self.decoder}")
+        if self.decoder_steps != type(self).decoder_steps:
+            words.append(f"decoder_steps={self.decoder_steps}")
         if self.n_action_steps is not None:
             words.append(f"n_action_steps={self.n_action_steps}")
         return " ".join(words)

@@ -66,7 +66,7 @@ class Query:
 def load_planner(config: PlanAccuracyConfig) -> PlannerLike:
     """The planner that `config` names."""
     folder = import_module("emu_robot.weights").resolve_weights(config.policy)
-    return import_module("emu_robot.planner").Planner.load(folder)
+    return import_module("emu_robot.planner").Planner.load(folder, decoder=worker.make_decoder(config))
 
 
 class PlannerExam:

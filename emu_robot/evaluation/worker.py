@@ -31,12 +31,19 @@ SHUFFLED_STRIDE = 1_000_003
 
 def load_policy(config: EvalConfig, subgoal_source: SubgoalSource) -> Policy:
     """The policy that `config` names."""
-    policy = import_module("emu_robot.policy")
-    steps = config.n_action_steps
-    options = policy.PolicyConfig() if steps is None else policy.PolicyConfig(n_action_steps=steps)
+    policy, steps = import_module("emu_robot.policy"), config.n_action_steps
+    options = policy.PolicyConfig(decoder=make_decoder(config))
+    if steps is not None:
+        options = policy.PolicyConfig(decoder=options.decoder, n_action_steps=steps)
     return policy.load_policy(
         config.policy, goal=config.goal, subgoal_source=subgoal_source, seed=config.seed, config=options
     )
+
+
+def make_decoder(config: Any) -> Any:
+    """The planner's decoder that `config` names; torch is imported only now."""
+    choice = import_module("emu_robot.decoding.choice")
+    return choice.DecoderConfig(kind=choice.Decoder(config.decoder), steps=config.decoder_steps)
 
 
 def make_environment(config: LayoutsConfig, family: str) -> Any:

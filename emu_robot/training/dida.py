@@ -56,14 +56,14 @@ def train(config: DidaTrainConfig) -> Path:
     loss = dida_loss(sequences.writer.first_target, config.clean_weight)
     adapted = fit(model, sampler, loss, config.loop, config.out, "dida")
     assert isinstance(adapted, CausalTransformer)
-    planner.config.image_decoder = f"dida-{config.path}"
+    planner.config.dida_path = config.path.value
     Planner(planner.config, adapted, planner.text, planner.images).save(config.weights)
     return config.weights
 
 
 class DidaSampler:
-    """step -> batch: ids, positions, references (B, S), mask (B, S, S); places (J n,) that read noisy codes, these codes
-    and code_weights (B, J n); the clean sequence's targets and weights (B, L - first - 1)."""
+    """step -> batch: ids, positions, references (B, S), mask (B, S, S); places (J n,) that read noisy codes, these
+    codes and code_weights (B, J n); the clean sequence's targets and weights (B, L - first - 1)."""
 
     def __init__(self, sequences: SequenceSampler, planner: Planner, path: NoisePath, seed: int) -> None:
         self._sequences, self._path, self._seed = sequences, path, seed

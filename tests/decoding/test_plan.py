@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from emu_robot.decoding.autoregressive import AutoregressiveImageDecoder
 from emu_robot.decoding.constraints import PlanGrammar
 from emu_robot.decoding.plan import PlanDecoder
 from emu_robot.decoding.sampling import SamplingConfig, sample
@@ -43,12 +44,21 @@ def prompts(interleaver: Interleaver) -> list[list[int]]:
     return [interleaver.prompt(words, codes) for words in ("open the drawer", "put the red cube in the bowl", "x")]
 
 
+def make_decoder(
+    network: CausalTransformer, grammar: PlanGrammar, sampling: SamplingConfig | None = None
+) -> PlanDecoder:
+    """Images autoregressive, as `sampling` says."""
+    sampling = sampling or SamplingConfig()
+    images = AutoregressiveImageDecoder(sampling.image_temperature, sampling.image_top_k)
+    return PlanDecoder(network, grammar, sampling, images)
+
+
 @pytest.mark.parametrize("form", [{}, {"size_tokens": True, "row_ends": True}])
 def test_random_weights_always_decode(form: dict[str, bool]) -> None:
     interleaver = make(**form)
     lengths = set()
     for seed in range(12):
-        decoder = PlanDecoder(model(interleaver, seed), PlanGrammar.of(interleaver, max_words=3), HOT)
+        decoder = make_decoder(model(interleaver, seed), PlanGrammar.of(interleaver, max_words=3), HOT)
         for ids in decoder.generate(prompts(interleaver), max_steps=3):
             steps, ended = interleaver.decode(ids)
             assert ended or len(steps) == 3
@@ -59,7 +69,7 @@ def test_random_weights_always_decode(form: dict[str, bool]) -> None:
 
 def test_batch_equals_one_by_one_and_stream_equals_generate() -> None:
     interleaver = make()
-    decoder = PlanDecoder(model(interleaver, 3), PlanGrammar.of(interleaver, max_words=3))
+    decoder = make_decoder(model(interleaver, 3), PlanGrammar.of(interleaver, max_words=3))
     batch = decoder.generate(prompts(interleaver), max_steps=2)
     for prompt, ids in zip(prompts(interleaver), batch, strict=True):
         assert decoder.generate([prompt], 2) == [ids]
@@ -71,7 +81,7 @@ def test_greedy_choice_is_that_of_the_full_pass() -> None:
     interleaver = make()
     network, grammar = model(interleaver, 1), PlanGrammar.of(interleaver, max_words=3)
     prompt = prompts(interleaver)[0]
-    (ids,) = PlanDecoder(network, grammar).generate([prompt], 2)
+    (ids,) = make_decoder(network, grammar).generate([prompt], 2)
     whole = prompt + ids
     positions, references = (torch.tensor([f(whole)]) for f in (interleaver.positions, interleaver.references))
     logits = network(torch.tensor([whole]), positions, references_BL=references)[0]
@@ -90,7 +100,7 @@ def test_what_is_fixed_costs_no_pass(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(DecodingSession, "advance", lambda self: passes.append(1) or advance(self))
     for seed in range(6):
         passes.clear()
-        decoder = PlanDecoder(model(interleaver, seed), PlanGrammar.of(interleaver, max_words=2), HOT)
+        decoder = make_decoder(model(interleaver, seed), PlanGrammar.of(interleaver, max_words=2), HOT)
         (ids,) = decoder.generate(prompts(interleaver)[:1], 1)
         steps, ended = interleaver.decode(ids)
         words = ids.index(interleaver.vocabulary.boi) - 1 if steps else 0
@@ -110,6 +120,6 @@ def test_bad_settings_raise() -> None:
     with pytest.raises(InvalidValueError, match="text_temperature is -1"):
         SamplingConfig(text_temperature=-1)
     with pytest.raises(InvalidValueError, match="max_steps is 0"):
-        PlanDecoder(model(make()), PlanGrammar.of(make())).generate(prompts(make()), 0)
+        make_decoder(model(make()), PlanGrammar.of(make())).generate(prompts(make()), 0)
     with pytest.raises(InvalidValueError, match="max_words is 0"):
         PlanGrammar.of(make(), max_words=0)

@@ -1,5 +1,6 @@
 """Tokenizer and planner stages on a toy table: they learn, resume, and what they release plans."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +10,14 @@ from toy_tabletop import SIZE, episode, toy_buffer
 
 from emu_robot.core import Observation
 from emu_robot.data.replay_buffer import ReplayBuffer
-from emu_robot.errors import DataError, InvalidValueError, ShapeError, UnknownNameError, WeightsError
+from emu_robot.decoding.choice import Decoder, DecoderConfig
+from emu_robot.decoding.paths import PathName
+from emu_robot.errors import ConfigError, DataError, InvalidValueError, ShapeError, UnknownNameError, WeightsError
 from emu_robot.models.transformer import TransformerConfig
 from emu_robot.planner import Planner, PlannerConfig, interleaver
 from emu_robot.tokenizers.image import ImageTokenizer, ImageTokenizerConfig
 from emu_robot.tokenizers.text import TextTokenizer
+from emu_robot.training import dida as dida_stage
 from emu_robot.training import planner as planner_stage
 from emu_robot.training import tokenizer as tokenizer_stage
 from emu_robot.training.loop import LoopConfig
@@ -200,3 +204,25 @@ def test_what_differs_from_the_background_weighs_more() -> None:
     assert grey[4, 4] == 5
     assert red[4, 4] > 15
     assert grey[2, 2] == 5
+
+
+def test_dida_stage_adapts_the_planner_and_keeps_its_words(root: Path, tmp_path: Path) -> None:
+    for path in (root / "weights").iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    with pytest.raises(ConfigError, match="decoder=dida needs weights adapted"):
+        Planner.load(tmp_path, decoder=DecoderConfig(kind=Decoder.DIDA))
+    before = Planner.load(tmp_path).plan(observation(), episode(999).instruction, max_steps=1)
+    loop = LoopConfig(steps=60, **LOOP)
+    config = dida_stage.DidaTrainConfig(
+        data=root / "data", out=tmp_path / "run", weights=tmp_path, path=PathName.MASK, holdout=0.1, loop=loop
+    )
+    dida_stage.train(config)
+    lines = [json.loads(line) for line in (tmp_path / "run/dida/metrics.jsonl").read_text().splitlines()]
+    losses = [line["noisy"] for line in lines if "noisy" in line]
+    assert losses[-1] < 0.7 * losses[0]
+    planner = Planner.load(tmp_path, decoder=DecoderConfig(kind=Decoder.DIDA, steps=2))
+    assert planner.config.dida_path == "mask"
+    plan = planner.plan(observation(), episode(999).instruction, max_steps=1)
+    assert [step.subtask for step in plan.steps] == [step.subtask for step in before.steps]
+    codes = planner.first_steps([planner.prompt(observation().images["front"], episode(999).instruction)])[0]
+    assert codes is not None and codes[1].shape == (16,)

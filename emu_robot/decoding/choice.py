@@ -1,0 +1,45 @@
+"""Which image decoder a planner uses: one code at a time, or all at once where its weights were adapted to it."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from torch import Tensor
+
+from emu_robot.decoding.autoregressive import AutoregressiveImageDecoder
+from emu_robot.decoding.dida import DidaConfig, DidaImageDecoder
+from emu_robot.decoding.paths import make_path
+from emu_robot.decoding.sampling import SamplingConfig
+from emu_robot.decoding.session import ImageDecoder
+from emu_robot.errors import ConfigError
+
+
+class Decoder(StrEnum):
+    """auto: dida for weights adapted to it, else ar."""
+
+    AUTO = "auto"
+    AR = "ar"
+    DIDA = "dida"
+
+
+@dataclass(kw_only=True)
+class DecoderConfig:
+    """kind: auto | ar | dida. steps, temperature: of dida, see `DidaConfig`."""
+
+    kind: Decoder = Decoder.AUTO
+    steps: int = 4
+    temperature: float = 1.0
+
+
+def make_image_decoder(
+    config: DecoderConfig, dida_path: str, codebook_KD: Tensor, sampling: SamplingConfig
+) -> ImageDecoder:
+    """The decoder that `config` asks for; dida_path: the path that the weights were adapted to, "" for none.
+
+    Raises `ConfigError` if dida is asked of weights that were not adapted.
+    """
+    if config.kind is Decoder.DIDA and not dida_path:
+        raise ConfigError("decoder=dida needs weights adapted by `emu-robot train stage=dida`; these take decoder=ar")
+    if config.kind is Decoder.AR or not dida_path:
+        return AutoregressiveImageDecoder(sampling.image_temperature, sampling.image_top_k)
+    settings = DidaConfig(steps=config.steps, temperature=config.temperature, top_k=sampling.image_top_k)
+    return DidaImageDecoder(make_path(dida_path, codebook_KD), settings)
