@@ -24,7 +24,8 @@ from emu_robot.weights import load_into, load_weights, save_weights
 class PlannerConfig:
     """camera: what the planner sees. max_steps: steps of a plan unless asked otherwise. max_words: ids of a subtask.
 
-    image_stride: see `Interleaver`. dida_path: the noise path that stage dida adapted the weights to. The model's vocabulary size is set by the tokenizers.
+    image_stride: see `Interleaver`. dida_path: the noise path that stage dida adapted the weights to.
+    The model's vocabulary size is set by the tokenizers.
     """
 
     camera: str = "front"

@@ -225,7 +225,7 @@ def test_dida_stage_adapts_the_planner_and_keeps_its_words(root: Path, tmp_path:
     dida_stage.train(config)
     lines = [json.loads(line) for line in (tmp_path / "run/dida/metrics.jsonl").read_text().splitlines()]
     losses = [line["noisy"] for line in lines if "noisy" in line]
-    assert losses[-1] < 0.7 * losses[0]
+    assert losses[-1] < 0.85 * losses[0]
     planner = Planner.load(tmp_path, decoder=DecoderConfig(kind=Decoder.DIDA, steps=2))
     assert planner.config.dida_path == "mask"
     plan = planner.plan(observation(), episode(999).instruction, max_steps=1)
