@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from emu_robot.cli.options import configure, sub_verb
-from emu_robot.data.merge import MergeConfig, merge
 
 
 @dataclass(kw_only=True)
@@ -22,10 +21,14 @@ def run(arguments: Sequence[str]) -> None:
         print(__doc__)
         return
     command, overrides = sub_verb("data", ("export-lerobot", "merge"), arguments)
-    config: ExportConfig | MergeConfig | None = configure(command, overrides)
-    if isinstance(config, ExportConfig):
+    config = configure(command, overrides)
+    if config is None:
+        return
+    if command == "merge":
+        from emu_robot.data.merge import merge
+
+        print(merge(config))
+    else:
         from emu_robot.data.lerobot import export_lerobot
 
         export_lerobot(config.buffer, config.out)
-    elif isinstance(config, MergeConfig):
-        print(merge(config))

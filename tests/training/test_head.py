@@ -1,6 +1,7 @@
 """A toy world: one coloured blob on the front image; the arm goes to it, closes the gripper, and goes home."""
 
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -66,9 +67,8 @@ def config(folder, **changes) -> HeadTrainConfig:
     model = HeadConfig(
         image_size=SIZE, channels=8, keypoints=8, width=64, flow_width=32, text_width=16, action_horizon=4
     )
-    sampling = SamplingConfig(
-        **({"shift": 0, "brightness": 0, "contrast": 0, "noise": 0, "reconstructed": 0} | changes)
-    )
+    plain: dict[str, Any] = {"shift": 0, "brightness": 0, "contrast": 0, "noise": 0, "reconstructed": 0}
+    sampling = SamplingConfig(**(plain | changes))
     loop = LoopConfig(steps=150, batch_size=16, lr=3e-3, warmup_steps=10, ema_decay=0.9, log_every=50, threads=1)
     paths = {"data": folder / "data", "out": folder / "out", "weights": folder / "weights"}
     return HeadTrainConfig(**paths, holdout=0.1, model=model, sampling=sampling, loop=loop)

@@ -34,8 +34,14 @@ def tokenizer_config(root: Path) -> tokenizer_stage.TokenizerTrainConfig:
 
 
 def planner_config(root: Path, steps: int = 60) -> planner_stage.PlannerTrainConfig:
-    sizes = {"hidden_size": 48, "intermediate_size": 96, "num_hidden_layers": 2}
-    model = TransformerConfig(**sizes, num_attention_heads=4, num_key_value_heads=2, head_dim=12)
+    model = TransformerConfig(
+        hidden_size=48,
+        intermediate_size=96,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=12,
+    )
     planner = PlannerConfig(image_stride=48, model=model)
     loop = LoopConfig(steps=steps, **LOOP)
     return planner_stage.PlannerTrainConfig(
