@@ -188,20 +188,19 @@ def _record_all(
 
 
 def _record_here(config: CollectConfig, seeds: Sequence[int], pending: Path) -> Iterator[tuple[int, bool]]:
-    with closing(_make(config)) as env:
-        policy = _load_policy(config, env)
+    with closing(_Recorder(config, pending)) as recorder:
         for seed in seeds:
-            yield seed, _record_seed(env, policy, config, seed, pending)
+            yield seed, recorder.record(seed)
 
 
 def _record_in_processes(config: CollectConfig, seeds: Sequence[int], pending: Path) -> Iterator[tuple[int, bool]]:
     """In the order of `seeds`, workers staying only a few episodes ahead."""
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(config.workers, context, _start_worker, (config,)) as pool:
+    with ProcessPoolExecutor(config.workers, context, _start_worker, (config, pending)) as pool:
         ahead: deque[tuple[int, Future[bool]]] = deque()
         try:
             for seed in seeds:
-                ahead.append((seed, pool.submit(_record_in_worker, config, seed, pending)))
+                ahead.append((seed, pool.submit(_record_in_worker, seed)))
                 if len(ahead) >= 4 * config.workers:
                     seed, future = ahead.popleft()
                     yield seed, future.result()
@@ -214,56 +213,58 @@ def _record_in_processes(config: CollectConfig, seeds: Sequence[int], pending: P
             pool.shutdown(cancel_futures=True)
 
 
-_worker_env: ExpertEnvironment | None = None
-_worker_policy: Policy | None = None
+class _Recorder:
+    """An environment, and the policy that drives in it if there is one; both are kept from episode to episode."""
+
+    def __init__(self, config: CollectConfig, pending: Path) -> None:
+        families = {"families": tuple(config.families)} if config.families else {}
+        self._env = cast(ExpertEnvironment, make(config.env, split=config.split, **families))
+        self._policy = _load_policy(config, self._env) if config.policy else None
+        self._config, self._pending = config, pending
+
+    def record(self, seed: int) -> bool:
+        """Leave the seed's complete episode in `pending` unless it is there or not wanted; whether it succeeded."""
+        config, file = self._config, self._pending / f"{seed}.npz"
+        if file.exists():
+            return Episode.load(file).success
+        episode = record_episode(
+            self._env,
+            seed,
+            noise=config.noise,
+            burst_probability=config.burst_probability,
+            image_every=config.image_every,
+            policy=self._policy,
+            policy_share=config.policy_share,
+        )
+        if episode.success or config.keep_failed:
+            episode.save(file)
+        return episode.success
+
+    def close(self) -> None:
+        self._env.close()
 
 
-def _start_worker(config: CollectConfig) -> None:
-    """Build this process's environment; end with the parent even if that one is killed, and when it is interrupted."""
-    global _worker_env, _worker_policy
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
-    _worker_env = _make(config)
-    _worker_policy = _load_policy(config, _worker_env)
-
-
-def _record_in_worker(config: CollectConfig, seed: int, pending: Path) -> bool:
-    assert _worker_env is not None
-    return _record_seed(_worker_env, _worker_policy, config, seed, pending)
-
-
-def _make(config: CollectConfig) -> ExpertEnvironment:
-    families = {"families": tuple(config.families)} if config.families else {}
-    return cast(ExpertEnvironment, make(config.env, split=config.split, **families))
-
-
-def _load_policy(config: CollectConfig, env: Any) -> Policy | None:
-    """The head alone, its subgoals from the environment's oracle; torch is imported only if there is one."""
-    if not config.policy:
-        return None
+def _load_policy(config: CollectConfig, env: Any) -> Policy:
+    """The head alone, its subgoals from the environment's oracle; torch is imported only where one is wanted."""
     importlib.import_module("torch").set_num_threads(1)
     load = importlib.import_module("emu_robot.policy").load_policy
     return load(config.policy, goal="oracle", subgoal_source=env.oracle_step)
 
 
-def _record_seed(
-    env: ExpertEnvironment, policy: Policy | None, config: CollectConfig, seed: int, pending: Path
-) -> bool:
-    """Leave the seed's complete episode file in `pending` unless it is there or not wanted; whether it succeeded."""
-    file = pending / f"{seed}.npz"
-    if file.exists():
-        return Episode.load(file).success
-    episode = record_episode(
-        env,
-        seed,
-        noise=config.noise,
-        burst_probability=config.burst_probability,
-        image_every=config.image_every,
-        policy=policy,
-        policy_share=config.policy_share,
-    )
-    if episode.success or config.keep_failed:
-        episode.save(file)
-    return episode.success
+_recorder: _Recorder | None = None
+"""This worker's."""
+
+
+def _start_worker(config: CollectConfig, pending: Path) -> None:
+    """Build this process's recorder; end with the parent even if that one is killed, and when it is interrupted."""
+    global _recorder
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
+    _recorder = _Recorder(config, pending)
+
+
+def _record_in_worker(seed: int) -> bool:
+    assert _recorder is not None
+    return _recorder.record(seed)

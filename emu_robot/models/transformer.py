@@ -195,7 +195,6 @@ class Backbone(nn.Module):
         """Hidden states (B, L, D).
 
         references_BL: see `TransformerConfig`; ids, -1 for none. Left out, there are none.
-
         positions_BL: default 0, 1, ... (after `cache.length` tokens). mask: bool, True = may attend, broadcastable to
         (B, H, L, all); default causal. cache: the block is appended to it. valid_BL: False where the block is padding.
         """

@@ -36,7 +36,7 @@ class ImageTokenizerConfig:
     n_embed: int = 4096
     beta: float = 0.25
     learned_position: bool = True  # a fixed camera: what never changes costs no code
-    local_encoder: bool = True  # what does not change keeps its code (`LocalEncoder`); the official one is global
+    local_encoder: bool = True  # every cell by itself (`LocalEncoder`); the official one is global
     local_width: int = 256
     local_blocks: int = 3
     l2_norm: bool = True
@@ -74,7 +74,6 @@ def _local_encoder(config: ImageTokenizerConfig) -> LocalEncoder:
         ch=2 * config.ch,
         width=config.local_width,
         blocks=config.local_blocks,
-        resolution=config.resolution,
         patch_size=config.patch_size,
         downscale=config.downscale,
         z_channels=config.z_channels,

@@ -1,9 +1,10 @@
-"""An image encoder whose codes are local: each sees its own cell and 12 px around it, and no statistic of the image.
+"""An image encoder that codes every cell by itself: same pixels, same code, wherever in the image and whatever around.
 
-So a cell whose pixels do not change keeps its code, and a planner can copy it. The official encoder, with attention and
-group norm over the whole image, gave 58 % of the unchanged cells another code from one keyframe to the next.
+So a planner can copy a cell that does not change, and what it learns of a code in one place holds in every other. The
+official encoder, with attention and group norm over the whole image, gave 58 % of the unchanged cells another code from
+one keyframe to the next; a local one with 12 px of context and learned positions still 24 %, this one none.
 
-Shapes: B batch, C channels, H W image in pixels, h w grid of codes.
+Shapes: B batch, C channels, H W image in pixels, h w grid of codes, N = B h w cells.
 """
 
 import torch
@@ -34,20 +35,28 @@ class ResidualBlock(nn.Module):
 class LocalEncoder(nn.Module):
     """(B, 3, H, W) -> (B, z_channels, h, w), h = H / downscale."""
 
-    def __init__(
-        self, *, ch: int, width: int, blocks: int, resolution: int, patch_size: int, downscale: int, z_channels: int
-    ) -> None:
+    def __init__(self, *, ch: int, width: int, blocks: int, patch_size: int, downscale: int, z_channels: int) -> None:
         super().__init__()
-        self.patch_size = patch_size
-        fine, stride = resolution // patch_size, downscale // patch_size
+        self.patch_size, self.downscale = patch_size, downscale
+        inside = downscale // patch_size
         self.conv_in = nn.Conv2d(3 * patch_size**2, ch, 3, padding=1)
-        self.position = nn.Parameter(torch.zeros(ch, fine, fine))
+        self.position = nn.Parameter(torch.zeros(ch, inside, inside))  # within the cell
         self.fine = ResidualBlock(ch, ch, 3)
-        self.to_cells = nn.Conv2d(ch, width, stride, stride=stride)
+        self.to_cells = nn.Conv2d(ch, width, inside)
         self.cells = nn.Sequential(*(ResidualBlock(width, 2 * width, 1) for _ in range(blocks)))
         self.norm_out = ChannelNorm(width)
         self.conv_out = nn.Conv2d(width, z_channels, 1)
 
     def forward(self, images: Tensor) -> Tensor:
-        x = self.conv_in(F.pixel_unshuffle(images, self.patch_size)) + self.position
-        return self.conv_out(self.norm_out(self.cells(self.to_cells(self.fine(x)))))
+        x = self.conv_in(F.pixel_unshuffle(self._split(images), self.patch_size)) + self.position
+        x = self.to_cells(self.fine(x))
+        height, width = (length // self.downscale for length in images.shape[2:])
+        x = x.view(-1, height, width, x.shape[1]).permute(0, 3, 1, 2)
+        return self.conv_out(self.norm_out(self.cells(x)))
+
+    def _split(self, images: Tensor) -> Tensor:
+        """(N, 3, downscale, downscale), cells row by row."""
+        batch, colours, height, width = images.shape
+        size = self.downscale
+        cells = images.reshape(batch, colours, height // size, size, width // size, size)
+        return cells.permute(0, 2, 4, 1, 3, 5).reshape(-1, colours, size, size)
