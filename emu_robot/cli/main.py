@@ -21,7 +21,14 @@ VERBS = {
     "data": "export-lerobot|merge: a replay buffer as a LeRobotDataset; several as one",
     "sim": "bench: environment steps per second of one core",
 }
-EXTRAS = {"lerobot": "train", "datasets": "train", "metaworld": "bench"}
+EXTRAS = {
+    "lerobot": "train",
+    "datasets": "train",
+    "metaworld": "bench",
+    "accelerate": "emu35",
+    "bitsandbytes": "emu35",
+    "peft": "train",
+}
 USAGE = "usage: emu-robot [--debug] VERB [--help] [key=value ...]"
 
 

@@ -1,16 +1,22 @@
-"""`emu-robot plan instruction="..." [image=picture.png]`: the planner's steps, as words and as a strip of pictures."""
+"""`emu-robot plan instruction="..." [image=picture.png]`: the planner's steps, as words and as a strip of pictures.
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+weights: ours by name or folder, or an official Emu3.5 checkpoint by hub id or folder.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from emu_robot.cli.options import configure
-from emu_robot.core import Image, Observation, Plan
+from emu_robot.core import Image, Observation, Plan, PlanStep
+from emu_robot.emu35.world_model import WorldModelConfig, is_official, load_world_model
 from emu_robot.errors import DataError, InvalidValueError
 
-MARGIN, CAPTION, SCALE = 6, 34, 2
+MARGIN, CAPTION, HEIGHT = 6, 34, 256  # [px]
+CAMERA = "front"
+"""What an official checkpoint is shown of an environment."""
 
 
 @dataclass(kw_only=True)
@@ -18,6 +24,7 @@ class PlanConfig:
     """instruction: null takes the sampled task's own. image: plan from this picture instead of an environment's.
 
     tasks, split, seed: the scene that the environment sets up. max_steps: steps to plan, null plans to the end.
+    official: settings of an official checkpoint.
     """
 
     weights: str = "mini"
@@ -29,6 +36,7 @@ class PlanConfig:
     seed: int = 10_000_000
     max_steps: int | None = None
     out: Path = Path("outputs/plan.png")
+    official: WorldModelConfig = field(default_factory=WorldModelConfig)
 
     def __post_init__(self) -> None:
         if self.image is not None and self.instruction is None:
@@ -40,13 +48,7 @@ def run(arguments: Sequence[str]) -> None:
     config: PlanConfig | None = configure("plan", arguments)
     if config is None:
         return
-    from emu_robot.planner import Planner
-    from emu_robot.weights import resolve_weights
-
-    planner = Planner.load(resolve_weights(config.weights))
-    camera = planner.config.camera
-    observation, instruction = _scene(config, camera)
-    stream = planner.stream(observation, instruction, max_steps=config.max_steps)
+    view, instruction, stream = (_official if is_official(config.weights) else _ours)(config)
     print(f"instruction: {instruction}")
     steps = []
     for step in stream:
@@ -55,8 +57,42 @@ def run(arguments: Sequence[str]) -> None:
     plan = Plan(instruction=instruction, steps=tuple(steps))
     if plan.is_complete:
         print("the planner holds the task complete")
-    save_strip(config.out, observation.images[camera], plan)
+    save_strip(config.out, view, plan)
     print(f"pictures: {config.out}")
+
+
+def _ours(config: PlanConfig) -> tuple[Image, str, Iterator[PlanStep]]:
+    """What is seen, what is asked for, and the steps as they are decoded."""
+    from emu_robot.planner import Planner
+    from emu_robot.weights import resolve_weights
+
+    planner = Planner.load(resolve_weights(config.weights))
+    camera = planner.config.camera
+    observation, instruction = _scene(config, camera)
+    stream = planner.stream(observation, instruction, max_steps=config.max_steps)
+    return observation.images[camera], instruction, stream
+
+
+def _official(config: PlanConfig) -> tuple[Image, str, Iterator[PlanStep]]:
+    model = load_world_model(config.weights, config.official)
+    observation, instruction = _scene(config, CAMERA)
+    view, settings = observation.images[CAMERA], config.official
+    if config.max_steps is not None:
+        settings = replace(settings, generation=replace(settings.generation, max_images=config.max_steps))
+    return view, instruction, plan_steps(model.generate(instruction, [view], settings))
+
+
+def plan_steps(parts: Iterable[str | Image]) -> Iterator[PlanStep]:
+    """Each picture of an answer with the words before it; words after the last picture are a step without one."""
+    words = ""
+    for part in parts:
+        if isinstance(part, str):
+            words += part
+            continue
+        yield PlanStep(subtask=words.strip() or "(no words)", subgoal=part)
+        words = ""
+    if words.strip():
+        yield PlanStep(subtask=words.strip(), subgoal=None)
 
 
 def save_strip(path: Path, current: Image, plan: Plan) -> None:
@@ -64,16 +100,20 @@ def save_strip(path: Path, current: Image, plan: Plan) -> None:
     from PIL import Image as PillowImage
     from PIL import ImageDraw, ImageFont
 
-    panels = [("now", current), *((step.subtask, step.subgoal) for step in plan.steps if step.subgoal is not None)]
-    height, width = (SCALE * side for side in current.shape[:2])
-    strip = PillowImage.new("RGB", (len(panels) * (width + MARGIN) + MARGIN, height + CAPTION + MARGIN), "white")
+    panels = [("now", current)]
+    panels += [(f"{i}. {s.subtask}", s.subgoal) for i, s in enumerate(plan.steps, 1) if s.subgoal is not None]
+    width = round(HEIGHT * current.shape[1] / current.shape[0])
+    strip = PillowImage.new("RGB", (len(panels) * (width + MARGIN) + MARGIN, HEIGHT + CAPTION + MARGIN), "white")
     draw, font = ImageDraw.Draw(strip), ImageFont.load_default(12)
     for i, (caption, image) in enumerate(panels):
         left = MARGIN + i * (width + MARGIN)
-        strip.paste(
-            PillowImage.fromarray(image).resize((width, height), PillowImage.Resampling.NEAREST), (left, CAPTION)
-        )
-        draw.text((left, 9), caption if i == 0 else f"{i}. {caption}", fill="black", font=font)
+        small = image.shape[0] < HEIGHT
+        method = PillowImage.Resampling.NEAREST if small else PillowImage.Resampling.LANCZOS
+        strip.paste(PillowImage.fromarray(image).resize((width, HEIGHT), method), (left, CAPTION))
+        words = " ".join(caption.split())
+        while font.getlength(words) > width:
+            words = words.removesuffix("…")[:-1] + "…"
+        draw.text((left, 9), words, fill="black", font=font)
     path.parent.mkdir(parents=True, exist_ok=True)
     strip.save(path)
 

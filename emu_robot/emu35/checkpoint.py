@@ -5,15 +5,16 @@ are safetensors, or a pickle read with `weights_only`.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from torch import Tensor
+from torch import Tensor, nn
 
+from emu_robot.emu35.placement import DTYPES, PlacementConfig, connect, device_map, quantize_linears
 from emu_robot.errors import SystemSetupError, WeightsError
 from emu_robot.models.transformer import CausalTransformer, TransformerConfig
 from emu_robot.tokenizers.image import ImageTokenizer, ImageTokenizerConfig
@@ -65,46 +66,74 @@ def read_language_config(folder: Path) -> tuple[TransformerConfig, dict[str, Any
     return TransformerConfig(**{field.name: known[field.name] for field in fields(TransformerConfig)}), official
 
 
-def load_language_model(
-    folder: Path, *, dtype: torch.dtype = torch.bfloat16, device: str | torch.device = "cpu"
-) -> CausalTransformer:
-    """The language model of an official checkpoint, shard by shard, so that memory holds it once.
+def load_language_model(folder: Path, placement: PlacementConfig | None = None) -> CausalTransformer:
+    """The language model of an official checkpoint, part by part, so that no more than one block is held unpacked.
 
-    Raises `WeightsError` naming the file for a missing, truncated or incomplete shard or a shape that does not fit.
+    Raises `WeightsError` naming the file for a missing, truncated or incomplete shard or a shape that does not fit,
+    `SystemSetupError` if the devices are too small.
     """
+    placement = placement or PlacementConfig(device="cpu")
     config, _ = read_language_config(folder)
     with torch.device("meta"):
         model = CausalTransformer(config)
-    expected = {name: tensor.shape for name, tensor in model.state_dict().items()}
-    state: dict[str, Tensor] = {}
-    for file, name, tensor in _tensors(folder, device):
-        if name not in expected:
-            raise WeightsError(f"{file}: unknown weight {name}")
-        if tensor.shape != expected[name]:
-            raise WeightsError(f"{file}: {name} is {tuple(tensor.shape)}, config.json says {tuple(expected[name])}")
-        state[name] = tensor.to(dtype)
-    if config.tie_word_embeddings and "model.embed_tokens.weight" in state:
-        state["lm_head.weight"] = state["model.embed_tokens.weight"]
-    missing = sorted(set(expected) - set(state))
-    if missing:
-        raise WeightsError(f"{folder}: {len(missing)} weights are missing, the first is {missing[0]}")
-    model.load_state_dict(state, assign=True)
-    return model.eval().requires_grad_(False)
+    places, dtype = device_map(model, placement), DTYPES[placement.dtype]
+    shards = _Shards(folder)
+    shards.check_names(model, tied=config.tie_word_embeddings)
+
+    def fill[M: nn.Module](module: M, prefix: str) -> M:
+        shapes = {name: tensor.shape for name, tensor in module.state_dict().items()}
+        state = {name: shards.tensor(prefix + name, shape).to(dtype) for name, shape in shapes.items()}
+        module.load_state_dict(state, assign=True)
+        return module.eval().requires_grad_(False)
+
+    for i, (block, place) in enumerate(zip(model.model.layers, places.blocks, strict=True)):
+        quantize_linears(fill(block, f"model.layers.{i}."), placement.quantize, dtype)
+        block.to("cpu" if place == "offload" else place)
+    model.model.norm = fill(model.model.norm, "model.norm.").to(places.main)
+    model.model.embed_tokens = fill(model.model.embed_tokens, "model.embed_tokens.").to(places.main)
+    if config.tie_word_embeddings:
+        model.lm_head.weight = model.model.embed_tokens.weight
+    else:
+        model.lm_head = fill(model.lm_head, "lm_head.").to(places.main)
+    connect(model, places)
+    return model.eval()
 
 
-def _tensors(folder: Path, device: str | torch.device) -> Iterator[tuple[Path, str, Tensor]]:
-    for file, names in _shards(folder).items():
-        try:
-            with safe_open(file, "pt", device=str(device)) as shard:
-                present = set(shard.keys())
-                for name in sorted(names or present):
-                    if name not in present:
-                        raise WeightsError(f"{file}: {name} is missing, which {INDEX} promises")
-                    yield file, name, shard.get_tensor(name)
-        except FileNotFoundError as error:
-            raise WeightsError(f"{file} is missing") from error
-        except SafetensorError as error:
-            raise WeightsError(f"{file} is truncated or damaged: {error}") from error
+class _Shards:
+    """The tensors of a checkpoint by name, read when asked for; files stay mapped, not loaded."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder, self._files = folder, {}
+        self._place: dict[str, Path] = {}
+        for path, promised in _shards(folder).items():
+            try:
+                shard = safe_open(path, "pt", device="cpu")
+            except FileNotFoundError as error:
+                raise WeightsError(f"{path} is missing") from error
+            except SafetensorError as error:
+                raise WeightsError(f"{path} is truncated or damaged: {error}") from error
+            present = set(shard.keys())
+            if promised - present:
+                raise WeightsError(f"{path}: {sorted(promised - present)[0]} is missing, which {INDEX} promises")
+            self._files[path] = shard
+            self._place |= dict.fromkeys(promised or present, path)
+
+    def check_names(self, model: nn.Module, *, tied: bool) -> None:
+        """Raise unless the checkpoint holds exactly what the model needs."""
+        expected = set(model.state_dict()) - ({"lm_head.weight"} if tied else set())
+        unknown, missing = sorted(set(self._place) - set(model.state_dict())), sorted(expected - set(self._place))
+        if unknown:
+            raise WeightsError(f"{self._place[unknown[0]]}: unknown weight {unknown[0]}")
+        if missing:
+            raise WeightsError(f"{self._folder}: {len(missing)} weights are missing, the first is {missing[0]}")
+
+    def tensor(self, name: str, shape: torch.Size) -> Tensor:
+        """One tensor. Raises `WeightsError` if its shape is not what config.json says."""
+        path = self._place[name]
+        tensor = self._files[path].get_tensor(name)
+        if tensor.shape != shape:
+            raise WeightsError(f"{path}: {name} is {tuple(tensor.shape)}, config.json says {tuple(shape)}")
+        return tensor
 
 
 def _shards(folder: Path) -> Mapping[Path, set[str]]:

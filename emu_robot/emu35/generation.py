@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from emu_robot.decoding.sampling import sample
+from emu_robot.emu35.placement import block_devices
 from emu_robot.emu35.prompts import Grid
 from emu_robot.emu35.text import Emu3Text
 from emu_robot.errors import InvalidValueError
@@ -92,7 +93,8 @@ class InterleavedGenerator:
             yield grid
 
     def _stream(self, prompt: Sequence[int]) -> _Stream:
-        cache = KVCache(self._model.config, 1, len(prompt) + self._left + 1, self._device, self._dtype)
+        slots, places = len(prompt) + self._left + 1, block_devices(self._model)
+        cache = KVCache(self._model.config, 1, slots, self._device, self._dtype, places)
         return _Stream(cache=cache, pending=list(prompt))
 
     def _read(self, stream: _Stream) -> Tensor:

@@ -6,6 +6,7 @@ biases. Knows nothing of words, images or sampling.
 Shapes: B batch, L sequence, D hidden, H heads, G key-value heads, P head dimension, V vocabulary, S cache slots.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -60,10 +61,13 @@ class KVCache:
         slots: int,
         device: torch.device | None = None,
         dtype: torch.dtype = torch.float32,
+        layer_devices: Sequence[torch.device] = (),
     ) -> None:
-        shape = (config.num_hidden_layers, batch, config.num_key_value_heads, slots, config.head_dim)
-        self.keys = torch.zeros(shape, device=device, dtype=dtype)
-        self.values = torch.zeros(shape, device=device, dtype=dtype)
+        """layer_devices: where each layer's keys and values belong, if not all on `device`."""
+        shape = (batch, config.num_key_value_heads, slots, config.head_dim)
+        places = layer_devices or [device] * config.num_hidden_layers
+        self.keys = [torch.zeros(shape, device=place, dtype=dtype) for place in places]
+        self.values = [torch.zeros(shape, device=place, dtype=dtype) for place in places]
         self.valid_BS = torch.zeros(batch, slots, dtype=torch.bool, device=device)
         self.length = 0
         self.padded = False

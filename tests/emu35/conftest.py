@@ -19,7 +19,7 @@ LINES = [
     "<|image token|>", "<|image start|>", "<|image end|>",
     *(f"<|visual token {i:06d}|>" for i in range(N_CODES)),
 ]  # fmt: skip
-SIZES = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
+SIZES = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4}
 
 
 def write_text(folder: Path) -> None:
@@ -44,7 +44,7 @@ def checkpoint(tmp_path: Path) -> Path:
     write_text(folder)
     vocab = 256 + len(MERGES) + len(SPECIAL) + len(LINES)
     config = TransformerConfig(
-        **SIZES, vocab_size=vocab, num_key_value_heads=2, head_dim=8, rope_theta=1e6, initializer_range=0.2,
+        **SIZES, vocab_size=vocab, num_key_value_heads=2, head_dim=16, rope_theta=1e6, initializer_range=0.2,
         tie_word_embeddings=False, references=False,
     )  # fmt: skip
     state = CausalTransformer(config).state_dict()

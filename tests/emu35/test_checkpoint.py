@@ -8,16 +8,18 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from emu_robot.emu35.checkpoint import load_language_model, load_vision_tokenizer, resolve_checkpoint
+from emu_robot.emu35.placement import PlacementConfig
 from emu_robot.errors import SystemSetupError, WeightsError
 
 GOLDEN = Path(__file__).parents[1] / "golden"
+FLOAT32 = PlacementConfig(dtype="float32", device="cpu")
 SECOND = "model-00002-of-00002.safetensors"
 
 
 @torch.no_grad()
 def test_official_checkpoints_give_the_official_outputs() -> None:
     golden = load_file(GOLDEN / "tiny_lm/golden.safetensors")
-    model = load_language_model(GOLDEN / "tiny_lm", dtype=torch.float32)
+    model = load_language_model(GOLDEN / "tiny_lm", FLOAT32)
     torch.testing.assert_close(model(golden["input_ids"]), golden["logits"], atol=1e-4, rtol=0)
     golden = load_file(GOLDEN / "tiny_ibq/golden.safetensors")
     tokenizer = load_vision_tokenizer(GOLDEN / "tiny_ibq")
@@ -50,7 +52,7 @@ def test_what_is_wrong_with_a_language_model_is_named(checkpoint: Path) -> None:
         load_language_model(checkpoint)
     config.write_text(original)
     rewrite(config, vocab_size=40)
-    with pytest.raises(WeightsError, match=r"is \(\d+, 32\), config.json says \(40, 32\)"):
+    with pytest.raises(WeightsError, match=r"is \(\d+, 64\), config.json says \(40, 64\)"):
         load_language_model(checkpoint)
     config.write_text(original)
     second.write_bytes(whole[:-100])

@@ -8,18 +8,20 @@ import torch
 
 from emu_robot.emu35.checkpoint import load_language_model
 from emu_robot.emu35.generation import GenerationConfig, InterleavedGenerator
+from emu_robot.emu35.placement import PlacementConfig
 from emu_robot.emu35.prompts import image_ids, task_prompt, unconditional_prompt
 from emu_robot.emu35.text import Emu3Text
 from emu_robot.errors import InvalidValueError
 from emu_robot.models.transformer import CausalTransformer
 
+FLOAT32 = PlacementConfig(dtype="float32", device="cpu")
 GREEDY = {"text_temperature": 0.0, "image_temperature": 0.0, "size": (2, 3), "max_ids": 300}
 
 
 @pytest.fixture
 def model(checkpoint: Path, text: Emu3Text) -> CausalTransformer:
     """Random weights that like to begin images."""
-    model = load_language_model(checkpoint, dtype=torch.float32)
+    model = load_language_model(checkpoint, FLOAT32)
     model.lm_head.weight[text.ids.boi] *= 3
     return model
 
@@ -42,21 +44,23 @@ def test_words_and_images_alternate_and_images_are_whole(model, text, guidance: 
 
 
 @torch.no_grad()
-def test_guided_codes_are_those_of_the_formula(model, text) -> None:
+def test_guided_codes_are_those_of_the_formula(model, text, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_words(generator: InterleavedGenerator) -> tuple[list[int], int]:
+        generator._append(text.ids.boi, image=True)
+        return [], text.ids.boi
+
+    monkeypatch.setattr(InterleavedGenerator, "_words", no_words)
     seen, ids = [np.array([[1, 2, 3], [4, 5, 6]])], text.ids
     asked, free = task_prompt(text, "vla", "open", seen), unconditional_prompt(text, seen)
-    first = answers(model, text, guidance=2.5, max_images=1)
-    words = [part for part in first if isinstance(part, str)]
-    (image,) = [part for part in first if isinstance(part, np.ndarray)]
+    (image,) = answers(model, text, guidance=2.5, max_images=1)
+    assert isinstance(image, np.ndarray)
     inside = image_ids(text, image)
-    conditional = [*asked, *(text.encode(words[0]) if words else [])]
     codes = slice(ids.first_code, text.size)
     for i, token in enumerate(inside):
         if token < ids.first_code:
             continue
         scores = [
-            model(torch.tensor([[*before, *inside[:i]]]))[0, -1, codes].log_softmax(-1)
-            for before in (conditional, free)
+            model(torch.tensor([[*before, *inside[:i]]]))[0, -1, codes].log_softmax(-1) for before in (asked, free)
         ]
         assert int((scores[1] + 2.5 * (scores[0] - scores[1])).argmax()) + ids.first_code == token
 

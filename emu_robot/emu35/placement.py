@@ -1,0 +1,161 @@
+"""Where the parts of a large model live, and in how many bits: accelerate moves them, bitsandbytes packs them.
+
+The first device, the main one, holds embeddings, last norm and head, so that inputs and outputs are at one place; the
+blocks fill the devices in order. Blocks that only main memory can hold are brought to the main device one by one, at
+every pass.
+"""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+import psutil
+import torch
+from torch import nn
+
+from emu_robot.errors import InvalidValueError, SystemSetupError
+from emu_robot.models.transformer import Block, CausalTransformer
+
+GIB = 2**30
+DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
+
+
+class Quantize(StrEnum):
+    """How the blocks' matrices are stored; embeddings and head stay as they are."""
+
+    NONE = "none"
+    INT8 = "int8"
+    NF4 = "nf4"
+
+
+@dataclass(kw_only=True)
+class PlacementConfig:
+    """dtype: bfloat16 | float16 | float32. quantize: none | int8 | nf4.
+
+    device: auto (every GPU, then main memory; main memory alone without a GPU), cpu, cuda or cuda:N.
+    memory: GiB that may be used of each device, by name; what is free, when empty.
+    reserve: GiB of each device left for keys, values and activations.
+    """
+
+    dtype: str = "bfloat16"
+    quantize: Quantize = Quantize.NONE
+    device: str = "auto"
+    memory: dict[str, float] = field(default_factory=dict)
+    reserve: float = 4.0
+
+    def __post_init__(self) -> None:
+        if self.dtype not in DTYPES:
+            raise InvalidValueError(f"dtype is {self.dtype!r}, must be one of {', '.join(DTYPES)}")
+        if self.reserve < 0 or min(self.memory.values(), default=0) < 0:
+            raise InvalidValueError(f"reserve and memory must not be negative, got {self.reserve} and {self.memory}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeviceMap:
+    """main: of embeddings, last norm and head; blocks: of each block, where "offload" means brought to main."""
+
+    main: str
+    blocks: tuple[str, ...]
+
+
+def device_map(model: CausalTransformer, config: PlacementConfig) -> DeviceMap:
+    """Fill the devices in order; `model` may be on the meta device.
+
+    Raises `SystemSetupError` saying how many GiB are needed and how many there are.
+    """
+    free = config.memory or free_memory(config.device)
+    names = [name for name in free if name != "cpu"] or ["cpu"]
+    size = DTYPES[config.dtype].itemsize
+    rest = size * sum(parameter.numel() for parameter in model.parameters()) / GIB
+    blocks = [packed_bytes(block, size, config.quantize) / GIB for block in model.model.layers]
+    rest -= size * sum(p.numel() for block in model.model.layers for p in block.parameters()) / GIB
+    left = {name: free.get(name, 0.0) - config.reserve for name in names}
+    left[names[0]] -= rest
+    host = free.get("cpu", 0.0) if names != ["cpu"] and config.quantize is Quantize.NONE else 0.0
+    placed: list[str] = []
+    device = iter(names)
+    current: str | None = next(device)
+    for needed in blocks:
+        while current is not None and left[current] < needed:
+            current = next(device, None)
+        if current is None and host < needed:
+            raise SystemSetupError(
+                f"the model needs {rest + sum(blocks):.1f} GiB and {config.reserve:.1f} GiB on each device beside it; "
+                f"there are {', '.join(f'{gib:.1f} on {name}' for name, gib in free.items())}"
+                + ("" if config.quantize is Quantize.NF4 else "; quantize=nf4 needs about a third")
+            )
+        if current is None:
+            host -= needed
+            placed.append("offload")
+        else:
+            left[current] -= needed
+            placed.append(current)
+    return DeviceMap(main=names[0], blocks=tuple(placed))
+
+
+def free_memory(device: str) -> dict[str, float]:
+    """GiB free of each device that `PlacementConfig.device` allows. Raises `SystemSetupError` for one that is not."""
+    count = torch.cuda.device_count()
+    host = {"cpu": psutil.virtual_memory().available / GIB}
+    if device == "cpu" or (device == "auto" and not count):
+        return host
+    known = [f"cuda:{i}" for i in range(count)]
+    names = known if device in ("auto", "cuda") else [device]
+    if not names or set(names) - set(known):
+        raise SystemSetupError(f"device {device!r} is not there; there are: {', '.join(['cpu', *known])}")
+    return {name: torch.cuda.mem_get_info(name)[0] / GIB for name in names} | (host if device == "auto" else {})
+
+
+def packed_bytes(block: nn.Module, size: int, quantize: Quantize) -> float:
+    """Bytes of a block with `size` bytes per number that is not packed; nf4 has a scale for every 64 numbers."""
+    per_number = {Quantize.NONE: float(size), Quantize.INT8: 1.0, Quantize.NF4: 0.5 + 4 / 64}[quantize]
+    matrices = sum(module.weight.numel() for module in block.modules() if isinstance(module, nn.Linear))
+    others = sum(parameter.numel() for parameter in block.parameters()) - matrices
+    return matrices * per_number + others * size
+
+
+def quantize_linears(block: nn.Module, quantize: Quantize, dtype: torch.dtype) -> None:
+    """Replace the block's matrices by packed ones; they are packed when the block is moved to its device."""
+    if quantize is Quantize.NONE:
+        return
+    import bitsandbytes as bnb
+
+    nf4: Any = bnb.nn.Params4bit  # Any: their signatures are those of Tensor to a type checker
+    int8: Any = bnb.nn.Int8Params
+    for parent in list(block.modules()):
+        for name, module in list(parent.named_children()):
+            if not isinstance(module, nn.Linear):
+                continue
+            sizes, weight = (module.in_features, module.out_features), module.weight.data
+            if quantize is Quantize.NF4:
+                packed = bnb.nn.Linear4bit(*sizes, bias=False, compute_dtype=dtype, quant_type="nf4", device="meta")
+                packed.weight = nf4(weight, requires_grad=False, quant_type="nf4", module=packed)
+            else:
+                packed = bnb.nn.Linear8bitLt(*sizes, bias=False, has_fp16_weights=False, device="meta")
+                packed.weight = int8(weight, requires_grad=False, has_fp16_weights=False)
+            setattr(parent, name, packed)
+
+
+def connect(model: CausalTransformer, places: DeviceMap) -> None:
+    """Let values follow the blocks from device to device, and offloaded blocks come to the main one."""
+    if set(places.blocks) == {places.main}:
+        return
+    from accelerate import cpu_offload
+    from accelerate.hooks import AlignDevicesHook, add_hook_to_module
+
+    for block, place in zip(model.model.layers, places.blocks, strict=True):
+        if place == "offload":
+            cpu_offload(block, torch.device(places.main), offload_buffers=True)
+        else:
+            add_hook_to_module(block, AlignDevicesHook(torch.device(place)))
+    add_hook_to_module(model.model.norm, AlignDevicesHook(torch.device(places.main)))
+
+
+def block_devices(model: CausalTransformer) -> list[torch.device]:
+    """Where each block computes, and where its keys and values therefore belong."""
+    main, devices = model.lm_head.weight.device, []
+    for block in model.model.layers:
+        assert isinstance(block, Block)
+        hook = getattr(block, "_hf_hook", None)
+        devices.append(torch.device(getattr(hook, "execution_device", None) or main))
+    return devices
