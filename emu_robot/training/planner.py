@@ -18,7 +18,7 @@ from emu_robot.tokenizers.image import ImageTokenizer
 from emu_robot.tokenizers.interleave import Codes, Interleaver
 from emu_robot.tokenizers.text import TextTokenizer
 from emu_robot.training.loop import LoopConfig, fit, step_rng
-from emu_robot.training.losses import weighted_cross_entropy
+from emu_robot.training.losses import NearCodes, near_codes, weighted_cross_entropy
 from emu_robot.training.planner_data import Ints, PlanQueries, SequenceWriter
 
 
@@ -30,6 +30,10 @@ class SequenceConfig:
     where a plan is usually made (a start or keyframe); the rest starts at any stored image.
     text_weight, image_weight: of a target word or code; changed_weight multiplies that of a code that differs from the
     image before. input_noise: share of input codes replaced by another image's code at the same place.
+    roll_share: share of sequences whose images are all rolled by the same random rows and columns, as an
+    encoder that codes every cell by itself would code the scene if it stood elsewhere; against learning places by heart.
+    code_temperature: the target of a code that changes is shared among its nearest in the codebook, as softmax of minus
+    the squared distance over it; 0 asks for the one code. Many codes look alike, and which of them comes is chance.
     """
 
     step_odds: list[float] = field(default_factory=lambda: [0.85, 0.15])
@@ -39,6 +43,8 @@ class SequenceConfig:
     image_weight: float = 1.0
     changed_weight: float = 1.5
     input_noise: float = 0.03
+    roll_share: float = 0.5
+    code_temperature: float = 0.02
 
     def __post_init__(self) -> None:
         if not self.step_odds or min(self.step_odds) < 0 or sum(self.step_odds) == 0:
@@ -88,10 +94,11 @@ def train(config: PlannerTrainConfig) -> Path:
 
     model = CausalTransformer(settings.model)
     start_from_codebook(model, images.quantize.codebook(), form.vocabulary.first_code)
+    near = near_codes(images.quantize.codebook(), config.sequences.code_temperature)
     model = fit(
         model,
         sampler,
-        planner_loss(sampler.writer.first_target),
+        planner_loss(sampler.writer.first_target, form.vocabulary.first_code, near),
         config.loop,
         config.out,
         "planner",
@@ -157,7 +164,7 @@ class SequenceSampler:
         ids = np.full((len(chosen), length), self._form.vocabulary.pad, np.int64)
         positions, weights = np.zeros((len(chosen), length), np.int64), np.zeros((len(chosen), length), np.float32)
         for b, query in enumerate(chosen.tolist()):
-            tokens, token_weights = self.writer.write(query, n_steps)
+            tokens, token_weights = self.writer.write(query, n_steps, self._roll(rng))
             ids[b, : len(tokens)], weights[b, : len(tokens)] = tokens, token_weights
             positions[b, : len(tokens)] = self._form.positions(tokens)
         inputs = self._noisy(ids, rng)
@@ -172,6 +179,10 @@ class SequenceSampler:
         parts = ((self._complete, n_complete), (self._boundary, n_boundary), (self._any, n_any))
         return np.concatenate([rng.choice(part, n) for part, n in parts if n])
 
+    def _roll(self, rng: np.random.Generator) -> tuple[int, int]:
+        rows, columns = rng.integers(self._form.image.rows), rng.integers(self._form.image.columns)
+        return (int(rows), int(columns)) if rng.random() < self._config.roll_share else (0, 0)
+
     def _noisy(self, ids: Ints, rng: np.random.Generator) -> Ints:
         """Input ids with some codes replaced by codes of the batch's other rows at the same place in time."""
         first = self._form.vocabulary.first_code
@@ -181,13 +192,18 @@ class SequenceSampler:
 
 
 def planner_loss(
-    first_target: int,
+    first_target: int, first_code: int, near: NearCodes
 ) -> Callable[[nn.Module, dict[str, Tensor]], tuple[Tensor, dict[str, float | Tensor]]]:
-    """The stage's loss function for `fit`; logits are only computed from where targets begin."""
+    """The stage's loss function for `fit`; logits are only computed from where targets begin.
+
+    near: the codes that may stand for a code, where it differs from the image before.
+    """
 
     def loss(model: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, float | Tensor]]:
-        logits = model(batch["ids"], batch["positions"], references_BL=batch["references"], first=first_target)
-        return weighted_cross_entropy(logits, batch["targets"], batch["weights"]), {}
+        references, targets = batch["references"], batch["targets"]
+        logits = model(batch["ids"], batch["positions"], references_BL=references, first=first_target)
+        changed = (targets >= first_code) & (targets != references[:, first_target:])
+        return weighted_cross_entropy(logits, targets, batch["weights"], changed, near, first_code), {}
 
     return loss
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from emu_robot.data.replay_buffer import ReplayBuffer
 from emu_robot.errors import DataError
-from emu_robot.tokenizers.interleave import Interleaver, Step
+from emu_robot.tokenizers.interleave import Codes, Interleaver, Step
 
 type Ints = NDArray[np.int64]
 
@@ -120,15 +120,18 @@ class SequenceWriter:
         """Ids of the longest sequence of so many steps, its end included."""
         return self._longest_prompt + n_steps * self._longest_step + 1
 
-    def write(self, query: int, n_steps: int) -> tuple[list[int], list[float]]:
-        """Ids, and the loss weight of each as a target (0 for the prompt and for what the grammar fixes)."""
+    def write(self, query: int, n_steps: int, roll: tuple[int, int] = (0, 0)) -> tuple[list[int], list[float]]:
+        """Ids, and the loss weight of each as a target (0 for the prompt and for what the grammar fixes).
+
+        roll: rows and columns by which every image is rolled.
+        """
         queries, words = self._queries, self._interleaver.vocabulary
-        current = queries.current_codes(query)
+        current = self._rolled(queries.current_codes(query), roll)
         ids = [words.bos, *self._ids[queries.instruction(query)], *self._interleaver.image_ids(current)]
         weights = [0.0] * len(ids)
         text, image = self._weights["text"], self._weights["image"]
         changed = image * self._weights["changed"]
-        steps = queries.steps(query, n_steps)
+        steps = [step._replace(codes=self._rolled(step.codes, roll)) for step in queries.steps(query, n_steps)]
         before = [current, *(step.codes for step in steps)]
         for step, (old, new) in zip(steps, pairwise(before), strict=True):
             subtask = self._ids[step.subtask]
@@ -140,3 +143,7 @@ class SequenceWriter:
             ids.append(words.eos)
             weights.append(text)
         return ids, weights
+
+    def _rolled(self, codes: Codes, roll: tuple[int, int]) -> Codes:
+        form = self._interleaver.image
+        return np.roll(codes.reshape(form.rows, form.columns), roll, (0, 1)).ravel() if any(roll) else codes

@@ -21,8 +21,8 @@ from emu_robot.training import dida as dida_stage
 from emu_robot.training import planner as planner_stage
 from emu_robot.training import tokenizer as tokenizer_stage
 from emu_robot.training.loop import LoopConfig
-from emu_robot.training.losses import importance_BHW
-from emu_robot.training.planner_data import PlanQueries
+from emu_robot.training.losses import importance_BHW, near_codes, weighted_cross_entropy
+from emu_robot.training.planner_data import PlanQueries, SequenceWriter
 
 LOOP = {"batch_size": 16, "lr": 3e-3, "warmup_steps": 10, "threads": 1, "log_every": 30, "ema_decay": 0.9}
 
@@ -125,6 +125,37 @@ def test_batches_hold_whole_sequences(root: Path) -> None:
             assert not set(weighted) & {words.pad, words.eoi}
             assert (weights[targets == words.pad] == 0).all()
     assert len(lengths) == 2
+
+
+def test_a_rolled_sequence_is_the_same_scene_elsewhere(root: Path) -> None:
+    data, config = queries(root), planner_config(root)
+    form = interleaver(config.planner, TextTokenizer.load(root / "weights"), 64)
+    form.image.rows = form.image.columns = 4
+    writer = SequenceWriter(data, form, {"text": 1.0, "image": 1.0, "changed": 2.0})
+    query = int(np.flatnonzero(~data.complete)[0])
+    (ids, weights), (rolled, rolled_weights) = writer.write(query, 1), writer.write(query, 1, (1, 3))
+    codes, moved = (np.array([t for t in s if form.vocabulary.is_code(t)]).reshape(-1, 4, 4) for s in (ids, rolled))
+    assert np.array_equal(np.roll(codes, (1, 3), (1, 2)), moved)
+    assert not np.array_equal(codes, moved)
+    assert sorted(weights) == sorted(rolled_weights)
+
+
+def test_codes_that_look_alike_may_stand_for_each_other() -> None:
+    codebook = torch.tensor([[1.0, 0.0], [0.99, 0.1], [0.0, 1.0]])
+    near = near_codes(codebook, 0.02, count=2)
+    assert near.codes.tolist() == [[0, 1], [1, 0], [2, 1]]
+    assert near.shares[0, 0] > near.shares[0, 1] > 0.3
+    assert near.shares[2, 0] > 0.999
+    alone = near_codes(codebook, 0)
+    logits, targets, weights = torch.randn(2, 5, 8), torch.randint(5, 8, (2, 5)), torch.rand(2, 5)
+    everywhere = torch.ones(2, 5, dtype=torch.bool)
+    plain = weighted_cross_entropy(logits, targets, weights)
+    torch.testing.assert_close(weighted_cross_entropy(logits, targets, weights, everywhere, alone, 5), plain)
+    ideal = torch.full((1, 1, 8), -30.0)
+    ideal[0, 0, [5, 6]] = near.shares[0].log()
+    one = torch.ones(1, 1)
+    loss = weighted_cross_entropy(ideal, torch.tensor([[5]]), one, one.bool(), near, 5)
+    assert abs(float(loss)) < 1e-5
 
 
 def test_planner_plans_and_metrics_are_recorded(root: Path) -> None:
