@@ -22,6 +22,7 @@ SCHEMAS = {
     "eval": "emu_robot.evaluation.config:EvalConfig",
     "export-lerobot": "emu_robot.cli.data:ExportConfig",
     "merge": "emu_robot.data.merge:MergeConfig",
+    "imagine": "emu_robot.evaluation.imagination:ImagineConfig",
     "measure-planner": "emu_robot.evaluation.plan_accuracy:PlanAccuracyConfig",
     "measure-tokenizer": "emu_robot.evaluation.tokenizer_quality:TokenizerQualityConfig",
     "plan": "emu_robot.cli.plan:PlanConfig",

@@ -13,6 +13,7 @@ VERBS = {
     "doctor": "check that this machine can run everything",
     "demo": "run long-horizon episodes with the released weights and write a report",
     "plan": "show what the planner would do from a picture and an instruction",
+    "imagine": "look many subtasks ahead without moving, and check it against the simulator",
     "eval": "measure a policy and write a report",
     "measure": "planner|tokenizer: measure a part on its own",
     "collect": "let the scripted experts make demonstrations",

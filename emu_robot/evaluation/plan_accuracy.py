@@ -95,7 +95,7 @@ class PlannerExam:
             if truth is None:
                 return [*queries, Query(family=family, truth=None, said=said, plan_s=plan_s)]
             before, moved = observation.images[CAMERA], environment.task.subtasks[environment.subtask_index].object
-            observation = _play_subtask(environment)
+            observation = play_subtask(environment)
             if observation is None:
                 return queries
             subgoal = None if plan.is_complete or said != truth else plan.steps[0].subgoal
@@ -144,7 +144,7 @@ def summarise(queries: Sequence[Query]) -> dict[str, Any]:
     }
 
 
-def _play_subtask(environment: Any) -> Observation | None:
+def play_subtask(environment: Any) -> Observation | None:
     """Let the expert complete the due subtask; the view at its end, None if it fails."""
     expert, index = environment.expert(), environment.subtask_index
     for _ in range(MAX_TICKS):

@@ -16,8 +16,8 @@ from emu_robot.decoding.paths import PathName, make_path, sample_times
 from emu_robot.models.transformer import CausalTransformer
 from emu_robot.planner import Planner
 from emu_robot.training.dida_layout import two_copies
-from emu_robot.training.loop import LoopConfig, fit, step_rng
-from emu_robot.training.losses import weighted_cross_entropy
+from emu_robot.training.loop import LoopConfig, LossFn, fit, step_rng
+from emu_robot.training.losses import NearCodes, near_codes, weighted_cross_entropy
 from emu_robot.training.planner import SequenceConfig, SequenceSampler
 from emu_robot.training.planner_data import PlanQueries
 
@@ -53,7 +53,9 @@ def train(config: DidaTrainConfig) -> Path:
     path = make_path(config.path, planner.images.quantize.codebook())
     sampler = DidaSampler(sequences, planner, path, config.loop.seed)
     model = planner.model.requires_grad_(True)
-    loss = dida_loss(sequences.writer.first_target, config.clean_weight)
+    near = near_codes(planner.images.quantize.codebook(), config.sequences.code_temperature)
+    first_code = planner.interleaver.vocabulary.first_code
+    loss = dida_loss(sequences.writer.first_target, first_code, near, config.clean_weight)
     adapted = fit(model, sampler, loss, config.loop, config.out, "dida")
     assert isinstance(adapted, CausalTransformer)
     planner.config.dida_path = config.path.value
@@ -99,8 +101,8 @@ class DidaSampler:
         }
 
 
-def dida_loss(first_target: int, clean_weight: float):
-    """The stage's loss function for `fit`."""
+def dida_loss(first_target: int, first_code: int, near: NearCodes, clean_weight: float) -> LossFn:
+    """The stage's loss function for `fit`; near: as in `planner_loss`."""
 
     def loss(model: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, float | Tensor]]:
         assert isinstance(model, CausalTransformer)
@@ -109,12 +111,15 @@ def dida_loss(first_target: int, clean_weight: float):
             batch["ids"], batch["positions"], references_BL=references_BS, mask=batch["mask"][:, None]
         )
 
-        def logits(places: Tensor | slice) -> Tensor:
-            return model.logits(hidden_BSD[:, places], references=references_BS[:, places])
+        def error(places: Tensor | slice, targets: Tensor, weights: Tensor) -> Tensor:
+            references = references_BS[:, places]
+            logits = model.logits(hidden_BSD[:, places], references=references)
+            changed = (targets >= first_code) & (targets != references)
+            return weighted_cross_entropy(logits, targets, weights, changed, near, first_code)
 
-        stop = first_target + batch["targets"].shape[1]
-        noisy = weighted_cross_entropy(logits(batch["places"]), batch["codes"], batch["code_weights"])
-        clean = weighted_cross_entropy(logits(slice(first_target, stop)), batch["targets"], batch["weights"])
+        clean_places = slice(first_target, first_target + batch["targets"].shape[1])
+        noisy = error(batch["places"], batch["codes"], batch["code_weights"])
+        clean = error(clean_places, batch["targets"], batch["weights"])
         return noisy + clean_weight * clean, {"noisy": noisy, "clean": clean}
 
     return loss

@@ -243,6 +243,27 @@ def sample_task(families: Sequence[str], split: str, rng: np.random.Generator) -
             return task
 
 
+def sample_chain(split: str, rng: np.random.Generator) -> Task:
+    """Six subtasks in one scene, each of a kind that single tasks have; in split heldout some composition is held out.
+
+    Not a family: nobody asks for it in one sentence, it serves to look far ahead.
+    """
+    while True:
+        first, second, third = _choose(rng, OBJECTS, 3)
+        here, there = _choose(rng, RECEPTACLES[:-1], 2)
+        steps = (
+            Subtask("put", first, here),
+            Subtask("open"),
+            Subtask("put", second, "drawer"),
+            Subtask("close"),
+            Subtask("put", third, there),
+            Subtask("stack", first, third),
+        )
+        task = Task("chain", "; ".join(step.text for step in steps), steps, (first, second, third), (here, there))
+        if task.split == split:
+            return task
+
+
 def all_sentences(n: int = 4000, seed: int = 0) -> list[str]:
     """Instructions and subtasks of n random tasks of both splits: the text a vocabulary is trained on."""
     rng = np.random.default_rng(seed)

@@ -22,8 +22,10 @@ GRAMMAR = PlanGrammar(vocabulary=WORDS, template=(None, None, WORDS.eol, None, N
 @pytest.fixture(scope="module")
 def model() -> CausalTransformer:
     torch.manual_seed(0)
-    sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
-    config = TransformerConfig(**sizes, vocab_size=WORDS.size, num_key_value_heads=2, head_dim=8, initializer_range=0.3)
+    config = TransformerConfig(
+        vocab_size=WORDS.size, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, head_dim=8, initializer_range=0.3,
+    )  # fmt: skip
     model = CausalTransformer(config).eval()
     with torch.no_grad():
         model.lm_head.weight[WORDS.eos] = model.lm_head.weight[WORDS.bos_step]  # the first of equals: plans go on

@@ -26,8 +26,10 @@ def test_copies_repeat_ids_and_positions_of_the_images_to_predict() -> None:
 def reach() -> np.ndarray:
     """(S, S) whether the output at a token depends on the input at another, through several layers."""
     torch.manual_seed(0)
-    sizes = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 3, "num_attention_heads": 2}
-    config = TransformerConfig(**sizes, vocab_size=32, num_key_value_heads=1, head_dim=8, initializer_range=0.3)
+    config = TransformerConfig(
+        vocab_size=32, hidden_size=16, intermediate_size=24, num_hidden_layers=3, num_attention_heads=2,
+        num_key_value_heads=1, head_dim=8, initializer_range=0.3,
+    )  # fmt: skip
     model = CausalTransformer(config)
     copies = two_copies(IDS, np.arange(LENGTH)[None], np.full_like(IDS, -1), BOI, BLOCK, 2)
     embedded = []

@@ -243,23 +243,37 @@ def test_what_differs_from_the_background_weighs_more() -> None:
     assert grey[2, 2] == 5
 
 
+def n_right_words(planner: Planner) -> int:
+    """Of 20 new layouts, where the first step is said right."""
+    right = 0
+    for seed in range(900, 920):
+        plan = planner.plan(observation(seed), episode(seed).instruction, max_steps=1)
+        right += not plan.is_complete and plan.steps[0].subtask == episode(seed).subtasks[0]
+    return right
+
+
 def test_dida_stage_adapts_the_planner_and_keeps_its_words(root: Path, tmp_path: Path) -> None:
     for path in (root / "weights").iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())
     with pytest.raises(ConfigError, match="decoder=dida needs weights adapted"):
         Planner.load(tmp_path, decoder=DecoderConfig(kind=Decoder.DIDA))
-    before = Planner.load(tmp_path).plan(observation(), episode(999).instruction, max_steps=1)
+    before = n_right_words(Planner.load(tmp_path))
     loop = LoopConfig(steps=60, **LOOP)
     config = dida_stage.DidaTrainConfig(
-        data=root / "data", out=tmp_path / "run", weights=tmp_path, path=PathName.MASK, holdout=0.1, loop=loop
+        data=root / "data",
+        out=tmp_path / "run",
+        weights=tmp_path,
+        path=PathName.MASK,
+        holdout=0.1,
+        loop=loop,
     )
+    config.sequences.roll_share = 0
     dida_stage.train(config)
     lines = [json.loads(line) for line in (tmp_path / "run/dida/metrics.jsonl").read_text().splitlines()]
     losses = [line["noisy"] for line in lines if "noisy" in line]
     assert losses[-1] < 0.85 * losses[0]
     planner = Planner.load(tmp_path, decoder=DecoderConfig(kind=Decoder.DIDA, steps=2))
     assert planner.config.dida_path == "mask"
-    plan = planner.plan(observation(), episode(999).instruction, max_steps=1)
-    assert [step.subtask for step in plan.steps] == [step.subtask for step in before.steps]
+    assert n_right_words(planner) >= before - 2, before
     codes = planner.first_steps([planner.prompt(observation().images["front"], episode(999).instruction)])[0]
     assert codes is not None and codes[1].shape == (16,)

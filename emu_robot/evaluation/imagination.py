@@ -1,0 +1,193 @@
+"""The world model rolled forward without executing: each subtask is imagined from the image imagined before it.
+
+The scripted expert then really does the same subtasks, and every object that the camera sees is looked for in the
+imagined image: how far it has drifted, and whether it is still there.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image as PillowImage
+from PIL import ImageDraw, ImageFont
+
+from emu_robot.core import Image, Observation
+from emu_robot.data.progress import progress
+from emu_robot.environments import ENVIRONMENTS
+from emu_robot.errors import InvalidValueError
+from emu_robot.evaluation import worker
+from emu_robot.evaluation.centroids import position_error
+from emu_robot.evaluation.config import LayoutsConfig
+from emu_robot.evaluation.info import measured_with
+from emu_robot.evaluation.parallel import run_parallel
+from emu_robot.evaluation.plan_accuracy import CAMERA, PlannerLike, load_planner, play_subtask
+from emu_robot.evaluation.records import write_json
+from emu_robot.evaluation.statistics import Proportion
+from emu_robot.evaluation.video import Clip
+
+RADIUS = 16.0
+"""An object that is not within so many pixels of its true place counts as lost."""
+PANEL, CAPTION = 192, 22  # [px]
+
+
+@dataclass(kw_only=True)
+class ImagineConfig(LayoutsConfig):
+    """n: scenes, each with a chain of six subtasks. pictures: scenes that get a strip and a clip. workers: processes;
+    0 runs in this one."""
+
+    n: int = 50
+    workers: int = 2
+    pictures: int = 6
+    out: Path = Path("outputs/imagine")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.workers < 0 or self.pictures < 0:
+            raise InvalidValueError("workers and pictures must not be negative")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sighting:
+    """One object at one step: error [px] to its true place, `RADIUS` if it is lost; depth: steps imagined so far."""
+
+    depth: int
+    error: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Imagined:
+    """One scene: the subtasks, how often the planner named the asked one, and every object at every step."""
+
+    index: int
+    subtasks: tuple[str, ...]
+    named: tuple[bool, ...]
+    sightings: tuple[Sighting, ...]
+
+
+def imagine(
+    planner: PlannerLike, view: Image, state: np.ndarray, instructions: Sequence[str]
+) -> list[tuple[str, Image]]:
+    """For each instruction in turn the subtask and its image, each imagined from the image before it.
+
+    Where the planner holds an instruction complete, the image stays as it was and the subtask is empty.
+    """
+    steps = []
+    for instruction in instructions:
+        observation = Observation(images={CAMERA: view}, state=state)
+        plan = planner.plan(observation, instruction, max_steps=1)
+        step = None if plan.is_complete else plan.steps[0]
+        if step is not None and step.subgoal is not None:
+            view = step.subgoal
+        steps.append((step.subtask if step else "", view))
+    return steps
+
+
+class Imagination:
+    """Imagines and checks one process's scenes."""
+
+    def __init__(self, config: ImagineConfig, make_planner: Any, make_environment: Any) -> None:
+        self._config = config
+        self._planner: PlannerLike = make_planner(config)
+        self._environment = make_environment(config, "pick_place")
+        package = ENVIRONMENTS[config.env].split(":")[0].rpartition(".")[0]
+        self._sample_chain = import_module(f"{package}.tasks").sample_chain
+
+    def run(self, index: int) -> Imagined:
+        """Scene `index`, up to the expert's failure, should it fail."""
+        config, environment = self._config, self._environment
+        rng = np.random.default_rng(config.episode_seed(index))
+        task = self._sample_chain(config.split, rng)
+        observation = environment.reset_task(task, rng)
+        texts = [subtask.text for subtask in task.subtasks]
+        imagined = imagine(self._planner, observation.images[CAMERA], observation.state, texts)
+        sightings, frames = [], [("now", observation.images[CAMERA], observation.images[CAMERA])]
+        for depth, (text, (_said, image)) in enumerate(zip(texts, imagined, strict=True), 1):
+            after = play_subtask(environment)
+            if after is None:
+                break
+            true = after.images[CAMERA]
+            frames.append((text, true, image))
+            for uv in environment.object_pixels(CAMERA).values():
+                error = None if uv is None else position_error(true, image, uv, RADIUS)
+                if error is not None:
+                    sightings.append(Sighting(depth=depth, error=error))
+        if index < config.pictures:
+            save_pictures(config.out / f"{index:03}", frames)
+        named = tuple(said == text for text, (said, _image) in zip(texts, imagined, strict=True))
+        return Imagined(index=index, subtasks=tuple(texts), named=named, sightings=tuple(sightings))
+
+    def close(self) -> None:
+        """Release the environment."""
+        self._environment.close()
+
+
+def imagination(
+    config: ImagineConfig, make_planner: Any = load_planner, make_environment: Any = worker.make_environment
+) -> dict[str, Any]:
+    """Measure, print one line per depth, write `imagination.json` into `config.out` and return it."""
+    runner = partial(Imagination, config, make_planner, make_environment)
+    scenes: list[Imagined] = []
+    with progress("imagining", config.n) as report:
+        for scene in run_parallel(runner, range(config.n), config.workers):
+            scenes.append(scene)
+            report("")
+    summary = summarise(scenes)
+    write_json(config.out / "imagination.json", summary | measured_with(config))
+    print(f"asked subtask named  {summary['named']['text']}")
+    for row in summary["depths"]:
+        print(
+            f"after {row['depth']} imagined steps  objects found {row['found']['text']}, "
+            f"median {row['median_px']:.2f} px off, 90% within {row['p90_px']:.2f} px"
+        )
+    if config.pictures:
+        print(f"strips and clips: {config.out}")
+    return summary
+
+
+def summarise(scenes: Sequence[Imagined]) -> dict[str, Any]:
+    """Per depth: objects found within `RADIUS`, and the error of all (lost ones count as `RADIUS`)."""
+    sightings = [sighting for scene in scenes for sighting in scene.sightings]
+    rows = []
+    for depth in sorted({sighting.depth for sighting in sightings}):
+        errors = np.array([sighting.error for sighting in sightings if sighting.depth == depth])
+        rows.append(
+            {
+                "depth": depth,
+                "found": _proportion(int((errors < RADIUS).sum()), len(errors)),
+                "median_px": float(np.median(errors)),
+                "p90_px": float(np.percentile(errors, 90)),
+            }
+        )
+    named = [right for scene in scenes for right in scene.named]
+    return {"named": _proportion(sum(named), len(named)), "depths": rows}
+
+
+def save_pictures(stem: Path, frames: Sequence[tuple[str, Image, Image]]) -> None:
+    """`stem`.png, what really came above what was imagined, and `stem`.mp4, a second for each step."""
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    font, height = ImageFont.load_default(12), CAPTION + 2 * PANEL
+    strip = PillowImage.new("RGB", (len(frames) * PANEL, height), "white")
+    clip = Clip(stem.with_suffix(".mp4"), fps=10)
+    for i, (text, true, image) in enumerate(frames):
+        column = PillowImage.new("RGB", (PANEL, height), "white")
+        words = f"{i}. {text}" if i else text
+        while font.getlength(words) > PANEL - 8:
+            words = words.removesuffix("…")[:-1] + "…"
+        ImageDraw.Draw(column).text((4, 4), words, fill="black", font=font)
+        for row, picture in enumerate((true, image)):
+            scaled = PillowImage.fromarray(picture).resize((PANEL, PANEL), PillowImage.Resampling.NEAREST)
+            column.paste(scaled, (0, CAPTION + row * PANEL))
+        strip.paste(column, (i * PANEL, 0))
+        for _ in range(10):
+            clip.add(np.asarray(column))
+    strip.save(stem.with_suffix(".png"))
+    clip.close()
+
+
+def _proportion(successes: int, n: int) -> dict[str, Any]:
+    p = Proportion(successes, n)
+    return {"n_success": p.successes, "n": p.n, "ci95": list(p.interval), "text": str(p)}
