@@ -29,8 +29,8 @@ class SequenceConfig:
     where a plan is usually made (a start or keyframe); the rest starts at any stored image.
     text_weight, image_weight: of a target word or code; changed_weight multiplies that of a code that differs from the
     image before. input_noise: share of input codes replaced by another image's code at the same place.
-    roll_share: share of sequences whose images are all rolled by the same random rows and columns, as an
-    encoder that codes every cell by itself would code the scene if it stood elsewhere; against learning places by heart.
+    roll_share: share of sequences whose images are all rolled by the same random rows and columns: how a
+    local encoder codes a scene that stands elsewhere; against learning places by heart.
     code_temperature: the target of a code that changes is shared among its nearest in the codebook, as softmax of minus
     the squared distance over it; 0 asks for the one code. Many codes look alike, and which of them comes is chance.
     """
