@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from emu_robot.core import Image, Observation, Plan, PlanStep, check_image
+from emu_robot.decoding.autoregressive import AutoregressiveImageDecoder
 from emu_robot.decoding.constraints import PlanGrammar
 from emu_robot.decoding.plan import PlanDecoder
 from emu_robot.decoding.sampling import SamplingConfig
@@ -53,6 +54,9 @@ class Planner:
         self.config, self.model, self.text, self.images = config, model, text, images
         self.interleaver = interleaver(config, text, images.config.n_embed)
         self.grammar = PlanGrammar.of(self.interleaver, config.max_words)
+        sampling = sampling or SamplingConfig()
+        codebook_KD = images.quantize.codebook().to(model.lm_head.weight.device)
+        image_decoder = image_decoder or AutoregressiveImageDecoder(sampling, codebook_KD)
         self.decoder = PlanDecoder(model, self.grammar, sampling, image_decoder)
 
     @classmethod

@@ -28,7 +28,7 @@ class PlanDecoder:
     ) -> None:
         self.model, self.grammar = model, grammar
         self.sampling = sampling = sampling or SamplingConfig()
-        self.images = image_decoder or AutoregressiveImageDecoder(sampling.image_temperature, sampling.image_top_k)
+        self.images = image_decoder or AutoregressiveImageDecoder(sampling)
         device = model.lm_head.weight.device
         self._generator = torch.Generator(device).manual_seed(sampling.seed)
         words = grammar.vocabulary
