@@ -55,7 +55,8 @@ class Planner:
         self.config, self.model, self.text, self.images = config, model, text, images
         self.interleaver = interleaver(config, text, images.config.n_embed)
         self.grammar = PlanGrammar.of(self.interleaver, config.max_words)
-        sampling, codebook_KD = sampling or SamplingConfig(), images.quantize.codebook()
+        sampling = sampling or SamplingConfig()
+        codebook_KD = images.quantize.codebook().to(model.lm_head.weight.device)
         image_decoder = make_image_decoder(decoder or DecoderConfig(), config.dida_path, codebook_KD, sampling)
         self.decoder = PlanDecoder(model, self.grammar, sampling, image_decoder)
 

@@ -3,16 +3,18 @@
 from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 
-from emu_robot.decoding.sampling import sample
+from emu_robot.decoding.sampling import SamplingConfig, likeliest_look, sample
 from emu_robot.decoding.session import DecodingSession
 
 
 class AutoregressiveImageDecoder:
-    """One code per pass; ids that the template fixes cost no pass. temperature 0 is greedy."""
+    """One code per pass; ids that the template fixes cost no pass. How codes are chosen: see `SamplingConfig`."""
 
-    def __init__(self, temperature: float = 0.0, top_k: int = 0) -> None:
-        self.temperature, self.top_k = temperature, top_k
+    def __init__(self, sampling: SamplingConfig, codebook_KD: Tensor | None = None) -> None:
+        """codebook_KD: what codes look like, for `SamplingConfig.image_likeness`; without it each stands for itself."""
+        self._sampling, self._codebook_KD = sampling, codebook_KD
 
     def decode_image(self, session: DecodingSession, rows: Sequence[int], generator: torch.Generator) -> None:
         """See `ImageDecoder.decode_image`; the last code is left pending."""
@@ -22,7 +24,12 @@ class AutoregressiveImageDecoder:
                 for row in rows:
                     session.choose(row, fixed)
                 continue
-            logits_BK = session.logits(codes)
-            chosen = sample(logits_BK, self.temperature, self.top_k, generator) + codes.start
+            chosen = self._choose(session.logits(codes), generator) + codes.start
             for row in rows:
                 session.choose(row, int(chosen[row]))
+
+    def _choose(self, logits_BK: Tensor, generator: torch.Generator) -> Tensor:
+        how = self._sampling
+        if how.image_temperature == 0 and how.image_likeness > 0 and self._codebook_KD is not None:
+            return likeliest_look(logits_BK, self._codebook_KD, how.image_likeness)
+        return sample(logits_BK, how.image_temperature, how.image_top_k, generator)

@@ -40,6 +40,11 @@ def make_image_decoder(
     if config.kind is Decoder.DIDA and not dida_path:
         raise ConfigError("decoder=dida needs weights adapted by `emu-robot train stage=dida`; these take decoder=ar")
     if config.kind is Decoder.AR or not dida_path:
-        return AutoregressiveImageDecoder(sampling.image_temperature, sampling.image_top_k)
-    settings = DidaConfig(steps=config.steps, temperature=config.temperature, top_k=sampling.image_top_k)
-    return DidaImageDecoder(make_path(dida_path, codebook_KD), settings)
+        return AutoregressiveImageDecoder(sampling, codebook_KD)
+    settings = DidaConfig(
+        steps=config.steps,
+        temperature=config.temperature,
+        top_k=sampling.image_top_k,
+        likeness=sampling.image_likeness,
+    )
+    return DidaImageDecoder(make_path(dida_path, codebook_KD), settings, codebook_KD)

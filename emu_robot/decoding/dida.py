@@ -14,29 +14,33 @@ import torch
 from torch import Tensor
 
 from emu_robot.decoding.paths import Path, shifted_times
-from emu_robot.decoding.sampling import sample
+from emu_robot.decoding.sampling import likeliest_look, sample
 from emu_robot.decoding.session import DecodingSession
 from emu_robot.errors import InvalidValueError
 
 
 @dataclass(kw_only=True)
 class DidaConfig:
-    """steps: passes per image. temperature, top_k: of each pass's guess at the image; temperature 0 is greedy."""
+    """steps: passes per image. temperature, top_k: of each pass's guess at the image but the last, which is greedy.
+
+    likeness: see `SamplingConfig.image_likeness`.
+    """
 
     steps: int = 4
     temperature: float = 1.0
     top_k: int = 0
+    likeness: float = 0.1
 
     def __post_init__(self) -> None:
-        if self.steps < 1 or self.temperature < 0 or self.top_k < 0:
-            raise InvalidValueError(f"dida needs steps >= 1, temperature >= 0 and top_k >= 0, got {self}")
+        if self.steps < 1 or min(self.temperature, self.top_k, self.likeness) < 0:
+            raise InvalidValueError(f"dida needs steps >= 1 and nothing else below 0, got {self}")
 
 
 class DidaImageDecoder:
     """An `ImageDecoder` for a model trained by stage dida."""
 
-    def __init__(self, path: Path, config: DidaConfig) -> None:
-        self._path, self._config = path, config
+    def __init__(self, path: Path, config: DidaConfig, codebook_KD: Tensor) -> None:
+        self._path, self._config, self._codebook_KD = path, config, codebook_KD
 
     def decode_image(self, session: DecodingSession, rows: Sequence[int], generator: torch.Generator) -> None:
         """See `ImageDecoder.decode_image`; the whole image is left pending."""
@@ -45,11 +49,18 @@ class DidaImageDecoder:
         times = shifted_times(self._config.steps)
         for i, (time, after) in enumerate(itertools.pairwise(times)):
             logits_BnK = block.logits(codes_Bn)
-            last = i == self._config.steps - 1
-            temperature = 0.0 if last else self._config.temperature
-            guess_Bn = sample(logits_BnK, temperature, self._config.top_k, generator)
-            codes_Bn = guess_Bn if last else self._path.step(codes_Bn, guess_Bn, time, after - time, generator)
+            if i == self._config.steps - 1:
+                codes_Bn = self._final(logits_BnK)
+            else:
+                guess_Bn = sample(logits_BnK, self._config.temperature, self._config.top_k, generator)
+                codes_Bn = self._path.step(codes_Bn, guess_Bn, time, after - time, generator)
         block.finish(codes_Bn)
+
+    def _final(self, logits_BnK: Tensor) -> Tensor:
+        if self._config.likeness == 0:
+            return logits_BnK.argmax(-1)
+        flat = likeliest_look(logits_BnK.flatten(0, 1), self._codebook_KD, self._config.likeness)
+        return flat.view(logits_BnK.shape[:2])
 
 
 class _Block:

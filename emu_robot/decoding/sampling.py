@@ -10,16 +10,21 @@ from emu_robot.errors import InvalidValueError
 
 @dataclass(kw_only=True)
 class SamplingConfig:
-    """temperature 0 is greedy; top_k 0 keeps all ids. seed starts the generator of a decoder."""
+    """temperature 0 is greedy; top_k 0 keeps all ids. seed starts the generator of a decoder.
+
+    image_likeness: squared distance in the codebook within which codes count as alike in greedy choice, see
+    `likeliest_look`; 0 lets each stand for itself.
+    """
 
     text_temperature: float = 0.0
     text_top_k: int = 0
     image_temperature: float = 0.0
     image_top_k: int = 0
+    image_likeness: float = 0.1
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("text_temperature", "text_top_k", "image_temperature", "image_top_k"):
+        for name in ("text_temperature", "text_top_k", "image_temperature", "image_top_k", "image_likeness"):
             if getattr(self, name) < 0:
                 raise InvalidValueError(f"{name} is {getattr(self, name)}, must be at least 0")
 
@@ -39,3 +44,16 @@ def sample(
         beyond = ordered.cumsum(-1) - ordered >= top_p
         p = p.masked_fill(torch.zeros_like(beyond).scatter(-1, order, beyond), 0.0)
     return torch.multinomial(p.flatten(0, -2), 1, generator=generator).view(p.shape[:-1])
+
+
+def likeliest_look(logits_BK: Tensor, codebook_KD: Tensor, likeness: float, candidates: int = 64) -> Tensor:
+    """(B,) the code that is likeliest together with those that look like it: argmax of sum_y p(y) exp(-|x - y|² / l).
+
+    Plain greedy choice would let the one code of a cell that stays as it is win over many that show the same change a
+    little differently. Only the `candidates` likeliest codes count.
+    """
+    top = logits_BK.float().softmax(-1).topk(min(candidates, logits_BK.shape[-1]), -1)
+    looks_BCD = codebook_KD[top.indices]
+    alike_BCC = (-torch.cdist(looks_BCD, looks_BCD).square() / likeness).exp()
+    best_B = (alike_BCC @ top.values[..., None]).squeeze(-1).argmax(-1, keepdim=True)
+    return top.indices.gather(-1, best_B).squeeze(-1)

@@ -18,7 +18,7 @@ from emu_robot.planner import Planner
 from emu_robot.training.dida_layout import two_copies
 from emu_robot.training.loop import LoopConfig, LossFn, fit, step_rng
 from emu_robot.training.losses import NearCodes, near_codes, weighted_cross_entropy
-from emu_robot.training.planner import SequenceConfig, SequenceSampler
+from emu_robot.training.planner import SequenceConfig, SequenceSampler, shifted_images
 from emu_robot.training.planner_data import PlanQueries
 
 
@@ -48,8 +48,10 @@ def train(config: DidaTrainConfig) -> Path:
     """Run the stage, resuming what was cut off; returns the weights folder with the adapted planner in it."""
     torch.manual_seed(config.loop.seed)
     planner = Planner.load(config.weights)
-    queries = PlanQueries.load(ReplayBuffer.open(config.data), planner.config.camera)
-    sequences = SequenceSampler(queries, planner.interleaver, config.sequences, config.loop, config.holdout)
+    buffer = ReplayBuffer.open(config.data)
+    queries = PlanQueries.load(buffer, planner.config.camera)
+    shifted = shifted_images(config.weights, buffer, planner.config.camera, config.sequences, config.loop)
+    sequences = SequenceSampler(queries, planner.interleaver, config.sequences, config.loop, config.holdout, shifted)
     path = make_path(config.path, planner.images.quantize.codebook())
     sampler = DidaSampler(sequences, planner, path, config.loop.seed)
     model = planner.model.requires_grad_(True)

@@ -17,9 +17,9 @@ from emu_robot.planner import Planner, PlannerConfig, interleaver
 from emu_robot.tokenizers.image import ImageTokenizer
 from emu_robot.tokenizers.interleave import Codes, Interleaver
 from emu_robot.tokenizers.text import TextTokenizer
-from emu_robot.training.loop import LoopConfig, fit, step_rng
+from emu_robot.training.loop import LoopConfig, fit, select_device, step_rng
 from emu_robot.training.losses import NearCodes, near_codes, weighted_cross_entropy
-from emu_robot.training.planner_data import Ints, PlanQueries, SequenceWriter
+from emu_robot.training.planner_data import Ints, PlanQueries, SequenceWriter, ShiftedImages
 
 
 @dataclass(kw_only=True)
@@ -30,8 +30,7 @@ class SequenceConfig:
     where a plan is usually made (a start or keyframe); the rest starts at any stored image.
     text_weight, image_weight: of a target word or code; changed_weight multiplies that of a code that differs from the
     image before. input_noise: share of input codes replaced by another image's code at the same place.
-    roll_share: share of sequences whose images are all rolled by the same random rows and columns: how a
-    local encoder codes a scene that stands elsewhere; against learning places by heart.
+    shift_share: share of sequences whose images are all shifted alike, see `ShiftedImages`.
     code_temperature: the target of a code that changes is shared among its nearest in the codebook, as softmax of minus
     the squared distance over it; 0 asks for the one code. Many codes look alike, and which of them comes is chance.
     """
@@ -43,7 +42,7 @@ class SequenceConfig:
     image_weight: float = 1.0
     changed_weight: float = 1.5
     input_noise: float = 0.03
-    roll_share: float = 0.5
+    shift_share: float = 0.75
     code_temperature: float = 0.02
 
     def __post_init__(self) -> None:
@@ -81,12 +80,14 @@ def train(config: PlannerTrainConfig) -> Path:
     """Run the stage, resuming what was cut off; returns the weights folder with the planner in it."""
     torch.manual_seed(config.loop.seed)
     settings = config.planner
-    queries = PlanQueries.load(ReplayBuffer.open(config.data), settings.camera)
+    buffer = ReplayBuffer.open(config.data)
+    queries = PlanQueries.load(buffer, settings.camera)
     text, images = TextTokenizer.load(config.weights), ImageTokenizer.load(config.weights)
     settings.image.rows = settings.image.columns = images.config.grid
     form = interleaver(settings, text, images.config.n_embed)
     settings.model.vocab_size = form.vocabulary.size
-    sampler = SequenceSampler(queries, form, config.sequences, config.loop, config.holdout)
+    shifted = shifted_images(config.weights, buffer, settings.camera, config.sequences, config.loop)
+    sampler = SequenceSampler(queries, form, config.sequences, config.loop, config.holdout, shifted)
 
     def evaluate(model: nn.Module) -> dict[str, float]:
         assert isinstance(model, CausalTransformer)
@@ -109,6 +110,16 @@ def train(config: PlannerTrainConfig) -> Path:
     metrics = planner_metrics(planner, queries, sampler.heldout, 4 * config.eval_queries)
     planner.save(config.weights, {"metrics": metrics})
     return config.weights
+
+
+def shifted_images(
+    weights: Path, buffer: ReplayBuffer, camera: str, sequences: SequenceConfig, loop: LoopConfig
+) -> ShiftedImages | None:
+    """What a sampler needs to shift images; None if none are to be."""
+    if sequences.shift_share == 0:
+        return None
+    encoder = ImageTokenizer.load(weights).to(select_device(loop.device))
+    return ShiftedImages(buffer.load_images(camera), encoder)
 
 
 @torch.no_grad()
@@ -137,8 +148,16 @@ class SequenceSampler:
     """
 
     def __init__(
-        self, queries: PlanQueries, form: Interleaver, config: SequenceConfig, loop: LoopConfig, holdout: float
+        self,
+        queries: PlanQueries,
+        form: Interleaver,
+        config: SequenceConfig,
+        loop: LoopConfig,
+        holdout: float,
+        shifted_images: ShiftedImages | None = None,
     ) -> None:
+        """shifted_images: what `SequenceConfig.shift_share` needs; without them no image is shifted."""
+        self._shifted_images = shifted_images
         self._queries, self._form, self._config, self._loop = queries, form, config, loop
         weights = {"text": config.text_weight, "image": config.image_weight, "changed": config.changed_weight}
         self.writer = SequenceWriter(queries, form, weights)
@@ -163,8 +182,9 @@ class SequenceSampler:
         chosen = self._choose(rng)
         ids = np.full((len(chosen), length), self._form.vocabulary.pad, np.int64)
         positions, weights = np.zeros((len(chosen), length), np.int64), np.zeros((len(chosen), length), np.float32)
+        shifted = self._shifted(chosen, n_steps, rng)
         for b, query in enumerate(chosen.tolist()):
-            tokens, token_weights = self.writer.write(query, n_steps, self._roll(rng))
+            tokens, token_weights = self.writer.write(query, n_steps, shifted.get(b))
             ids[b, : len(tokens)], weights[b, : len(tokens)] = tokens, token_weights
             positions[b, : len(tokens)] = self._form.positions(tokens)
         inputs = self._noisy(ids, rng)
@@ -179,9 +199,14 @@ class SequenceSampler:
         parts = ((self._complete, n_complete), (self._boundary, n_boundary), (self._any, n_any))
         return np.concatenate([rng.choice(part, n) for part, n in parts if n])
 
-    def _roll(self, rng: np.random.Generator) -> tuple[int, int]:
-        rows, columns = rng.integers(self._form.image.rows), rng.integers(self._form.image.columns)
-        return (int(rows), int(columns)) if rng.random() < self._config.roll_share else (0, 0)
+    def _shifted(self, chosen: Ints, n_steps: int, rng: np.random.Generator) -> dict[int, list[Codes]]:
+        """Codes for those places of the batch whose images are shifted."""
+        if self._shifted_images is None:
+            return {}
+        places = np.flatnonzero(rng.random(len(chosen)) < self._config.shift_share).tolist()
+        rows = [self._queries.image_rows(int(chosen[b]), n_steps) for b in places]
+        codes = self._shifted_images.codes(rows, rng.integers(0, 1 << 16, (len(places), 2)))
+        return dict(zip(places, codes, strict=True))
 
     def _noisy(self, ids: Ints, rng: np.random.Generator) -> Ints:
         """Input ids with some codes replaced by codes of the batch's other rows at the same place in time."""

@@ -3,6 +3,7 @@
 Shapes: B batch, L sequence, M stored images, E episodes, n codes of an image.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from emu_robot.data.replay_buffer import ReplayBuffer
 from emu_robot.errors import DataError
+from emu_robot.tokenizers.image import ImageTokenizer
 from emu_robot.tokenizers.interleave import Codes, Interleaver, Step
 
 type Ints = NDArray[np.int64]
@@ -89,9 +91,14 @@ class PlanQueries:
 
     def steps(self, query: int, most: int) -> list[Step]:
         """The true next steps, at most so many."""
-        e, first = self.episode[query], self.next_step[query]
-        texts, rows = self.subtasks[e], self.keyframe_rows[e]
-        return [Step(texts[k], self.codes_Mn[rows[k]]) for k in range(first, min(first + most, len(rows)))]
+        _current, *rows = self.image_rows(query, most)
+        texts = self.subtasks[self.episode[query]][self.next_step[query] :]
+        return [Step(text, self.codes_Mn[row]) for text, row in zip(texts, rows, strict=False)]
+
+    def image_rows(self, query: int, most: int) -> list[int]:
+        """Rows of the image that the plan starts from and of the next keyframes, at most so many."""
+        first = self.next_step[query]
+        return [int(self.row[query]), *self.keyframe_rows[self.episode[query]][first : first + most].tolist()]
 
     def is_last(self, query: int, n_steps: int) -> bool:
         """Whether the task is complete after that many more steps."""
@@ -120,20 +127,19 @@ class SequenceWriter:
         """Ids of the longest sequence of so many steps, its end included."""
         return self._longest_prompt + n_steps * self._longest_step + 1
 
-    def write(self, query: int, n_steps: int, roll: tuple[int, int] = (0, 0)) -> tuple[list[int], list[float]]:
+    def write(self, query: int, n_steps: int, codes: Sequence[Codes] | None = None) -> tuple[list[int], list[float]]:
         """Ids, and the loss weight of each as a target (0 for the prompt and for what the grammar fixes).
 
-        roll: rows and columns by which every image is rolled.
+        codes: (n,) of the current image and of each step's, in place of those stored.
         """
         queries, words = self._queries, self._interleaver.vocabulary
-        current = self._rolled(queries.current_codes(query), roll)
-        ids = [words.bos, *self._ids[queries.instruction(query)], *self._interleaver.image_ids(current)]
+        steps = queries.steps(query, n_steps)
+        images = codes or [queries.current_codes(query), *(step.codes for step in steps)]
+        ids = [words.bos, *self._ids[queries.instruction(query)], *self._interleaver.image_ids(images[0])]
         weights = [0.0] * len(ids)
         text, image = self._weights["text"], self._weights["image"]
         changed = image * self._weights["changed"]
-        steps = [step._replace(codes=self._rolled(step.codes, roll)) for step in queries.steps(query, n_steps)]
-        before = [current, *(step.codes for step in steps)]
-        for step, (old, new) in zip(steps, pairwise(before), strict=True):
+        for step, (old, new) in zip(steps, pairwise(images), strict=True):
             subtask = self._ids[step.subtask]
             ids += [words.bos_step, *subtask, *self._interleaver.image_ids(new)]
             inside = np.zeros(len(self._template))
@@ -144,6 +150,25 @@ class SequenceWriter:
             weights.append(text)
         return ids, weights
 
-    def _rolled(self, codes: Codes, roll: tuple[int, int]) -> Codes:
-        form = self._interleaver.image
-        return np.roll(codes.reshape(form.rows, form.columns), roll, (0, 1)).ravel() if any(roll) else codes
+
+class ShiftedImages:
+    """Stored images shifted by any number of pixels, around the edges, and encoded anew.
+
+    To an encoder that codes every cell by itself this is the same scene elsewhere: other places and other codes for the
+    same objects, of which there would otherwise be too few examples.
+    """
+
+    def __init__(self, images: NDArray[np.uint8], tokenizer: ImageTokenizer) -> None:
+        self._images, self._tokenizer = images, tokenizer
+
+    def codes(self, rows: Sequence[Sequence[int]], shifts: Ints) -> list[list[Codes]]:
+        """Codes (n,) of each group's image rows, the group shifted by `shifts` (groups, 2) [px] down and right."""
+        moved = [
+            np.roll(self._images[row], shift.tolist(), (0, 1))
+            for group, shift in zip(rows, shifts, strict=True)
+            for row in group
+        ]
+        if not moved:
+            return []
+        codes = iter(self._tokenizer.encode_images(np.stack(moved)))
+        return [[next(codes) for _ in group] for group in rows]

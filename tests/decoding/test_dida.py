@@ -33,8 +33,9 @@ def model() -> CausalTransformer:
 
 
 def decoder(model: CausalTransformer, path: str = "metric", steps: int = 3, temperature: float = 1.0) -> PlanDecoder:
-    noise = make_path(path, torch.randn(WORDS.n_codes, 4, generator=torch.Generator().manual_seed(1)))
-    images = DidaImageDecoder(noise, DidaConfig(steps=steps, temperature=temperature))
+    codebook = torch.randn(WORDS.n_codes, 4, generator=torch.Generator().manual_seed(1))
+    config = DidaConfig(steps=steps, temperature=temperature, likeness=0)
+    images = DidaImageDecoder(make_path(path, codebook), config, codebook)
     return PlanDecoder(model, GRAMMAR, SamplingConfig(), images)
 
 

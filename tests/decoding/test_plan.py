@@ -7,7 +7,7 @@ import torch
 from emu_robot.decoding.autoregressive import AutoregressiveImageDecoder
 from emu_robot.decoding.constraints import PlanGrammar
 from emu_robot.decoding.plan import PlanDecoder
-from emu_robot.decoding.sampling import SamplingConfig, sample
+from emu_robot.decoding.sampling import SamplingConfig, likeliest_look, sample
 from emu_robot.decoding.session import DecodingSession
 from emu_robot.errors import InvalidValueError
 from emu_robot.models.transformer import CausalTransformer, TransformerConfig
@@ -49,8 +49,7 @@ def make_decoder(
 ) -> PlanDecoder:
     """Images autoregressive, as `sampling` says."""
     sampling = sampling or SamplingConfig()
-    images = AutoregressiveImageDecoder(sampling.image_temperature, sampling.image_top_k)
-    return PlanDecoder(network, grammar, sampling, images)
+    return PlanDecoder(network, grammar, sampling, AutoregressiveImageDecoder(sampling))
 
 
 @pytest.mark.parametrize("form", [{}, {"size_tokens": True, "row_ends": True}])
@@ -114,6 +113,14 @@ def test_sampling() -> None:
     generator = torch.Generator().manual_seed(0)
     assert set(sample(logits, 1.0, 2, generator).tolist()) == {1, 2}
     assert len(set(sample(logits, 5.0, 0, generator).tolist())) >= 3
+
+
+def test_codes_that_look_alike_win_together() -> None:
+    codebook = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.05, 0.99], [0.1, 0.98]])
+    logits = torch.tensor([[0.4, 0.2, 0.25, 0.15], [0.9, 0.05, 0.04, 0.01]]).log()
+    assert likeliest_look(logits, codebook, 0.1).tolist() == [2, 0]
+    assert likeliest_look(logits, codebook, 1e-6).tolist() == logits.argmax(-1).tolist()
+    assert likeliest_look(logits, codebook, 0.1, candidates=1).tolist() == [0, 0]
 
 
 def test_bad_settings_raise() -> None:

@@ -22,7 +22,7 @@ from emu_robot.training import planner as planner_stage
 from emu_robot.training import tokenizer as tokenizer_stage
 from emu_robot.training.loop import LoopConfig
 from emu_robot.training.losses import importance_BHW, near_codes, weighted_cross_entropy
-from emu_robot.training.planner_data import PlanQueries, SequenceWriter
+from emu_robot.training.planner_data import PlanQueries, ShiftedImages
 
 LOOP = {"batch_size": 16, "lr": 3e-3, "warmup_steps": 10, "threads": 1, "log_every": 30, "ema_decay": 0.9}
 
@@ -127,17 +127,17 @@ def test_batches_hold_whole_sequences(root: Path) -> None:
     assert len(lengths) == 2
 
 
-def test_a_rolled_sequence_is_the_same_scene_elsewhere(root: Path) -> None:
-    data, config = queries(root), planner_config(root)
-    form = interleaver(config.planner, TextTokenizer.load(root / "weights"), 64)
-    form.image.rows = form.image.columns = 4
-    writer = SequenceWriter(data, form, {"text": 1.0, "image": 1.0, "changed": 2.0})
-    query = int(np.flatnonzero(~data.complete)[0])
-    (ids, weights), (rolled, rolled_weights) = writer.write(query, 1), writer.write(query, 1, (1, 3))
-    codes, moved = (np.array([t for t in s if form.vocabulary.is_code(t)]).reshape(-1, 4, 4) for s in (ids, rolled))
-    assert np.array_equal(np.roll(codes, (1, 3), (1, 2)), moved)
-    assert not np.array_equal(codes, moved)
-    assert sorted(weights) == sorted(rolled_weights)
+def test_a_shifted_scene_is_coded_as_one_that_stands_elsewhere(root: Path) -> None:
+    tokenizer = ImageTokenizer.load(root / "weights")
+    images = ReplayBuffer.open(root / "data").load_images("front")
+    cell = tokenizer.config.downscale
+    (first,), (second, third) = ShiftedImages(images, tokenizer).codes(
+        [[0], [0, 5]], np.array([[0, 0], [cell + SIZE, -3 * cell]])
+    )
+    stored = tokenizer.encode_images(images[[0, 5]]).reshape(2, 4, 4)
+    assert np.array_equal(first, stored[0].ravel())
+    for codes, original in ((second, stored[0]), (third, stored[1])):
+        assert np.array_equal(codes.reshape(4, 4), np.roll(original, (1, -3), (0, 1)))
 
 
 def test_codes_that_look_alike_may_stand_for_each_other() -> None:
@@ -267,7 +267,7 @@ def test_dida_stage_adapts_the_planner_and_keeps_its_words(root: Path, tmp_path:
         holdout=0.1,
         loop=loop,
     )
-    config.sequences.roll_share = 0
+    config.sequences.shift_share = 0
     dida_stage.train(config)
     lines = [json.loads(line) for line in (tmp_path / "run/dida/metrics.jsonl").read_text().splitlines()]
     losses = [line["noisy"] for line in lines if "noisy" in line]
