@@ -30,6 +30,7 @@ SCHEMAS = {
     "train-dida": "emu_robot.training.dida:DidaTrainConfig",
     "train-head": "emu_robot.training.head:HeadTrainConfig",
     "train-planner": "emu_robot.training.planner:PlannerTrainConfig",
+    "train-world_model": "emu_robot.training.world_model:WorldModelTrainConfig",
     "train-tokenizer": "emu_robot.training.tokenizer:TokenizerTrainConfig",
 }
 """What each configurable verb is configured with, imported when asked for."""

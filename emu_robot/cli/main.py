@@ -17,7 +17,7 @@ VERBS = {
     "eval": "measure a policy and write a report",
     "measure": "planner|tokenizer: measure a part on its own",
     "collect": "let the scripted experts make demonstrations",
-    "train": "train one stage: stage=tokenizer|planner|dida|head",
+    "train": "train one stage: stage=tokenizer|planner|dida|head|world_model",
     "train-mini": "make the released weights from nothing: collect, train every stage, release",
     "data": "export-lerobot|merge: a replay buffer as a LeRobotDataset; several as one",
     "sim": "bench: environment steps per second of one core",

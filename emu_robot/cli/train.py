@@ -1,11 +1,11 @@
-"""`emu-robot train stage=tokenizer|planner|dida|head key=value ...`"""
+"""`emu-robot train stage=tokenizer|planner|dida|head|world_model key=value ...`"""
 
 import importlib
 from collections.abc import Sequence
 
 from emu_robot.cli.options import configure, take
 
-STAGES = ("tokenizer", "planner", "dida", "head")
+STAGES = ("tokenizer", "planner", "dida", "head", "world_model")
 
 
 def run(arguments: Sequence[str]) -> None:

@@ -5,6 +5,7 @@ are safetensors, or a pickle read with `weights_only`.
 """
 
 import json
+import shutil
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from emu_robot.emu35.placement import DTYPES, PlacementConfig, connect, device_map, quantize_linears
@@ -97,6 +99,16 @@ def load_language_model(folder: Path, placement: PlacementConfig | None = None) 
         model.lm_head = fill(model.lm_head, "lm_head.").to(places.main)
     connect(model, places)
     return model.eval()
+
+
+def save_language_model(folder: Path, model: CausalTransformer, source: Path) -> None:
+    """Write a language model in the official format, with the config.json of the checkpoint it came from."""
+    folder.mkdir(parents=True, exist_ok=True)
+    state = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+    if model.config.tie_word_embeddings:
+        del state["lm_head.weight"]
+    save_file(state, folder / SINGLE)
+    shutil.copyfile(source / "config.json", folder / "config.json")
 
 
 class _Shards:

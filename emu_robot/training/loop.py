@@ -116,7 +116,8 @@ def fit(
     if config.channels_last:
         model = model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     model.train()
-    ema = copy.deepcopy(model).eval().requires_grad_(False)
+    frozen = {id(parameter): parameter for parameter in model.parameters() if not parameter.requires_grad}
+    ema = copy.deepcopy(model, dict(frozen)).eval().requires_grad_(False)  # what is frozen is not copied
     optimizer = _optimizer(model, config)
     start = _resume(folder / "checkpoint.pt", model, ema, optimizer, config)
     compute = torch.compile(loss_fn, dynamic=False) if config.compile else loss_fn
@@ -140,12 +141,19 @@ def fit(
             if eval_fn is not None and (done == config.steps or (config.eval_every and done % config.eval_every == 0)):
                 progress.report(done, eval_fn(ema))
             if done % config.save_every == 0 or done == config.steps:
-                content = {"step": done, "model": model.state_dict(), "ema": ema.state_dict()}
+                content = {"step": done, "model": _trained(model), "ema": _trained(ema, like=model)}
                 save_checkpoint(
                     folder / "checkpoint.pt",
                     {**content, "optimizer": optimizer.state_dict(), "config": _settings(config)},
                 )
     return ema.cpu()
+
+
+def _trained(model: nn.Module, like: nn.Module | None = None) -> dict[str, Tensor]:
+    """The state dict without what is frozen in `like`, by default in the model itself."""
+    states = (like or model).state_dict(keep_vars=True)
+    frozen = {name for name, value in states.items() if isinstance(value, nn.Parameter) and not value.requires_grad}
+    return {name: value for name, value in model.state_dict().items() if name not in frozen}
 
 
 def _settings(config: LoopConfig) -> dict[str, float | int]:
@@ -172,8 +180,8 @@ def _resume(path: Path, model: nn.Module, ema: nn.Module, optimizer: torch.optim
     if changed:
         raise ConfigError(f"{path} was trained with other settings ({'; '.join(changed)}); choose another folder")
     try:
-        model.load_state_dict(content["model"])
-        ema.load_state_dict(content["ema"])
+        model.load_state_dict(model.state_dict() | content["model"])
+        ema.load_state_dict(ema.state_dict() | content["ema"])
         optimizer.load_state_dict(content["optimizer"])
     except (RuntimeError, ValueError) as error:
         raise ConfigError(f"{path} holds another model; choose another folder") from error
@@ -193,7 +201,8 @@ def _update(model: nn.Module, optimizer: torch.optim.Optimizer, loss: Tensor, ra
 
 @torch.no_grad()
 def _update_ema(ema: nn.Module, model: nn.Module, decay: float) -> None:
-    averages, values = list(ema.parameters()), [p.detach() for p in model.parameters()]
+    both = zip(ema.parameters(), model.parameters(), strict=True)
+    averages, values = zip(*((average, p.detach()) for average, p in both if p.requires_grad), strict=True)
     torch._foreach_lerp_(averages, values, 1 - decay)  # pyright: ignore[reportCallIssue, reportArgumentType]
     for average, value in zip(ema.buffers(), model.buffers(), strict=True):
         average.copy_(value)

@@ -39,10 +39,14 @@ class PlanQueries:
     keyframe_rows: tuple[Ints, ...]
 
     @classmethod
-    def load(cls, buffer: ReplayBuffer, camera: str) -> "PlanQueries":
-        """All queries of a tokenized buffer. An image past the last keyframe of a failed episode has no answer and is
-        left out. Raises `DataError` if nothing remains."""
-        codes, frame_M = buffer.load_codes(f"codes_{camera}"), buffer.load("images/frame").astype(np.int64)
+    def load(cls, buffer: ReplayBuffer, camera: str | None) -> "PlanQueries":
+        """All queries of a buffer tokenized for `camera`; without one, codes_Mn is (M, 0).
+
+        An image past the last keyframe of a failed episode has no answer and is left out. Raises `DataError` if nothing
+        remains.
+        """
+        codes = buffer.load_codes(f"codes_{camera}") if camera else np.empty((buffer.n_images, 0), np.uint32)
+        frame_M = buffer.load("images/frame").astype(np.int64)
         frame_bounds = [0, *buffer.episode_ends.tolist()]
         image_bounds = [0, *buffer.image_ends.tolist()]
         parts: list[tuple[NDArray, ...]] = []
@@ -92,8 +96,12 @@ class PlanQueries:
     def steps(self, query: int, most: int) -> list[Step]:
         """The true next steps, at most so many."""
         _current, *rows = self.image_rows(query, most)
-        texts = self.subtasks[self.episode[query]][self.next_step[query] :]
-        return [Step(text, self.codes_Mn[row]) for text, row in zip(texts, rows, strict=False)]
+        return [Step(text, self.codes_Mn[row]) for text, row in zip(self.texts(query, most), rows, strict=True)]
+
+    def texts(self, query: int, most: int) -> tuple[str, ...]:
+        """The words of the true next steps that were completed, at most so many."""
+        e, first = self.episode[query], self.next_step[query]
+        return self.subtasks[e][first : min(first + most, len(self.keyframe_rows[e]))]
 
     def image_rows(self, query: int, most: int) -> list[int]:
         """Rows of the image that the plan starts from and of the next keyframes, at most so many."""

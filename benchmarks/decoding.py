@@ -1,0 +1,140 @@
+"""Image decoding in one run: one code at a time (ours, and `transformers` generate on the same weights) against DiDA.
+
+python benchmarks/decoding.py [--sizes mini 100m] [--codes 64 256] [--steps 1 4 8] [--device auto] [--repeats 5]
+
+Random weights: how long a pass takes does not depend on what was learned. Each method writes one image after a prompt
+of the same length with another image in it; times are medians of wall-clock milliseconds of the image alone, without
+the first call. Ratios are to our autoregressive decoding in the same run.
+"""
+
+import argparse
+import os
+import time
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from emu_robot.decoding.autoregressive import AutoregressiveImageDecoder
+from emu_robot.decoding.constraints import PlanGrammar
+from emu_robot.decoding.dida import DidaConfig, DidaImageDecoder
+from emu_robot.decoding.paths import make_path
+from emu_robot.decoding.sampling import SamplingConfig
+from emu_robot.decoding.session import DecodingSession, ImageDecoder
+from emu_robot.models.transformer import CausalTransformer, TransformerConfig
+from emu_robot.tokenizers.vocabulary import Vocabulary
+
+WORDS = Vocabulary(text_size=411, n_codes=4096)
+MODELS = {
+    "mini": TransformerConfig(vocab_size=WORDS.size, references=False),
+    "100m": TransformerConfig(
+        vocab_size=WORDS.size, hidden_size=768, intermediate_size=2304, num_hidden_layers=12, num_attention_heads=12,
+        num_key_value_heads=4, head_dim=64, references=False,
+    ),
+}  # fmt: skip
+INSTRUCTION = list(range(20, 32))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sizes", nargs="+", choices=MODELS, default=["mini"])
+    parser.add_argument("--codes", nargs="+", type=int, default=[64, 256])
+    parser.add_argument("--steps", nargs="+", type=int, default=[1, 4, 8])
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--repeats", type=int, default=5)
+    wanted = parser.parse_args()
+    torch.set_num_threads(1)
+    device = torch.device(wanted.device)
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"one CPU thread of {os.cpu_count()} cores"
+    print(f"{name}, torch {torch.__version__}, medians of {wanted.repeats}")
+    for size in wanted.sizes:
+        model = CausalTransformer(MODELS[size]).eval().requires_grad_(False).to(device)
+        millions = sum(p.numel() for p in model.parameters()) / 1e6
+        for n_codes in wanted.codes:
+            print(f"\n{size} ({millions:.0f} M parameters), {n_codes} codes per image")
+            methods = decoders(model, wanted.steps)
+            times = {label: image_ms(model, decoder, n_codes, wanted.repeats) for label, decoder in methods.items()}
+            times["transformers generate"] = transformers_ms(model, n_codes, wanted.repeats)
+            base = times["autoregressive"]
+            for label, ms in times.items():
+                print(f"  {label:24} {ms:9.1f} ms   {1000 * n_codes / ms:8.0f} codes/s   {base / ms:6.2f} x")
+
+
+def decoders(model: CausalTransformer, steps: list[int]) -> dict[str, ImageDecoder]:
+    """Every way of ours to decode an image, by name."""
+    codebook = torch.randn(WORDS.n_codes, 32, device=model.lm_head.weight.device)
+    path = make_path("metric", codebook)
+    sampling = SamplingConfig()
+    methods: dict[str, ImageDecoder] = {"autoregressive": AutoregressiveImageDecoder(sampling, codebook)}
+    for count in steps:
+        methods[f"DiDA, {count} steps"] = DidaImageDecoder(path, DidaConfig(steps=count), codebook)
+    return methods
+
+
+@torch.inference_mode()
+def image_ms(model: CausalTransformer, decoder: ImageDecoder, n_codes: int, repeats: int) -> float:
+    """Median time of one image, its keys and values written."""
+    grammar = PlanGrammar(vocabulary=WORDS, template=(None,) * n_codes)
+    device = model.lm_head.weight.device
+
+    def prepare() -> Callable[[], object]:
+        session = DecodingSession(model, grammar, [prompt(n_codes)], 2 * n_codes + 64)
+        session.advance()
+        session.choose(0, WORDS.boi)
+        generator = torch.Generator(device).manual_seed(0)
+
+        def decode() -> None:
+            decoder.decode_image(session, [0], generator)
+            session.choose(0, WORDS.eoi)
+            session.advance()
+
+        return decode
+
+    return median_ms(prepare, device, repeats)
+
+
+@torch.inference_mode()
+def transformers_ms(model: CausalTransformer, n_codes: int, repeats: int) -> float:
+    """Median time of `generate` for as many ids; the prompt's pass is measured apart and taken off."""
+    from transformers import Qwen3Config, Qwen3ForCausalLM
+
+    settings = {key: value for key, value in vars(model.config).items() if key != "references"}
+    theirs = Qwen3ForCausalLM(Qwen3Config(**settings)).eval().to(model.lm_head.weight.device)
+    theirs.load_state_dict(model.state_dict())
+    ids = torch.tensor([[*prompt(n_codes), WORDS.boi]], device=model.lm_head.weight.device)
+
+    def generate(count: int) -> float:
+        def call() -> None:
+            theirs.generate(
+                ids, attention_mask=torch.ones_like(ids), max_new_tokens=count, min_new_tokens=count, do_sample=False,
+                pad_token_id=WORDS.pad,
+            )  # fmt: skip
+
+        return median_ms(lambda: call, ids.device, repeats)
+
+    return generate(n_codes + 1) - generate(1)
+
+
+def prompt(n_codes: int) -> list[int]:
+    """bos, an instruction, an image, and the words of a step."""
+    codes = np.random.default_rng(0).integers(WORDS.n_codes, size=n_codes) + WORDS.first_code
+    return [WORDS.bos, *INSTRUCTION, WORDS.boi, *codes.tolist(), WORDS.eoi, WORDS.bos_step, *INSTRUCTION]
+
+
+def median_ms(prepare: Callable[[], Callable[[], object]], device: torch.device, repeats: int) -> float:
+    """Median wall-clock time of what `prepare` returns; the first call is not counted."""
+    spent = []
+    for _ in range(repeats + 1):
+        function = prepare()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        start = time.perf_counter()
+        function()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        spent.append(1000 * (time.perf_counter() - start))
+    return float(np.median(spent[1:]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,48 @@
+"""Low-rank adapters on a transformer's matrices (Hu et al. 2021), by peft; merged into the weights at the end."""
+
+from dataclasses import dataclass
+
+from torch import nn
+
+from emu_robot.errors import InvalidValueError
+
+TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+
+
+@dataclass(kw_only=True)
+class LoraSettings:
+    """rank: of the adapters; 0 trains every weight instead. alpha: their scale, times 1 / rank. dropout: of their
+    input."""
+
+    rank: int = 0
+    alpha: int = 32
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.rank < 0 or self.alpha <= 0 or not 0 <= self.dropout < 1:
+            raise InvalidValueError(f"lora needs rank >= 0, alpha > 0 and dropout in [0, 1), got {self}")
+
+
+def add_adapters(model: nn.Module, settings: LoraSettings) -> None:
+    """Put adapters on every matrix of the blocks and freeze the rest; with rank 0 everything stays trainable."""
+    if settings.rank == 0:
+        return
+    from peft import LoraConfig, inject_adapter_in_model
+
+    config = LoraConfig(
+        r=settings.rank, lora_alpha=settings.alpha, lora_dropout=settings.dropout, target_modules=list(TARGETS)
+    )  # type: ignore[arg-type]
+    inject_adapter_in_model(config, model)
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_("lora_" in name)
+
+
+def merge_adapters(model: nn.Module) -> None:
+    """Add what the adapters learned to the matrices and take the adapters out."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    for parent in list(model.modules()):
+        for name, module in list(parent.named_children()):
+            if isinstance(module, BaseTunerLayer):
+                module.merge()
+                setattr(parent, name, module.get_base_layer())
