@@ -1,5 +1,6 @@
 """Stage planner: next-token prediction on interleaved plans, from any moment of an episode."""
 
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,8 +19,10 @@ from emu_robot.tokenizers.image import ImageTokenizer
 from emu_robot.tokenizers.interleave import Codes, Interleaver
 from emu_robot.tokenizers.text import TextTokenizer
 from emu_robot.training.loop import LoopConfig, fit, select_device, step_rng
+from emu_robot.training.lora import LoraSettings, add_adapters, merge_adapters
 from emu_robot.training.losses import NearCodes, near_codes, weighted_cross_entropy
 from emu_robot.training.planner_data import Ints, PlanQueries, SequenceWriter, ShiftedImages
+from emu_robot.weights import MANIFEST, read_manifest, resolve_weights
 
 
 @dataclass(kw_only=True)
@@ -64,28 +67,35 @@ class PlannerTrainConfig:
 
     data: replay buffer with codes of the planner's camera. out: run folder. weights: folder with both tokenizers; it
     gets the planner. holdout: share of episodes kept for the metrics; eval_queries: how many plans they ask for.
+    start: released name or weights folder whose planner to go on from; its model settings hold, and a new `weights`
+    folder begins as its copy. lora: train adapters on it instead of every weight.
     """
 
     data: Path = Path("outputs/data/train")
     out: Path = Path("outputs/train")
     weights: Path = Path("outputs/weights/mini")
+    start: str = ""
+    lora: LoraSettings = field(default_factory=LoraSettings)
     holdout: float = 0.02
     eval_queries: int = 96
     planner: PlannerConfig = field(default_factory=PlannerConfig)
     sequences: SequenceConfig = field(default_factory=SequenceConfig)
     loop: LoopConfig = field(default_factory=_loop)
 
+    def __post_init__(self) -> None:
+        if self.lora.rank and not self.start:
+            raise InvalidValueError(f"lora.rank={self.lora.rank} needs start=, the weights that adapters adapt")
+
 
 def train(config: PlannerTrainConfig) -> Path:
     """Run the stage, resuming what was cut off; returns the weights folder with the planner in it."""
     torch.manual_seed(config.loop.seed)
-    settings = config.planner
+    model, settings = _start(config)
     buffer = ReplayBuffer.open(config.data)
     queries = PlanQueries.load(buffer, settings.camera)
     text, images = TextTokenizer.load(config.weights), ImageTokenizer.load(config.weights)
     settings.image.rows = settings.image.columns = images.config.grid
     form = interleaver(settings, text, images.config.n_embed)
-    settings.model.vocab_size = form.vocabulary.size
     shifted = shifted_images(config.weights, buffer, settings.camera, config.sequences, config.loop)
     sampler = SequenceSampler(queries, form, config.sequences, config.loop, config.holdout, shifted)
 
@@ -93,8 +103,11 @@ def train(config: PlannerTrainConfig) -> Path:
         assert isinstance(model, CausalTransformer)
         return planner_metrics(Planner(settings, model, text, images), queries, sampler.heldout, config.eval_queries)
 
-    model = CausalTransformer(settings.model)
-    start_from_codebook(model, images.quantize.codebook(), form.vocabulary.first_code)
+    if model is None:
+        settings.model.vocab_size = form.vocabulary.size
+        model = CausalTransformer(settings.model)
+        start_from_codebook(model, images.quantize.codebook(), form.vocabulary.first_code)
+    add_adapters(model, config.lora)
     near = near_codes(images.quantize.codebook(), config.sequences.code_temperature)
     model = fit(
         model,
@@ -106,10 +119,26 @@ def train(config: PlannerTrainConfig) -> Path:
         evaluate if len(sampler.heldout) else None,
     )
     assert isinstance(model, CausalTransformer)
+    if config.lora.rank:
+        merge_adapters(model)
     planner = Planner(settings, model, text, images)
     metrics = planner_metrics(planner, queries, sampler.heldout, 4 * config.eval_queries)
     planner.save(config.weights, {"metrics": metrics})
     return config.weights
+
+
+def _start(config: PlannerTrainConfig) -> tuple[CausalTransformer | None, PlannerConfig]:
+    """The model to go on from, if any, and the planner's settings."""
+    if not config.start:
+        return None, config.planner
+    folder = resolve_weights(config.start)
+    if not (config.weights / MANIFEST).exists():
+        shutil.copytree(folder, config.weights, dirs_exist_ok=True)
+    hashes = {read_manifest(path)["stages"]["tokenizer"]["sha256"] for path in (folder, config.weights)}
+    if len(hashes) > 1:
+        raise InvalidValueError(f"{config.weights} holds another image tokenizer than {folder}; codes would not fit")
+    planner = Planner.load(folder)
+    return planner.model.requires_grad_(True), planner.config
 
 
 def shifted_images(

@@ -1,6 +1,7 @@
 """Tokenizer and planner stages on a toy table: they learn, resume, and what they release plans."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from emu_robot.training import dida as dida_stage
 from emu_robot.training import planner as planner_stage
 from emu_robot.training import tokenizer as tokenizer_stage
 from emu_robot.training.loop import LoopConfig
+from emu_robot.training.lora import LoraSettings
 from emu_robot.training.losses import importance_BHW, near_codes, weighted_cross_entropy
 from emu_robot.training.planner_data import PlanQueries, ShiftedImages
 
@@ -241,6 +243,33 @@ def test_what_differs_from_the_background_weighs_more() -> None:
     assert grey[4, 4] == 5
     assert red[4, 4] > 15
     assert grey[2, 2] == 5
+
+
+@pytest.mark.parametrize("rank", [0, 4])
+def test_a_planner_is_tuned_on_from_another(root: Path, tmp_path: Path, rank: int) -> None:
+    config = planner_config(root, steps=20)
+    config.start, config.weights, config.out = str(root / "weights"), tmp_path / "weights", tmp_path / "run"
+    config.lora, config.sequences.shift_share = LoraSettings(rank=rank), 0
+    planner_stage.train(config)
+    before, after = Planner.load(root / "weights"), Planner.load(tmp_path / "weights")
+    assert n_right_words(after) >= n_right_words(before) - 2
+    states = before.model.state_dict(), after.model.state_dict()
+    changed = {name for name, value in states[0].items() if not torch.equal(value, states[1][name])}
+    adapted = {name for name in states[0] if name.endswith("_proj.weight")}
+    assert changed == adapted if rank else changed > adapted
+
+
+def test_tuning_needs_the_same_codes(root: Path, tmp_path: Path) -> None:
+    config = planner_config(root)
+    with pytest.raises(InvalidValueError, match="needs start="):
+        replace(config, lora=LoraSettings(rank=2))
+    other = tokenizer_config(root)
+    other.out, other.weights, other.loop.steps = tmp_path / "run", tmp_path / "weights", 1
+    other.encode = [tmp_path / "data"]
+    toy_buffer(tmp_path / "data", 2).close()
+    tokenizer_stage.train(other)
+    with pytest.raises(InvalidValueError, match="holds another image tokenizer than"):
+        planner_stage.train(replace(config, start=str(root / "weights"), weights=tmp_path / "weights"))
 
 
 def n_right_words(planner: Planner) -> int:
