@@ -19,12 +19,12 @@ from emu_robot.errors import InvalidValueError
 class TransformerConfig:
     """Names follow the official config.json; defaults are the mini planner (the vocabulary is set by its data).
 
-    Four choices differ from the official model. Three make copying a code from the image before easy: a small rope_theta
-    (with the official 1e6 and 32 dimensions per head, few frequencies tell neighbouring places apart), tied embeddings
-    (what reads a code writes it), and `references`: where an image follows another, the model is told the code that the
-    other one has at the next place (its embedding is added to the input), and a gate adds to that code's logit. The
-    fourth is for words: `unrotated_groups` key-value groups have no RoPE, so that their heads find what is said, and
-    what looks like it, however far it is; at a small rope_theta no frequency is slow enough for that.
+    Four choices differ from the official model. Three make copying a code from the image before easy: a small
+    rope_theta (with the official 1e6 and 32 dimensions per head, few frequencies tell neighbouring places apart), tied
+    embeddings (what reads a code writes it), and `references`: where an image follows another, the model is told the
+    code that the other one has at the next place (its embedding is added to the input), and a gate adds to that code's
+    logit. The fourth is for words: `unrotated_groups` key-value groups have no RoPE, so that their heads find what is
+    said, and what looks like it, however far it is; at a small rope_theta no frequency is slow enough for that.
     """
 
     vocab_size: int = 5136
