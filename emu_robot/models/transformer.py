@@ -20,10 +20,12 @@ from emu_robot.errors import InvalidValueError
 class TransformerConfig:
     """Names follow the official config.json; defaults are the mini planner (the vocabulary is set by its data).
 
-    Three choices make copying a code from the image before easy, and differ from the official model: a small rope_theta
-    (with the official 1e6 and 32 dimensions per head, few frequencies tell neighbouring places apart), tied embeddings
-    (what reads a code writes it), and `references`: where an image follows another, the model is told the code that the
-    other one has at the next place (its embedding is added to the input), and a gate adds to that code's logit.
+    Four choices differ from the official model. Three make copying a code from the image before easy: a small
+    rope_theta (with the official 1e6 and 32 dimensions per head, few frequencies tell neighbouring places apart), tied
+    embeddings (what reads a code writes it), and `references`: where an image follows another, the model is told the
+    code that the other one has at the next place (its embedding is added to the input), and a gate adds to that code's
+    logit. The fourth is for words: `unrotated_groups` key-value groups have no RoPE, so that their heads find what is
+    said, and what looks like it, however far it is; at a small rope_theta no frequency is slow enough for that.
     """
 
     vocab_size: int = 5136
@@ -34,12 +36,17 @@ class TransformerConfig:
     num_key_value_heads: int = 4
     head_dim: int = 32
     rope_theta: float = 10.0
+    unrotated_groups: int = 2
     rms_norm_eps: float = 1e-6
     initializer_range: float = 0.02
     tie_word_embeddings: bool = True
     references: bool = True
 
     def __post_init__(self) -> None:
+        if not 0 <= self.unrotated_groups <= self.num_key_value_heads:
+            raise InvalidValueError(
+                f"unrotated_groups is {self.unrotated_groups}, must be in 0..{self.num_key_value_heads}"
+            )
         if self.num_attention_heads % self.num_key_value_heads or self.head_dim % 2:
             raise InvalidValueError(
                 f"{self.num_attention_heads} heads must be a multiple of {self.num_key_value_heads} key-value heads, "
@@ -115,6 +122,7 @@ class Attention(nn.Module):
             config.num_key_value_heads,
             config.head_dim,
         )
+        self.rotated = config.num_key_value_heads - config.unrotated_groups
         hidden = config.hidden_size
         self.q_proj = nn.Linear(hidden, self.heads * self.dim, bias=False)
         self.k_proj = nn.Linear(hidden, self.groups * self.dim, bias=False)
@@ -127,14 +135,15 @@ class Attention(nn.Module):
         self, x: Tensor, rope: tuple[Tensor, Tensor], mask: Tensor | None, store: tuple[Tensor, Tensor, slice] | None
     ) -> Tensor:
         batch, length, _ = x.shape
-        q = rotate(self.q_norm(self.q_proj(x).view(batch, length, self.heads, self.dim)).transpose(1, 2), rope)
-        k = rotate(self.k_norm(self.k_proj(x).view(batch, length, self.groups, self.dim)).transpose(1, 2), rope)
+        repeats = self.heads // self.groups
+        q = self.q_norm(self.q_proj(x).view(batch, length, self.heads, self.dim)).transpose(1, 2)
+        k = self.k_norm(self.k_proj(x).view(batch, length, self.groups, self.dim)).transpose(1, 2)
+        q, k = rotate(q, rope, self.rotated * repeats), rotate(k, rope, self.rotated)
         v = self.v_proj(x).view(batch, length, self.groups, self.dim).transpose(1, 2)
         if store is not None:
             keys, values, slots = store
             keys[:, :, slots], values[:, :, slots] = k, v
             k, v = keys[:, :, : slots.stop], values[:, :, : slots.stop]
-        repeats = self.heads // self.groups
         k, v = k.repeat_interleave(repeats, 1), v.repeat_interleave(repeats, 1)
         causal = mask is None and store is None
         if x.device.type == "cpu":  # attention of bfloat16 takes twice as long there as of float32
@@ -268,8 +277,9 @@ def rotation(positions_BL: Tensor, dim: int, theta: float) -> tuple[Tensor, Tens
     return angle.cos(), angle.sin()
 
 
-def rotate(x: Tensor, rope: tuple[Tensor, Tensor]) -> Tensor:
-    """Apply RoPE to (B, H, L, P); the first half of P pairs with the second."""
-    cos, sin = rope
-    first, second = x.chunk(2, -1)
-    return x * cos + torch.cat([-second, first], -1) * sin
+def rotate(x: Tensor, rope: tuple[Tensor, Tensor], count: int) -> Tensor:
+    """Apply RoPE to the first `count` heads of (B, H, L, P); the first half of P pairs with the second."""
+    (cos, sin), turning = rope, x[:, :count]
+    first, second = turning.chunk(2, -1)
+    turned = turning * cos + torch.cat([-second, first], -1) * sin
+    return turned if count == x.shape[1] else torch.cat([turned, x[:, count:].to(turned.dtype)], 1)

@@ -39,7 +39,7 @@ class SequenceConfig:
     """
 
     step_odds: list[float] = field(default_factory=lambda: [0.85, 0.15])
-    complete_share: float = 0.05
+    complete_share: float = 0.12
     boundary_share: float = 0.7
     text_weight: float = 3.0
     image_weight: float = 1.0

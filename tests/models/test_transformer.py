@@ -36,13 +36,24 @@ def test_official_checkpoint_gives_official_logits() -> None:
 def test_same_as_transformers_qwen3(tied: bool) -> None:
     import transformers
 
-    model = tiny_model(tie_word_embeddings=tied, references=False)
-    settings = {f.name: getattr(model.config, f.name) for f in fields(TransformerConfig) if f.name != "references"}
+    model = tiny_model(tie_word_embeddings=tied, references=False, unrotated_groups=0)
+    settings = {
+        key: value for key, value in vars(model.config).items() if key not in ("references", "unrotated_groups")
+    }
     official = transformers.Qwen3ForCausalLM(transformers.Qwen3Config(**settings)).eval()
     official.load_state_dict(model.state_dict())
     ids = torch.randint(50, (2, 20))
     with torch.no_grad():
         torch.testing.assert_close(model(ids), official(ids).logits, atol=1e-5, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_unrotated_heads_do_not_ask_how_far() -> None:
+    ids, near = torch.randint(50, (2, 12)), torch.arange(12).expand(2, 12)
+    far = near + 5 * (near > 6)
+    for groups, equal in ((2, True), (1, False), (0, False)):
+        model = tiny_model(unrotated_groups=groups)
+        assert torch.allclose(model(ids, near), model(ids, far), atol=1e-5) == equal
 
 
 @torch.no_grad()
