@@ -26,10 +26,10 @@ from emu_robot.tokenizers.vocabulary import Vocabulary
 
 WORDS = Vocabulary(text_size=411, n_codes=4096)
 MODELS = {
-    "mini": TransformerConfig(vocab_size=WORDS.size, references=False),
+    "mini": TransformerConfig(vocab_size=WORDS.size, references=False, unrotated_groups=0),
     "100m": TransformerConfig(
         vocab_size=WORDS.size, hidden_size=768, intermediate_size=2304, num_hidden_layers=12, num_attention_heads=12,
-        num_key_value_heads=4, head_dim=64, references=False,
+        num_key_value_heads=4, head_dim=64, references=False, unrotated_groups=0,
     ),
 }  # fmt: skip
 INSTRUCTION = list(range(20, 32))
@@ -98,7 +98,9 @@ def transformers_ms(model: CausalTransformer, n_codes: int, repeats: int) -> flo
     """Median time of `generate` for as many ids; the prompt's pass is measured apart and taken off."""
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
-    settings = {key: value for key, value in vars(model.config).items() if key != "references"}
+    settings = {
+        key: value for key, value in vars(model.config).items() if key not in ("references", "unrotated_groups")
+    }
     theirs = Qwen3ForCausalLM(Qwen3Config(**settings)).eval().to(model.lm_head.weight.device)
     theirs.load_state_dict(model.state_dict())
     ids = torch.tensor([[*prompt(n_codes), WORDS.boi]], device=model.lm_head.weight.device)

@@ -25,7 +25,7 @@ MODEL_TYPE = "Emu3"
 INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"
 LANGUAGE_FILES = ("config.json", "*.safetensors", INDEX, "emu3.tiktoken", "emu3_vision_tokens.txt")
 VISION_FILES = ("config.yaml", "model.ckpt")
-OURS = {"tie_word_embeddings": False, "references": False}
+OURS = {"tie_word_embeddings": False, "references": False, "unrotated_groups": 0}
 """Settings that the official config.json may leave out."""
 
 

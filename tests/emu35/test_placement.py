@@ -21,7 +21,7 @@ def emu() -> CausalTransformer:
             TransformerConfig(
                 vocab_size=282_926, hidden_size=5120, intermediate_size=25_600, num_hidden_layers=64,
                 num_attention_heads=64, num_key_value_heads=8, head_dim=128, rope_theta=1e6,
-                tie_word_embeddings=False, references=False,
+                tie_word_embeddings=False, references=False, unrotated_groups=0,
             )
         )  # fmt: skip
 

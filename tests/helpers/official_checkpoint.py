@@ -36,7 +36,7 @@ def make_checkpoint(folder: Path) -> Path:
     vocab = 256 + len(MERGES) + len(SPECIAL) + len(LINES)
     config = TransformerConfig(
         **SIZES, vocab_size=vocab, num_key_value_heads=2, head_dim=16, rope_theta=1e6, initializer_range=0.2,
-        tie_word_embeddings=False, references=False,
+        tie_word_embeddings=False, references=False, unrotated_groups=0,
     )  # fmt: skip
     state = CausalTransformer(config).state_dict()
     names = sorted(state)
@@ -45,7 +45,9 @@ def make_checkpoint(folder: Path) -> Path:
         save_file({name: state[name].clone() for name in members}, folder / file)
     index = {"weight_map": {name: file for file, members in shards.items() for name in members}}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
-    official = {key: value for key, value in vars(config).items() if key != "references"} | {"model_type": "Emu3"}
+    official = {key: value for key, value in vars(config).items() if key not in ("references", "unrotated_groups")} | {
+        "model_type": "Emu3"
+    }
     (folder / "config.json").write_text(json.dumps(official))
     layout = {"z_channels": 8, "resolution": 32, "ch": 16, "ch_mult": [1, 1], "num_res_blocks": 1}
     settings = {"ddconfig": {**layout, "attn_resolutions": []}, "n_embed": N_CODES, "embed_dim": 4, "beta": 0.25}
