@@ -32,7 +32,8 @@ def model(interleaver: Interleaver, seed: int = 0) -> CausalTransformer:
         intermediate_size=16,
         num_hidden_layers=2,
         num_attention_heads=2,
-        num_key_value_heads=1,
+        num_key_value_heads=2,
+        unrotated_groups=1,
         head_dim=8,
         initializer_range=0.5,
     )
