@@ -28,7 +28,7 @@ def reach() -> np.ndarray:
     torch.manual_seed(0)
     config = TransformerConfig(
         vocab_size=32, hidden_size=16, intermediate_size=24, num_hidden_layers=3, num_attention_heads=2,
-        num_key_value_heads=1, head_dim=8, initializer_range=0.3,
+        num_key_value_heads=2, unrotated_groups=1, head_dim=8, initializer_range=0.3,
     )  # fmt: skip
     model = CausalTransformer(config)
     copies = two_copies(IDS, np.arange(LENGTH)[None], np.full_like(IDS, -1), BOI, BLOCK, 2)

@@ -25,7 +25,7 @@ def test_a_packed_sequence_gets_the_logits_it_gets_alone() -> None:
     torch.manual_seed(0)
     config = TransformerConfig(
         vocab_size=16, hidden_size=16, intermediate_size=16, num_hidden_layers=2, num_attention_heads=2,
-        num_key_value_heads=1, head_dim=8, initializer_range=0.5, references=False,
+        num_key_value_heads=2, unrotated_groups=1, head_dim=8, initializer_range=0.5, references=False,
     )  # fmt: skip
     model = CausalTransformer(config).eval()
     packed = pack(SEQUENCES, 8, pad=0)
