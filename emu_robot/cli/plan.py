@@ -11,7 +11,7 @@ import numpy as np
 
 from emu_robot.cli.options import configure
 from emu_robot.core import Image, Observation, Plan, PlanStep
-from emu_robot.emu35.world_model import WorldModelConfig, is_official, load_world_model
+from emu_robot.emu35.config import WorldModelConfig, is_official
 from emu_robot.errors import DataError, InvalidValueError
 
 MARGIN, CAPTION, HEIGHT = 6, 34, 256  # [px]
@@ -74,6 +74,8 @@ def _ours(config: PlanConfig) -> tuple[Image, str, Iterator[PlanStep]]:
 
 
 def _official(config: PlanConfig) -> tuple[Image, str, Iterator[PlanStep]]:
+    from emu_robot.emu35.world_model import load_world_model
+
     model = load_world_model(config.weights, config.official)
     observation, instruction = _scene(config, CAMERA)
     view, settings = observation.images[CAMERA], config.official

@@ -16,7 +16,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from emu_robot.emu35.placement import DTYPES, PlacementConfig, connect, device_map, quantize_linears
+from emu_robot.emu35.config import PlacementConfig
+from emu_robot.emu35.placement import connect, device_map, quantize_linears, torch_dtype
 from emu_robot.errors import SystemSetupError, WeightsError
 from emu_robot.models.transformer import CausalTransformer, TransformerConfig
 from emu_robot.tokenizers.image import ImageTokenizer, ImageTokenizerConfig
@@ -78,7 +79,7 @@ def load_language_model(folder: Path, placement: PlacementConfig | None = None) 
     config, _ = read_language_config(folder)
     with torch.device("meta"):
         model = CausalTransformer(config)
-    places, dtype = device_map(model, placement), DTYPES[placement.dtype]
+    places, dtype = device_map(model, placement), torch_dtype(placement)
     shards = _Shards(folder)
     shards.check_names(model, tied=config.tie_word_embeddings)
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from emu_robot.decoding.sampling import sample
+from emu_robot.emu35.config import GenerationConfig
 from emu_robot.emu35.placement import block_devices
 from emu_robot.emu35.prompts import Grid
 from emu_robot.emu35.text import Emu3Text
@@ -23,32 +24,6 @@ from emu_robot.models.transformer import CausalTransformer, KVCache
 
 SIZE = re.compile(r"(\d+)\*(\d+)")
 MAX_SIZE_IDS = 12
-
-
-@dataclass(kw_only=True)
-class GenerationConfig:
-    """guidance: s, 1 switches the second stream off; official: 3 for interleaved answers, 2 for single images.
-
-    size: (h, w) of the images in codes; None lets the model write the first one's. max_images, max_ids end an answer
-    that does not end by itself. temperatures of 0 are greedy; top_k of 0 and top_p of 1 keep all ids.
-    """
-
-    guidance: float = 3.0
-    size: tuple[int, int] | None = None
-    max_images: int = 8
-    max_ids: int = 32_768
-    text_temperature: float = 1.0
-    text_top_k: int = 1024
-    text_top_p: float = 0.9
-    image_temperature: float = 1.0
-    image_top_k: int = 10_240
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.guidance < 1 or self.max_images < 1 or self.max_ids < 1:
-            raise InvalidValueError(f"guidance, max_images and max_ids must be at least 1, got {self}")
-        if self.size is not None and min(self.size) < 1:
-            raise InvalidValueError(f"size is {self.size}, both sides must be positive")
 
 
 @dataclass(kw_only=True)

@@ -5,49 +5,23 @@ blocks fill the devices in order. Blocks that only main memory can hold are brou
 every pass.
 """
 
-from dataclasses import dataclass, field
-from enum import StrEnum
+from dataclasses import dataclass
 from typing import Any
 
 import psutil
 import torch
 from torch import nn
 
-from emu_robot.errors import InvalidValueError, SystemSetupError
+from emu_robot.emu35.config import PlacementConfig, Quantize
+from emu_robot.errors import SystemSetupError
 from emu_robot.models.transformer import Block, CausalTransformer
 
 GIB = 2**30
-DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 
 
-class Quantize(StrEnum):
-    """How the blocks' matrices are stored; embeddings and head stay as they are."""
-
-    NONE = "none"
-    INT8 = "int8"
-    NF4 = "nf4"
-
-
-@dataclass(kw_only=True)
-class PlacementConfig:
-    """dtype: bfloat16 | float16 | float32. quantize: none | int8 | nf4.
-
-    device: auto (every GPU, then main memory; main memory alone without a GPU), cpu, cuda or cuda:N.
-    memory: GiB that may be used of each device, by name; what is free, when empty.
-    reserve: GiB of each device left for keys, values and activations.
-    """
-
-    dtype: str = "bfloat16"
-    quantize: Quantize = Quantize.NONE
-    device: str = "auto"
-    memory: dict[str, float] = field(default_factory=dict)
-    reserve: float = 4.0
-
-    def __post_init__(self) -> None:
-        if self.dtype not in DTYPES:
-            raise InvalidValueError(f"dtype is {self.dtype!r}, must be one of {', '.join(DTYPES)}")
-        if self.reserve < 0 or min(self.memory.values(), default=0) < 0:
-            raise InvalidValueError(f"reserve and memory must not be negative, got {self.reserve} and {self.memory}")
+def torch_dtype(config: PlacementConfig) -> torch.dtype:
+    """The type that weights are computed in."""
+    return getattr(torch, config.dtype)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +39,7 @@ def device_map(model: CausalTransformer, config: PlacementConfig) -> DeviceMap:
     """
     free = config.memory or free_memory(config.device)
     names = [name for name in free if name != "cpu"] or ["cpu"]
-    size = DTYPES[config.dtype].itemsize
+    size = torch_dtype(config).itemsize
     rest = size * sum(parameter.numel() for parameter in model.parameters()) / GIB
     blocks = [packed_bytes(block, size, config.quantize) / GIB for block in model.model.layers]
     rest -= size * sum(p.numel() for block in model.model.layers for p in block.parameters()) / GIB

@@ -1,7 +1,6 @@
 """The official Emu3.5 as a planner: a question and pictures in, words and pictures out, as they complete."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +13,8 @@ from emu_robot.emu35.checkpoint import (
     load_vision_tokenizer,
     resolve_checkpoint,
 )
-from emu_robot.emu35.generation import GenerationConfig, InterleavedGenerator
-from emu_robot.emu35.placement import PlacementConfig
+from emu_robot.emu35.config import WorldModelConfig
+from emu_robot.emu35.generation import InterleavedGenerator
 from emu_robot.emu35.prompts import Grid, task_prompt, unconditional_prompt
 from emu_robot.emu35.text import Emu3Text
 from emu_robot.errors import ShapeError
@@ -24,18 +23,6 @@ from emu_robot.tokenizers.image import ImageTokenizer, to_pixels, to_uint8
 
 VISION = "BAAI/Emu3.5-VisionTokenizer"
 """The tokenizer's hub id; a local checkpoint may hold it as its folder `vision`."""
-
-
-@dataclass(kw_only=True)
-class WorldModelConfig:
-    """task: t2i | x2i | howto | story | explore | vla. vision: folder or hub id of the vision tokenizer; empty: the
-    folder `vision` of a local checkpoint, else the official one. image_area: pixels that a picture is resized to."""
-
-    task: str = "vla"
-    vision: str = ""
-    image_area: int = 720 * 720
-    placement: PlacementConfig = field(default_factory=PlacementConfig)
-    generation: GenerationConfig = field(default_factory=GenerationConfig)
 
 
 class WorldModel:
@@ -104,9 +91,3 @@ def sides(height: int, width: int, area: int, multiple: int) -> tuple[int, int]:
     return max(multiple, round(height * scale / multiple) * multiple), max(
         multiple, round(width * scale / multiple) * multiple
     )
-
-
-def is_official(name_or_path: str | Path) -> bool:
-    """Whether a name means an official checkpoint: a folder with its config.json, or a hub id that is no path."""
-    path = Path(name_or_path)
-    return (path / "config.json").is_file() or (not path.exists() and str(name_or_path).startswith("BAAI/"))

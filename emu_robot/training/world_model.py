@@ -12,10 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from emu_robot.data.replay_buffer import ReplayBuffer
-from emu_robot.emu35.checkpoint import save_language_model
+from emu_robot.emu35.checkpoint import resolve_checkpoint, save_language_model
+from emu_robot.emu35.config import WorldModelConfig
 from emu_robot.emu35.prompts import Grid, image_ids, task_prompt
 from emu_robot.emu35.text import RANKS, VISION, Emu3Text
-from emu_robot.emu35.world_model import WorldModel, WorldModelConfig, load_world_model, resolve_checkpoint
+from emu_robot.emu35.world_model import WorldModel, load_world_model
 from emu_robot.models.transformer import CausalTransformer
 from emu_robot.training.loop import LoopConfig, fit, step_rng
 from emu_robot.training.lora import LoraSettings, add_adapters, merge_adapters

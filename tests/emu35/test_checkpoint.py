@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from emu_robot.emu35.checkpoint import load_language_model, load_vision_tokenizer, resolve_checkpoint
-from emu_robot.emu35.placement import PlacementConfig
+from emu_robot.emu35.config import PlacementConfig
 from emu_robot.errors import SystemSetupError, WeightsError
 
 GOLDEN = Path(__file__).parents[1] / "golden"

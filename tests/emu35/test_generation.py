@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from emu_robot.emu35.checkpoint import load_language_model
-from emu_robot.emu35.generation import GenerationConfig, InterleavedGenerator
-from emu_robot.emu35.placement import PlacementConfig
+from emu_robot.emu35.config import GenerationConfig, PlacementConfig
+from emu_robot.emu35.generation import InterleavedGenerator
 from emu_robot.emu35.prompts import image_ids, task_prompt, unconditional_prompt
 from emu_robot.emu35.text import Emu3Text
 from emu_robot.errors import InvalidValueError

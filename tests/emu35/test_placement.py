@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from emu_robot.emu35.checkpoint import load_language_model
-from emu_robot.emu35.placement import DeviceMap, PlacementConfig, Quantize, block_devices, connect, device_map
+from emu_robot.emu35.config import PlacementConfig, Quantize
+from emu_robot.emu35.placement import DeviceMap, block_devices, connect, device_map
 from emu_robot.errors import InvalidValueError, SystemSetupError
 from emu_robot.models.transformer import CausalTransformer, KVCache, TransformerConfig
 

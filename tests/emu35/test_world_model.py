@@ -6,9 +6,8 @@ from PIL import Image as PillowImage
 
 from emu_robot.cli import main as cli
 from emu_robot.cli.plan import plan_steps
-from emu_robot.emu35.generation import GenerationConfig
-from emu_robot.emu35.placement import PlacementConfig
-from emu_robot.emu35.world_model import WorldModelConfig, load_world_model, sides
+from emu_robot.emu35.config import GenerationConfig, PlacementConfig, WorldModelConfig
+from emu_robot.emu35.world_model import load_world_model, sides
 from emu_robot.errors import ShapeError, UnknownNameError
 
 SMALL = WorldModelConfig(

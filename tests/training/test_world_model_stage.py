@@ -7,8 +7,8 @@ import torch
 from official_checkpoint import make_checkpoint
 from toy_tabletop import toy_buffer
 
-from emu_robot.emu35.placement import PlacementConfig
-from emu_robot.emu35.world_model import WorldModelConfig, load_world_model
+from emu_robot.emu35.config import PlacementConfig, WorldModelConfig
+from emu_robot.emu35.world_model import load_world_model
 from emu_robot.training.loop import LoopConfig
 from emu_robot.training.lora import LoraSettings
 from emu_robot.training.world_model import WorldModelSampler, WorldModelTrainConfig, train
