@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from emu_robot.errors import InvalidValueError
+from emu_robot.models.attention import AttentionMask, attend
 
 
 @dataclass(kw_only=True)
@@ -132,7 +133,11 @@ class Attention(nn.Module):
         self.k_norm = RMSNorm(self.dim, config.rms_norm_eps)
 
     def forward(
-        self, x: Tensor, rope: tuple[Tensor, Tensor], mask: Tensor | None, store: tuple[Tensor, Tensor, slice] | None
+        self,
+        x: Tensor,
+        rope: tuple[Tensor, Tensor],
+        mask: AttentionMask | None,
+        store: tuple[Tensor, Tensor, slice] | None,
     ) -> Tensor:
         batch, length, _ = x.shape
         repeats = self.heads // self.groups
@@ -149,7 +154,7 @@ class Attention(nn.Module):
         if x.device.type == "cpu":  # attention of bfloat16 takes twice as long there as of float32
             q, k, v = q.float(), k.float(), v.float()
         with torch.autocast("cpu", enabled=False):
-            attended = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal)
+            attended = attend(q, k, v, mask, causal)
         return self.o_proj(attended.to(x.dtype).transpose(1, 2).reshape(batch, length, -1))
 
 
@@ -177,7 +182,11 @@ class Block(nn.Module):
         self.mlp = MLP(config)
 
     def forward(
-        self, x: Tensor, rope: tuple[Tensor, Tensor], mask: Tensor | None, store: tuple[Tensor, Tensor, slice] | None
+        self,
+        x: Tensor,
+        rope: tuple[Tensor, Tensor],
+        mask: AttentionMask | None,
+        store: tuple[Tensor, Tensor, slice] | None,
     ) -> Tensor:
         x = x + self.self_attn(self.input_layernorm(x), rope, mask, store)
         return x + self.mlp(self.post_attention_layernorm(x))
@@ -201,15 +210,15 @@ class Backbone(nn.Module):
         positions_BL: Tensor | None = None,
         *,
         references_BL: Tensor | None = None,
-        mask: Tensor | None = None,
+        mask: AttentionMask | None = None,
         cache: KVCache | None = None,
         valid_BL: Tensor | None = None,
     ) -> Tensor:
         """Hidden states (B, L, D).
 
         references_BL: see `TransformerConfig`; ids, -1 for none. Left out, there are none.
-        positions_BL: default 0, 1, ... (after `cache.length` tokens). mask: bool, True = may attend, broadcastable to
-        (B, H, L, all); default causal. cache: the block is appended to it. valid_BL: False where the block is padding.
+        positions_BL: default 0, 1, ... (after `cache.length` tokens). mask: see `AttentionMask`;
+        default causal. cache: the block is appended to it. valid_BL: False where the block is padding.
         """
         x = self.embed_tokens(ids_BL)
         if references_BL is not None and self.config.references:

@@ -13,10 +13,11 @@ from torch import Tensor, nn
 from emu_robot.data.replay_buffer import ReplayBuffer
 from emu_robot.decoding.paths import Path as NoisePath
 from emu_robot.decoding.paths import PathName, make_path, sample_times
+from emu_robot.models.attention import copies_mask
 from emu_robot.models.transformer import CausalTransformer
 from emu_robot.planner import Planner
 from emu_robot.training.dida_layout import two_copies
-from emu_robot.training.loop import LoopConfig, LossFn, fit, step_rng
+from emu_robot.training.loop import LoopConfig, LossFn, fit, select_device, step_rng
 from emu_robot.training.losses import NearCodes, near_codes, weighted_cross_entropy
 from emu_robot.training.planner import SequenceConfig, SequenceSampler, shifted_images
 from emu_robot.training.planner_data import PlanQueries
@@ -55,9 +56,9 @@ def train(config: DidaTrainConfig) -> Path:
     path = make_path(config.path, planner.images.quantize.codebook())
     sampler = DidaSampler(sequences, planner, path, config.loop.seed)
     model = planner.model.requires_grad_(True)
-    near = near_codes(planner.images.quantize.codebook(), config.sequences.code_temperature)
-    first_code = planner.interleaver.vocabulary.first_code
-    loss = dida_loss(sequences.writer.first_target, first_code, near, config.clean_weight)
+    codebook_KD = planner.images.quantize.codebook().to(select_device(config.loop.device))
+    near = near_codes(codebook_KD, config.sequences.code_temperature, planner.interleaver.vocabulary.first_code)
+    loss = dida_loss(sequences.writer.first_target, near, config.clean_weight)
     adapted = fit(model, sampler, loss, config.loop, config.out, "dida")
     assert isinstance(adapted, CausalTransformer)
     planner.config.dida_path = config.path.value
@@ -66,8 +67,9 @@ def train(config: DidaTrainConfig) -> Path:
 
 
 class DidaSampler:
-    """step -> batch: ids, positions, references (B, S), mask (B, S, S); places (J n,) that read noisy codes, these
-    codes and code_weights (B, J n); the clean sequence's targets and weights (B, L - first - 1)."""
+    """step -> batch: ids, positions, references (B, S); last (B, S) and copy (S,), see `copies_mask`; places (J n,)
+    that read noisy codes, these codes and code_weights (B, J n); the clean sequence's targets and weights.
+    """
 
     def __init__(self, sequences: SequenceSampler, planner: Planner, path: NoisePath, seed: int) -> None:
         self._sequences, self._path, self._seed = sequences, path, seed
@@ -94,7 +96,8 @@ class DidaSampler:
             "ids": ids,
             "positions": torch.from_numpy(layout.positions),
             "references": torch.from_numpy(layout.references),
-            "mask": torch.from_numpy(layout.mask),
+            "last": torch.from_numpy(layout.last),
+            "copy": torch.from_numpy(layout.copy),
             "places": places_P - 1,
             "codes": codes_BP + self._words.first_code,
             "code_weights": present_BJ.repeat_interleave(len(self._inside), 1).float(),
@@ -103,21 +106,20 @@ class DidaSampler:
         }
 
 
-def dida_loss(first_target: int, first_code: int, near: NearCodes, clean_weight: float) -> LossFn:
+def dida_loss(first_target: int, near: NearCodes, clean_weight: float) -> LossFn:
     """The stage's loss function for `fit`; near: as in `planner_loss`."""
 
     def loss(model: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, float | Tensor]]:
         assert isinstance(model, CausalTransformer)
         references_BS = batch["references"]
-        hidden_BSD = model.model(
-            batch["ids"], batch["positions"], references_BL=references_BS, mask=batch["mask"][:, None]
-        )
+        mask = copies_mask(batch["last"], batch["copy"])
+        hidden_BSD = model.model(batch["ids"], batch["positions"], references_BL=references_BS, mask=mask)
 
         def error(places: Tensor | slice, targets: Tensor, weights: Tensor) -> Tensor:
             references = references_BS[:, places]
             logits = model.logits(hidden_BSD[:, places], references=references)
-            changed = (targets >= first_code) & (targets != references)
-            return weighted_cross_entropy(logits, targets, weights, changed, near, first_code)
+            changed = (targets >= near.first_code) & (targets != references)
+            return weighted_cross_entropy(logits, targets, weights, changed, near)
 
         clean_places = slice(first_target, first_target + batch["targets"].shape[1])
         noisy = error(batch["places"], batch["codes"], batch["code_weights"])

@@ -15,14 +15,15 @@ from emu_robot.training.planner_data import Ints
 
 
 class TwoCopies(NamedTuple):
-    """ids, positions, references (B, S), noise not yet in; mask (B, S, S) bool, True = may attend; present (B, J): the
-    image exists."""
+    """ids, positions, references (B, S), noise not yet in; present (B, J): the image exists; last (B, S) and copy (S,):
+    what `copies_mask` needs."""
 
     ids: Ints
     positions: Ints
     references: Ints
-    mask: NDArray[np.bool_]
     present: NDArray[np.bool_]
+    last: Ints
+    copy: Ints
 
 
 def two_copies(ids_BL: Ints, positions_BL: Ints, references_BL: Ints, boi: int, block: int, n_images: int) -> TwoCopies:
@@ -43,18 +44,13 @@ def two_copies(ids_BL: Ints, positions_BL: Ints, references_BL: Ints, boi: int, 
         np.concatenate([array, np.take_along_axis(array, copied, 1)], 1)
         for array in (ids_BL, positions_BL, references_BL)
     )
-    return TwoCopies(ids, positions, references, attention_mask(length, begins_BJ, block), present_BJ)
+    return TwoCopies(ids, positions, references, present_BJ, *visibility(length, begins_BJ, block))
 
 
-def attention_mask(length: int, begins_BJ: Ints, block: int) -> NDArray[np.bool_]:
-    """(B, S, S) bool: what each token of the two-copy layout may attend to."""
+def visibility(length: int, begins_BJ: Ints, block: int) -> tuple[Ints, Ints]:
+    """The last clean token that each token sees (B, S), and the copy that it is of (S,), 0 for a clean one."""
     batch, n_images = begins_BJ.shape
-    clean = np.arange(length)
-    last_B_S = np.concatenate(
-        [np.broadcast_to(clean, (batch, length)), np.repeat(begins_BJ - 1, block, axis=1)], axis=1
-    )  # the last clean token that each token sees
+    clean_BL = np.broadcast_to(np.arange(length), (batch, length))
+    last_BS = np.concatenate([clean_BL, np.repeat(begins_BJ - 1, block, axis=1)], axis=1)
     copy_S = np.concatenate([np.zeros(length, np.int64), np.repeat(np.arange(1, n_images + 1), block)])
-    sees_clean = clean[None, None] <= last_B_S[:, :, None]
-    same_copy = (copy_S[:, None] == copy_S[None]) & (copy_S[:, None] > 0)
-    same = np.broadcast_to(same_copy[:, length:], (batch, len(copy_S), n_images * block))
-    return np.concatenate([sees_clean, same], axis=2)
+    return last_BS, copy_S

@@ -32,19 +32,24 @@ def reconstruction_loss(output: Tensor, images: Tensor, weight_BHW: Tensor) -> T
 
 
 class NearCodes(NamedTuple):
-    """codes, shares (K, k): for every code of a codebook those nearest to it, itself first, and their share of it."""
+    """codes, shares (K, k): for every code of a codebook those nearest to it, itself first, and their share of it.
+
+    first_code: id of code 0. All on the codebook's device.
+    """
 
     codes: Tensor
     shares: Tensor
+    first_code: int
 
 
-def near_codes(codebook_KD: Tensor, temperature: float, count: int = 16) -> NearCodes:
+def near_codes(codebook_KD: Tensor, temperature: float, first_code: int, count: int = 16) -> NearCodes:
     """The nearest codes of each; shares are softmax(-squared distance / temperature). 0: a code stands for itself."""
     if temperature == 0:
-        return NearCodes(torch.arange(len(codebook_KD))[:, None], torch.ones(len(codebook_KD), 1))
+        codes_K1 = torch.arange(len(codebook_KD), device=codebook_KD.device)[:, None]
+        return NearCodes(codes_K1, torch.ones_like(codes_K1, dtype=torch.float32), first_code)
     distance_KK = torch.cdist(codebook_KD, codebook_KD).square().fill_diagonal_(0)
     nearest = distance_KK.topk(min(count, len(codebook_KD)), largest=False)
-    return NearCodes(nearest.indices, (-nearest.values / temperature).softmax(-1))
+    return NearCodes(nearest.indices, (-nearest.values / temperature).softmax(-1), first_code)
 
 
 def weighted_cross_entropy(
@@ -53,20 +58,19 @@ def weighted_cross_entropy(
     weights_BL: Tensor,
     shared_BL: Tensor | None = None,
     near: NearCodes | None = None,
-    first_code: int = 0,
 ) -> Tensor:
     """Cross entropy averaged with a weight per target (0 leaves a position out).
 
-    shared_BL: where the target is a code that others may stand for, as `near` says; code 0 has id `first_code`. The
-    loss there is the divergence from these shares, 0 at best.
+    shared_BL: where the target is a code that others may stand for, as `near` says. The loss there is the divergence
+    from these shares, 0 at best.
     """
     losses_BL = F.cross_entropy(logits_BLV.flatten(0, 1).float(), targets_BL.flatten(), reduction="none")
     losses_BL = losses_BL.view(targets_BL.shape)
     if shared_BL is not None and near is not None:
-        codes = targets_BL[shared_BL] - first_code
-        shares_Nk = near.shares.to(codes.device)[codes]
+        codes_N = targets_BL[shared_BL] - near.first_code
+        shares_Nk = near.shares[codes_N]
         log_p_NV = logits_BLV[shared_BL].float().log_softmax(-1)
-        log_p_Nk = log_p_NV.gather(1, near.codes.to(codes.device)[codes] + first_code)
+        log_p_Nk = log_p_NV.gather(1, near.codes[codes_N] + near.first_code)
         divergence_N = (shares_Nk * (shares_Nk.clamp_min(1e-12).log() - log_p_Nk)).sum(-1)
         losses_BL = losses_BL.masked_scatter(shared_BL, divergence_N)
     return (losses_BL * weights_BL).sum() / weights_BL.sum().clamp_min(1e-6)

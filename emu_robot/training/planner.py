@@ -1,7 +1,6 @@
 """Stage planner: next-token prediction on interleaved plans, from any moment of an episode."""
 
 import shutil
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -18,7 +17,7 @@ from emu_robot.planner import Planner, PlannerConfig, interleaver
 from emu_robot.tokenizers.image import ImageTokenizer
 from emu_robot.tokenizers.interleave import Codes, Interleaver
 from emu_robot.tokenizers.text import TextTokenizer
-from emu_robot.training.loop import LoopConfig, fit, select_device, step_rng
+from emu_robot.training.loop import LoopConfig, LossFn, fit, select_device, step_rng
 from emu_robot.training.lora import LoraSettings, add_adapters, merge_adapters
 from emu_robot.training.losses import NearCodes, near_codes, weighted_cross_entropy
 from emu_robot.training.planner_data import Ints, PlanQueries, SequenceWriter, ShiftedImages
@@ -108,11 +107,12 @@ def train(config: PlannerTrainConfig) -> Path:
         model = CausalTransformer(settings.model)
         start_from_codebook(model, images.quantize.codebook(), form.vocabulary.first_code)
     add_adapters(model, config.lora)
-    near = near_codes(images.quantize.codebook(), config.sequences.code_temperature)
+    codebook_KD = images.quantize.codebook().to(select_device(config.loop.device))
+    near = near_codes(codebook_KD, config.sequences.code_temperature, form.vocabulary.first_code)
     model = fit(
         model,
         sampler,
-        planner_loss(sampler.writer.first_target, form.vocabulary.first_code, near),
+        planner_loss(sampler.writer.first_target, near),
         config.loop,
         config.out,
         "planner",
@@ -245,9 +245,7 @@ class SequenceSampler:
         return np.where(hit, rng.choice(codes, ids.shape), ids)
 
 
-def planner_loss(
-    first_target: int, first_code: int, near: NearCodes
-) -> Callable[[nn.Module, dict[str, Tensor]], tuple[Tensor, dict[str, float | Tensor]]]:
+def planner_loss(first_target: int, near: NearCodes) -> LossFn:
     """The stage's loss function for `fit`; logits are only computed from where targets begin.
 
     near: the codes that may stand for a code, where it differs from the image before.
@@ -256,8 +254,8 @@ def planner_loss(
     def loss(model: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, float | Tensor]]:
         references, targets = batch["references"], batch["targets"]
         logits = model(batch["ids"], batch["positions"], references_BL=references, first=first_target)
-        changed = (targets >= first_code) & (targets != references[:, first_target:])
-        return weighted_cross_entropy(logits, targets, batch["weights"], changed, near, first_code), {}
+        changed = (targets >= near.first_code) & (targets != references[:, first_target:])
+        return weighted_cross_entropy(logits, targets, batch["weights"], changed, near), {}
 
     return loss
 

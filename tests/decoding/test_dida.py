@@ -11,9 +11,10 @@ from emu_robot.decoding.plan import PlanDecoder
 from emu_robot.decoding.sampling import SamplingConfig
 from emu_robot.decoding.session import DecodingSession
 from emu_robot.errors import InvalidValueError
+from emu_robot.models.attention import copies_mask
 from emu_robot.models.transformer import CausalTransformer, TransformerConfig
 from emu_robot.tokenizers.vocabulary import Vocabulary
-from emu_robot.training.dida_layout import attention_mask
+from emu_robot.training.dida_layout import visibility
 
 WORDS = Vocabulary(text_size=20, n_codes=30)
 GRAMMAR = PlanGrammar(vocabulary=WORDS, template=(None, None, WORDS.eol, None, None), max_words=5, image_stride=16)
@@ -78,7 +79,8 @@ def test_a_peek_sees_what_training_showed_and_leaves_no_trace(model: CausalTrans
         position = WORDS.next_position(position, token, GRAMMAR.image_stride)
         clean_positions.append(position)
     whole_ids, whole_positions = torch.tensor([ids + block + block]), torch.tensor([clean_positions + positions * 2])
-    mask = torch.from_numpy(attention_mask(len(ids + block), np.array([[len(ids)]]), len(block)))[:, None]
+    last, copy = visibility(len(ids + block), np.array([[len(ids)]]), len(block))
+    mask = copies_mask(torch.from_numpy(last), torch.from_numpy(copy))
     none = torch.full((1, len(ids + block)), -1)
     trained = model.model(whole_ids, whole_positions, references_BL=torch.cat([none, inside], 1), mask=mask)
     trained = trained[:, -len(block) :]

@@ -3,13 +3,13 @@
 import numpy as np
 import torch
 
+from emu_robot.models.attention import AttentionMask, copies_blocks, copies_dense, copies_mask
 from emu_robot.models.transformer import CausalTransformer, TransformerConfig
-from emu_robot.training.dida_layout import attention_mask, two_copies
+from emu_robot.training.dida_layout import TwoCopies, two_copies
 
 BOI, BLOCK = 1, 4
 IDS = np.array([[9, BOI, 20, 21, 22, 2, 8, BOI, 23, 24, 25, 2, 7, BOI, 26, 27, 28, 2]])
 LENGTH = IDS.shape[1]
-BEGINS = np.array([[7, 13]])
 
 
 def test_copies_repeat_ids_and_positions_of_the_images_to_predict() -> None:
@@ -18,25 +18,33 @@ def test_copies_repeat_ids_and_positions_of_the_images_to_predict() -> None:
     assert copies.ids[0, LENGTH:].tolist() == [BOI, 23, 24, 25, BOI, 26, 27, 28]
     assert copies.positions[0, LENGTH:].tolist() == [21, 24, 27, 30, 39, 42, 45, 48]
     assert copies.present.tolist() == [[True, True]]
-    assert np.array_equal(copies.mask, attention_mask(LENGTH, BEGINS, BLOCK))
     shorter = two_copies(np.where(np.arange(LENGTH) < 12, IDS, 0), positions, positions, BOI, BLOCK, 2)
     assert shorter.present.tolist() == [[True, False]]
 
 
-def reach() -> np.ndarray:
-    """(S, S) whether the output at a token depends on the input at another, through several layers."""
+def two_copy_model() -> tuple[CausalTransformer, TwoCopies]:
     torch.manual_seed(0)
     config = TransformerConfig(
         vocab_size=32, hidden_size=16, intermediate_size=24, num_hidden_layers=3, num_attention_heads=2,
         num_key_value_heads=2, unrotated_groups=1, head_dim=8, initializer_range=0.3,
     )  # fmt: skip
-    model = CausalTransformer(config)
-    copies = two_copies(IDS, np.arange(LENGTH)[None], np.full_like(IDS, -1), BOI, BLOCK, 2)
+    return CausalTransformer(config), two_copies(IDS, np.arange(LENGTH)[None], np.full_like(IDS, -1), BOI, BLOCK, 2)
+
+
+def hidden_states(model: CausalTransformer, copies: TwoCopies, mask: AttentionMask) -> torch.Tensor:
+    return model.model(torch.from_numpy(copies.ids), torch.from_numpy(copies.positions), mask=mask)
+
+
+def visibility(copies: TwoCopies) -> tuple[torch.Tensor, torch.Tensor]:
+    return torch.from_numpy(copies.last), torch.from_numpy(copies.copy)
+
+
+def reach() -> np.ndarray:
+    """(S, S) whether the output at a token depends on the input at another, through several layers."""
+    model, copies = two_copy_model()
     embedded = []
     model.model.embed_tokens.register_forward_hook(lambda *args: embedded.append(args[2]) or args[2].retain_grad())
-    hidden = model.model(
-        torch.from_numpy(copies.ids), torch.from_numpy(copies.positions), mask=torch.from_numpy(copies.mask)[:, None]
-    )
+    hidden = hidden_states(model, copies, copies_mask(*visibility(copies)))
     rows = []
     for token in range(hidden.shape[1]):
         gradient = torch.autograd.grad(hidden[0, token].square().sum(), embedded[0], retain_graph=True)[0]
@@ -53,3 +61,13 @@ def test_noise_reaches_only_its_own_image_and_sees_only_what_was_before_it() -> 
     assert not reached[first, second].any() and not reached[second, first].any()
     assert reached[first, :7].all() and not reached[first, 7:LENGTH].any()  # not its clean copy, nor what follows
     assert reached[second, :13].all() and not reached[second, 13:LENGTH].any()  # the clean image before, and words
+
+
+@torch.no_grad()
+def test_blocks_of_flex_attention_give_what_the_dense_mask_gives() -> None:
+    model, copies = two_copy_model()
+    dense = hidden_states(model, copies, copies_dense(*visibility(copies)))
+    blocks = hidden_states(model, copies, copies_blocks(*visibility(copies)))
+    torch.testing.assert_close(blocks, dense, atol=1e-5, rtol=1e-4)
+    causal = model.model(torch.from_numpy(copies.ids), torch.from_numpy(copies.positions))
+    assert not torch.allclose(dense, causal, atol=1e-3)

@@ -144,19 +144,19 @@ def test_a_shifted_scene_is_coded_as_one_that_stands_elsewhere(root: Path) -> No
 
 def test_codes_that_look_alike_may_stand_for_each_other() -> None:
     codebook = torch.tensor([[1.0, 0.0], [0.99, 0.1], [0.0, 1.0]])
-    near = near_codes(codebook, 0.02, count=2)
+    near = near_codes(codebook, 0.02, 5, count=2)
     assert near.codes.tolist() == [[0, 1], [1, 0], [2, 1]]
     assert near.shares[0, 0] > near.shares[0, 1] > 0.3
     assert near.shares[2, 0] > 0.999
-    alone = near_codes(codebook, 0)
+    alone = near_codes(codebook, 0, 5)
     logits, targets, weights = torch.randn(2, 5, 8), torch.randint(5, 8, (2, 5)), torch.rand(2, 5)
     everywhere = torch.ones(2, 5, dtype=torch.bool)
     plain = weighted_cross_entropy(logits, targets, weights)
-    torch.testing.assert_close(weighted_cross_entropy(logits, targets, weights, everywhere, alone, 5), plain)
+    torch.testing.assert_close(weighted_cross_entropy(logits, targets, weights, everywhere, alone), plain)
     ideal = torch.full((1, 1, 8), -30.0)
     ideal[0, 0, [5, 6]] = near.shares[0].log()
     one = torch.ones(1, 1)
-    loss = weighted_cross_entropy(ideal, torch.tensor([[5]]), one, one.bool(), near, 5)
+    loss = weighted_cross_entropy(ideal, torch.tensor([[5]]), one, one.bool(), near)
     assert abs(float(loss)) < 1e-5
 
 
