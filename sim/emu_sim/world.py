@@ -199,7 +199,7 @@ class World:
         return renderer.render().copy()
 
     def object_pixels(self, camera: str) -> dict[str, tuple[float, float] | None]:
-        """Name -> (u, v) [px] centroid of what is visible of the object in its colour at 128 px; None below 12 pixels."""
+        """Name -> (u, v) [px] centroid of what is seen of the object in its colour at 128 px; None below 12 pixels."""
         self.render(camera)
         renderer = self._renderers[PANDA.image_size]
         renderer.enable_segmentation_rendering()
