@@ -40,7 +40,8 @@ SCHEMAS = {
 def load_config(verb: str, overrides: Sequence[str] = ()) -> Any:
     """The configuration of `verb`: its dataclass's defaults, then its file, then a preset, then `key=value` overrides.
 
-    Text values are taken as they are typed, without quoting; lists are typed `a,b,c` or `[a,b,c]`.
+    Text values are taken as they are typed, without quoting; lists are typed `a,b,c` or `[a,b,c]`; entries of a table
+    are added as `table.name=value`.
     Raises `UnknownNameError` for an unknown verb or preset, `ConfigError` for a key or value that does not fit, and
     whatever the dataclass's own validation raises.
     """
@@ -51,6 +52,8 @@ def load_config(verb: str, overrides: Sequence[str] = ()) -> Any:
         key, value = _split(override)
         if key == "experiment":
             experiment = value
+        elif _is_table(fields.get(key)) or _is_table(fields.get(key.rpartition(".")[0])):
+            arguments.append(f"++{key}={value}")
         elif key not in fields:
             raise ConfigError(f"unknown key {key!r} for {verb}; valid: {', '.join(sorted(fields))}")
         else:
@@ -164,6 +167,10 @@ def _with_tuples(config: Any) -> Any:
         ):
             changes[field.name] = tuple(value)
     return dataclasses.replace(config, **changes) if changes else config
+
+
+def _is_table(hint: Any) -> bool:
+    return typing.get_origin(hint) is dict
 
 
 def _choices(hint: Any) -> tuple[Any, ...]:

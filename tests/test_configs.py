@@ -56,6 +56,15 @@ def test_every_file_belongs_to_a_verb() -> None:
     assert {path.name for path in (folder / "experiment").iterdir()} <= set(SCHEMAS)
 
 
+def test_entries_of_a_table_are_added() -> None:
+    settings = ["experiment=mini_corrected", "sampling.verb_weights.sort=4.0"]
+    preset = load_config("train-head", settings[:1]).sampling.verb_weights
+    assert load_config("train-head", settings).sampling.verb_weights == {**preset, "sort": 4.0}
+    assert load_config("train-head", ["sampling.verb_weights={push: 2}"]).sampling.verb_weights == {"push": 2.0}
+    with pytest.raises(ConfigError, match=r"verb_weights\.push.*'hard'"):
+        load_config("train-head", ["sampling.verb_weights.push=hard"])
+
+
 @pytest.mark.usefixtures("toy")
 def test_values_are_taken_as_typed() -> None:
     typed = "put it, then go: (now) 'q' \\"

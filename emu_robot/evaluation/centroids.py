@@ -23,11 +23,12 @@ class Sighting(NamedTuple):
 
 
 def colour_at(image: Image, uv: tuple[float, float]) -> NDArray[np.float64]:
-    """(3,) the median colour of 3 x 3 pixels, without its grey part."""
+    """(3,) the median colour of the 6 most coloured of 5 x 5 pixels, without its grey part (a can's lid is grey)."""
     u, v = round(uv[0]), round(uv[1])
-    patch = image[max(0, v - 1) : v + 2, max(0, u - 1) : u + 2].reshape(-1, 3)
-    colour = np.median(patch.astype(np.float64), axis=0)
-    return colour - colour.mean()
+    patch = image[max(0, v - 2) : v + 3, max(0, u - 2) : u + 3].reshape(-1, 3).astype(np.float64)
+    hues = patch - patch.mean(axis=1, keepdims=True)
+    strongest = np.argsort(-np.linalg.norm(hues, axis=1), kind="stable")[:6]
+    return np.median(hues[strongest], axis=0)
 
 
 def sight(image: Image, colour: NDArray[np.float64], near: tuple[float, float], radius: float) -> Sighting | None:

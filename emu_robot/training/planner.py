@@ -52,6 +52,11 @@ class SequenceConfig:
             raise InvalidValueError(f"step_odds is {self.step_odds}, must be odds of 1, 2, ... steps")
         if min(self.complete_share, self.boundary_share) < 0 or self.complete_share + self.boundary_share > 1:
             raise InvalidValueError("complete_share and boundary_share must be shares of the batch")
+        for name in ("input_noise", "shift_share"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise InvalidValueError(f"{name} is {getattr(self, name)}, must be in [0, 1]")
+        if self.code_temperature < 0:
+            raise InvalidValueError(f"code_temperature is {self.code_temperature}, must be at least 0")
 
 
 def _loop() -> LoopConfig:

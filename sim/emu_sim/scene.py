@@ -1,7 +1,8 @@
 """The tabletop as a MuJoCo model: arm, three object slots, bowl, plate, two zones and a drawer cabinet.
 
-Each object slot is one free body with a cube and a can geom, of which an episode shows one, in its colour; receptacles
-are mocap bodies that an episode places or parks below the table. So one compiled model serves every task.
+Each object slot is one free body with a cube and a can geom, of which an episode shows one, in its colour, a can with a
+metal lid; receptacles are mocap bodies that an episode places or parks below the table. So one compiled model serves
+every task.
 """
 
 from functools import cache
@@ -15,6 +16,7 @@ OBJECT_SLOTS = 3
 ZONE_SLOTS = 2
 CUBE_HALF = 0.022  # [m]
 CAN_RADIUS, CAN_HALF_HEIGHT = 0.023, 0.026  # [m]
+LID_RADIUS = 0.016  # [m] of a can: what tells it from a cube of its colour at 128 px
 ZONE_HALF = 0.058  # [m]
 PLATE_RADIUS = 0.06  # [m]
 BOWL_RADIUS, BOWL_HEIGHT = 0.062, 0.035  # [m] at the rim
@@ -28,6 +30,8 @@ PARKED_Z = -1.0
 RGB = {
     "red": (0.85, 0.08, 0.08), "green": (0.05, 0.60, 0.12), "blue": (0.08, 0.22, 0.88), "yellow": (0.95, 0.80, 0.05),
 }  # fmt: skip
+
+LID_RGB = (0.88, 0.90, 0.92)
 
 
 def zone_rgba(colour: str) -> tuple[float, float, float, float]:
@@ -48,6 +52,10 @@ def _add_objects(world: mujoco.MjsBody) -> None:
         body.add_geom(name=f"object{i}_cube", type=mujoco.mjtGeom.mjGEOM_BOX, size=[CUBE_HALF] * 3, **common)
         size = [CAN_RADIUS, CAN_HALF_HEIGHT, 0]
         body.add_geom(name=f"object{i}_can", type=mujoco.mjtGeom.mjGEOM_CYLINDER, size=size, **common)
+        body.add_geom(
+            name=f"object{i}_lid", type=mujoco.mjtGeom.mjGEOM_CYLINDER, size=[LID_RADIUS, 0.0005, 0],
+            pos=(0, 0, CAN_HALF_HEIGHT), mass=0, contype=0, conaffinity=0,
+        )  # fmt: skip
 
 
 def _add_receptacles(world: mujoco.MjsBody) -> None:

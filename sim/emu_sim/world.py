@@ -70,6 +70,7 @@ class World:
                 active = kind == shape
                 geom.contype = geom.conaffinity = int(active)
                 geom.rgba = (*scene.RGB[colour], 1.0) if active else (0, 0, 0, 0)
+            self.model.geom(f"object{slot}_lid").rgba = (*scene.LID_RGB, float(shape == "can"))
             joint = self.data.joint(f"object{slot}")
             if name is None:
                 # An empty slot rests behind the arm's base; with no active geom it must not fall.
@@ -198,7 +199,7 @@ class World:
         return renderer.render().copy()
 
     def object_pixels(self, camera: str) -> dict[str, tuple[float, float] | None]:
-        """Name -> (u, v) [px] centroid of the object's visible pixels at 128 px; None below 12 visible pixels."""
+        """Name -> (u, v) [px] centroid of what is seen of the object in its colour at 128 px; None below 12 pixels."""
         self.render(camera)
         renderer = self._renderers[PANDA.image_size]
         renderer.enable_segmentation_rendering()

@@ -9,8 +9,10 @@ from emu_robot import environments
 from emu_robot.errors import InvalidValueError, ShapeError, SystemSetupError, UnknownNameError
 from emu_sim.bench import bench
 from emu_sim.environment import TabletopEnvironment
+from emu_sim.layout import Layout
 from emu_sim.tabletop import TabletopEnv
 from emu_sim.tasks import GROUPS, HELDOUT_PAIRS
+from emu_sim.world import World
 
 
 def _expert_rollout(environment: TabletopEnvironment, seed: int, noise: float = 0.0) -> bool:
@@ -92,6 +94,22 @@ def test_expert_retries_after_the_object_is_taken_away() -> None:
         if environment.step(action, observe=False).success:
             break
     assert dropped and environment.success
+
+
+def test_only_a_can_has_a_lid() -> None:
+    world = World()
+
+    def pixels(name: str) -> np.ndarray:
+        world.reset(Layout({name: (0.5, -0.05, 0.0)}, {}, 0.0))
+        uv = world.object_pixels("front")[name]
+        assert uv is not None
+        column, row = (round(x) for x in uv)
+        return world.render("front")[row - 5 : row - 1, column - 1 : column + 2].astype(float)
+
+    for colour in ("red", "yellow"):
+        can, cube = (np.ptp(pixels(f"{colour} {shape}"), axis=2).min() for shape in ("can", "cube"))
+        assert can < 30 < 100 < cube  # a lid is grey, the rest has the object's colour
+    world.close()
 
 
 def test_end_effector_action_moves_the_fingertips() -> None:
