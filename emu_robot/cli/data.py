@@ -1,4 +1,9 @@
-"""`emu-robot data export-lerobot|merge key=value ...`: a replay buffer as a LeRobotDataset v3; several as one."""
+"""`emu-robot data encode|export-lerobot|merge key=value ...`
+
+encode: add image codes to a replay buffer, to train a planner on it.
+export-lerobot: a replay buffer as a LeRobotDataset v3.
+merge: several replay buffers as one.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,11 +21,11 @@ class ExportConfig:
 
 
 def run(arguments: Sequence[str]) -> None:
-    """Do one of the two; export-lerobot needs the extra [train]."""
+    """Do one of the three; export-lerobot needs the extra [train]."""
     if arguments and arguments[0] in ("-h", "--help"):
         print(__doc__)
         return
-    command, overrides = sub_verb("data", ("export-lerobot", "merge"), arguments)
+    command, overrides = sub_verb("data", ("encode", "export-lerobot", "merge"), arguments)
     config = configure(command, overrides)
     if config is None:
         return
@@ -28,6 +33,10 @@ def run(arguments: Sequence[str]) -> None:
         from emu_robot.data.merge import merge
 
         print(merge(config))
+    elif command == "encode":
+        from emu_robot.training.tokenizer import encode
+
+        print(encode(config))
     else:
         from emu_robot.data.lerobot import export_lerobot
 

@@ -18,7 +18,7 @@ VERBS = {
     "collect": "let the scripted experts make demonstrations",
     "train": "train one stage: stage=tokenizer|planner|head",
     "train-mini": "make the released weights from nothing: collect, train every stage, release",
-    "data": "export-lerobot|merge: a replay buffer as a LeRobotDataset; several as one",
+    "data": "encode|export-lerobot|merge: add image codes; as a LeRobotDataset; several as one",
     "sim": "bench: environment steps per second of one core",
 }
 EXTRAS = {"lerobot": "train", "datasets": "train", "metaworld": "bench"}

@@ -60,8 +60,13 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("toy")
     toy_buffer(root / "data", 40).close()
     tokenizer_stage.train(tokenizer_config(root))
+    encode(root, root / "data")
     planner_stage.train(planner_config(root))
     return root
+
+
+def encode(root: Path, buffer: Path) -> None:
+    tokenizer_stage.encode(tokenizer_stage.EncodeConfig(buffer=buffer, weights=str(root / "weights")))
 
 
 def queries(root: Path) -> PlanQueries:
@@ -72,7 +77,7 @@ def observation(seed: int = 999) -> Observation:
     return Observation(images={"front": episode(seed).images["front"][0]}, state=np.zeros(8, np.float32))
 
 
-def test_tokenizer_learned_and_encoded_the_buffer(root: Path) -> None:
+def test_tokenizer_learned_and_encodes_a_buffer(root: Path) -> None:
     buffer, tokenizer = ReplayBuffer.open(root / "data"), ImageTokenizer.load(root / "weights")
     codes, images = buffer.load_codes("codes_front"), buffer.load_images("front")
     assert np.array_equal(codes, tokenizer.encode_images(images))
