@@ -82,7 +82,7 @@ class PlannerTrainConfig:
 def train(config: PlannerTrainConfig) -> Path:
     """Run the stage, resuming what was cut off; returns the weights folder with the planner in it."""
     torch.manual_seed(config.loop.seed)
-    settings = config.planner
+    settings, device = config.planner, select_device(config.loop.device)
     buffer = ReplayBuffer.open(config.data)
     queries = PlanQueries.load(buffer, settings.camera)
     text, images = TextTokenizer.load(config.weights), ImageTokenizer.load(config.weights)
@@ -91,7 +91,7 @@ def train(config: PlannerTrainConfig) -> Path:
     settings.model.vocab_size = form.vocabulary.size
     shifted = None
     if config.sequences.shift_share > 0:
-        encoder = ImageTokenizer.load(config.weights).to(select_device(config.loop.device))
+        encoder = ImageTokenizer.load(config.weights).to(device)
         shifted = ShiftedImages(buffer.load_images(settings.camera), encoder)
     sampler = SequenceSampler(queries, form, config.sequences, config.loop, config.holdout, shifted)
 
@@ -101,7 +101,7 @@ def train(config: PlannerTrainConfig) -> Path:
 
     model = CausalTransformer(settings.model)
     start_from_codebook(model, images.quantize.codebook(), form.vocabulary.first_code)
-    codebook_KD = images.quantize.codebook().to(select_device(config.loop.device))
+    codebook_KD = images.quantize.codebook().to(device)
     near = near_codes(codebook_KD, config.sequences.code_temperature, form.vocabulary.first_code)
     model = fit(
         model,
