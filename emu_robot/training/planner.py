@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from emu_robot.data.replay_buffer import ReplayBuffer
-from emu_robot.errors import InvalidValueError
+from emu_robot.errors import InvalidValueError, check_shares
 from emu_robot.models.transformer import CausalTransformer
 from emu_robot.planner import Planner, PlannerConfig, interleaver
 from emu_robot.tokenizers.image import ImageTokenizer
@@ -46,11 +46,9 @@ class SequenceConfig:
     def __post_init__(self) -> None:
         if not self.step_odds or min(self.step_odds) < 0 or sum(self.step_odds) == 0:
             raise InvalidValueError(f"step_odds is {self.step_odds}, must be odds of 1, 2, ... steps")
-        if min(self.complete_share, self.boundary_share) < 0 or self.complete_share + self.boundary_share > 1:
-            raise InvalidValueError("complete_share and boundary_share must be shares of the batch")
-        for name in ("input_noise", "shift_share"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise InvalidValueError(f"{name} is {getattr(self, name)}, must be in [0, 1]")
+        check_shares(self, "complete_share", "boundary_share", "input_noise", "shift_share")
+        if self.complete_share + self.boundary_share > 1:
+            raise InvalidValueError("complete_share and boundary_share add up to more than 1")
         if self.code_temperature < 0:
             raise InvalidValueError(f"code_temperature is {self.code_temperature}, must be at least 0")
 

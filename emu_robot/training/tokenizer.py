@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from emu_robot.data.replay_buffer import ReplayBuffer
-from emu_robot.errors import DataError, InvalidValueError
+from emu_robot.errors import DataError, check_shares
 from emu_robot.tokenizers.image import ImageTokenizer, ImageTokenizerConfig, to_pixels
 from emu_robot.tokenizers.text import TextTokenizer
 from emu_robot.training.loop import LoopConfig, LossFn, fit, select_device, step_rng
@@ -62,8 +62,7 @@ class TokenizerTrainConfig:
     loop: LoopConfig = field(default_factory=_loop)
 
     def __post_init__(self) -> None:
-        if not 0 <= self.keyframe_share <= 1:
-            raise InvalidValueError(f"keyframe_share is {self.keyframe_share}, must be in [0, 1]")
+        check_shares(self, "keyframe_share")
 
 
 def train(config: TokenizerTrainConfig) -> Path:
