@@ -14,6 +14,7 @@ class SamplingConfig:
 
     image_likeness: squared distance in the codebook within which codes count as alike in greedy choice, see
     `likeliest_look`; 0 lets each stand for itself.
+    image_guidance: scale of classifier-free guidance, see `guided`; 1 is without.
     """
 
     text_temperature: float = 0.0
@@ -21,12 +22,20 @@ class SamplingConfig:
     image_temperature: float = 0.0
     image_top_k: int = 0
     image_likeness: float = 0.1
+    image_guidance: float = 1.0
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("text_temperature", "text_top_k", "image_temperature", "image_top_k", "image_likeness"):
-            if getattr(self, name) < 0:
-                raise InvalidValueError(f"{name} is {getattr(self, name)}, must be at least 0")
+        for name, least in {
+            "text_temperature": 0,
+            "text_top_k": 0,
+            "image_temperature": 0,
+            "image_top_k": 0,
+            "image_likeness": 0,
+            "image_guidance": 1,
+        }.items():
+            if getattr(self, name) < least:
+                raise InvalidValueError(f"{name} is {getattr(self, name)}, must be at least {least}")
 
 
 def sample(logits: Tensor, temperature: float, top_k: int, generator: torch.Generator | None = None) -> Tensor:
@@ -38,6 +47,16 @@ def sample(logits: Tensor, temperature: float, top_k: int, generator: torch.Gene
         logits = logits.masked_fill(logits < threshold, -torch.inf)
     p = (logits / temperature).softmax(-1)
     return torch.multinomial(p.flatten(0, -2), 1, generator=generator).view(p.shape[:-1])
+
+
+def guided(logits_2BV: Tensor, scale: float, candidates: int = 64) -> Tensor:
+    """(B, V) classifier-free guidance: log p(without words) + scale * (log p(with words) - log p(without words)).
+
+    The first half of the rows is with words, the second without. Only the `candidates` likeliest with words stay.
+    """
+    with_BV, without_BV = logits_2BV.float().log_softmax(-1).chunk(2)
+    threshold = with_BV.topk(min(candidates, with_BV.shape[-1]), -1).values[:, -1:]
+    return (without_BV + scale * (with_BV - without_BV)).masked_fill(with_BV < threshold, -torch.inf)
 
 
 def likeliest_look(logits_BK: Tensor, codebook_KD: Tensor, likeness: float, candidates: int = 64) -> Tensor:

@@ -29,6 +29,7 @@ class SequenceConfig:
     text_weight, image_weight: of a target word or code; changed_weight multiplies that of a code that differs from the
     image before. input_noise: share of input codes replaced by another image's code at the same place.
     shift_share: share of sequences whose images are all shifted alike, see `ShiftedImages`.
+    wordless_share: share of sequences without words, for `SamplingConfig.image_guidance`.
     code_temperature: the target of a code that changes is shared among its nearest in the codebook, as softmax of minus
     the squared distance over it; 0 asks for the one code. Many codes look alike, and which of them comes is chance.
     """
@@ -41,12 +42,13 @@ class SequenceConfig:
     changed_weight: float = 1.5
     input_noise: float = 0.03
     shift_share: float = 0.75
+    wordless_share: float = 0.1
     code_temperature: float = 0.02
 
     def __post_init__(self) -> None:
         if not self.step_odds or min(self.step_odds) < 0 or sum(self.step_odds) == 0:
             raise InvalidValueError(f"step_odds is {self.step_odds}, must be odds of 1, 2, ... steps")
-        check_shares(self, "complete_share", "boundary_share", "input_noise", "shift_share")
+        check_shares(self, "complete_share", "boundary_share", "input_noise", "shift_share", "wordless_share")
         if self.complete_share + self.boundary_share > 1:
             raise InvalidValueError("complete_share and boundary_share add up to more than 1")
         if self.code_temperature < 0:
@@ -157,8 +159,9 @@ class SequenceSampler:
         ids = np.full((len(chosen), length), self._form.vocabulary.pad, np.int64)
         positions, weights = np.zeros((len(chosen), length), np.int64), np.zeros((len(chosen), length), np.float32)
         shifted = self._shifted(chosen, n_steps, rng)
+        wordless = rng.random(len(chosen)) < self._config.wordless_share
         for b, query in enumerate(chosen.tolist()):
-            tokens, token_weights = self.writer.write(query, n_steps, shifted.get(b))
+            tokens, token_weights = self.writer.write(query, n_steps, shifted.get(b), wordless=bool(wordless[b]))
             ids[b, : len(tokens)], weights[b, : len(tokens)] = tokens, token_weights
             positions[b, : len(tokens)] = self._form.positions(tokens)
         inputs = self._noisy(ids, rng)

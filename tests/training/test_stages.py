@@ -108,9 +108,9 @@ def test_batches_hold_whole_sequences(root: Path) -> None:
     data, config = queries(root), planner_config(root)
     form = interleaver(config.planner, TextTokenizer.load(root / "weights"), 64)
     form.image.rows = form.image.columns = 4
-    config.sequences.input_noise = 0
+    config.sequences.input_noise, config.sequences.wordless_share = 0, 0.3
     sampler = planner_stage.SequenceSampler(data, form, config.sequences, config.loop, config.holdout)
-    words, lengths = form.vocabulary, set()
+    words, lengths, wordless = form.vocabulary, set(), 0
     for step in range(6):
         batch = {name: tensor.numpy() for name, tensor in sampler(step).items()}
         assert all(np.array_equal(batch[name], tensor.numpy()) for name, tensor in sampler(step).items())
@@ -122,10 +122,15 @@ def test_batches_hold_whole_sequences(root: Path) -> None:
             assert references[: len(used)].tolist() == form.references(used.tolist())
             assert positions[: len(used)].tolist() == form.positions(used.tolist())
             weighted = targets[weights > 0]
-            assert weighted[0] in (words.bos_step, words.eos)
+            if (used >= words.text_size).all():
+                wordless += 1
+                assert (weighted >= words.first_code).all()
+            else:
+                assert weighted[0] in (words.bos_step, words.eos)
             assert not set(weighted) & {words.pad, words.eoi}
             assert (weights[targets == words.pad] == 0).all()
     assert len(lengths) == 2
+    assert 0 < wordless < 6 * config.loop.batch_size / 2
 
 
 def test_a_shifted_scene_is_coded_as_one_that_stands_elsewhere(root: Path) -> None:
