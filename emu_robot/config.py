@@ -19,7 +19,7 @@ from emu_robot.errors import ConfigError, UnknownNameError
 SCHEMAS = {
     "collect": "emu_robot.data.collect:CollectConfig",
     "demo": "emu_robot.evaluation.config:EvalConfig",
-    "encode": "emu_robot.cli.data:EncodeConfig",
+    "encode": "emu_robot.training.tokenizer:EncodeConfig",
     "eval": "emu_robot.evaluation.config:EvalConfig",
     "export-lerobot": "emu_robot.cli.data:ExportConfig",
     "merge": "emu_robot.data.merge:MergeConfig",

@@ -31,6 +31,14 @@ class ConfigError(EmuRobotError):
     """A configuration file or override is wrong."""
 
 
+def check_shares(settings: object, *names: str) -> None:
+    """Raise `ConfigError` naming the first of these attributes that does not lie in [0, 1]."""
+    for name in names:
+        value = getattr(settings, name)
+        if not 0 <= value <= 1:
+            raise ConfigError(f"{name} is {value}, must be in [0, 1]")
+
+
 class WeightsError(EmuRobotError):
     """Weights are missing, corrupted, or do not fit their manifest."""
 

@@ -114,6 +114,14 @@ class Planner:
         check_image(f"image of camera {self.config.camera!r}", image, (size, size))
         return self.interleaver.prompt(instruction, self.images.encode_images(image[None])[0])
 
+    def next_steps(self, images: Sequence[Image], instructions: Sequence[str]) -> list[PlanStep | None]:
+        """The next step of many plans at once, from images (H, W, 3) uint8; None where the task is held complete."""
+        prompts = [self.prompt(image, words) for image, words in zip(images, instructions, strict=True)]
+        return [
+            step and PlanStep(subtask=step[0], subgoal=self.images.decode_images(step[1][None])[0])
+            for step in self.first_steps(prompts)
+        ]
+
     def first_steps(self, prompts: Sequence[Sequence[int]]) -> list[tuple[str, Codes] | None]:
         """The next subtask and its image codes (n,) for many prompts at once; None where the task is held complete."""
         produced = (self.interleaver.decode(ids)[0] for ids in self.decoder.generate(prompts, 1))

@@ -1,6 +1,6 @@
 """`emu-robot data encode|export-lerobot|merge key=value ...`
 
-encode: add the codes of a planner's image tokenizer to a replay buffer, to train a planner on it.
+encode: add image codes to a replay buffer, to train a planner on it.
 export-lerobot: a replay buffer as a LeRobotDataset v3.
 merge: several replay buffers as one.
 """
@@ -20,15 +20,6 @@ class ExportConfig:
     out: Path = Path("data/demonstrations_lerobot")
 
 
-@dataclass(kw_only=True)
-class EncodeConfig:
-    """buffer: gets codes_<camera> for every stored image. weights: released name or folder with the tokenizer."""
-
-    buffer: Path = Path("data/demonstrations")
-    weights: str = "mini"
-    camera: str = "front"
-
-
 def run(arguments: Sequence[str]) -> None:
     """Do one of the three; export-lerobot needs the extra [train]."""
     if arguments and arguments[0] in ("-h", "--help"):
@@ -43,11 +34,9 @@ def run(arguments: Sequence[str]) -> None:
 
         print(merge(config))
     elif command == "encode":
-        from emu_robot.training.tokenizer import encode_buffer
-        from emu_robot.weights import resolve_weights
+        from emu_robot.training.tokenizer import encode
 
-        encode_buffer(resolve_weights(config.weights), config.buffer, config.camera)
-        print(f"{config.buffer}: codes_{config.camera}")
+        print(encode(config))
     else:
         from emu_robot.data.lerobot import export_lerobot
 

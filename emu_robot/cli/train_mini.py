@@ -15,6 +15,7 @@ from emu_robot.errors import InvalidValueError, WeightsError
 
 FUNCTIONS = {
     "collect": "emu_robot.data.collect:collect",
+    "encode": "emu_robot.training.tokenizer:encode",
     "merge": "emu_robot.data.merge:merge",
     "train-tokenizer": "emu_robot.training.tokenizer:train",
     "train-planner": "emu_robot.training.planner:train",
@@ -23,13 +24,14 @@ FUNCTIONS = {
 STEPS = (
     ("collect", "mini"),
     ("collect", "mini_plans"),
-    ("merge", "mini_plans"),
     ("train-tokenizer", "mini"),
-    ("train-planner", "mini"),
     ("train-head", "mini"),
     ("collect", "mini_corrections"),
     ("merge", "mini_corrected"),
     ("train-head", "mini_corrected"),
+    ("merge", "mini_plans"),
+    ("encode", "mini_plans"),
+    ("train-planner", "mini"),
 )
 """Verb and preset of each step."""
 FINISHED = Path("outputs/train/finished.json")

@@ -27,7 +27,7 @@ from emu_robot.data.progress import progress
 from emu_robot.data.recording import ExpertEnvironment, record_episode
 from emu_robot.data.replay_buffer import INDEX, ReplayBuffer
 from emu_robot.environments import make
-from emu_robot.errors import ConfigError, DataError, SystemSetupError
+from emu_robot.errors import ConfigError, DataError, SystemSetupError, check_shares
 
 SEED_LIMIT = 10_000_000
 """Demonstrations use seeds below it, evaluations from it on."""
@@ -76,12 +76,9 @@ class CollectConfig:
             raise ConfigError(f"seed + n must be at most {SEED_LIMIT} (evaluation seeds begin there)")
         if not 0 <= self.noise <= 1:
             raise ConfigError(f"noise must be in [0, 1] rad, got {self.noise}")
-        if not 0 <= self.burst_probability <= 1:
-            raise ConfigError(f"burst_probability must be in [0, 1], got {self.burst_probability}")
-        if not 0 <= self.policy_share <= 1 or (self.policy_share > 0) != bool(self.policy):
-            raise ConfigError(
-                f"policy_share must be in [0, 1] and go with a policy, got {self.policy_share} and {self.policy!r}"
-            )
+        check_shares(self, "burst_probability", "policy_share")
+        if (self.policy_share > 0) != bool(self.policy):
+            raise ConfigError(f"policy_share must go with a policy, got {self.policy_share} and {self.policy!r}")
         if self.lerobot and self.image_every != 1:
             raise ConfigError(f"lerobot=true needs image_every=1, got {self.image_every}; set lerobot=false")
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from emu_robot.decoding.sampling import SamplingConfig, likeliest_look, sample
+from emu_robot.decoding.sampling import SamplingConfig, guided, likeliest_look, sample
 from emu_robot.decoding.session import DecodingSession
 
 
@@ -30,6 +30,8 @@ class AutoregressiveImageDecoder:
 
     def _choose(self, logits_BK: Tensor, generator: torch.Generator) -> Tensor:
         how = self._sampling
+        if how.image_guidance != 1:
+            logits_BK = guided(logits_BK, how.image_guidance)
         if how.image_temperature == 0 and how.image_likeness > 0 and self._codebook_KD is not None:
             return likeliest_look(logits_BK, self._codebook_KD, how.image_likeness)
         return sample(logits_BK, how.image_temperature, how.image_top_k, generator)

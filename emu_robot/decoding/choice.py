@@ -23,11 +23,12 @@ class Decoder(StrEnum):
 
 @dataclass(kw_only=True)
 class DecoderConfig:
-    """kind: auto | ar | dida. steps, temperature: of dida, see `DidaConfig`."""
+    """kind: auto | ar | dida. steps, temperature, guided_until: of dida, see `DidaConfig`."""
 
     kind: Decoder = Decoder.AUTO
     steps: int = 4
     temperature: float = 1.0
+    guided_until: float = 1.0
 
 
 def make_image_decoder(
@@ -46,5 +47,7 @@ def make_image_decoder(
         temperature=config.temperature,
         top_k=sampling.image_top_k,
         likeness=sampling.image_likeness,
+        guidance=sampling.image_guidance,
+        guided_until=config.guided_until,
     )
     return DidaImageDecoder(make_path(dida_path, codebook_KD), settings, codebook_KD)

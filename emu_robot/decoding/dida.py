@@ -14,24 +14,28 @@ import torch
 from torch import Tensor
 
 from emu_robot.decoding.paths import Path, shifted_times
-from emu_robot.decoding.sampling import likeliest_look, sample
+from emu_robot.decoding.sampling import guided, likeliest_look, sample
 from emu_robot.decoding.session import DecodingSession
-from emu_robot.errors import InvalidValueError
+from emu_robot.errors import InvalidValueError, check_shares
 
 
 @dataclass(kw_only=True)
 class DidaConfig:
     """steps: passes per image. temperature, top_k: of each pass's guess at the image but the last, which is greedy.
 
-    likeness: see `SamplingConfig.image_likeness`.
+    likeness, guidance: see `SamplingConfig.image_likeness` and `image_guidance`; guidance ends at time guided_until,
+    where 1 is the clean image.
     """
 
     steps: int = 4
     temperature: float = 1.0
     top_k: int = 0
     likeness: float = 0.1
+    guidance: float = 1.0
+    guided_until: float = 1.0
 
     def __post_init__(self) -> None:
+        check_shares(self, "guided_until")
         if self.steps < 1 or min(self.temperature, self.top_k, self.likeness) < 0:
             raise InvalidValueError(f"dida needs steps >= 1 and nothing else below 0, got {self}")
 
@@ -48,13 +52,21 @@ class DidaImageDecoder:
         codes_Bn = self._path.start((len(session.rows), block.n_codes), generator)
         times = shifted_times(self._config.steps)
         for i, (time, after) in enumerate(itertools.pairwise(times)):
-            logits_BnK = block.logits(codes_Bn)
+            logits_BnK = self._guided(block.logits(codes_Bn), time)
             if i == self._config.steps - 1:
                 codes_Bn = self._final(logits_BnK)
             else:
                 guess_Bn = sample(logits_BnK, self._config.temperature, self._config.top_k, generator)
                 codes_Bn = self._path.step(codes_Bn, guess_Bn, time, after - time, generator)
         block.finish(codes_Bn)
+
+    def _guided(self, logits: Tensor, time: float) -> Tensor:
+        """(B, n, K) of (B, n, K), or of (2 B, n, K) in a session with guidance."""
+        if self._config.guidance == 1:
+            return logits
+        if time >= self._config.guided_until:
+            return logits.chunk(2)[0]
+        return guided(logits, self._config.guidance)
 
     def _final(self, logits_BnK: Tensor) -> Tensor:
         if self._config.likeness == 0:
@@ -69,22 +81,24 @@ class _Block:
     def __init__(self, session: DecodingSession, rows: Sequence[int]) -> None:
         self.session, self.rows = session, rows
         words, template = session.grammar.vocabulary, session.grammar.template
-        for row in rows:
-            session.pending[row].pop()  # boi belongs to the block
-        if any(session.pending[row] for row in rows):
+        copies = [copy for row in rows for copy in session.copies(row)]
+        for copy in copies:
+            session.pending[copy].pop()  # boi belongs to the block
+        if any(session.pending[copy] for copy in copies):
             session.advance()
         fixed = [words.boi, *(words.pad if token is None else token for token in template)]
         self._ids_L = torch.tensor(fixed, device=session.device)
         self._places = torch.tensor([i for i, token in enumerate(template, 1) if token is None], device=session.device)
         self.n_codes = len(self._places)
         inside = [words.boi, *(words.first_code if token is None else token for token in template)]
-        positions = [session.positions(row, inside) for row in session.rows]
+        fed = range(len(session.pending))
+        positions = [session.positions(row, inside) for row in fed]
         self._positions_BL = torch.tensor(positions, device=session.device)
         none = [-1] * len(inside)
-        references = [[*session.image_before(row), *none][: len(inside)] for row in session.rows]
+        references = [[*session.image_before(row), *none][: len(inside)] for row in fed]
         self._references_BL = torch.tensor(references, device=session.device)
-        self._valid_B = torch.zeros(len(session.rows), dtype=torch.bool, device=session.device)
-        self._valid_B[list(rows)] = True
+        self._valid_B = torch.zeros(len(fed), dtype=torch.bool, device=session.device)
+        self._valid_B[copies] = True
 
     def _filled(self, codes_Bn: Tensor) -> Tensor:
         """(B, L) ids; a code beyond the codebook, the mask, becomes pad."""
@@ -94,9 +108,10 @@ class _Block:
         return ids_BL
 
     def logits(self, codes_Bn: Tensor) -> Tensor:
-        """(B, n, K) of every code, each read one token before its place."""
+        """(B, n, K) of every code, each read one token before its place; with guidance (2 B, n, K)."""
         session, readers = self.session, self._places - 1
-        hidden_BLD = session.peek(self._filled(codes_Bn), self._positions_BL, self._references_BL, self._valid_B)
+        ids_BL = self._filled(codes_Bn).repeat(len(self._valid_B) // len(codes_Bn), 1)
+        hidden_BLD = session.peek(ids_BL, self._positions_BL, self._references_BL, self._valid_B)
         return session.model.logits(hidden_BLD[:, readers], session.grammar.code_ids, self._references_BL[:, readers])
 
     def finish(self, codes_Bn: Tensor) -> None:
@@ -104,6 +119,7 @@ class _Block:
         ids_BL = self._filled(codes_Bn).tolist()
         for row in self.rows:
             boi, *inside = ids_BL[row]
-            self.session.pending[row].append(boi)
+            for copy in self.session.copies(row):
+                self.session.pending[copy].append(boi)
             for token in inside:
                 self.session.choose(row, token)

@@ -53,7 +53,7 @@ class PlanDecoder:
         if max_steps < 1:
             raise InvalidValueError(f"max_steps is {max_steps}, must be at least 1")
         slots = max(map(len, prompts)) + max_steps * self.grammar.step_length
-        session = DecodingSession(self.model, self.grammar, prompts, slots)
+        session = DecodingSession(self.model, self.grammar, prompts, slots, self.sampling.image_guidance != 1)
         words, active = self.grammar.vocabulary, list(session.rows)
         for _ in range(max_steps):
             active = self._begin_steps(session, active)
@@ -77,23 +77,19 @@ class PlanDecoder:
         for row in active:
             session.choose(row, choices[int(picked[row])])
             if row not in goes_on:
-                session.pending[row].clear()
+                session.finish(row)
         return goes_on
 
     def _words(self, session: DecodingSession, active: Sequence[int]) -> None:
         """Words of one subtask for each row, up to and with boi."""
         boi, writing = self.grammar.vocabulary.boi, list(active)
         for count in range(self.grammar.max_words):
-            waiting = {row: session.pending[row] for row in active if row not in writing}
-            for row in waiting:
-                session.pending[row] = []
-            logits = session.model.logits(session.advance(), slice(0, boi + 1))
-            for row, pending in waiting.items():
-                session.pending[row] = pending
+            waiting = [row for row in active if row not in writing]
+            logits = session.model.logits(session.advance(waiting), slice(0, boi + 1))
             allowed = self._next_word if count else self._first_word
             picked = self._sample_words(logits.masked_fill(~allowed, -torch.inf))
             for row in writing:
-                session.choose(row, int(picked[row]))
+                session.choose(row, int(picked[row]), word=int(picked[row]) != boi)
             writing = [row for row in writing if int(picked[row]) != boi]
             if not writing:
                 return

@@ -14,6 +14,7 @@ class SamplingConfig:
 
     image_likeness: squared distance in the codebook within which codes count as alike in greedy choice, see
     `likeliest_look`; 0 lets each stand for itself.
+    image_guidance: scale of classifier-free guidance, see `guided`; 1 is without.
     """
 
     text_temperature: float = 0.0
@@ -21,12 +22,20 @@ class SamplingConfig:
     image_temperature: float = 0.0
     image_top_k: int = 0
     image_likeness: float = 0.1
+    image_guidance: float = 1.0
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("text_temperature", "text_top_k", "image_temperature", "image_top_k", "image_likeness"):
-            if getattr(self, name) < 0:
-                raise InvalidValueError(f"{name} is {getattr(self, name)}, must be at least 0")
+        for name, least in {
+            "text_temperature": 0,
+            "text_top_k": 0,
+            "image_temperature": 0,
+            "image_top_k": 0,
+            "image_likeness": 0,
+            "image_guidance": 1,
+        }.items():
+            if getattr(self, name) < least:
+                raise InvalidValueError(f"{name} is {getattr(self, name)}, must be at least {least}")
 
 
 def sample(
@@ -44,6 +53,17 @@ def sample(
         beyond = ordered.cumsum(-1) - ordered >= top_p
         p = p.masked_fill(torch.zeros_like(beyond).scatter(-1, order, beyond), 0.0)
     return torch.multinomial(p.flatten(0, -2), 1, generator=generator).view(p.shape[:-1])
+
+
+def guided(logits: Tensor, scale: float, candidates: int = 64) -> Tensor:
+    """(2 B, ..., V) -> (B, ..., V) by classifier-free guidance.
+
+    log p(without words) + scale * (log p(with words) - log p(without words)).
+    The first half of the rows is with words, the second without. Only the `candidates` likeliest with words stay.
+    """
+    with_words, without = logits.float().log_softmax(-1).chunk(2)
+    threshold = with_words.topk(min(candidates, with_words.shape[-1]), -1).values[..., -1:]
+    return (without + scale * (with_words - without)).masked_fill(with_words < threshold, -torch.inf)
 
 
 def likeliest_look(logits_BK: Tensor, codebook_KD: Tensor, likeness: float, candidates: int = 64) -> Tensor:

@@ -16,27 +16,44 @@ from emu_robot.tokenizers.interleave import References
 
 
 class DecodingSession:
-    """State of B sequences: cache, last position ids, and ids chosen but not yet seen by the model."""
+    """State of B sequences: cache, last position ids, and ids chosen but not yet seen by the model.
 
-    def __init__(self, model: CausalTransformer, grammar: PlanGrammar, prompts: Sequence[Sequence[int]], slots: int):
-        self.model, self.grammar = model, grammar
+    With `guidance` the model also sees each sequence without its words, as row B + r for row r; see `guided`.
+    """
+
+    def __init__(
+        self,
+        model: CausalTransformer,
+        grammar: PlanGrammar,
+        prompts: Sequence[Sequence[int]],
+        slots: int,
+        guidance: bool = False,
+    ) -> None:
+        self.model, self.grammar, self.rows = model, grammar, range(len(prompts))
         self.device = model.lm_head.weight.device
-        self.cache = KVCache(model.config, len(prompts), slots, self.device)
-        self.pending: list[list[int]] = [[] for _ in prompts]
+        self.pending = [list(prompt) for prompt in prompts]
+        if guidance:
+            self.pending += [grammar.vocabulary.without_words(prompt) for prompt in prompts]
+        self.guidance = guidance
         self.produced: list[list[int]] = [[] for _ in prompts]
-        self._position = [-1] * len(prompts)
-        self._references = [References(grammar.vocabulary) for _ in prompts]
-        for row, prompt in enumerate(prompts):
-            self.pending[row].extend(prompt)
+        self.cache = KVCache(model.config, len(self.pending), slots, self.device)
+        self._position = [-1] * len(self.pending)
+        self._references = [References(grammar.vocabulary) for _ in self.pending]
 
-    @property
-    def rows(self) -> range:
-        return range(len(self.pending))
-
-    def choose(self, row: int, token: int) -> None:
+    def choose(self, row: int, token: int, *, word: bool = False) -> None:
         """Append an id to a row; the model sees it at the next `advance`."""
-        self.pending[row].append(token)
         self.produced[row].append(token)
+        for copy in self.copies(row)[: 1 if word else None]:
+            self.pending[copy].append(token)
+
+    def copies(self, row: int) -> range:
+        """The rows that the model sees for a row: itself, and with guidance the one without words."""
+        return range(row, len(self.pending), len(self.rows))
+
+    def finish(self, row: int) -> None:
+        """Feed nothing more of a row."""
+        for copy in self.copies(row):
+            self.pending[copy].clear()
 
     def positions(self, row: int, tokens: Sequence[int]) -> list[int]:
         """Position ids that `tokens` would get next."""
@@ -46,15 +63,16 @@ class DecodingSession:
             positions.append(position)
         return positions
 
-    def advance(self) -> Tensor:
-        """Feed all pending ids; hidden states (B, D) after each row's last one.
+    def advance(self, waiting: Sequence[int] = ()) -> Tensor:
+        """Feed all pending ids but those of rows that are `waiting`; hidden states (B, D) after each row's last one.
 
-        Rows with fewer pending ids are padded on the left; a row with none gets a state that means nothing.
+        Rows with fewer ids are padded on the left; a row with none gets a state that means nothing. With guidance
+        there are (2 B, D), those without words after those with.
         """
-        length = max(map(len, self.pending))
+        fed = [[] if row % len(self.rows) in waiting else tokens for row, tokens in enumerate(self.pending)]
+        length = max(map(len, fed))
         ids, positions, references, valid = [], [], [], []
-        for row in self.rows:
-            tokens = self.pending[row]
+        for row, tokens in enumerate(fed):
             padding = length - len(tokens)
             placed = self.positions(row, tokens)
             self._position[row] = placed[-1] if placed else self._position[row]
@@ -62,7 +80,8 @@ class DecodingSession:
             positions.append([0] * padding + placed)
             references.append([-1] * padding + [self._references[row].after(token) for token in tokens])
             valid.append([False] * padding + [True] * len(tokens))
-            self.pending[row] = []
+            if tokens:
+                self.pending[row] = []
         ids_BL, positions_BL, references_BL, valid_BL = (
             torch.tensor(block, device=self.device) for block in (ids, positions, references, valid)
         )
@@ -73,7 +92,7 @@ class DecodingSession:
         return hidden_BLD[:, -1]
 
     def logits(self, ids: slice) -> Tensor:
-        """`advance`, and the logits (B, V) of a range of ids for what comes next."""
+        """`advance`, and the logits (B or 2 B, V) of a range of ids for what comes next."""
         return self.model.logits(self.advance(), ids, self._last_references)
 
     def image_before(self, row: int) -> list[int]:

@@ -3,6 +3,7 @@
 The text block comes first, so a text tokenizer's ids are used as they are; codes come last, so a code is id - offset.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -79,6 +80,15 @@ class Vocabulary:
         if image_stride and token == self.boi:
             return -(-position // image_stride) * image_stride
         return position
+
+    def without_words(self, ids: Sequence[int]) -> list[int]:
+        """`ids` less the words between images."""
+        kept, inside = [], False
+        for token in ids:
+            inside = (inside or token == self.boi) and token != self.eoi
+            if inside or token >= self.text_size:
+                kept.append(token)
+        return kept
 
     def is_code(self, token: int) -> bool:
         return self.first_code <= token < self.size

@@ -1,22 +1,24 @@
 """Goal images as the head will meet them: through the image tokenizer, and as the planner draws them."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from emu_robot.core import Observation, Plan
+from emu_robot.core import Image, PlanStep
 from emu_robot.errors import DataError
 from emu_robot.planner import Planner
 from emu_robot.tokenizers.image import ImageTokenizer
-from emu_robot.training.head_data import FRONT, Demonstrations
+from emu_robot.training.head_data import FRONT, Demonstrations, Ints
 from emu_robot.training.head_sampler import GeneratedGoals, Images
 from emu_robot.training.progress import TrainingProgress
 
-SAVE_EVERY = 50
+BLOCK = 32
+"""Subtasks that are planned together."""
+SAVE_EVERY = 4 * BLOCK
 
-type Plans = Callable[[Observation, str, int], Plan]
+type Plans = Callable[[Sequence[Image], Sequence[str]], Sequence[PlanStep | None]]
 
 
 def reconstructed_goals(data: Demonstrations, weights: Path, block: int = 64) -> Images:
@@ -30,7 +32,8 @@ def generated_goals(
     data: Demonstrations, weights: Path, path: Path, count: int, seed: int, plan: Plans | None = None
 ) -> GeneratedGoals:
     """The planner's subgoals for `count` random subtasks, drawn from their first frames; those it words wrongly are
-    left out. Kept in `path`, from which a run that was cut off goes on. plan: instead of the planner in `weights`.
+    left out. Kept in `path`, from which a run that was cut off goes on. plan: like `Planner.next_steps`, which it
+    replaces.
     """
     n_segments = len(data.segments.text_K)
     chosen = np.random.default_rng(seed).permutation(n_segments)[:count]
@@ -38,28 +41,32 @@ def generated_goals(
     rows = np.full(n_segments, -1)
     done = _read(path, images, rows)
     if done < len(chosen):
-        plan = plan or Planner.load(weights).plan
+        plan = plan or Planner.load(weights).next_steps
         with TrainingProgress(path.with_name("generated_goals.jsonl"), "goals", done, len(chosen)) as progress:
-            for index in range(done, len(chosen)):
-                segment = int(chosen[index])
-                image = _draw(data, segment, plan)
-                if image is not None:
-                    rows[segment] = len(images)
-                    images.append(image)
-                progress.advance(index + 1)
-                if (index + 1) % SAVE_EVERY == 0 or index + 1 == len(chosen):
-                    _write(path, images, rows, index + 1)
-                    progress.report(index + 1, {"right": len(images) / (index + 1)})
+            for begin in range(done, len(chosen), BLOCK):
+                segments = chosen[begin : begin + BLOCK]
+                for segment, image in zip(segments, _draw(data, segments, plan), strict=True):
+                    if image is not None:
+                        rows[segment] = len(images)
+                        images.append(image)
+                drawn = begin + len(segments)
+                progress.advance(drawn)
+                if drawn % SAVE_EVERY == 0 or drawn == len(chosen):
+                    _write(path, images, rows, drawn)
+                    progress.report(drawn, {"right": len(images) / drawn})
     shape = (0, *data.images[FRONT].shape[1:])
     return GeneratedGoals(np.stack(images) if images else np.zeros(shape, np.uint8), rows)
 
 
-def _draw(data: Demonstrations, segment: int, plan: Plans) -> Images | None:
-    """The planner's subgoal at the start of a subtask, if it names the right one."""
-    start = np.searchsorted(data.frame_M, data.segments.start_K[segment])
-    observation = Observation(images={FRONT: data.images[FRONT][start]}, state=data.state[data.frame_M[start]])
-    steps = plan(observation, data.segments.instruction_K[segment], 1).steps
-    return steps[0].subgoal if steps and steps[0].subtask == data.segments.text_K[segment] else None
+def _draw(data: Demonstrations, segments: Ints, plan: Plans) -> list[Images | None]:
+    """The planner's subgoal at the start of each subtask, if it names the right one."""
+    starts = np.searchsorted(data.frame_M, data.segments.start_K[segments])
+    steps = plan(list(data.images[FRONT][starts]), [data.segments.instruction_K[k] for k in segments])
+    right = [data.segments.text_K[k] for k in segments]
+    return [
+        step.subgoal if step is not None and step.subtask == text else None
+        for step, text in zip(steps, right, strict=True)
+    ]
 
 
 def _write(path: Path, images: list[Images], rows: np.ndarray, done: int) -> None:

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from emu_robot.errors import InvalidValueError
+from emu_robot.errors import InvalidValueError, check_shares
 from emu_robot.models.action_head import HeadConfig, text_ids
 from emu_robot.models.flow import sample_times
 from emu_robot.normalize import NormStats, RelativeActions
@@ -54,9 +54,7 @@ class SamplingConfig:
     flow_samples: int = 4
 
     def __post_init__(self) -> None:
-        for name in ("no_goal", "instruction_only", "no_text", "reconstructed", "generated"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise InvalidValueError(f"sampling.{name} is {getattr(self, name)}, must lie in [0, 1]")
+        check_shares(self, "no_goal", "instruction_only", "no_text", "reconstructed", "generated")
         if self.reconstructed + self.generated > 1:
             raise InvalidValueError("sampling.reconstructed and sampling.generated add up to more than 1")
         if any(weight < 0 for weight in self.verb_weights.values()):

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from emu_robot.data.replay_buffer import ReplayBuffer
-from emu_robot.errors import InvalidValueError
+from emu_robot.errors import InvalidValueError, check_shares
 from emu_robot.models.transformer import CausalTransformer
 from emu_robot.planner import Planner, PlannerConfig, interleaver
 from emu_robot.tokenizers.image import ImageTokenizer
@@ -33,6 +33,7 @@ class SequenceConfig:
     text_weight, image_weight: of a target word or code; changed_weight multiplies that of a code that differs from the
     image before. input_noise: share of input codes replaced by another image's code at the same place.
     shift_share: share of sequences whose images are all shifted alike, see `ShiftedImages`.
+    wordless_share: share of sequences without words, for `SamplingConfig.image_guidance`.
     code_temperature: the target of a code that changes is shared among its nearest in the codebook, as softmax of minus
     the squared distance over it; 0 asks for the one code. Many codes look alike, and which of them comes is chance.
     """
@@ -45,16 +46,15 @@ class SequenceConfig:
     changed_weight: float = 1.5
     input_noise: float = 0.03
     shift_share: float = 0.75
+    wordless_share: float = 0.1
     code_temperature: float = 0.02
 
     def __post_init__(self) -> None:
         if not self.step_odds or min(self.step_odds) < 0 or sum(self.step_odds) == 0:
             raise InvalidValueError(f"step_odds is {self.step_odds}, must be odds of 1, 2, ... steps")
-        if min(self.complete_share, self.boundary_share) < 0 or self.complete_share + self.boundary_share > 1:
-            raise InvalidValueError("complete_share and boundary_share must be shares of the batch")
-        for name in ("input_noise", "shift_share"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise InvalidValueError(f"{name} is {getattr(self, name)}, must be in [0, 1]")
+        check_shares(self, "complete_share", "boundary_share", "input_noise", "shift_share", "wordless_share")
+        if self.complete_share + self.boundary_share > 1:
+            raise InvalidValueError("complete_share and boundary_share add up to more than 1")
         if self.code_temperature < 0:
             raise InvalidValueError(f"code_temperature is {self.code_temperature}, must be at least 0")
 
@@ -217,8 +217,9 @@ class SequenceSampler:
         ids = np.full((len(chosen), length), self._form.vocabulary.pad, np.int64)
         positions, weights = np.zeros((len(chosen), length), np.int64), np.zeros((len(chosen), length), np.float32)
         shifted = self._shifted(chosen, n_steps, rng)
+        wordless = rng.random(len(chosen)) < self._config.wordless_share
         for b, query in enumerate(chosen.tolist()):
-            tokens, token_weights = self.writer.write(query, n_steps, shifted.get(b))
+            tokens, token_weights = self.writer.write(query, n_steps, shifted.get(b), wordless=bool(wordless[b]))
             ids[b, : len(tokens)], weights[b, : len(tokens)] = tokens, token_weights
             positions[b, : len(tokens)] = self._form.positions(tokens)
         inputs = self._noisy(ids, rng)

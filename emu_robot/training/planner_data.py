@@ -129,26 +129,30 @@ class SequenceWriter:
         instructions = [len(self._ids[text]) for text in queries.instructions]
         self._longest_prompt = 1 + max(instructions) + image
         self._longest_step = 1 + max((len(self._ids[t]) for ts in queries.subtasks for t in ts), default=0) + image
-        self.first_target = 1 + min(instructions) + image - 1
+        self.first_target = image  # ids before it are bos and the present image, words aside
 
     def length(self, n_steps: int) -> int:
         """Ids of the longest sequence of so many steps, its end included."""
         return self._longest_prompt + n_steps * self._longest_step + 1
 
-    def write(self, query: int, n_steps: int, codes: Sequence[Codes] | None = None) -> tuple[list[int], list[float]]:
+    def write(
+        self, query: int, n_steps: int, codes: Sequence[Codes] | None = None, *, wordless: bool = False
+    ) -> tuple[list[int], list[float]]:
         """Ids, and the loss weight of each as a target (0 for the prompt and for what the grammar fixes).
 
-        codes: (n,) of the current image and of each step's, in place of those stored.
+        codes: (n,) of the current image and of each step's, in place of those stored. wordless: without instruction
+        and subtasks, as guidance reads it; then only codes are targets.
         """
         queries, words = self._queries, self._interleaver.vocabulary
         steps = queries.steps(query, n_steps)
         images = codes or [queries.current_codes(query), *(step.codes for step in steps)]
-        ids = [words.bos, *self._ids[queries.instruction(query)], *self._interleaver.image_ids(images[0])]
+        instruction = [] if wordless else self._ids[queries.instruction(query)]
+        ids = [words.bos, *instruction, *self._interleaver.image_ids(images[0])]
         weights = [0.0] * len(ids)
-        text, image = self._weights["text"], self._weights["image"]
+        text, image = 0.0 if wordless else self._weights["text"], self._weights["image"]
         changed = image * self._weights["changed"]
         for step, (old, new) in zip(steps, pairwise(images), strict=True):
-            subtask = self._ids[step.subtask]
+            subtask = [] if wordless else self._ids[step.subtask]
             ids += [words.bos_step, *subtask, *self._interleaver.image_ids(new)]
             inside = np.zeros(len(self._template))
             inside[self._is_code] = np.where(old != new, changed, image)

@@ -1,4 +1,4 @@
-"""Stage tokenizer: learn words and image codes from a replay buffer, then write the codes of its images into it."""
+"""Stage tokenizer: learn words and image codes from a replay buffer; and add the codes of its images to one."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from emu_robot.data.replay_buffer import ReplayBuffer
-from emu_robot.errors import DataError, InvalidValueError
+from emu_robot.errors import DataError, check_shares
 from emu_robot.tokenizers.image import ImageTokenizer, ImageTokenizerConfig, to_pixels
 from emu_robot.tokenizers.text import TextTokenizer
 from emu_robot.training.loop import LoopConfig, LossFn, fit, select_device, step_rng
 from emu_robot.training.losses import codebook_usage, importance_BHW, reconstruction_loss
-from emu_robot.weights import save_weights
+from emu_robot.weights import resolve_weights, save_weights
 
 
 def _loop() -> LoopConfig:
@@ -38,8 +38,7 @@ def _loop() -> LoopConfig:
 class TokenizerTrainConfig:
     """Settings of stage tokenizer.
 
-    data: replay buffer to learn from. encode: replay buffers whose images of `camera` are encoded as codes_<camera> at
-    the end; `data` when none is named. out: run folder.
+    data: replay buffer to learn from, its images of `camera`. out: run folder.
     weights: folder that gets the image tokenizer and text.json. keyframe_share: share of a batch drawn from starts and
     keyframes. foreground, colour: pixel weights, see `importance_BHW`. initial_images: how many start the codebook.
     revive_every, revive_images: so often, over the first half of the steps, codes that so many images leave idle are
@@ -47,7 +46,6 @@ class TokenizerTrainConfig:
     """
 
     data: Path = Path("outputs/data/train")
-    encode: list[Path] = field(default_factory=list)
     out: Path = Path("outputs/train")
     weights: Path = Path("outputs/weights/mini")
     camera: str = "front"
@@ -64,8 +62,7 @@ class TokenizerTrainConfig:
     loop: LoopConfig = field(default_factory=_loop)
 
     def __post_init__(self) -> None:
-        if not 0 <= self.keyframe_share <= 1:
-            raise InvalidValueError(f"keyframe_share is {self.keyframe_share}, must be in [0, 1]")
+        check_shares(self, "keyframe_share")
 
 
 def train(config: TokenizerTrainConfig) -> Path:
@@ -81,18 +78,30 @@ def train(config: TokenizerTrainConfig) -> Path:
     tokenizer = fit(model, batch_fn, loss_fn, config.loop, config.out, "tokenizer")
     assert isinstance(tokenizer, ImageTokenizer)
     save_weights(config.weights, "tokenizer", tokenizer.state_dict(), config.model, half=True)
-    for path in config.encode or [config.data]:
-        encode_buffer(config.weights, path, config.camera, config.loop.device)
     return config.weights
 
 
-def encode_buffer(weights: Path, data: Path, camera: str, device: str = "auto") -> None:
-    """Write codes_<camera> for every stored image; the released half-precision weights are what must encode."""
-    tokenizer = ImageTokenizer.load(weights).to(select_device(device))
+@dataclass(kw_only=True)
+class EncodeConfig:
+    """buffer: replay buffer that gets codes_<camera> for every stored image, as a planner needs it.
+
+    weights: released name or folder with the image tokenizer. device: auto | cpu | cuda.
+    """
+
+    buffer: Path = Path("outputs/data/train")
+    weights: str = "mini"
+    camera: str = "front"
+    device: str = "auto"
+
+
+def encode(config: EncodeConfig) -> Path:
+    """Write the codes, by the released half-precision weights, and return the buffer's path."""
+    tokenizer = ImageTokenizer.load(resolve_weights(config.weights)).to(select_device(config.device))
     tokenizer = tokenizer.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-    buffer = ReplayBuffer.open(data)
-    buffer.add_codes(f"codes_{camera}", tokenizer.encode_images(buffer.load_images(camera)))
+    buffer = ReplayBuffer.open(config.buffer)
+    buffer.add_codes(f"codes_{config.camera}", tokenizer.encode_images(buffer.load_images(config.camera)))
     buffer.close()
+    return config.buffer
 
 
 def train_text(buffer: ReplayBuffer, vocab_size: int) -> TextTokenizer:

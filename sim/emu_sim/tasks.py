@@ -190,7 +190,9 @@ def _swap(rng: np.random.Generator) -> Task:
     first, second = sorted(_choose(rng, OBJECTS, 2), key=_canonical)
     here, there = _choose(rng, ZONES, 2)
     steps = (Subtask("put", first, "plate"), Subtask("put", second, here), Subtask("put", first, there))
-    text = _say(rng, f"swap the {first} and the {second}", f"exchange the places of the {first} and the {second}")
+    # Without the zones neither the scene after the first step nor the last one would say which object goes where.
+    both = f"the {first} on the {here} and the {second} on the {there}"
+    text = _say(rng, f"swap {both}", f"exchange the places of {both}")
     return Task("swap", text, steps, (first, second), ("plate", here, there), on=((first, here), (second, there)))
 
 

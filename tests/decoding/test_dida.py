@@ -1,5 +1,7 @@
 """Parallel decoding leaves the same state behind as decoding one by one, and finds what the model is sure of."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -33,11 +35,11 @@ def model() -> CausalTransformer:
     return model
 
 
-def decoder(model: CausalTransformer, path: str = "metric", steps: int = 3, temperature: float = 1.0) -> PlanDecoder:
+def decoder(model: CausalTransformer, path: str = "metric", steps: int = 3, **settings: Any) -> PlanDecoder:
     codebook = torch.randn(WORDS.n_codes, 4, generator=torch.Generator().manual_seed(1))
-    config = DidaConfig(steps=steps, temperature=temperature, likeness=0)
+    config = DidaConfig(steps=steps, likeness=0, **settings)
     images = DidaImageDecoder(make_path(path, codebook), config, codebook)
-    return PlanDecoder(model, GRAMMAR, SamplingConfig(), images)
+    return PlanDecoder(model, GRAMMAR, SamplingConfig(image_guidance=config.guidance), images)
 
 
 def prompt(*words: int) -> list[int]:
@@ -61,6 +63,16 @@ def test_same_seed_same_plan_and_batching_does_not_mix_rows(model: CausalTransfo
     assert first == again
     alone = [decoder(model, "mask", steps=1).generate([p], 2)[0] for p in (prompt(5, 6), prompt(7, 8, 9))]
     assert decoder(model, "mask", steps=1).generate([prompt(5, 6), prompt(7, 8, 9)], 2) == alone
+
+
+def test_guidance_changes_images_as_long_as_it_lasts(model: CausalTransformer) -> None:
+    prompts = [prompt(5, 6), prompt(7, 8, 9)]
+    plain = decoder(model, "mask", steps=2).generate(prompts, 2)
+    guided = decoder(model, "mask", steps=2, guidance=4.0).generate(prompts, 2)
+    assert guided != plain
+    assert decoder(model, "mask", steps=2, guidance=4.0, guided_until=0.0).generate(prompts, 2) == plain
+    one_pass = decoder(model, "mask", steps=1, guidance=4.0)
+    assert one_pass.generate(prompts, 2) == [one_pass.generate([p], 2)[0] for p in prompts]
 
 
 @torch.no_grad()

@@ -7,7 +7,7 @@ import torch
 from emu_robot.decoding.autoregressive import AutoregressiveImageDecoder
 from emu_robot.decoding.constraints import PlanGrammar
 from emu_robot.decoding.plan import PlanDecoder
-from emu_robot.decoding.sampling import SamplingConfig, likeliest_look, sample
+from emu_robot.decoding.sampling import SamplingConfig, guided, likeliest_look, sample
 from emu_robot.decoding.session import DecodingSession
 from emu_robot.errors import InvalidValueError
 from emu_robot.models.transformer import CausalTransformer, TransformerConfig
@@ -94,10 +94,42 @@ def test_greedy_choice_is_that_of_the_full_pass() -> None:
     assert checked in (0, 4, 8)
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("form", [{}, {"size_tokens": True, "row_ends": True}])
+def test_guided_choice_is_that_of_two_full_passes(form: dict[str, bool]) -> None:
+    interleaver = make(**form)
+    grammar, words, checked = PlanGrammar.of(interleaver, max_words=3), interleaver.vocabulary, 0
+    for seed in range(4):
+        network = model(interleaver, seed)
+
+        def logits(ids: list[int], network: CausalTransformer = network) -> torch.Tensor:
+            positions, references = (torch.tensor([f(ids)]) for f in (interleaver.positions, interleaver.references))
+            return network(torch.tensor([ids]), positions, references_BL=references)[0, -1, grammar.code_ids]
+
+        decoder = make_decoder(network, grammar, SamplingConfig(image_guidance=3.0))
+        batch = decoder.generate(prompts(interleaver), max_steps=2)
+        for prompt, ids in zip(prompts(interleaver), batch, strict=True):
+            assert decoder.generate([prompt], 2) == [ids]
+            for i, token in enumerate(ids):
+                if words.is_code(token):
+                    before = [*prompt, *ids[:i]]
+                    both = torch.stack([logits(before), logits(words.without_words(before))])
+                    assert int(guided(both, 3.0)[0].argmax()) + grammar.code_ids.start == token
+                    checked += 1
+    assert checked >= 20
+
+
+def test_guidance_favours_what_the_words_change() -> None:
+    both = torch.tensor([[0.5, 0.3, 0.2], [0.8, 0.1, 0.1]]).log()
+    assert guided(both, 1.0)[0].argmax() == 0
+    assert guided(both, 2.0)[0].argmax() == 1
+    assert guided(both, 2.0, candidates=1)[0].argmax() == 0
+
+
 def test_what_is_fixed_costs_no_pass(monkeypatch: pytest.MonkeyPatch) -> None:
     interleaver, passes = make(size_tokens=True, row_ends=True), []
     advance = DecodingSession.advance
-    monkeypatch.setattr(DecodingSession, "advance", lambda self: passes.append(1) or advance(self))
+    monkeypatch.setattr(DecodingSession, "advance", lambda self, *rows: passes.append(1) or advance(self, *rows))
     for seed in range(6):
         passes.clear()
         decoder = make_decoder(model(interleaver, seed), PlanGrammar.of(interleaver, max_words=2), HOT)
@@ -127,6 +159,8 @@ def test_codes_that_look_alike_win_together() -> None:
 def test_bad_settings_raise() -> None:
     with pytest.raises(InvalidValueError, match="text_temperature is -1"):
         SamplingConfig(text_temperature=-1)
+    with pytest.raises(InvalidValueError, match="image_guidance is 0.5, must be at least 1"):
+        SamplingConfig(image_guidance=0.5)
     with pytest.raises(InvalidValueError, match="max_steps is 0"):
         make_decoder(model(make()), PlanGrammar.of(make())).generate(prompts(make()), 0)
     with pytest.raises(InvalidValueError, match="max_words is 0"):

@@ -48,6 +48,22 @@ def test_every_object_and_receptacle_is_seen() -> None:
     assert {place for _, place in pairs} == set(tasks.RECEPTACLES) - {"drawer"}
 
 
+@pytest.mark.parametrize("split", tasks.SPLITS)
+def test_instruction_and_scene_say_what_comes_next(split: str) -> None:
+    """A planner sees the present only: equal instructions in equal scenes must have the same next subtask."""
+    for family in tasks.resolve_families(["all"], split):
+        next_subtask: dict[tuple[str, tuple[tuple[str, str], ...]], str | None] = {}
+        for task in _sample(family, split, 3000):
+            where = dict.fromkeys(task.objects, "table") | dict(task.on)
+            where["drawer"] = "open" if task.drawer_open else "closed"
+            for step in (*task.subtasks, None):
+                scene = task.instruction, tuple(sorted(where.items()))
+                due = step and step.text
+                assert next_subtask.setdefault(scene, due) == due, scene
+                if step is not None:
+                    where[step.object or "drawer"] = step.target or {"open": "open", "close": "closed"}[step.kind]
+
+
 def test_unknown_names_say_what_exists() -> None:
     with pytest.raises(UnknownNameError, match="unknown task 'juggle'; known: pick_place, push"):
         tasks.resolve_families(["juggle"], "seen")

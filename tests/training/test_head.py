@@ -1,13 +1,14 @@
 """A toy world: one coloured blob on the front image; the arm goes to it, closes the gripper, and goes home."""
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from emu_robot.core import Observation, Plan, PlanStep
+from emu_robot.core import Image, Observation, PlanStep
 from emu_robot.data.episode import Episode
 from emu_robot.data.replay_buffer import ReplayBuffer
 from emu_robot.errors import DataError
@@ -217,10 +218,9 @@ def test_empty_and_too_small_buffers_are_refused(tmp_path):
 def test_planner_goals_are_drawn_once_and_wrong_ones_left_out(folder, data):
     asked: list[str] = []
 
-    def plan(observation: Observation, instruction: str, max_steps: int) -> Plan:
-        asked.append(instruction)
-        step = PlanStep(subtask=WORDS[0], subgoal=observation.images["front"])
-        return Plan(instruction=instruction, steps=(step,))
+    def plan(images: Sequence[Image], instructions: Sequence[str]) -> list[PlanStep | None]:
+        asked.extend(instructions)
+        return [PlanStep(subtask=WORDS[0], subgoal=image) for image in images]
 
     path = folder / "goals" / "generated_goals.npz"
     first = generated_goals(data, folder, path, 20, seed=0, plan=plan)

@@ -66,8 +66,13 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("toy")
     toy_buffer(root / "data", 40).close()
     tokenizer_stage.train(tokenizer_config(root))
+    encode(root, root / "data")
     planner_stage.train(planner_config(root))
     return root
+
+
+def encode(root: Path, buffer: Path) -> None:
+    tokenizer_stage.encode(tokenizer_stage.EncodeConfig(buffer=buffer, weights=str(root / "weights")))
 
 
 def queries(root: Path) -> PlanQueries:
@@ -78,7 +83,7 @@ def observation(seed: int = 999) -> Observation:
     return Observation(images={"front": episode(seed).images["front"][0]}, state=np.zeros(8, np.float32))
 
 
-def test_tokenizer_learned_and_encoded_the_buffer(root: Path) -> None:
+def test_tokenizer_learned_and_encodes_a_buffer(root: Path) -> None:
     buffer, tokenizer = ReplayBuffer.open(root / "data"), ImageTokenizer.load(root / "weights")
     codes, images = buffer.load_codes("codes_front"), buffer.load_images("front")
     assert np.array_equal(codes, tokenizer.encode_images(images))
@@ -109,9 +114,9 @@ def test_batches_hold_whole_sequences(root: Path) -> None:
     data, config = queries(root), planner_config(root)
     form = interleaver(config.planner, TextTokenizer.load(root / "weights"), 64)
     form.image.rows = form.image.columns = 4
-    config.sequences.input_noise = 0
+    config.sequences.input_noise, config.sequences.wordless_share = 0, 0.3
     sampler = planner_stage.SequenceSampler(data, form, config.sequences, config.loop, config.holdout)
-    words, lengths = form.vocabulary, set()
+    words, lengths, wordless = form.vocabulary, set(), 0
     for step in range(6):
         batch = {name: tensor.numpy() for name, tensor in sampler(step).items()}
         assert all(np.array_equal(batch[name], tensor.numpy()) for name, tensor in sampler(step).items())
@@ -123,10 +128,15 @@ def test_batches_hold_whole_sequences(root: Path) -> None:
             assert references[: len(used)].tolist() == form.references(used.tolist())
             assert positions[: len(used)].tolist() == form.positions(used.tolist())
             weighted = targets[weights > 0]
-            assert weighted[0] in (words.bos_step, words.eos)
+            if (used >= words.text_size).all():
+                wordless += 1
+                assert (weighted >= words.first_code).all()
+            else:
+                assert weighted[0] in (words.bos_step, words.eos)
             assert not set(weighted) & {words.pad, words.eoi}
             assert (weights[targets == words.pad] == 0).all()
     assert len(lengths) == 2
+    assert 0 < wordless < 6 * config.loop.batch_size / 2
 
 
 def test_a_shifted_scene_is_coded_as_one_that_stands_elsewhere(root: Path) -> None:
@@ -170,6 +180,13 @@ def test_planner_plans_and_metrics_are_recorded(root: Path) -> None:
         assert step.subtask
         assert step.subgoal is not None
         assert step.subgoal.shape == (SIZE, SIZE, 3)
+    asked = "move the red square left", episode(999).instruction
+    together = planner.next_steps([observation().images["front"]] * 2, asked)
+    for instruction, step in zip(asked, together, strict=True):
+        alone = planner.plan(observation(), instruction, max_steps=1).steps
+        assert [s.subtask for s in alone] == ([] if step is None else [step.subtask])
+        if step is not None:
+            np.testing.assert_array_equal(step.subgoal, alone[0].subgoal)
     metrics = planner_stage.planner_metrics(planner, queries(root), np.arange(40), 20)
     assert {"subtask_accuracy", "complete_accuracy", "changed_code_accuracy"} <= set(metrics)
     assert all(0 <= value <= 1 for value in metrics.values())
@@ -265,8 +282,6 @@ def test_tuning_needs_the_same_codes(root: Path, tmp_path: Path) -> None:
         replace(config, lora=LoraSettings(rank=2))
     other = tokenizer_config(root)
     other.out, other.weights, other.loop.steps = tmp_path / "run", tmp_path / "weights", 1
-    other.encode = [tmp_path / "data"]
-    toy_buffer(tmp_path / "data", 2).close()
     tokenizer_stage.train(other)
     with pytest.raises(InvalidValueError, match="holds another image tokenizer than"):
         planner_stage.train(replace(config, start=str(root / "weights"), weights=tmp_path / "weights"))
