@@ -1,7 +1,9 @@
 """The transformer is Qwen3's, and decoding through the cache is the full forward pass."""
 
 import json
+import random
 from dataclasses import fields
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -32,19 +34,39 @@ def test_official_checkpoint_gives_official_logits() -> None:
         torch.testing.assert_close(model(golden["input_ids"]), golden["logits"], atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("tied", [False, True])
-def test_same_as_transformers_qwen3(tied: bool) -> None:
+@torch.no_grad()
+@pytest.mark.parametrize("seed", range(8))
+def test_any_layout_is_that_of_transformers_qwen3(seed: int) -> None:
+    """The full pass, and the cached pass in random blocks."""
     import transformers
 
-    model = tiny_model(tie_word_embeddings=tied, references=False, unrotated_groups=0)
+    rng = random.Random(seed)
+    groups = rng.choice([1, 2, 3])
+    model = tiny_model(
+        hidden_size=rng.choice([24, 32, 40]),
+        intermediate_size=rng.randint(20, 60),
+        num_hidden_layers=rng.randint(1, 3),
+        num_attention_heads=groups * rng.choice([1, 2, 4]),
+        num_key_value_heads=groups,
+        head_dim=rng.choice([4, 8, 16]),
+        rope_theta=rng.choice([10.0, 1e4, 1e6]),
+        rms_norm_eps=rng.choice([1e-6, 1e-5]),
+        tie_word_embeddings=rng.random() < 0.5,
+        references=False,
+        unrotated_groups=0,
+    )
     settings = {
         key: value for key, value in vars(model.config).items() if key not in ("references", "unrotated_groups")
     }
     official = transformers.Qwen3ForCausalLM(transformers.Qwen3Config(**settings)).eval()
     official.load_state_dict(model.state_dict())
     ids = torch.randint(50, (2, 20))
-    with torch.no_grad():
-        torch.testing.assert_close(model(ids), official(ids).logits, atol=1e-5, rtol=1e-4)
+    expected = official(ids).logits
+    torch.testing.assert_close(model(ids), expected, atol=1e-5, rtol=1e-4)
+    cache = KVCache(model.config, 2, 20)
+    ends = [0, *sorted(rng.sample(range(1, 20), 4)), 20]
+    parts = [model.lm_head(model.model(ids[:, begin:end], cache=cache)) for begin, end in pairwise(ends)]
+    torch.testing.assert_close(torch.cat(parts, 1), expected, atol=1e-5, rtol=1e-4)
 
 
 @torch.no_grad()
