@@ -81,7 +81,7 @@ def test_greedy_choice_is_that_of_the_full_pass() -> None:
     interleaver = make()
     network, grammar = model(interleaver, 1), PlanGrammar.of(interleaver, max_words=3)
     prompt = prompts(interleaver)[0]
-    (ids,) = make_decoder(network, grammar).generate([prompt], 2)
+    (ids,) = make_decoder(network, grammar, SamplingConfig(image_guidance=1.0)).generate([prompt], 2)
     whole = prompt + ids
     positions, references = (torch.tensor([f(whole)]) for f in (interleaver.positions, interleaver.references))
     logits = network(torch.tensor([whole]), positions, references_BL=references)[0]
