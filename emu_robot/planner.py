@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from emu_robot.core import Image, Observation, Plan, PlanStep, check_image
@@ -126,6 +127,17 @@ class Planner:
         """The next subtask and its image codes (n,) for many prompts at once; None where the task is held complete."""
         produced = (self.interleaver.decode(ids)[0] for ids in self.decoder.generate(prompts, 1))
         return [(steps[0].subtask, steps[0].codes) if steps else None for steps in produced]
+
+    def draw(self, prompts: Sequence[Sequence[int]], subtasks: Sequence[str]) -> Codes:
+        """The image codes (B, n) of given next subtasks, for many prompts at once."""
+        words = self.interleaver.vocabulary
+        sequences = [
+            [*prompt, words.bos_step, *self.text.encode(subtask), words.boi]
+            for prompt, subtask in zip(prompts, subtasks, strict=True)
+        ]
+        drawn = np.array(self.decoder.draw(sequences))
+        inside = [i for i, token in enumerate(self.interleaver.template) if token is None]
+        return (drawn[:, inside] - words.first_code).astype(np.uint32)
 
     def _stream(self, prompt: Sequence[int], max_steps: int) -> Iterator[PlanStep]:
         for ids in self.decoder.stream(prompt, max_steps):

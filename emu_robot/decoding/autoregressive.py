@@ -16,6 +16,10 @@ class AutoregressiveImageDecoder:
         """codebook_KD: what codes look like, for `SamplingConfig.image_likeness`; without it each stands for itself."""
         self._sampling, self._codebook_KD = sampling, codebook_KD
 
+    @property
+    def guides(self) -> bool:
+        return self._sampling.image_guidance != 1
+
     def decode_image(self, session: DecodingSession, rows: Sequence[int], generator: torch.Generator) -> None:
         """See `ImageDecoder.decode_image`; the last code is left pending."""
         codes = session.grammar.code_ids
@@ -30,7 +34,7 @@ class AutoregressiveImageDecoder:
 
     def _choose(self, logits_BK: Tensor, generator: torch.Generator) -> Tensor:
         how = self._sampling
-        if how.image_guidance != 1:
+        if self.guides:
             logits_BK = guided(logits_BK, how.image_guidance)
         if how.image_temperature == 0 and how.image_likeness > 0 and self._codebook_KD is not None:
             return likeliest_look(logits_BK, self._codebook_KD, how.image_likeness)

@@ -46,6 +46,10 @@ class DidaImageDecoder:
     def __init__(self, path: Path, config: DidaConfig, codebook_KD: Tensor) -> None:
         self._path, self._config, self._codebook_KD = path, config, codebook_KD
 
+    @property
+    def guides(self) -> bool:
+        return self._config.guidance != 1
+
     def decode_image(self, session: DecodingSession, rows: Sequence[int], generator: torch.Generator) -> None:
         """See `ImageDecoder.decode_image`; the whole image is left pending."""
         block = _Block(session, rows)
@@ -62,7 +66,7 @@ class DidaImageDecoder:
 
     def _guided(self, logits: Tensor, time: float) -> Tensor:
         """(B, n, K) of (B, n, K), or of (2 B, n, K) in a session with guidance."""
-        if self._config.guidance == 1:
+        if not self.guides:
             return logits
         if time >= self._config.guided_until:
             return logits.chunk(2)[0]

@@ -16,7 +16,7 @@ from emu_robot.models.transformer import CausalTransformer
 
 
 class PlanDecoder:
-    """Continues prompts by plan steps; `sampling` is how words are chosen."""
+    """Continues prompts by plan steps; `sampling` is how words are chosen, the decoder how images are."""
 
     def __init__(
         self,
@@ -49,11 +49,19 @@ class PlanDecoder:
             seen = len(produced)
 
     @torch.inference_mode()
+    def draw(self, sequences: Sequence[Sequence[int]]) -> list[list[int]]:
+        """The image that each sequence goes on with, which ends in boi: what stands between that and eoi."""
+        slots = max(map(len, sequences)) + len(self.grammar.template)
+        session = DecodingSession(self.model, self.grammar, sequences, slots, self.images.guides)
+        self.images.decode_image(session, session.rows, self._generator)
+        return session.produced
+
+    @torch.inference_mode()
     def _steps(self, prompts: Sequence[Sequence[int]], max_steps: int) -> Iterator[list[list[int]]]:
         if max_steps < 1:
             raise InvalidValueError(f"max_steps is {max_steps}, must be at least 1")
         slots = max(map(len, prompts)) + max_steps * self.grammar.step_length
-        session = DecodingSession(self.model, self.grammar, prompts, slots, self.sampling.image_guidance != 1)
+        session = DecodingSession(self.model, self.grammar, prompts, slots, self.images.guides)
         words, active = self.grammar.vocabulary, list(session.rows)
         for _ in range(max_steps):
             active = self._begin_steps(session, active)

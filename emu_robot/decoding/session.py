@@ -124,7 +124,13 @@ class DecodingSession:
 
 
 class ImageDecoder(Protocol):
-    """Produces the images of rows, in whatever order and number of passes it likes."""
+    """Produces the images of rows, in whatever order and number of passes it likes.
+
+    guides: it needs a session with guidance.
+    """
+
+    @property
+    def guides(self) -> bool: ...
 
     def decode_image(self, session: DecodingSession, rows: Sequence[int], generator: torch.Generator) -> None:
         """Choose every id of the template for each of `rows`.

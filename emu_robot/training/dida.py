@@ -7,12 +7,14 @@ entropy of the true codes at noisy places plus, weighted, the planner's own loss
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from emu_robot.data.replay_buffer import ReplayBuffer
 from emu_robot.decoding.paths import Path as NoisePath
 from emu_robot.decoding.paths import PathName, make_path, sample_times
+from emu_robot.errors import InvalidValueError, check_shares
 from emu_robot.models.attention import copies_mask
 from emu_robot.models.transformer import CausalTransformer
 from emu_robot.planner import Planner
@@ -21,6 +23,7 @@ from emu_robot.training.loop import LoopConfig, LossFn, fit, select_device, step
 from emu_robot.training.losses import NearCodes, near_codes, weighted_cross_entropy
 from emu_robot.training.planner import SequenceConfig, SequenceSampler, shifted_images
 from emu_robot.training.planner_data import PlanQueries
+from emu_robot.training.self_distillation import draw_steps
 
 
 def _loop() -> LoopConfig:
@@ -33,6 +36,8 @@ class DidaTrainConfig:
 
     data: replay buffer with codes. out: run folder. weights: folder with the autoregressive planner, which the adapted
     one replaces. path: metric | uniform | mask. clean_weight: of the planner's own loss.
+    drawn_images: how many subgoals to have drawn beforehand by the planner as it is, kept in out/dida; drawn_share: of
+    the sequences that show one of them (self-distillation), the rest are true.
     """
 
     data: Path = Path("outputs/data/train")
@@ -40,9 +45,18 @@ class DidaTrainConfig:
     weights: Path = Path("outputs/weights/mini")
     path: PathName = PathName.METRIC
     clean_weight: float = 0.5
+    drawn_images: int = 8000
+    drawn_share: float = 0.5
     holdout: float = 0.02
     sequences: SequenceConfig = field(default_factory=SequenceConfig)
     loop: LoopConfig = field(default_factory=_loop)
+
+    def __post_init__(self) -> None:
+        check_shares(self, "drawn_share")
+        if self.drawn_images < 0 or (self.drawn_share and not self.drawn_images):
+            raise InvalidValueError(
+                f"drawn_images is {self.drawn_images}; it must be positive, or 0 together with drawn_share=0"
+            )
 
 
 def train(config: DidaTrainConfig) -> Path:
@@ -53,6 +67,11 @@ def train(config: DidaTrainConfig) -> Path:
     queries = PlanQueries.load(buffer, planner.config.camera)
     shifted = shifted_images(config.weights, buffer, planner.config.camera, config.sequences, config.loop)
     sequences = SequenceSampler(queries, planner.interleaver, config.sequences, config.loop, config.holdout, shifted)
+    if config.drawn_share:
+        chosen = sequences.unfinished(np.random.default_rng(config.loop.seed), config.drawn_images)
+        kept, share = config.out / "dida" / "drawn.npz", config.sequences.shift_share
+        drawn = draw_steps(config.weights, queries, chosen, shifted, share, kept, config.loop.seed)
+        sequences.mix_in(drawn, config.drawn_share)
     path = make_path(config.path, planner.images.quantize.codebook())
     sampler = DidaSampler(sequences, planner, path, config.loop.seed)
     model = planner.model.requires_grad_(True)

@@ -1,22 +1,16 @@
 """Goal images as the head will meet them: through the image tokenizer, and as the planner draws them."""
 
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from emu_robot.core import Image, PlanStep
-from emu_robot.errors import DataError
 from emu_robot.planner import Planner
 from emu_robot.tokenizers.image import ImageTokenizer
+from emu_robot.training.drawing import Drawn, draw_in_blocks
 from emu_robot.training.head_data import FRONT, Demonstrations, Ints
 from emu_robot.training.head_sampler import GeneratedGoals, Images
-from emu_robot.training.progress import TrainingProgress
-
-BLOCK = 32
-"""Subtasks that are planned together."""
-SAVE_EVERY = 4 * BLOCK
 
 type Plans = Callable[[Sequence[Image], Sequence[str]], Sequence[PlanStep | None]]
 
@@ -37,56 +31,27 @@ def generated_goals(
     """
     n_segments = len(data.segments.text_K)
     chosen = np.random.default_rng(seed).permutation(n_segments)[:count]
-    images: list[Images] = []
+    planner = [] if plan is None else [plan]  # loaded only if something is left to draw
+
+    def draw(rows: slice) -> Drawn:
+        if not planner:
+            planner.append(Planner.load(weights).next_steps)
+        return _draw(data, chosen[rows], planner[0])
+
+    drawn = draw_in_blocks(path, len(chosen), draw)
+    right = drawn["right"]
     rows = np.full(n_segments, -1)
-    done = _read(path, images, rows)
-    if done < len(chosen):
-        plan = plan or Planner.load(weights).next_steps
-        with TrainingProgress(path.with_name("generated_goals.jsonl"), "goals", done, len(chosen)) as progress:
-            for begin in range(done, len(chosen), BLOCK):
-                segments = chosen[begin : begin + BLOCK]
-                for segment, image in zip(segments, _draw(data, segments, plan), strict=True):
-                    if image is not None:
-                        rows[segment] = len(images)
-                        images.append(image)
-                drawn = begin + len(segments)
-                progress.advance(drawn)
-                if drawn % SAVE_EVERY == 0 or drawn == len(chosen):
-                    _write(path, images, rows, drawn)
-                    progress.report(drawn, {"right": len(images) / drawn})
-    shape = (0, *data.images[FRONT].shape[1:])
-    return GeneratedGoals(np.stack(images) if images else np.zeros(shape, np.uint8), rows)
+    rows[chosen[right]] = np.arange(right.sum())
+    return GeneratedGoals(drawn["images"][right], rows)
 
 
-def _draw(data: Demonstrations, segments: Ints, plan: Plans) -> list[Images | None]:
-    """The planner's subgoal at the start of each subtask, if it names the right one."""
-    starts = np.searchsorted(data.frame_M, data.segments.start_K[segments])
-    steps = plan(list(data.images[FRONT][starts]), [data.segments.instruction_K[k] for k in segments])
-    right = [data.segments.text_K[k] for k in segments]
-    return [
-        step.subgoal if step is not None and step.subtask == text else None
-        for step, text in zip(steps, right, strict=True)
-    ]
-
-
-def _write(path: Path, images: list[Images], rows: np.ndarray, done: int) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("wb") as file:
-        np.savez(file, images=np.array(images, np.uint8), rows=rows, done=done)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
-
-
-def _read(path: Path, images: list[Images], rows: np.ndarray) -> int:
-    """Fill in what an earlier run drew; how many subtasks it had tried."""
-    if not path.exists():
-        return 0
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            rows[:] = file["rows"]
-            images.extend(file["images"])
-            return int(file["done"])
-    except (OSError, KeyError, ValueError) as error:
-        raise DataError(f"{path}: not the planner's goals for this replay buffer ({error})") from error
+def _draw(data: Demonstrations, segments: Ints, plan: Plans) -> Drawn:
+    """The planner's subgoal at the start of each subtask, and whether it names the right one."""
+    starts = data.images[FRONT][np.searchsorted(data.frame_M, data.segments.start_K[segments])]
+    steps = plan(list(starts), [data.segments.instruction_K[k] for k in segments])
+    texts = [data.segments.text_K[k] for k in segments]
+    images, right = np.zeros_like(starts), np.zeros(len(starts), np.bool_)
+    for i, (step, text) in enumerate(zip(steps, texts, strict=True)):
+        if step is not None and step.subgoal is not None and step.subtask == text:
+            images[i], right[i] = step.subgoal, True
+    return {"images": images, "right": right}

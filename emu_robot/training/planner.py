@@ -21,6 +21,7 @@ from emu_robot.training.loop import LoopConfig, LossFn, fit, select_device, step
 from emu_robot.training.lora import LoraSettings, add_adapters, merge_adapters
 from emu_robot.training.losses import NearCodes, near_codes, weighted_cross_entropy
 from emu_robot.training.planner_data import Ints, PlanQueries, SequenceWriter, ShiftedImages
+from emu_robot.training.self_distillation import DrawnSteps
 from emu_robot.weights import MANIFEST, read_manifest, resolve_weights
 
 
@@ -192,6 +193,8 @@ class SequenceSampler:
     ) -> None:
         """shifted_images: what `SequenceConfig.shift_share` needs; without them no image is shifted."""
         self._shifted_images = shifted_images
+        self._drawn: DrawnSteps | None = None
+        self._drawn_share = 0.0
         self._queries, self._form, self._config, self._loop = queries, form, config, loop
         weights = {"text": config.text_weight, "image": config.image_weight, "changed": config.changed_weight}
         self.writer = SequenceWriter(queries, form, weights)
@@ -207,6 +210,15 @@ class SequenceSampler:
         arrays |= {"targets": rows.ids[:, first + 1 :], "weights": rows.weights[:, first + 1 :]}
         return {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
 
+    def unfinished(self, rng: np.random.Generator, count: int) -> Ints:
+        """Random queries that have a next step, `boundary_share` of them where plans are usually made."""
+        boundary = rng.random(count) < self._config.boundary_share
+        return np.where(boundary, rng.choice(self._boundary, count), rng.choice(self._any, count))
+
+    def mix_in(self, drawn: DrawnSteps, share: float) -> None:
+        """From now on, `share` of the sequences hold drawn images and no target."""
+        self._drawn, self._drawn_share = drawn, share
+
     def sequences(self, step: int) -> "Sequences":
         """The sequences of a step, padded to one length."""
         rng = step_rng(self._loop.seed, step)
@@ -216,13 +228,15 @@ class SequenceSampler:
         chosen = self._choose(rng)
         ids = np.full((len(chosen), length), self._form.vocabulary.pad, np.int64)
         positions, weights = np.zeros((len(chosen), length), np.int64), np.zeros((len(chosen), length), np.float32)
-        shifted = self._shifted(chosen, n_steps, rng)
-        wordless = rng.random(len(chosen)) < self._config.wordless_share
+        images = self._shifted(chosen, n_steps, rng)
+        drawn = self._mix_in_drawn(chosen, images, rng)
+        wordless = (rng.random(len(chosen)) < self._config.wordless_share) & ~drawn
         for b, query in enumerate(chosen.tolist()):
-            tokens, token_weights = self.writer.write(query, n_steps, shifted.get(b), wordless=bool(wordless[b]))
+            tokens, token_weights = self.writer.write(query, n_steps, images.get(b), wordless=bool(wordless[b]))
             ids[b, : len(tokens)], weights[b, : len(tokens)] = tokens, token_weights
             positions[b, : len(tokens)] = self._form.positions(tokens)
         inputs = self._noisy(ids, rng)
+        weights[drawn] = 0
         references = np.stack([self._form.references(row) for row in inputs.tolist()])
         return Sequences(ids, inputs, positions, references, weights)
 
@@ -242,6 +256,17 @@ class SequenceSampler:
         rows = [self._queries.image_rows(int(chosen[b]), n_steps) for b in places]
         codes = self._shifted_images.codes(rows, rng.integers(0, 1 << 16, (len(places), 2)))
         return dict(zip(places, codes, strict=True))
+
+    def _mix_in_drawn(
+        self, chosen: Ints, images: dict[int, list[Codes]], rng: np.random.Generator
+    ) -> NDArray[np.bool_]:
+        """Put drawn steps in the place of some queries and their images; which."""
+        taken = rng.random(len(chosen)) < self._drawn_share
+        if self._drawn is not None:
+            for b in np.flatnonzero(taken).tolist():
+                i = rng.integers(len(self._drawn.query))
+                chosen[b], images[b] = self._drawn.query[i], list(self._drawn.images[i])
+        return taken
 
     def _noisy(self, ids: Ints, rng: np.random.Generator) -> Ints:
         """Input ids with some codes replaced by codes of the batch's other rows at the same place in time."""

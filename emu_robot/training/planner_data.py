@@ -140,11 +140,11 @@ class SequenceWriter:
     ) -> tuple[list[int], list[float]]:
         """Ids, and the loss weight of each as a target (0 for the prompt and for what the grammar fixes).
 
-        codes: (n,) of the current image and of each step's, in place of those stored. wordless: without instruction
-        and subtasks, as guidance reads it; then only codes are targets.
+        codes: (n,) of the current image and of each step's, in place of those stored; then they say how many steps
+        there are. wordless: without instruction and subtasks, as guidance reads it; then only codes are targets.
         """
         queries, words = self._queries, self._interleaver.vocabulary
-        steps = queries.steps(query, n_steps)
+        steps = queries.steps(query, n_steps if codes is None else len(codes) - 1)
         images = codes or [queries.current_codes(query), *(step.codes for step in steps)]
         instruction = [] if wordless else self._ids[queries.instruction(query)]
         ids = [words.bos, *instruction, *self._interleaver.image_ids(images[0])]

@@ -25,6 +25,7 @@ from emu_robot.training.loop import LoopConfig
 from emu_robot.training.lora import LoraSettings
 from emu_robot.training.losses import importance_BHW, near_codes, weighted_cross_entropy
 from emu_robot.training.planner_data import PlanQueries, ShiftedImages
+from emu_robot.training.self_distillation import DrawnSteps, draw_steps
 
 LOOP = {"batch_size": 16, "lr": 3e-3, "warmup_steps": 10, "threads": 1, "log_every": 30, "ema_decay": 0.9}
 
@@ -296,22 +297,47 @@ def n_right_words(planner: Planner) -> int:
     return right
 
 
+def test_planner_draws_steps_to_learn_from_and_goes_on_where_it_was_killed(root: Path, tmp_path: Path) -> None:
+    data, path = queries(root), tmp_path / "drawn.npz"
+    shifted = planner_stage.shifted_images(
+        root / "weights", ReplayBuffer.open(root / "data"), "front", planner_stage.SequenceConfig(), LoopConfig(**LOOP)
+    )
+    chosen = np.flatnonzero(~data.complete)[:40]
+
+    def draw(count: int, share: float = 0.5) -> DrawnSteps:
+        return draw_steps(root / "weights", data, chosen[:count], shifted, share, path, seed=0)
+
+    first, size = draw(32), path.stat().st_size
+    whole = draw(40)
+    assert path.stat().st_size > size and whole.images.shape == (40, 2, 16)
+    assert np.array_equal(whole.query, chosen) and np.array_equal(whole.images[:32], first.images)
+    stored = (whole.images[:, 0] == data.codes_Mn[data.row[chosen]]).all(1)
+    assert 5 < stored.sum() < 35
+    planner = Planner.load(root / "weights")
+    prompt = planner.interleaver.prompt(data.instruction(int(chosen[3])), whole.images[3, 0])
+    assert np.array_equal(planner.draw([prompt], data.texts(int(chosen[3]), 1))[0], whole.images[3, 1])
+    step = planner.first_steps([prompt])[0]
+    assert step is not None and np.array_equal(planner.draw([prompt], [step[0]])[0], step[1])
+    with pytest.raises(DataError, match="not up to 8"):
+        draw(8)
+
+
 def test_dida_stage_adapts_the_planner_and_keeps_its_words(root: Path, tmp_path: Path) -> None:
     for path in (root / "weights").iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())
     with pytest.raises(ConfigError, match="decoder=dida needs weights adapted"):
         Planner.load(tmp_path, decoder=DecoderConfig(kind=Decoder.DIDA))
     before = n_right_words(Planner.load(tmp_path))
-    loop = LoopConfig(steps=60, **LOOP)
+    loop = LoopConfig(steps=60, **LOOP | {"log_every": 5})
     config = dida_stage.DidaTrainConfig(
         data=root / "data",
         out=tmp_path / "run",
         weights=tmp_path,
         path=PathName.MASK,
+        drawn_images=40,
         holdout=0.1,
         loop=loop,
     )
-    config.sequences.shift_share = 0
     dida_stage.train(config)
     lines = [json.loads(line) for line in (tmp_path / "run/dida/metrics.jsonl").read_text().splitlines()]
     losses = [line["noisy"] for line in lines if "noisy" in line]
