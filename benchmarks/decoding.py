@@ -64,8 +64,10 @@ def decoders(model: CausalTransformer, steps: list[int]) -> dict[str, ImageDecod
     """Every way of ours to decode an image, by name."""
     codebook = torch.randn(WORDS.n_codes, 32, device=model.lm_head.weight.device)
     path = make_path("metric", codebook)
-    sampling = SamplingConfig()
-    methods: dict[str, ImageDecoder] = {"autoregressive": AutoregressiveImageDecoder(sampling, codebook)}
+    methods: dict[str, ImageDecoder] = {
+        label: AutoregressiveImageDecoder(SamplingConfig(image_guidance=guidance), codebook)
+        for label, guidance in (("autoregressive", 1.0), ("autoregressive, guided", 2.0))
+    }
     for count in steps:
         methods[f"DiDA, {count} steps"] = DidaImageDecoder(path, DidaConfig(steps=count), codebook)
     return methods
@@ -78,7 +80,7 @@ def image_ms(model: CausalTransformer, decoder: ImageDecoder, n_codes: int, repe
     device = model.lm_head.weight.device
 
     def prepare() -> Callable[[], object]:
-        session = DecodingSession(model, grammar, [prompt(n_codes)], 2 * n_codes + 64)
+        session = DecodingSession(model, grammar, [prompt(n_codes)], 2 * n_codes + 64, decoder.guides)
         session.advance()
         session.choose(0, WORDS.boi)
         generator = torch.Generator(device).manual_seed(0)

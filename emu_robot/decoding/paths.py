@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from emu_robot.decoding.sampling import draw
+
 TIME_SHIFT = 3.0
 T_END = 0.999
 """The metric path's slope has no bound at t = 1."""
@@ -103,7 +105,7 @@ class MetricPath(UniformPath):
 
     def corrupt(self, codes_Bn: Tensor, time_B: Tensor, generator: torch.Generator) -> Tensor:
         logits_BnK = -self._beta(time_B)[:, None, None] * self._distance(codes_Bn)
-        return _draw(logits_BnK.softmax(-1), generator)
+        return draw(logits_BnK.softmax(-1), generator)
 
     def step(self, codes_Bn: Tensor, guess_Bn: Tensor, time: float, dt: float, generator: torch.Generator) -> Tensor:
         time_1 = torch.tensor(time, device=codes_Bn.device)
@@ -113,7 +115,7 @@ class MetricPath(UniformPath):
         rate_BnK = density_BnK * self._slope(time_1) * closer_BnK
         total_Bn = rate_BnK.sum(-1)
         jumps_Bn = _chance(codes_Bn, 1 - torch.exp(-dt * total_Bn), generator) & (total_Bn > 0)
-        target_Bn = _draw(torch.where(jumps_Bn[..., None], rate_BnK, torch.ones_like(rate_BnK)), generator)
+        target_Bn = draw(torch.where(jumps_Bn[..., None], rate_BnK, torch.ones_like(rate_BnK)), generator)
         return torch.where(jumps_Bn, target_Bn, codes_Bn)
 
     def _distance(self, codes_Bn: Tensor) -> Tensor:
@@ -132,8 +134,3 @@ class MetricPath(UniformPath):
 
 def _chance(like_Bn: Tensor, probability: Tensor | float, generator: torch.Generator) -> Tensor:
     return torch.rand(like_Bn.shape, generator=generator, device=like_Bn.device) < probability
-
-
-def _draw(weights_BnK: Tensor, generator: torch.Generator) -> Tensor:
-    flat = torch.multinomial(weights_BnK.flatten(0, 1), 1, generator=generator)
-    return flat.view(weights_BnK.shape[:2])

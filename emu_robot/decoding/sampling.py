@@ -52,7 +52,18 @@ def sample(
         ordered, order = p.sort(dim=-1, descending=True)
         beyond = ordered.cumsum(-1) - ordered >= top_p
         p = p.masked_fill(torch.zeros_like(beyond).scatter(-1, order, beyond), 0.0)
-    return torch.multinomial(p.flatten(0, -2), 1, generator=generator).view(p.shape[:-1])
+    return draw(p, generator)
+
+
+def draw(weights: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    """(..., V) weights that are not all 0 -> (...) an id each, as likely as its weight.
+
+    One random number a row; `torch.multinomial` draws one for every id, which takes most of its time on a CPU.
+    """
+    summed = weights.float().cumsum(-1)
+    where = torch.rand(weights.shape[:-1], generator=generator, device=weights.device)[..., None] * summed[..., -1:]
+    found = torch.searchsorted(summed, where.clamp(max=summed[..., -1:] * (1 - 1e-6)), right=True)
+    return found.squeeze(-1).clamp(max=weights.shape[-1] - 1)
 
 
 def guided(logits: Tensor, scale: float, candidates: int = 64) -> Tensor:

@@ -7,7 +7,7 @@ import torch
 from emu_robot.decoding.autoregressive import AutoregressiveImageDecoder
 from emu_robot.decoding.constraints import PlanGrammar
 from emu_robot.decoding.plan import PlanDecoder
-from emu_robot.decoding.sampling import SamplingConfig, guided, likeliest_look, sample
+from emu_robot.decoding.sampling import SamplingConfig, draw, guided, likeliest_look, sample
 from emu_robot.decoding.session import DecodingSession
 from emu_robot.errors import InvalidValueError
 from emu_robot.models.transformer import CausalTransformer, TransformerConfig
@@ -146,6 +146,14 @@ def test_sampling() -> None:
     generator = torch.Generator().manual_seed(0)
     assert set(sample(logits, 1.0, 2, generator).tolist()) == {1, 2}
     assert len(set(sample(logits, 5.0, 0, generator).tolist())) >= 3
+
+
+def test_draws_are_as_likely_as_their_weights() -> None:
+    weights = torch.tensor([[0.0, 3.0, 0.0, 1.0, 0.0], [2.0, 0.0, 0.0, 0.0, 2.0]])
+    drawn = draw(weights.repeat(4000, 1, 1), torch.Generator().manual_seed(0))
+    shares = torch.nn.functional.one_hot(drawn, 5).float().mean(0)
+    assert torch.allclose(shares, weights / 4, atol=0.03)
+    assert not shares[weights == 0].any()
 
 
 def test_codes_that_look_alike_win_together() -> None:
