@@ -7,10 +7,13 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import torch
 
+from emu_robot.decoding.choice import Decoder, DecoderConfig
 from emu_robot.environments import make
 from emu_robot.head_runner import HeadRunner
 from emu_robot.planner import Planner
@@ -29,26 +32,39 @@ def milliseconds(function: Callable[[], object]) -> tuple[float, float]:
     return float(np.median(spent[2:])), float(np.quantile(spent[2:], 0.9))
 
 
+def load_planners(folder: Path) -> dict[str, Planner]:
+    """The planner as it is deployed, and one code at a time, in int8 and in float32."""
+    one_by_one = DecoderConfig(kind=Decoder.AR)
+    return {
+        "its default": Planner.load(folder, int8=True),
+        "autoregressive": Planner.load(folder, decoder=one_by_one, int8=True),
+        "autoregressive, float32": Planner.load(folder, decoder=one_by_one),
+    }
+
+
 def main() -> None:
     torch.set_num_threads(1)
     folder = resolve_weights(sys.argv[1] if len(sys.argv) > 1 else "mini")
     environment = make("tabletop", families=["pick_place"])
     observation = environment.reset(10_000_000)
-    planner, head = Planner.load(folder), HeadRunner.load(folder)
-    step = planner.plan(observation, environment.instruction, max_steps=1).steps[0]
+    head, planners = HeadRunner.load(folder), load_planners(folder)
+    step = planners["its default"].plan(observation, environment.instruction, max_steps=1).steps[0]
     generator = torch.Generator()
 
     def chunk() -> None:
         context = head.encode(observation, step)
         head.sample(context, observation.state, generator=generator, steps=8, noise_scale=1.0)
 
-    def plan() -> None:
+    def plan(planner: Planner) -> None:
         planner.plan(observation, environment.instruction, max_steps=1)
 
     print(f"CPU time on one thread, {REPEATS} calls; {os.cpu_count()} cores, torch {torch.__version__}")
-    for name, function in (("action chunk", chunk), ("planned step (autoregressive)", plan)):
+    for name, function in {
+        "action chunk": chunk,
+        **{f"planned step, {name}": partial(plan, planner) for name, planner in planners.items()},
+    }.items():
         median, high = milliseconds(function)
-        print(f"{name:32} median {median:7.1f} ms   p90 {high:7.1f} ms")
+        print(f"{name:40} median {median:7.1f} ms   p90 {high:7.1f} ms")
     environment.close()
 
 

@@ -13,6 +13,7 @@ from emu_robot.decoding.constraints import PlanGrammar
 from emu_robot.decoding.plan import PlanDecoder
 from emu_robot.decoding.sampling import SamplingConfig
 from emu_robot.errors import InvalidValueError, UnknownNameError
+from emu_robot.models.int8 import supported, to_int8
 from emu_robot.models.transformer import CausalTransformer, TransformerConfig
 from emu_robot.tokenizers.image import ImageTokenizer
 from emu_robot.tokenizers.interleave import Codes, ImageFormat, Interleaver
@@ -68,8 +69,12 @@ class Planner:
         sampling: SamplingConfig | None = None,
         decoder: DecoderConfig | None = None,
         device: str | torch.device = "cpu",
+        int8: bool = False,
     ) -> "Planner":
-        """From a weights folder (`resolve_weights`). Raises `WeightsError` naming a missing or damaged file."""
+        """From a weights folder (`resolve_weights`). Raises `WeightsError` naming a missing or damaged file.
+
+        int8: compute in int8 where it is faster, see `models.int8`; such a planner can neither be trained nor saved.
+        """
         weights = load_weights(folder, "planner")
         settings = dict(weights.config)
         image, model_config = ImageFormat(**settings.pop("image")), TransformerConfig(**settings.pop("model"))
@@ -81,7 +86,10 @@ class Planner:
         model = model.eval().requires_grad_(False).to(device)
         images = ImageTokenizer.load(folder).to(device)
         images = images.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-        return cls(config, model, TextTokenizer.load(folder), images, sampling, decoder)
+        planner = cls(config, model, TextTokenizer.load(folder), images, sampling, decoder)
+        if int8 and supported(model.lm_head.weight.device):
+            to_int8(model, [planner.grammar.code_ids])
+        return planner
 
     def save(self, folder: Path, extra: dict[str, object] | None = None) -> None:
         """Add the planner's own weights to a weights folder that holds both tokenizers; tied ones are stored once."""

@@ -46,7 +46,8 @@ class GoalMode(StrEnum):
 class PolicyConfig:
     """n_action_steps: actions of each chunk that are returned [control ticks]; flow_steps: Euler steps per chunk;
     noise_scale: of the starting noise, 1 samples the learned distribution, 0 takes its centre (steadier hands: of 15
-    single tasks 13 succeeded with 0, 3 with 1). decoder: how the planner draws subgoals.
+    single tasks 13 succeeded with 0, 3 with 1). decoder: how the planner draws subgoals; int8: and
+    whether it computes in int8 where that is faster.
     """
 
     goal: GoalMode = GoalMode.PLANNER
@@ -55,6 +56,7 @@ class PolicyConfig:
     noise_scale: float = 0.0
     switching: SwitchConfig = field(default_factory=SwitchConfig)
     decoder: DecoderConfig = field(default_factory=DecoderConfig)
+    int8: bool = True
 
     def __post_init__(self) -> None:
         if self.n_action_steps < 1 or self.flow_steps < 1 or self.noise_scale < 0:
@@ -195,5 +197,5 @@ def load_policy(
     if config.goal.needs_planner:
         from emu_robot.planner import Planner
 
-        planner = Planner.load(folder, decoder=config.decoder)
+        planner = Planner.load(folder, decoder=config.decoder, int8=config.int8)
     return EmuPolicy(HeadRunner.load(folder), planner, config, subgoal_source=subgoal_source, seed=seed)

@@ -66,7 +66,7 @@ def _ours(config: PlanConfig) -> tuple[Image, str, Iterator[PlanStep]]:
     from emu_robot.planner import Planner
     from emu_robot.weights import resolve_weights
 
-    planner = Planner.load(resolve_weights(config.weights))
+    planner = Planner.load(resolve_weights(config.weights), int8=True)
     camera = planner.config.camera
     observation, instruction = _scene(config, camera)
     stream = planner.stream(observation, instruction, max_steps=config.max_steps)

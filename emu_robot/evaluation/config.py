@@ -24,6 +24,7 @@ class LayoutsConfig:
     tasks: family names, or the groups "single", "long", "all".
     n: layouts in all; layout i is of family i modulo the number of families.
     decoder: of subgoals, auto (dida for weights adapted to it) | ar | dida; decoder_steps: passes per image of dida.
+    int8: let the planner compute in int8 where that is faster.
     """
 
     policy: str = "mini"
@@ -34,6 +35,7 @@ class LayoutsConfig:
     seed: int = 0
     decoder: str = "auto"
     decoder_steps: int = 4
+    int8: bool = True
     out: Path = Path("outputs/eval")
 
     def __post_init__(self) -> None:
@@ -103,6 +105,8 @@ class EvalConfig(LayoutsConfig):
             words.append(f"decoder={self.decoder}")
         if self.decoder_steps != type(self).decoder_steps:
             words.append(f"decoder_steps={self.decoder_steps}")
+        if not self.int8:
+            words.append("int8=false")
         if self.n_action_steps is not None:
             words.append(f"n_action_steps={self.n_action_steps}")
         return " ".join(words)

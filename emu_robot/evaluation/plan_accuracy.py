@@ -66,7 +66,8 @@ class Query:
 def load_planner(config: PlanAccuracyConfig) -> PlannerLike:
     """The planner that `config` names."""
     folder = import_module("emu_robot.weights").resolve_weights(config.policy)
-    return import_module("emu_robot.planner").Planner.load(folder, decoder=worker.make_decoder(config))
+    planner, decoder = import_module("emu_robot.planner").Planner, worker.make_decoder(config)
+    return planner.load(folder, decoder=decoder, int8=config.int8)
 
 
 class PlannerExam:

@@ -1,6 +1,7 @@
 """Runs single evaluation episodes; what each comes to depends on its index and the settings, not on who runs it."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from importlib import import_module
 from typing import Any
 
@@ -32,9 +33,9 @@ SHUFFLED_STRIDE = 1_000_003
 def load_policy(config: EvalConfig, subgoal_source: SubgoalSource) -> Policy:
     """The policy that `config` names."""
     policy, steps = import_module("emu_robot.policy"), config.n_action_steps
-    options = policy.PolicyConfig(decoder=make_decoder(config))
+    options = policy.PolicyConfig(decoder=make_decoder(config), int8=config.int8)
     if steps is not None:
-        options = policy.PolicyConfig(decoder=options.decoder, n_action_steps=steps)
+        options = replace(options, n_action_steps=steps)
     return policy.load_policy(
         config.policy, goal=config.goal, subgoal_source=subgoal_source, seed=config.seed, config=options
     )

@@ -254,6 +254,7 @@ class CausalTransformer(nn.Module):
             nn.init.zeros_(self.copy_gate.weight)
         if config.tie_word_embeddings:
             self.lm_head.weight = self.model.embed_tokens.weight
+        self.heads: dict[tuple[int, int], nn.Module] = {}  # what stands in for rows of lm_head, see `to_int8`
 
     def forward(
         self,
@@ -270,7 +271,8 @@ class CausalTransformer(nn.Module):
     def logits(self, hidden: Tensor, ids: slice | None = None, references: Tensor | None = None) -> Tensor:
         """(..., V) logits of hidden states (..., D), of a range of ids only if given; references (...): the input's."""
         ids = ids or slice(0, self.config.vocab_size)
-        logits = F.linear(hidden, self.lm_head.weight[ids])
+        head = self.heads.get((ids.start, ids.stop))
+        logits = F.linear(hidden, self.lm_head.weight[ids]) if head is None else head(hidden)
         if references is None or not self.config.references:
             return logits
         known = (references >= ids.start) & (references < ids.stop)

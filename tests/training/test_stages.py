@@ -328,7 +328,8 @@ def test_dida_stage_adapts_the_planner_and_keeps_its_words(root: Path, tmp_path:
     with pytest.raises(ConfigError, match="decoder=dida needs weights adapted"):
         Planner.load(tmp_path, decoder=DecoderConfig(kind=Decoder.DIDA))
     before = n_right_words(Planner.load(tmp_path))
-    loop = LoopConfig(steps=60, **LOOP | {"log_every": 5})
+    loop = LoopConfig(steps=60, **LOOP)
+    loop.log_every = 5
     config = dida_stage.DidaTrainConfig(
         data=root / "data",
         out=tmp_path / "run",
