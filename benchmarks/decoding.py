@@ -8,6 +8,7 @@ the first call. Ratios are to our autoregressive decoding in the same run.
 """
 
 import argparse
+import copy
 import os
 import time
 from collections.abc import Callable
@@ -21,6 +22,7 @@ from emu_robot.decoding.dida import DidaConfig, DidaImageDecoder
 from emu_robot.decoding.paths import make_path
 from emu_robot.decoding.sampling import SamplingConfig
 from emu_robot.decoding.session import DecodingSession, ImageDecoder
+from emu_robot.models.int8 import supported, to_int8
 from emu_robot.models.transformer import CausalTransformer, TransformerConfig
 from emu_robot.tokenizers.vocabulary import Vocabulary
 
@@ -54,10 +56,15 @@ def main() -> None:
             print(f"\n{size} ({millions:.0f} M parameters), {n_codes} codes per image")
             methods = decoders(model, wanted.steps)
             times = {label: image_ms(model, decoder, n_codes, wanted.repeats) for label, decoder in methods.items()}
+            if supported(device):
+                rounded = copy.deepcopy(model)
+                to_int8(rounded, [slice(WORDS.first_code, WORDS.size)])
+                for label, decoder in methods.items():
+                    times[f"{label}, int8"] = image_ms(rounded, decoder, n_codes, wanted.repeats)
             times["transformers generate"] = transformers_ms(model, n_codes, wanted.repeats)
             base = times["autoregressive"]
             for label, ms in times.items():
-                print(f"  {label:24} {ms:9.1f} ms   {1000 * n_codes / ms:8.0f} codes/s   {base / ms:6.2f} x")
+                print(f"  {label:30} {ms:9.1f} ms   {1000 * n_codes / ms:8.0f} codes/s   {base / ms:6.2f} x")
 
 
 def decoders(model: CausalTransformer, steps: list[int]) -> dict[str, ImageDecoder]:

@@ -1,6 +1,6 @@
 """Attention of queries to keys under a mask: dense on the CPU, block-sparse (FlexAttention) on a GPU, equal results.
 
-Shapes: B batch, H heads, L queries, S keys, P head dimension.
+Shapes: B batch, H heads, G key-value heads (each for H / G heads in a row), L queries, S keys, P head dimension.
 """
 
 from functools import cache
@@ -15,11 +15,19 @@ type AttentionMask = Tensor | BlockMask
 """A bool tensor broadcastable to (B, H, L, S), True = may attend, or the same as blocks for FlexAttention."""
 
 
-def attend(q_BHLP: Tensor, k_BHSP: Tensor, v_BHSP: Tensor, mask: AttentionMask | None, causal: bool) -> Tensor:
+def attend(q_BHLP: Tensor, k_BGSP: Tensor, v_BGSP: Tensor, mask: AttentionMask | None, causal: bool) -> Tensor:
     """(B, H, L, P) scaled dot-product attention."""
-    if isinstance(mask, BlockMask):
-        return _flex(q_BHLP.device.type)(q_BHLP, k_BHSP, v_BHSP, block_mask=mask)
-    return F.scaled_dot_product_attention(q_BHLP, k_BHSP, v_BHSP, attn_mask=mask, is_causal=causal)
+    repeats = q_BHLP.shape[1] // k_BGSP.shape[1]
+    if causal or isinstance(mask, BlockMask):
+        k_BHSP, v_BHSP = k_BGSP.repeat_interleave(repeats, 1), v_BGSP.repeat_interleave(repeats, 1)
+        if isinstance(mask, BlockMask):
+            return _flex(q_BHLP.device.type)(q_BHLP, k_BHSP, v_BHSP, block_mask=mask)
+        return F.scaled_dot_product_attention(q_BHLP, k_BHSP, v_BHSP, is_causal=True)
+    # The heads of a group stand as further queries, so a long cache is read as it is and not copied.
+    q_BGMP = q_BHLP.reshape(*k_BGSP.shape[:2], -1, q_BHLP.shape[-1])
+    if mask is not None and repeats > 1:
+        mask = mask.unsqueeze(-3).expand(*mask.shape[:-2], repeats, *mask.shape[-2:]).flatten(-3, -2)
+    return F.scaled_dot_product_attention(q_BGMP, k_BGSP, v_BGSP, attn_mask=mask).reshape(q_BHLP.shape)
 
 
 @cache

@@ -149,7 +149,6 @@ class Attention(nn.Module):
             keys, values, slots = store
             keys[:, :, slots], values[:, :, slots] = k, v
             k, v = keys[:, :, : slots.stop], values[:, :, : slots.stop]
-        k, v = k.repeat_interleave(repeats, 1), v.repeat_interleave(repeats, 1)
         causal = mask is None and store is None
         if x.device.type == "cpu":  # attention of bfloat16 takes twice as long there as of float32
             q, k, v = q.float(), k.float(), v.float()
