@@ -19,6 +19,7 @@ FUNCTIONS = {
     "merge": "emu_robot.data.merge:merge",
     "train-tokenizer": "emu_robot.training.tokenizer:train",
     "train-planner": "emu_robot.training.planner:train",
+    "train-dida": "emu_robot.training.dida:train",
     "train-head": "emu_robot.training.head:train",
 }
 STEPS = (
@@ -32,6 +33,7 @@ STEPS = (
     ("merge", "mini_plans"),
     ("encode", "mini_plans"),
     ("train-planner", "mini"),
+    ("train-dida", "mini"),
 )
 """Verb and preset of each step."""
 FINISHED = Path("outputs/train/finished.json")
