@@ -128,7 +128,7 @@ def table(rows: list[tuple[Cell, dict[str, Any]]]) -> str:
 
 def plot(rows: list[tuple[Cell, dict[str, Any]]], path: Path) -> None:
     """Success with 95 % intervals against the time of a planned step."""
-    figure, axes = pyplot.subplots(1, 2, figsize=(10, 4), sharey=True, layout="constrained")
+    figure, axes = pyplot.subplots(1, 2, figsize=(10, 4), sharex=True, sharey=True, layout="constrained")
     for axis, split in zip(axes, SPLITS, strict=True):
         for name in dict.fromkeys(cell.path if cell.steps else "one code at a time" for cell, _ in rows):
             points = [
@@ -146,6 +146,8 @@ def plot(rows: list[tuple[Cell, dict[str, Any]]], path: Path) -> None:
             for (cell, _), here in zip(points, zip(x, y, strict=True), strict=True):
                 axis.annotate(str(cell.steps or ""), here, textcoords="offset points", xytext=(5, 5))
         axis.set(title=f"{split} tasks", xlabel="one planned step, one CPU thread [ms]", xscale="log")
+        axis.xaxis.set_major_formatter("{x:.0f}")
+        axis.xaxis.set_minor_formatter("{x:.0f}")
         axis.grid(alpha=0.3)
     axes[0].set(ylabel="success [%]", ylim=(0, 100))
     axes[1].legend(title="numbers: passes per image")
