@@ -187,7 +187,7 @@ def test_planner_plans_and_metrics_are_recorded(root: Path) -> None:
         alone = planner.plan(observation(), instruction, max_steps=1).steps
         assert [s.subtask for s in alone] == ([] if step is None else [step.subtask])
         if step is not None:
-            np.testing.assert_array_equal(step.subgoal, alone[0].subgoal)
+            np.testing.assert_array_equal(step.subgoal, alone[0].subgoal, strict=True)
     metrics = planner_stage.planner_metrics(planner, queries(root), np.arange(40), 20)
     assert {"subtask_accuracy", "complete_accuracy", "changed_code_accuracy"} <= set(metrics)
     assert all(0 <= value <= 1 for value in metrics.values())
