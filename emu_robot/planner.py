@@ -27,6 +27,7 @@ class PlannerConfig:
     """camera: what the planner sees. max_steps: steps of a plan unless asked otherwise. max_words: ids of a subtask.
 
     image_stride: see `Interleaver`. dida_path: the noise path that stage dida adapted the weights to.
+    image_guidance: of `SamplingConfig`, where none is given; 1 for weights that never saw a sequence without words.
     The model's vocabulary size is set by the tokenizers.
     """
 
@@ -35,6 +36,7 @@ class PlannerConfig:
     max_words: int = 24
     image_stride: int = 96
     dida_path: str = ""
+    image_guidance: float = 2.0
     image: ImageFormat = field(default_factory=ImageFormat)
     model: TransformerConfig = field(default_factory=TransformerConfig)
 
@@ -57,7 +59,7 @@ class Planner:
         self.config, self.model, self.text, self.images = config, model, text, images
         self.interleaver = interleaver(config, text, images.config.n_embed)
         self.grammar = PlanGrammar.of(self.interleaver, config.max_words)
-        sampling = sampling or SamplingConfig()
+        sampling = sampling or SamplingConfig(image_guidance=config.image_guidance)
         codebook_KD = images.quantize.codebook().to(model.lm_head.weight.device)
         image_decoder = make_image_decoder(decoder or DecoderConfig(), config.dida_path, codebook_KD, sampling)
         self.decoder = PlanDecoder(model, self.grammar, sampling, image_decoder)

@@ -22,7 +22,7 @@ class SamplingConfig:
     image_temperature: float = 0.0
     image_top_k: int = 0
     image_likeness: float = 0.1
-    image_guidance: float = 2.0
+    image_guidance: float = 1.0
     seed: int = 0
 
     def __post_init__(self) -> None:

@@ -34,7 +34,7 @@ class SequenceConfig:
     text_weight, image_weight: of a target word or code; changed_weight multiplies that of a code that differs from the
     image before. input_noise: share of input codes replaced by another image's code at the same place.
     shift_share: share of sequences whose images are all shifted alike, see `ShiftedImages`.
-    wordless_share: share of sequences without words, for `SamplingConfig.image_guidance`.
+    wordless_share: share of sequences without words, for guidance; with 0 the planner gets `image_guidance` 1.
     code_temperature: the target of a code that changes is shared among its nearest in the codebook, as softmax of minus
     the squared distance over it; 0 asks for the one code. Many codes look alike, and which of them comes is chance.
     """
@@ -100,6 +100,8 @@ def train(config: PlannerTrainConfig) -> Path:
     queries = PlanQueries.load(buffer, settings.camera)
     text, images = TextTokenizer.load(config.weights), ImageTokenizer.load(config.weights)
     settings.image.rows = settings.image.columns = images.config.grid
+    if config.sequences.wordless_share == 0:
+        settings.image_guidance = 1.0
     form = interleaver(settings, text, images.config.n_embed)
     shifted = shifted_images(config.weights, buffer, settings.camera, config.sequences, config.loop)
     sampler = SequenceSampler(queries, form, config.sequences, config.loop, config.holdout, shifted)

@@ -277,6 +277,15 @@ def test_a_planner_is_tuned_on_from_another(root: Path, tmp_path: Path, rank: in
     assert changed == adapted if rank else changed > adapted
 
 
+def test_only_a_planner_that_saw_sequences_without_words_is_guided(root: Path, tmp_path: Path) -> None:
+    config = planner_config(root, steps=1)
+    config.start, config.weights, config.out = str(root / "weights"), tmp_path / "weights", tmp_path / "run"
+    config.sequences.wordless_share, config.sequences.shift_share = 0, 0
+    planner_stage.train(config)
+    assert Planner.load(root / "weights").decoder.images.guides
+    assert not Planner.load(tmp_path / "weights").decoder.images.guides
+
+
 def test_tuning_needs_the_same_codes(root: Path, tmp_path: Path) -> None:
     config = planner_config(root)
     with pytest.raises(InvalidValueError, match="needs start="):
