@@ -4,7 +4,7 @@ python benchmarks/decoding.py [--sizes mini 100m] [--codes 64 256] [--steps 1 4 
 
 Random weights: how long a pass takes does not depend on what was learned. Each method writes one image after a prompt
 of the same length with another image in it; times are medians of wall-clock milliseconds of the image alone, without
-the first call. Ratios are to our autoregressive decoding in the same run.
+the first call. A ratio is to one code at a time in the same block, that is with the same guidance and arithmetic.
 """
 
 import argparse
@@ -35,6 +35,7 @@ MODELS = {
     ),
 }  # fmt: skip
 INSTRUCTION = list(range(20, 32))
+ONE_BY_ONE = "one code at a time"
 
 
 def main() -> None:
@@ -54,29 +55,37 @@ def main() -> None:
         millions = sum(p.numel() for p in model.parameters()) / 1e6
         for n_codes in wanted.codes:
             print(f"\n{size} ({millions:.0f} M parameters), {n_codes} codes per image")
-            methods = decoders(model, wanted.steps)
-            times = {label: image_ms(model, decoder, n_codes, wanted.repeats) for label, decoder in methods.items()}
+            theirs = transformers_ms(model, n_codes, wanted.repeats)
+            models = {"as it is": model}
             if supported(device):
-                rounded = copy.deepcopy(model)
-                to_int8(rounded, [slice(WORDS.first_code, WORDS.size)])
-                for label, decoder in methods.items():
-                    times[f"{label}, int8"] = image_ms(rounded, decoder, n_codes, wanted.repeats)
-            times["transformers generate"] = transformers_ms(model, n_codes, wanted.repeats)
-            base = times["autoregressive"]
-            for label, ms in times.items():
-                print(f"  {label:30} {ms:9.1f} ms   {1000 * n_codes / ms:8.0f} codes/s   {base / ms:6.2f} x")
+                models["int8"] = copy.deepcopy(model)
+                to_int8(models["int8"], [slice(WORDS.first_code, WORDS.size)])
+            for arithmetic, network in models.items():
+                for guidance in (1.0, 2.0):
+                    methods = decoders(network, guidance, wanted.steps)
+                    times = {name: image_ms(network, how, n_codes, wanted.repeats) for name, how in methods.items()}
+                    if guidance == 1:
+                        times["transformers generate, as it is"] = theirs
+                    print_times(f"{arithmetic}, {'guided' if guidance > 1 else 'not guided'}", n_codes, times)
 
 
-def decoders(model: CausalTransformer, steps: list[int]) -> dict[str, ImageDecoder]:
+def print_times(title: str, n_codes: int, times: dict[str, float]) -> None:
+    print(f" {title}")
+    for name, ms in times.items():
+        ratio = times[ONE_BY_ONE] / ms
+        print(f"  {name:32} {ms:9.1f} ms   {1000 * n_codes / ms:8.0f} codes/s   {ratio:6.2f} x")
+
+
+def decoders(model: CausalTransformer, guidance: float, steps: list[int]) -> dict[str, ImageDecoder]:
     """Every way of ours to decode an image, by name."""
     codebook = torch.randn(WORDS.n_codes, 32, device=model.lm_head.weight.device)
     path = make_path("metric", codebook)
     methods: dict[str, ImageDecoder] = {
-        label: AutoregressiveImageDecoder(SamplingConfig(image_guidance=guidance), codebook)
-        for label, guidance in (("autoregressive", 1.0), ("autoregressive, guided", 2.0))
+        ONE_BY_ONE: AutoregressiveImageDecoder(SamplingConfig(image_guidance=guidance), codebook)
     }
     for count in steps:
-        methods[f"DiDA, {count} steps"] = DidaImageDecoder(path, DidaConfig(steps=count), codebook)
+        settings = DidaConfig(steps=count, guidance=guidance)
+        methods[f"DiDA, {count} steps"] = DidaImageDecoder(path, settings, codebook)
     return methods
 
 

@@ -23,15 +23,11 @@ class Decoder(StrEnum):
 
 @dataclass(kw_only=True)
 class DecoderConfig:
-    """kind: auto | ar | dida. steps, temperature, guidance, guided_until: of dida, see `DidaConfig`.
-
-    Weights that learned from guided images (`DidaTrainConfig.drawn_images`) need no guidance.
-    """
+    """kind: auto | ar | dida. steps, temperature, guided_until: of dida, see `DidaConfig`."""
 
     kind: Decoder = Decoder.AUTO
-    steps: int = 4
+    steps: int = 1
     temperature: float = 1.0
-    guidance: float = 1.0
     guided_until: float = 1.0
 
 
@@ -51,7 +47,7 @@ def make_image_decoder(
         temperature=config.temperature,
         top_k=sampling.image_top_k,
         likeness=sampling.image_likeness,
-        guidance=config.guidance,
+        guidance=sampling.image_guidance,
         guided_until=config.guided_until,
     )
     return DidaImageDecoder(make_path(dida_path, codebook_KD), settings, codebook_KD)

@@ -27,7 +27,7 @@ class DidaConfig:
     where 1 is the clean image.
     """
 
-    steps: int = 4
+    steps: int = 1
     temperature: float = 1.0
     top_k: int = 0
     likeness: float = 0.1

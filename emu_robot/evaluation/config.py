@@ -34,7 +34,7 @@ class LayoutsConfig:
     n: int = 100
     seed: int = 0
     decoder: str = "auto"
-    decoder_steps: int = 4
+    decoder_steps: int = 1
     int8: bool = True
     out: Path = Path("outputs/eval")
 

@@ -81,6 +81,8 @@ def train(config: DidaTrainConfig) -> Path:
     adapted = fit(model, sampler, loss, config.loop, config.out, "dida")
     assert isinstance(adapted, CausalTransformer)
     planner.config.dida_path = config.path.value
+    if config.sequences.wordless_share == 0:
+        planner.config.image_guidance = 1.0
     Planner(planner.config, adapted, planner.text, planner.images).save(config.weights)
     return config.weights
 

@@ -1,7 +1,7 @@
 """Subgoals that the autoregressive planner draws for training queries, for stage dida to learn from.
 
 Its greedy, guided images are one answer per question, where the data hold one of many: what is to be drawn all at once
-is then certain, and guidance is learned instead of computed.
+is then certain.
 """
 
 from pathlib import Path
