@@ -71,8 +71,9 @@ def guided(logits: Tensor, scale: float, candidates: int = 64) -> Tensor:
 
     log p(without words) + scale * (log p(with words) - log p(without words)).
     The first half of the rows is with words, the second without. Only the `candidates` likeliest with words stay.
+    What would norm the probabilities is left out: it is the same for every id of a row.
     """
-    with_words, without = logits.float().log_softmax(-1).chunk(2)
+    with_words, without = logits.float().chunk(2)
     threshold = with_words.topk(min(candidates, with_words.shape[-1]), -1).values[..., -1:]
     return (without + scale * (with_words - without)).masked_fill(with_words < threshold, -torch.inf)
 
@@ -83,8 +84,8 @@ def likeliest_look(logits_BK: Tensor, codebook_KD: Tensor, likeness: float, cand
     Plain greedy choice would let the one code of a cell that stays as it is win over many that show the same change a
     little differently. Only the `candidates` likeliest codes count.
     """
-    top = logits_BK.float().softmax(-1).topk(min(candidates, logits_BK.shape[-1]), -1)
+    top = logits_BK.float().topk(min(candidates, logits_BK.shape[-1]), -1)
     looks_BCD = codebook_KD[top.indices]
     alike_BCC = (-torch.cdist(looks_BCD, looks_BCD).square() / likeness).exp()
-    best_B = (alike_BCC @ top.values[..., None]).squeeze(-1).argmax(-1, keepdim=True)
+    best_B = (alike_BCC @ top.values.softmax(-1)[..., None]).squeeze(-1).argmax(-1, keepdim=True)
     return top.indices.gather(-1, best_B).squeeze(-1)
