@@ -113,6 +113,19 @@ class RMSNorm(nn.Module):
         return F.rms_norm(x.to(self.weight.dtype), self.weight.shape, self.weight, self.eps)
 
 
+class JoinedLinear(nn.Module):
+    """Linear layers that read the same input as one product; the output of each."""
+
+    def __init__(self, *layers: nn.Linear) -> None:
+        super().__init__()
+        self.sizes = [layer.out_features for layer in layers]
+        self.linear = nn.Linear(layers[0].in_features, sum(self.sizes), bias=False)
+        self.linear.weight = nn.Parameter(torch.cat([layer.weight for layer in layers]), requires_grad=False)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        return self.linear(x).split(self.sizes, -1)
+
+
 class Attention(nn.Module):
     """Grouped-query attention with normed queries and keys."""
 
@@ -129,6 +142,7 @@ class Attention(nn.Module):
         self.k_proj = nn.Linear(hidden, self.groups * self.dim, bias=False)
         self.v_proj = nn.Linear(hidden, self.groups * self.dim, bias=False)
         self.o_proj = nn.Linear(self.heads * self.dim, hidden, bias=False)
+        self.joined: JoinedLinear | None = None  # stands in for the projections of queries, keys and values
         self.q_norm = RMSNorm(self.dim, config.rms_norm_eps)
         self.k_norm = RMSNorm(self.dim, config.rms_norm_eps)
 
@@ -141,10 +155,11 @@ class Attention(nn.Module):
     ) -> Tensor:
         batch, length, _ = x.shape
         repeats = self.heads // self.groups
-        q = self.q_norm(self.q_proj(x).view(batch, length, self.heads, self.dim)).transpose(1, 2)
-        k = self.k_norm(self.k_proj(x).view(batch, length, self.groups, self.dim)).transpose(1, 2)
+        q, k, v = self.joined(x) if self.joined else (self.q_proj(x), self.k_proj(x), self.v_proj(x))
+        q = self.q_norm(q.view(batch, length, self.heads, self.dim)).transpose(1, 2)
+        k = self.k_norm(k.view(batch, length, self.groups, self.dim)).transpose(1, 2)
         q, k = rotate(q, rope, self.rotated * repeats), rotate(k, rope, self.rotated)
-        v = self.v_proj(x).view(batch, length, self.groups, self.dim).transpose(1, 2)
+        v = v.view(batch, length, self.groups, self.dim).transpose(1, 2)
         if store is not None:
             keys, values, slots = store
             keys[:, :, slots], values[:, :, slots] = k, v
@@ -165,9 +180,11 @@ class MLP(nn.Module):
         self.gate_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
         self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
         self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
+        self.joined: JoinedLinear | None = None  # stands in for gate and up
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
+        gate, up = self.joined(x) if self.joined else (self.gate_proj(x), self.up_proj(x))
+        return self.down_proj(F.silu(gate) * up)
 
 
 class Block(nn.Module):
