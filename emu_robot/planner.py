@@ -119,11 +119,7 @@ class Planner:
 
     def prompt(self, image: Image, instruction: str) -> list[int]:
         """Ids of an instruction and the current image (H, W, 3) uint8."""
-        if not instruction.strip():
-            raise InvalidValueError(f"instruction is {instruction!r}, must say what to do")
-        size = self.images.config.resolution
-        check_image(f"image of camera {self.config.camera!r}", image, (size, size))
-        return self.interleaver.prompt(instruction, self.images.encode_images(image[None])[0])
+        return self._prompt(instruction, self._codes(image))
 
     def next_steps(self, images: Sequence[Image], instructions: Sequence[str]) -> list[PlanStep | None]:
         """The next step of many plans at once, from images (H, W, 3) uint8; None where the task is held complete."""
@@ -149,10 +145,30 @@ class Planner:
         inside = [i for i, token in enumerate(self.interleaver.template) if token is None]
         return (drawn[:, inside] - words.first_code).astype(np.uint32)
 
+    def imagine(self, observation: Observation, subtasks: Sequence[str]) -> Iterator[Image]:
+        """What the camera will show after each of these subtasks in turn, (H, W, 3) uint8, nothing being done.
+
+        Every image is drawn from the codes of the one before, which are not decoded and encoded again in between.
+        """
+        codes = self._codes(self._camera_image(observation))
+        for subtask in subtasks:
+            (codes,) = self.draw([self._prompt(subtask, codes)], [subtask])
+            yield self.images.decode_images(codes[None])[0]
+
     def _stream(self, prompt: Sequence[int], max_steps: int) -> Iterator[PlanStep]:
         for ids in self.decoder.stream(prompt, max_steps):
             for step in self.interleaver.decode(ids)[0]:
                 yield PlanStep(subtask=step.subtask, subgoal=self.images.decode_images(step.codes[None])[0])
+
+    def _prompt(self, instruction: str, codes: Codes) -> list[int]:
+        if not instruction.strip():
+            raise InvalidValueError(f"instruction is {instruction!r}, must say what to do")
+        return self.interleaver.prompt(instruction, codes)
+
+    def _codes(self, image: Image) -> Codes:
+        size = self.images.config.resolution
+        check_image(f"image of camera {self.config.camera!r}", image, (size, size))
+        return self.images.encode_images(image[None])[0]
 
     def _camera_image(self, observation: Observation) -> Image:
         if self.config.camera not in observation.images:

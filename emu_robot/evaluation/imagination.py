@@ -1,15 +1,15 @@
 """The world model rolled forward without executing: each subtask is imagined from the image imagined before it.
 
 The scripted expert then really does the same subtasks, and every object that the camera sees is looked for in the
-imagined image: how far it has drifted, and whether it is still there.
+imagined image: how far it has drifted, and whether it is still there. Beside it, the same of the very first image.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from PIL import Image as PillowImage
@@ -24,7 +24,7 @@ from emu_robot.evaluation.centroids import position_error
 from emu_robot.evaluation.config import LayoutsConfig
 from emu_robot.evaluation.info import measured_with
 from emu_robot.evaluation.parallel import run_parallel
-from emu_robot.evaluation.plan_accuracy import CAMERA, PlannerLike, load_planner, play_subtask
+from emu_robot.evaluation.plan_accuracy import CAMERA, load_planner, play_subtask
 from emu_robot.evaluation.records import write_json
 from emu_robot.evaluation.statistics import Proportion
 from emu_robot.evaluation.video import Clip
@@ -32,6 +32,12 @@ from emu_robot.evaluation.video import Clip
 RADIUS = 16.0
 """An object that is not within so many pixels of its true place counts as lost."""
 PANEL, CAPTION = 192, 22  # [px]
+
+
+class Imagines(Protocol):
+    """What is asked of a planner here."""
+
+    def imagine(self, observation: Observation, subtasks: Sequence[str]) -> Iterator[Image]: ...
 
 
 @dataclass(kw_only=True)
@@ -52,38 +58,23 @@ class ImagineConfig(LayoutsConfig):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sighting:
-    """One object at one step: error [px] to its true place, `RADIUS` if it is lost; depth: steps imagined so far."""
+    """One object at one step: error [px] to its true place, `RADIUS` if it is lost; depth: steps imagined so far.
+
+    still: the error, were nothing imagined and the first image kept.
+    """
 
     depth: int
     error: float
+    still: float
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Imagined:
-    """One scene: the subtasks, how often the planner named the asked one, and every object at every step."""
+    """One scene: the subtasks, and every object at every step."""
 
     index: int
     subtasks: tuple[str, ...]
-    named: tuple[bool, ...]
     sightings: tuple[Sighting, ...]
-
-
-def imagine(
-    planner: PlannerLike, view: Image, state: np.ndarray, instructions: Sequence[str]
-) -> list[tuple[str, Image]]:
-    """For each instruction in turn the subtask and its image, each imagined from the image before it.
-
-    Where the planner holds an instruction complete, the image stays as it was and the subtask is empty.
-    """
-    steps = []
-    for instruction in instructions:
-        observation = Observation(images={CAMERA: view}, state=state)
-        plan = planner.plan(observation, instruction, max_steps=1)
-        step = None if plan.is_complete else plan.steps[0]
-        if step is not None and step.subgoal is not None:
-            view = step.subgoal
-        steps.append((step.subtask if step else "", view))
-    return steps
 
 
 class Imagination:
@@ -91,7 +82,7 @@ class Imagination:
 
     def __init__(self, config: ImagineConfig, make_planner: Any, make_environment: Any) -> None:
         self._config = config
-        self._planner: PlannerLike = make_planner(config)
+        self._planner: Imagines = make_planner(config)
         self._environment = make_environment(config, "pick_place")
         package = ENVIRONMENTS[config.env].split(":")[0].rpartition(".")[0]
         self._sample_chain = import_module(f"{package}.tasks").sample_chain
@@ -103,22 +94,21 @@ class Imagination:
         task = self._sample_chain(config.split, rng)
         observation = environment.reset_task(task, rng)
         texts = [subtask.text for subtask in task.subtasks]
-        imagined = imagine(self._planner, observation.images[CAMERA], observation.state, texts)
-        sightings, frames = [], [("now", observation.images[CAMERA], observation.images[CAMERA])]
-        for depth, (text, (_said, image)) in enumerate(zip(texts, imagined, strict=True), 1):
+        now, imagined = observation.images[CAMERA], self._planner.imagine(observation, texts)
+        sightings, frames = [], [("now", now, now)]
+        for depth, (text, image) in enumerate(zip(texts, imagined, strict=True), 1):
             after = play_subtask(environment)
             if after is None:
                 break
             true = after.images[CAMERA]
             frames.append((text, true, image))
             for uv in environment.object_pixels(CAMERA).values():
-                error = None if uv is None else position_error(true, image, uv, RADIUS)
-                if error is not None:
-                    sightings.append(Sighting(depth=depth, error=error))
+                error, still = (uv and position_error(true, picture, uv, RADIUS) for picture in (image, now))
+                if error is not None and still is not None:
+                    sightings.append(Sighting(depth=depth, error=error, still=still))
         if index < config.pictures:
             save_pictures(config.out / f"{index:03}", frames)
-        named = tuple(said == text for text, (said, _image) in zip(texts, imagined, strict=True))
-        return Imagined(index=index, subtasks=tuple(texts), named=named, sightings=tuple(sightings))
+        return Imagined(index=index, subtasks=tuple(texts), sightings=tuple(sightings))
 
     def close(self) -> None:
         """Release the environment."""
@@ -137,11 +127,10 @@ def imagination(
             report("")
     summary = summarise(scenes)
     write_json(config.out / "imagination.json", summary | measured_with(config))
-    print(f"asked subtask named  {summary['named']['text']}")
     for row in summary["depths"]:
         print(
             f"after {row['depth']} imagined steps  objects found {row['found']['text']}, "
-            f"median {row['median_px']:.2f} px off, 90% within {row['p90_px']:.2f} px"
+            f"median {row['median_px']:.2f} px off; in the first image {row['still']['text']}"
         )
     if config.pictures:
         print(f"strips and clips: {config.out}")
@@ -149,21 +138,22 @@ def imagination(
 
 
 def summarise(scenes: Sequence[Imagined]) -> dict[str, Any]:
-    """Per depth: objects found within `RADIUS`, and the error of all (lost ones count as `RADIUS`)."""
+    """Per depth: objects found within `RADIUS`, the error of all (lost ones count as `RADIUS`), found in `still`."""
     sightings = [sighting for scene in scenes for sighting in scene.sightings]
     rows = []
     for depth in sorted({sighting.depth for sighting in sightings}):
-        errors = np.array([sighting.error for sighting in sightings if sighting.depth == depth])
+        seen = [sighting for sighting in sightings if sighting.depth == depth]
+        errors, still = (np.array([getattr(sighting, name) for sighting in seen]) for name in ("error", "still"))
         rows.append(
             {
                 "depth": depth,
                 "found": _proportion(int((errors < RADIUS).sum()), len(errors)),
                 "median_px": float(np.median(errors)),
                 "p90_px": float(np.percentile(errors, 90)),
+                "still": _proportion(int((still < RADIUS).sum()), len(still)),
             }
         )
-    named = [right for scene in scenes for right in scene.named]
-    return {"named": _proportion(sum(named), len(named)), "depths": rows}
+    return {"depths": rows}
 
 
 def save_pictures(stem: Path, frames: Sequence[tuple[str, Image, Image]]) -> None:

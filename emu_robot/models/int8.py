@@ -1,7 +1,7 @@
 """int8 on the CPU: weights rounded per output channel, activations per pass, sums in int32.
 
-Of `mini` on one core a pass of one token takes 0.6 of the time of float32, an image in one pass half; the weights take a
-fourth of the memory. What it costs in words and pictures: docs/RESULTS.md.
+Of `mini` on one core a pass of one token takes 0.6 of the time of float32, an image in one pass half of it; the weights
+take a fourth of the memory. What it costs in words and pictures: docs/RESULTS.md.
 """
 
 import warnings

@@ -188,6 +188,12 @@ def test_planner_plans_and_metrics_are_recorded(root: Path) -> None:
         assert [s.subtask for s in alone] == ([] if step is None else [step.subtask])
         if step is not None:
             np.testing.assert_array_equal(step.subgoal, alone[0].subgoal, strict=True)
+    first, second = planner.imagine(observation(), [asked[0], asked[0]])
+    prompt = planner.prompt(observation().images["front"], asked[0])
+    (codes,) = planner.draw([prompt], [asked[0]])
+    np.testing.assert_array_equal(first, planner.images.decode_images(codes[None])[0])
+    (codes,) = planner.draw([planner.interleaver.prompt(asked[0], codes)], [asked[0]])
+    np.testing.assert_array_equal(second, planner.images.decode_images(codes[None])[0])
     metrics = planner_stage.planner_metrics(planner, queries(root), np.arange(40), 20)
     assert {"subtask_accuracy", "complete_accuracy", "changed_code_accuracy"} <= set(metrics)
     assert all(0 <= value <= 1 for value in metrics.values())
