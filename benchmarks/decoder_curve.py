@@ -27,6 +27,7 @@ from emu_robot.weights import load_weights, resolve_weights
 matplotlib.use("svg")
 from latency import milliseconds
 from matplotlib import pyplot
+from matplotlib.ticker import LogLocator, NullFormatter
 
 
 @dataclass(frozen=True)
@@ -146,8 +147,9 @@ def plot(rows: list[tuple[Cell, dict[str, Any]]], path: Path) -> None:
             for (cell, _), here in zip(points, zip(x, y, strict=True), strict=True):
                 axis.annotate(str(cell.steps or ""), here, textcoords="offset points", xytext=(5, 5))
         axis.set(title=f"{split} tasks", xlabel="one planned step, one CPU thread [ms]", xscale="log")
+        axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axis.xaxis.set_major_formatter("{x:.0f}")
-        axis.xaxis.set_minor_formatter("{x:.0f}")
+        axis.xaxis.set_minor_formatter(NullFormatter())
         axis.grid(alpha=0.3)
     axes[0].set(ylabel="success [%]", ylim=(0, 100))
     axes[1].legend(title="numbers: passes per image")
