@@ -1,12 +1,14 @@
 """Every preset composes; wrong keys, values and names answer with what is valid."""
 
 import dataclasses
+from enum import Enum
+from operator import attrgetter
 from pathlib import Path
 
 import pytest
 
 from emu_robot import config as config_module
-from emu_robot.config import SCHEMAS, config_folder, load_config, preset_names
+from emu_robot.config import SCHEMAS, config_folder, leaf_types, load_config, load_schema, preset_names
 from emu_robot.errors import ConfigError, UnknownNameError
 
 PRESETS = [(verb, name) for verb in SCHEMAS for name in preset_names(verb)]
@@ -63,6 +65,19 @@ def test_entries_of_a_table_are_added() -> None:
     assert load_config("train-head", ["sampling.verb_weights={push: 2}"]).sampling.verb_weights == {"push": 2.0}
     with pytest.raises(ConfigError, match=r"verb_weights\.push.*'hard'"):
         load_config("train-head", ["sampling.verb_weights.push=hard"])
+
+
+def test_choices_are_typed_by_their_values() -> None:
+    found = [
+        (verb, key, choice)
+        for verb in SCHEMAS
+        for key, hint in leaf_types(load_schema(verb))
+        if isinstance(hint, type) and issubclass(hint, Enum)
+        for choice in hint
+    ]
+    assert {key for _verb, key, _choice in found} == {"path", "official.placement.quantize", "model.placement.quantize"}
+    for verb, key, choice in found:
+        assert attrgetter(key)(load_config(verb, [f"{key}={choice.value}"])) is choice
 
 
 @pytest.mark.usefixtures("toy")

@@ -20,11 +20,11 @@ T_END = 0.999
 
 
 class PathName(StrEnum):
-    """The paths to choose from."""
+    """The paths to choose from; members are named as they are typed in a configuration."""
 
-    METRIC = "metric"
-    UNIFORM = "uniform"
-    MASK = "mask"
+    metric = "metric"
+    uniform = "uniform"
+    mask = "mask"
 
 
 class Path(Protocol):
@@ -46,11 +46,11 @@ class Path(Protocol):
 def make_path(name: PathName | str, codebook_KD: Tensor) -> Path:
     """The path of that name over a codebook."""
     match PathName(name):
-        case PathName.METRIC:
+        case PathName.metric:
             return MetricPath(codebook_KD)
-        case PathName.UNIFORM:
+        case PathName.uniform:
             return UniformPath(len(codebook_KD))
-        case PathName.MASK:
+        case PathName.mask:
             return MaskPath(len(codebook_KD))
 
 

@@ -10,11 +10,14 @@ DTYPES = ("bfloat16", "float16", "float32")
 
 
 class Quantize(StrEnum):
-    """How the blocks' matrices are stored; embeddings and head stay as they are."""
+    """How the blocks' matrices are stored; embeddings and head stay as they are.
 
-    NONE = "none"
-    INT8 = "int8"
-    NF4 = "nf4"
+    Members are named as they are typed in a configuration.
+    """
+
+    none = "none"
+    int8 = "int8"
+    nf4 = "nf4"
 
 
 @dataclass(kw_only=True)
@@ -27,7 +30,7 @@ class PlacementConfig:
     """
 
     dtype: str = "bfloat16"
-    quantize: Quantize = Quantize.NONE
+    quantize: Quantize = Quantize.none
     device: str = "auto"
     memory: dict[str, float] = field(default_factory=dict)
     reserve: float = 4.0

@@ -45,7 +45,7 @@ def device_map(model: CausalTransformer, config: PlacementConfig) -> DeviceMap:
     rest -= size * sum(p.numel() for block in model.model.layers for p in block.parameters()) / GIB
     left = {name: free.get(name, 0.0) - config.reserve for name in names}
     left[names[0]] -= rest
-    host = free.get("cpu", 0.0) if names != ["cpu"] and config.quantize is Quantize.NONE else 0.0
+    host = free.get("cpu", 0.0) if names != ["cpu"] and config.quantize is Quantize.none else 0.0
     placed: list[str] = []
     device = iter(names)
     current: str | None = next(device)
@@ -56,7 +56,7 @@ def device_map(model: CausalTransformer, config: PlacementConfig) -> DeviceMap:
             raise SystemSetupError(
                 f"the model needs {rest + sum(blocks):.1f} GiB and {config.reserve:.1f} GiB on each device beside it; "
                 f"there are {', '.join(f'{gib:.1f} on {name}' for name, gib in free.items())}"
-                + ("" if config.quantize is Quantize.NF4 else "; quantize=nf4 needs about a third")
+                + ("" if config.quantize is Quantize.nf4 else "; quantize=nf4 needs about a third")
             )
         if current is None:
             host -= needed
@@ -82,7 +82,7 @@ def free_memory(device: str) -> dict[str, float]:
 
 def packed_bytes(block: nn.Module, size: int, quantize: Quantize) -> float:
     """Bytes of a block with `size` bytes per number that is not packed; nf4 has a scale for every 64 numbers."""
-    per_number = {Quantize.NONE: float(size), Quantize.INT8: 1.0, Quantize.NF4: 0.5 + 4 / 64}[quantize]
+    per_number = {Quantize.none: float(size), Quantize.int8: 1.0, Quantize.nf4: 0.5 + 4 / 64}[quantize]
     matrices = sum(module.weight.numel() for module in block.modules() if isinstance(module, nn.Linear))
     others = sum(parameter.numel() for parameter in block.parameters()) - matrices
     return matrices * per_number + others * size
@@ -90,7 +90,7 @@ def packed_bytes(block: nn.Module, size: int, quantize: Quantize) -> float:
 
 def quantize_linears(block: nn.Module, quantize: Quantize, dtype: torch.dtype) -> None:
     """Replace the block's matrices by packed ones; they are packed when the block is moved to its device."""
-    if quantize is Quantize.NONE:
+    if quantize is Quantize.none:
         return
     import bitsandbytes as bnb
 
@@ -101,7 +101,7 @@ def quantize_linears(block: nn.Module, quantize: Quantize, dtype: torch.dtype) -
             if not isinstance(module, nn.Linear):
                 continue
             sizes, weight = (module.in_features, module.out_features), module.weight.data
-            if quantize is Quantize.NF4:
+            if quantize is Quantize.nf4:
                 packed = bnb.nn.Linear4bit(*sizes, bias=False, compute_dtype=dtype, quant_type="nf4", device="meta")
                 packed.weight = nf4(weight, requires_grad=False, quant_type="nf4", module=packed)
             else:

@@ -43,7 +43,7 @@ class DidaTrainConfig:
     data: Path = Path("outputs/data/train")
     out: Path = Path("outputs/train")
     weights: Path = Path("outputs/weights/mini")
-    path: PathName = PathName.METRIC
+    path: PathName = PathName.metric
     clean_weight: float = 0.5
     drawn_images: int = 8000
     drawn_share: float = 0.5

@@ -44,7 +44,7 @@ def test_the_official_model_fits_where_it_should(emu, memory: dict[str, float], 
 
 
 def test_four_bits_fit_a_24_gib_card_with_less_in_reserve(emu) -> None:
-    places = device_map(emu, PlacementConfig(memory={"cuda:0": 23.5}, quantize=Quantize.NF4, reserve=1.5))
+    places = device_map(emu, PlacementConfig(memory={"cuda:0": 23.5}, quantize=Quantize.nf4, reserve=1.5))
     assert set(places.blocks) == {"cuda:0"}
 
 

@@ -349,7 +349,7 @@ def test_dida_stage_adapts_the_planner_and_keeps_its_words(root: Path, tmp_path:
         data=root / "data",
         out=tmp_path / "run",
         weights=tmp_path,
-        path=PathName.MASK,
+        path=PathName.mask,
         drawn_images=40,
         holdout=0.1,
         loop=loop,
