@@ -10,6 +10,7 @@ import argparse
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -44,8 +45,12 @@ class Cell:
         return f"{self.path}-{self.steps}-{self.split}" if self.steps else f"ar-{self.split}"
 
     @property
+    def line(self) -> str:
+        return self.path if self.steps else "one code at a time"
+
+    @property
     def label(self) -> str:
-        return f"DiDA {self.path}, {self.steps}" if self.steps else "one code at a time"
+        return f"DiDA {self.path}, {self.steps}" if self.steps else self.line
 
     @property
     def decoder(self) -> str:
@@ -97,14 +102,14 @@ def measure(cell: Cell, wanted: argparse.Namespace) -> dict[str, Any]:
         "words": plans["next_subtask"]["text"],
         "position_error": plans["position_error"]["median"],
         "mae": plans["mae"]["median"],
-        "ms": step_ms(cell),
+        "ms": step_ms(cell.weights, Decoder(cell.decoder), max(cell.steps, 1)),
     }
 
 
-def step_ms(cell: Cell) -> float:
-    """Median CPU time of one planned step on one thread."""
-    kind = DecoderConfig(kind=Decoder(cell.decoder), steps=max(cell.steps, 1))
-    planner = Planner.load(resolve_weights(cell.weights), decoder=kind, int8=True)
+@cache
+def step_ms(weights: str, decoder: Decoder, steps: int) -> float:
+    """Median CPU time of one planned step on one thread; the same for both splits."""
+    planner = Planner.load(resolve_weights(weights), decoder=DecoderConfig(kind=decoder, steps=steps), int8=True)
     environment = make("tabletop", families=["pick_place"])
     observation = environment.reset(10_000_000)
     instruction = environment.instruction
@@ -131,12 +136,8 @@ def plot(rows: list[tuple[Cell, dict[str, Any]]], path: Path) -> None:
     """Success with 95 % intervals against the time of a planned step."""
     figure, axes = pyplot.subplots(1, 2, figsize=(10, 4), sharex=True, sharey=True, layout="constrained")
     for axis, split in zip(axes, SPLITS, strict=True):
-        for name in dict.fromkeys(cell.path if cell.steps else "one code at a time" for cell, _ in rows):
-            points = [
-                (cell, found)
-                for cell, found in rows
-                if cell.split == split and (cell.path if cell.steps else "one code at a time") == name
-            ]
+        for name in dict.fromkeys(cell.line for cell, _ in rows):
+            points = [(cell, found) for cell, found in rows if cell.split == split and cell.line == name]
             x = [found["ms"] for _, found in points]
             shares = [_success(found) for _, found in points]
             y = [100 * share.rate for share in shares]

@@ -68,15 +68,6 @@ class Sighting:
     still: float
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Imagined:
-    """One scene: the subtasks, and every object at every step."""
-
-    index: int
-    subtasks: tuple[str, ...]
-    sightings: tuple[Sighting, ...]
-
-
 class Imagination:
     """Imagines and checks one process's scenes."""
 
@@ -87,8 +78,8 @@ class Imagination:
         package = ENVIRONMENTS[config.env].split(":")[0].rpartition(".")[0]
         self._sample_chain = import_module(f"{package}.tasks").sample_chain
 
-    def run(self, index: int) -> Imagined:
-        """Scene `index`, up to the expert's failure, should it fail."""
+    def run(self, index: int) -> list[Sighting]:
+        """Every object at every step of scene `index`, up to the expert's failure, should it fail."""
         config, environment = self._config, self._environment
         rng = np.random.default_rng(config.episode_seed(index))
         task = self._sample_chain(config.split, rng)
@@ -108,7 +99,7 @@ class Imagination:
                     sightings.append(Sighting(depth=depth, error=error, still=still))
         if index < config.pictures:
             save_pictures(config.out / f"{index:03}", frames)
-        return Imagined(index=index, subtasks=tuple(texts), sightings=tuple(sightings))
+        return sightings
 
     def close(self) -> None:
         """Release the environment."""
@@ -120,12 +111,12 @@ def imagination(
 ) -> dict[str, Any]:
     """Measure, print one line per depth, write `imagination.json` into `config.out` and return it."""
     runner = partial(Imagination, config, make_planner, make_environment)
-    scenes: list[Imagined] = []
+    sightings: list[Sighting] = []
     with progress("imagining", config.n) as report:
         for scene in run_parallel(runner, range(config.n), config.workers):
-            scenes.append(scene)
+            sightings += scene
             report("")
-    summary = summarise(scenes)
+    summary = summarise(sightings)
     write_json(config.out / "imagination.json", summary | measured_with(config))
     for row in summary["depths"]:
         print(
@@ -137,9 +128,8 @@ def imagination(
     return summary
 
 
-def summarise(scenes: Sequence[Imagined]) -> dict[str, Any]:
+def summarise(sightings: Sequence[Sighting]) -> dict[str, Any]:
     """Per depth: objects found within `RADIUS`, the error of all (lost ones count as `RADIUS`), found in `still`."""
-    sightings = [sighting for scene in scenes for sighting in scene.sightings]
     rows = []
     for depth in sorted({sighting.depth for sighting in sightings}):
         seen = [sighting for sighting in sightings if sighting.depth == depth]

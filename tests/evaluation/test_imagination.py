@@ -7,7 +7,7 @@ import pytest
 from PIL import Image as PillowImage
 
 from emu_robot.cli import main as cli
-from emu_robot.evaluation.imagination import ImagineConfig, Imagined, Sighting, imagination, summarise
+from emu_robot.evaluation.imagination import ImagineConfig, Sighting, imagination, summarise
 
 
 class Still:
@@ -37,8 +37,7 @@ def test_what_moves_is_lost_and_the_rest_stays(tmp_path):
 
 def test_figures_per_depth():
     errors = [(1, 1.0, 16.0), (1, 16.0, 16.0), (2, 4.0, 3.0)]
-    sightings = tuple(Sighting(depth=depth, error=error, still=still) for depth, error, still in errors)
-    summary = summarise([Imagined(index=0, subtasks=("a", "b"), sightings=sightings)])
+    summary = summarise([Sighting(depth=depth, error=error, still=still) for depth, error, still in errors])
     assert [row["found"]["n_success"] for row in summary["depths"]] == [1, 1]
     assert [row["still"]["n_success"] for row in summary["depths"]] == [0, 1]
     assert summary["depths"][0]["median_px"] == pytest.approx(8.5)
