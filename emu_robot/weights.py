@@ -86,10 +86,7 @@ def save_file(folder: Path, name: str, content: bytes) -> None:
 def load_weights(folder: str | Path, stage: str) -> StageWeights:
     """Read and check one stage. Raises `WeightsError` naming the file, `UnknownNameError` for a stage not there."""
     folder = Path(folder)
-    stages = read_manifest(folder)["stages"]
-    if stage not in stages:
-        raise UnknownNameError(f"stage of the weights in {folder}", stage, stages)
-    entry = stages[stage]
+    entry = _stage(folder, stage)
     path = folder / entry["file"]
     state = load(_read_checked(path, entry["sha256"]))
     for name, tensor in state.items():
@@ -122,12 +119,24 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return manifest
 
 
+def stage_hash(folder: Path, stage: str) -> str:
+    """The sha256 of a stage's weights: says which weights something was made with."""
+    return _stage(folder, stage)["sha256"]
+
+
 def load_into(module: torch.nn.Module, weights: StageWeights, what: str) -> None:
     """Load a stage's state into the module its config built; `WeightsError` when they do not fit."""
     try:
         module.load_state_dict(weights.state)
     except RuntimeError as error:
         raise WeightsError(f"{what} weights do not fit their config: {str(error).splitlines()[-1].strip()}") from error
+
+
+def _stage(folder: Path, stage: str) -> dict[str, Any]:
+    stages = read_manifest(folder)["stages"]
+    if stage not in stages:
+        raise UnknownNameError(f"stage of the weights in {folder}", stage, stages)
+    return stages[stage]
 
 
 def _read_checked(path: Path, sha256: str) -> bytes:

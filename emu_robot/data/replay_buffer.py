@@ -1,4 +1,4 @@
-"""Episodes in one zarr v3 directory: flat arrays over all episodes, quick to load whole. Knows no torch.
+"""Episodes in one zarr v3 directory: flat arrays over all episodes, images uncompressed to be mapped. Knows no torch.
 
     frames/    state (N, S) f32 · action (N, A) f32 · episode (N,) i32 · subtask (N,) i32, index within the episode
     images/    frame (M,) i32, global frame index · <camera> (M, H, W, 3) u8 · codes_* (M, L) u32, once tokenized
@@ -11,10 +11,10 @@ A process killed at any moment leaves all episodes committed before.
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import numpy as np
 import zarr
@@ -23,11 +23,16 @@ from numpy.typing import NDArray
 from emu_robot.data.episode import Episode, fields_from_meta
 from emu_robot.data.files import lock_directory, replace_json
 from emu_robot.data.layout import ROWS_PER_CHUNK, Layout, array_names, check_layout, create_arrays, layout_of, rows_of
+from emu_robot.data.mapped_images import MappedImages
+from emu_robot.data.progress import progress
 from emu_robot.errors import DataError, InvalidValueError, ShapeError, UnknownNameError
 
-FORMAT = "emu_robot replay buffer 1"
+FORMAT = "emu_robot replay buffer 2"
 INDEX, METADATA = "index.json", "episodes/metadata.jsonl"
+CODES_PER_BLOCK = 1024
 COUNTS = {"episodes": "n_episodes", "frames": "n_frames", "images": "n_images"}
+
+type Encoder = Callable[[NDArray[np.uint8]], NDArray[np.integer]]
 
 
 class ReplayBuffer:
@@ -137,19 +142,23 @@ class ReplayBuffer:
         """A whole array in memory by its path, for example "frames/state" or "images/frame"."""
         return np.asarray(self._array(name)[: self._count(name)])
 
-    def load_images(self, camera: str) -> NDArray[np.uint8]:
-        """(M, H, W, 3) uint8, all stored images of one camera in memory."""
+    def images(self, camera: str) -> MappedImages:
+        """(M, H, W, 3) uint8, all stored images of one camera, read when indexed."""
         if camera not in self.cameras:
             raise UnknownNameError(f"camera in {self.path}", camera, self.cameras)
-        return self.load(f"images/{camera}")
+        array = self._array(f"images/{camera}")
+        return MappedImages(self.path / "images" / camera, (self.n_images, *array.shape[1:]), array.chunks[0])
 
-    def load_codes(self, name: str) -> NDArray[np.uint32]:
-        """(M, L) uint32. Raises `DataError` if never added or older than the latest episodes."""
-        array = self._array(f"images/{name}")
-        if array.shape[0] != self.n_images:
-            rows = f"{array.shape[0]} rows for {self.n_images} images"
-            raise DataError(f"{self.path / 'images' / name}: {rows}; tokenize the buffer again")
-        return np.asarray(array[:])
+    def load_codes(self, camera: str, source: str) -> NDArray[np.uint32]:
+        """(M, L) uint32 of `source`. Raises `DataError` if another source made them or images came after them."""
+        name = f"images/codes_{camera}"
+        array = self._array(name)
+        if array.attrs.get("source") != source:
+            raise DataError(f"{self.path / name}: made by another image tokenizer; encode the buffer again")
+        if array.attrs["n_done"] != self.n_images:
+            rows = f"{array.attrs['n_done']} rows for {self.n_images} images"
+            raise DataError(f"{self.path / name}: {rows}; encode the buffer again")
+        return np.asarray(array[: self.n_images])
 
     def episode(self, i: int) -> Episode:
         """Episode i; its images are read from disk at each access. Raises `InvalidValueError` if out of range."""
@@ -182,7 +191,8 @@ class ReplayBuffer:
 
     def _array(self, name: str) -> zarr.Array:
         try:
-            array = self._root[name]
+            with zarr.config.set({"array.write_empty_chunks": True}):  # a missing file is then always an error
+                array = self._root[name]
         except KeyError:
             array = None
         if not isinstance(array, zarr.Array):
@@ -242,24 +252,30 @@ class ReplayBuffer:
         self._index = index
         self._metadata.extend(lines)
 
-    def add_codes(self, name: str, codes: NDArray[Any]) -> None:
-        """Store image tokens (M, L), integers in [0, 2**32), as images/<name>, replacing any of that name.
+    def encode(self, camera: str, encode: Encoder, source: str) -> None:
+        """Store image tokens of one camera as images/codes_<camera>; those that `source` stored before are kept.
 
-        Raises `InvalidValueError` for a name without "codes_" or values out of range, `ShapeError` for other rows.
+        encode: (B, H, W, 3) uint8 -> (B, L) integers in [0, 2**32); source: says which tokenizer that is.
+        Raises `UnknownNameError` for a camera, `InvalidValueError` for values out of range, `ShapeError`.
         """
-        if not (name.startswith("codes_") and name.isidentifier()):
-            raise InvalidValueError(f"codes are named codes_<camera>, got {name!r}")
-        if codes.ndim != 2 or len(codes) != self.n_images or not np.issubdtype(codes.dtype, np.integer):
-            raise ShapeError(name, f"{codes.shape} {codes.dtype}", f"({self.n_images}, L) integer")
-        if codes.size and not 0 <= int(codes.min()) <= int(codes.max()) < 2**32:
-            raise InvalidValueError(f"{name}: values {codes.min()}..{codes.max()} do not fit uint32")
+        images, name = self.images(camera), f"images/codes_{camera}"
         self.lock()
-        partial, target = f"images/{name}.partial", self.path / "images" / name
-        chunks = (ROWS_PER_CHUNK, codes.shape[1])
-        array = self._root.create_array(partial, shape=codes.shape, chunks=chunks, dtype="uint32", overwrite=True)
-        array[:] = codes.astype(np.uint32)
-        shutil.rmtree(target, ignore_errors=True)
-        (self.path / partial).replace(target)
+        array = self._root.get(name)
+        if not isinstance(array, zarr.Array) or array.attrs.get("source") != source:
+            length = _codes(encode(images[:1]), 1).shape[1]
+            array = self._root.create_array(
+                name, shape=(0, length), chunks=(ROWS_PER_CHUNK, length), dtype="uint32", overwrite=True,
+                attributes={"source": source, "n_done": 0},
+            )  # fmt: skip
+        done = int(cast(int, array.attrs["n_done"]))
+        with progress(f"encoding {camera}", -(-(len(images) - done) // CODES_PER_BLOCK)) as report:
+            for begin in range(done, len(images), CODES_PER_BLOCK):
+                block = images[begin : begin + CODES_PER_BLOCK]
+                codes = _codes(encode(block), len(block))
+                array.resize((begin + len(codes), array.shape[1]))
+                array[begin:] = codes
+                array.attrs["n_done"] = begin + len(codes)
+                report("")
 
     def lock(self) -> None:
         """Become the only writer and drop what a killed one left behind; writing does it when first needed.
@@ -294,3 +310,11 @@ class _StoredImages(Mapping[str, NDArray[np.uint8]]):
 
     def __len__(self) -> int:
         return len(self._buffer.cameras)
+
+
+def _codes(codes: NDArray[Any], n_images: int) -> NDArray[np.uint32]:
+    if codes.ndim != 2 or len(codes) != n_images or not np.issubdtype(codes.dtype, np.integer):
+        raise ShapeError("image codes", f"{codes.shape} {codes.dtype}", f"({n_images}, L) integer")
+    if codes.size and not 0 <= int(codes.min()) <= int(codes.max()) < 2**32:
+        raise InvalidValueError(f"image codes: values {codes.min()}..{codes.max()} do not fit uint32")
+    return codes.astype(np.uint32)

@@ -64,7 +64,7 @@ def train(config: DidaTrainConfig) -> Path:
     torch.manual_seed(config.loop.seed)
     planner = Planner.load(config.weights)
     buffer = ReplayBuffer.open(config.data)
-    queries = PlanQueries.load(buffer, planner.config.camera)
+    queries = PlanQueries.load(buffer, planner.config.camera, config.weights)
     shifted = shifted_images(config.weights, buffer, planner.config.camera, config.sequences, config.loop)
     sequences = SequenceSampler(queries, planner.interleaver, config.sequences, config.loop, config.holdout, shifted)
     if config.drawn_share:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from emu_robot.data.mapped_images import MappedImages
 from emu_robot.data.replay_buffer import ReplayBuffer
 from emu_robot.errors import DataError
 from emu_robot.normalize import NormStats, RelativeActions, Standardizer
@@ -35,10 +36,10 @@ class Segments(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Demonstrations:
-    """A replay buffer as the head sees it, in memory.
+    """A replay buffer as the head sees it, in memory but for the images.
 
     state (N, S), action (N, A); frame_M: frame of each image; segment_M: its completed subtask, -1 if none;
-    goals_M: image row of each segment's keyframe; images camera -> (M, H, W, 3) uint8; episode_end_N.
+    goals_M: image row of each segment's keyframe; images: camera -> (M, H, W, 3) uint8; episode_end_N.
     """
 
     state: Floats
@@ -49,7 +50,7 @@ class Demonstrations:
     episode_end_N: Ints
     event_N: Ints
     segments: Segments
-    images: dict[str, NDArray[np.uint8]]
+    images: dict[str, MappedImages]
 
     @classmethod
     def load(cls, buffer: ReplayBuffer, cameras: tuple[str, ...]) -> "Demonstrations":
@@ -71,7 +72,7 @@ class Demonstrations:
             episode_end_N=np.repeat(ends, np.diff(ends, prepend=0)),
             event_N=_events(action, segments, ends),
             segments=segments,
-            images={camera: buffer.load_images(camera) for camera in cameras},
+            images={camera: buffer.images(camera) for camera in cameras},
         )
 
     def chunk_frames(self, frame_B: Ints, last_B: Ints, horizon: int) -> Ints:

@@ -22,7 +22,7 @@ from emu_robot.training.lora import LoraSettings, add_adapters, merge_adapters
 from emu_robot.training.losses import NearCodes, near_codes, weighted_cross_entropy
 from emu_robot.training.planner_data import Ints, PlanQueries, SequenceWriter, ShiftedImages
 from emu_robot.training.self_distillation import DrawnSteps
-from emu_robot.weights import MANIFEST, read_manifest, resolve_weights
+from emu_robot.weights import MANIFEST, resolve_weights, stage_hash
 
 
 @dataclass(kw_only=True)
@@ -97,7 +97,7 @@ def train(config: PlannerTrainConfig) -> Path:
     torch.manual_seed(config.loop.seed)
     model, settings = _start(config)
     buffer = ReplayBuffer.open(config.data)
-    queries = PlanQueries.load(buffer, settings.camera)
+    queries = PlanQueries.load(buffer, settings.camera, config.weights)
     text, images = TextTokenizer.load(config.weights), ImageTokenizer.load(config.weights)
     settings.image.rows = settings.image.columns = images.config.grid
     if config.sequences.wordless_share == 0:
@@ -142,7 +142,7 @@ def _start(config: PlannerTrainConfig) -> tuple[CausalTransformer | None, Planne
     folder = resolve_weights(config.start)
     if not (config.weights / MANIFEST).exists():
         shutil.copytree(folder, config.weights, dirs_exist_ok=True)
-    hashes = {read_manifest(path)["stages"]["tokenizer"]["sha256"] for path in (folder, config.weights)}
+    hashes = {stage_hash(path, "tokenizer") for path in (folder, config.weights)}
     if len(hashes) > 1:
         raise InvalidValueError(f"{config.weights} holds another image tokenizer than {folder}; codes would not fit")
     planner = Planner.load(folder)
@@ -156,7 +156,7 @@ def shifted_images(
     if sequences.shift_share == 0:
         return None
     encoder = ImageTokenizer.load(weights).to(select_device(loop.device))
-    return ShiftedImages(buffer.load_images(camera), encoder)
+    return ShiftedImages(buffer.images(camera), encoder)
 
 
 @torch.no_grad()

@@ -6,14 +6,17 @@ Shapes: B batch, L sequence, M stored images, E episodes, n codes of an image.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from emu_robot.data.mapped_images import ImageSource
 from emu_robot.data.replay_buffer import ReplayBuffer
 from emu_robot.errors import DataError
 from emu_robot.tokenizers.image import ImageTokenizer
 from emu_robot.tokenizers.interleave import Codes, Interleaver, Step
+from emu_robot.weights import stage_hash
 
 type Ints = NDArray[np.int64]
 
@@ -39,13 +42,15 @@ class PlanQueries:
     keyframe_rows: tuple[Ints, ...]
 
     @classmethod
-    def load(cls, buffer: ReplayBuffer, camera: str | None) -> "PlanQueries":
-        """All queries of a buffer tokenized for `camera`; without one, codes_Mn is (M, 0).
+    def load(cls, buffer: ReplayBuffer, camera: str = "", weights: Path = Path()) -> "PlanQueries":
+        """All queries of a buffer whose `camera` the image tokenizer in `weights` encoded; with no camera no codes.
 
         An image past the last keyframe of a failed episode has no answer and is left out. Raises `DataError` if nothing
         remains.
         """
-        codes = buffer.load_codes(f"codes_{camera}") if camera else np.empty((buffer.n_images, 0), np.uint32)
+        codes = np.empty((buffer.n_images, 0), np.uint32)
+        if camera:
+            codes = buffer.load_codes(camera, stage_hash(weights, "tokenizer"))
         frame_M = buffer.load("images/frame").astype(np.int64)
         frame_bounds = [0, *buffer.episode_ends.tolist()]
         image_bounds = [0, *buffer.image_ends.tolist()]
@@ -170,7 +175,7 @@ class ShiftedImages:
     same objects, of which there would otherwise be too few examples.
     """
 
-    def __init__(self, images: NDArray[np.uint8], tokenizer: ImageTokenizer) -> None:
+    def __init__(self, images: ImageSource, tokenizer: ImageTokenizer) -> None:
         self._images, self._tokenizer = images, tokenizer
 
     def codes(self, rows: Sequence[Sequence[int]], shifts: Ints) -> list[list[Codes]]:

@@ -1,6 +1,7 @@
 """Stage tokenizer: learn words and image codes from a replay buffer; and add the codes of its images to one."""
 
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -9,13 +10,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from emu_robot.data.mapped_images import ImageSource
 from emu_robot.data.replay_buffer import ReplayBuffer
 from emu_robot.errors import DataError, check_shares
 from emu_robot.tokenizers.image import ImageTokenizer, ImageTokenizerConfig, to_pixels
 from emu_robot.tokenizers.text import TextTokenizer
 from emu_robot.training.loop import LoopConfig, LossFn, fit, select_device, step_rng
 from emu_robot.training.losses import codebook_usage, importance_BHW, reconstruction_loss
-from emu_robot.weights import resolve_weights, save_weights
+from emu_robot.weights import resolve_weights, save_weights, stage_hash
 
 
 def _loop() -> LoopConfig:
@@ -69,7 +71,7 @@ def train(config: TokenizerTrainConfig) -> Path:
     """Run the stage, resuming what was cut off; returns the weights folder with text.json and the tokenizer in it."""
     torch.manual_seed(config.loop.seed)
     buffer = ReplayBuffer.open(config.data)
-    images = buffer.load_images(config.camera)
+    images = buffer.images(config.camera)
     train_text(buffer, config.text_vocabulary).save(config.weights)
     model = ImageTokenizer(config.model)
     initialize_codebook(model, images, config)
@@ -95,12 +97,12 @@ class EncodeConfig:
 
 
 def encode(config: EncodeConfig) -> Path:
-    """Write the codes, by the released half-precision weights, and return the buffer's path."""
-    tokenizer = ImageTokenizer.load(resolve_weights(config.weights)).to(select_device(config.device))
+    """Write the codes that are missing, by the released half-precision weights, and return the buffer's path."""
+    folder = resolve_weights(config.weights)
+    tokenizer = ImageTokenizer.load(folder).to(select_device(config.device))
     tokenizer = tokenizer.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-    buffer = ReplayBuffer.open(config.buffer)
-    buffer.add_codes(f"codes_{config.camera}", tokenizer.encode_images(buffer.load_images(config.camera)))
-    buffer.close()
+    with closing(ReplayBuffer.open(config.buffer)) as buffer:
+        buffer.encode(config.camera, tokenizer.encode_images, stage_hash(folder, "tokenizer"))
     return config.buffer
 
 
@@ -122,7 +124,7 @@ def keyframe_rows(buffer: ReplayBuffer) -> NDArray[np.int64]:
     return np.searchsorted(frames, np.unique(marked))
 
 
-def background(images: NDArray[np.uint8], count: int = 301) -> Tensor:
+def background(images: ImageSource, count: int = 301) -> Tensor:
     """(3, H, W) in [-1, 1]: the median of images spread over the buffer, what a fixed camera always sees."""
     chosen = images[np.linspace(0, len(images) - 1, min(count, len(images))).astype(int)]
     median = np.median(chosen, axis=0).astype(np.uint8)
@@ -130,7 +132,7 @@ def background(images: NDArray[np.uint8], count: int = 301) -> Tensor:
 
 
 def batches(
-    images: NDArray[np.uint8], keyframes: NDArray[np.int64], config: TokenizerTrainConfig
+    images: ImageSource, keyframes: NDArray[np.int64], config: TokenizerTrainConfig
 ) -> Callable[[int], dict[str, Tensor]]:
     """step -> {"images": (B, H, W, 3) uint8}, and "revival", more of them, where idle codes are to be revived."""
 
@@ -150,7 +152,7 @@ def batches(
 
 
 @torch.no_grad()
-def initialize_codebook(model: ImageTokenizer, images: NDArray[np.uint8], config: TokenizerTrainConfig) -> None:
+def initialize_codebook(model: ImageTokenizer, images: ImageSource, config: TokenizerTrainConfig) -> None:
     """Start the codebook from the untrained encoder's outputs on real images."""
     rows = step_rng(config.loop.seed, 0, stream=2).integers(len(images), size=config.initial_images)
     model.quantize.initialize(model.features(to_pixels(torch.from_numpy(images[rows]))))

@@ -77,7 +77,7 @@ class WorldModelSampler:
     def __init__(self, world: WorldModel, config: WorldModelTrainConfig) -> None:
         self._world, self._config = world, config
         buffer = ReplayBuffer.open(config.data)
-        self._images, self._queries = buffer.load_images(config.camera), PlanQueries.load(buffer, None)
+        self._images, self._queries = buffer.images(config.camera), PlanQueries.load(buffer)
         self._grids: dict[int, Grid] = {}
 
     def __call__(self, step: int) -> dict[str, Tensor]:

@@ -1,9 +1,11 @@
 import json
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
 import zarr
 
+from emu_robot.data import replay_buffer
 from emu_robot.data.episode import Episode
 from emu_robot.data.replay_buffer import ReplayBuffer
 from emu_robot.errors import DataError, InvalidValueError, ShapeError, SystemSetupError, UnknownNameError
@@ -35,7 +37,7 @@ def test_flat_arrays_line_up(buffer):
     assert buffer.load("images/frame")[5:10].tolist() == [20, 25, 29, 32, 39]
     assert buffer.load("frames/episode").tolist() == [0] * 20 + [1] * 20 + [2] * 20 + [3] * 30
     assert buffer.load("frames/subtask")[:20].tolist() == [0] * 12 + [1] * 8
-    assert np.array_equal(buffer.load_images("wrist")[5:10], buffer.episode(1).images["wrist"])
+    assert np.array_equal(buffer.images("wrist")[5:10], buffer.episode(1).images["wrist"])
 
 
 def test_many_images_cross_chunks(tmp_path, make_episode):
@@ -44,42 +46,100 @@ def test_many_images_cross_chunks(tmp_path, make_episode):
     for begin in range(0, 40, 8):
         buffer.extend(episodes[begin : begin + 8])
     expected = np.concatenate([episode.images["front"] for episode in episodes])
-    assert np.array_equal(ReplayBuffer.open(buffer.path).load_images("front"), expected)
+    assert np.array_equal(ReplayBuffer.open(buffer.path).images("front")[:], expected)
+
+
+class FakeTokenizer:
+    """Codes that tell their image, counting from `first`; remembers how many images it was shown."""
+
+    def __init__(self, buffer, first=131_000):
+        self._known = {image.tobytes(): first + row for row, image in enumerate(buffer.images("front")[:])}
+        self.n_seen = 0
+
+    def __call__(self, images):
+        self.n_seen += len(images)
+        return np.array([[self._known[image.tobytes()]] * 64 for image in images])
 
 
 def test_codes_need_more_than_16_bits(buffer):
-    codes = np.random.default_rng(0).integers(0, 131_072, (20, 64))
-    codes[0, 0] = 131_071
-    buffer.add_codes("codes_front", codes)
-    loaded = ReplayBuffer.open(buffer.path).load_codes("codes_front")
-    assert loaded.dtype == np.uint32 and np.array_equal(loaded, codes)
-    buffer.add_codes("codes_front", codes + 2**31)
-    assert buffer.load_codes("codes_front").max() == 131_071 + 2**31
+    buffer.encode("front", FakeTokenizer(buffer), "first")
+    codes = ReplayBuffer.open(buffer.path).load_codes("front", "first")
+    assert codes.dtype == np.uint32 and codes.shape == (20, 64)
+    assert np.array_equal(codes[:, 0], 131_000 + np.arange(20))
+    with pytest.raises(DataError, match="codes_front: made by another image tokenizer"):
+        buffer.load_codes("front", "second")
+    buffer.encode("front", FakeTokenizer(buffer, first=2**31), "second")
+    assert buffer.load_codes("front", "second").min() == 2**31
 
 
-def test_codes_are_stale_after_new_episodes(buffer, make_episode):
+def test_only_missing_codes_are_made(buffer, make_episode, monkeypatch):
     with pytest.raises(DataError, match="codes_front: no such array"):
-        buffer.load_codes("codes_front")
-    buffer.add_codes("codes_front", np.zeros((20, 64), np.int32))
+        buffer.load_codes("front", "one")
+    monkeypatch.setattr(replay_buffer, "CODES_PER_BLOCK", 6)
+    stopped = FakeTokenizer(buffer)
+    monkeypatch.setattr(replay_buffer, "progress", dying_progress(after=2))
+    with pytest.raises(KeyboardInterrupt):
+        buffer.encode("front", stopped, "one")
+    with pytest.raises(DataError, match="12 rows for 20 images; encode"):
+        buffer.load_codes("front", "one")
+    monkeypatch.undo()
+    rest = FakeTokenizer(buffer)
+    buffer.encode("front", rest, "one")
+    assert rest.n_seen == 8
+    assert np.array_equal(buffer.load_codes("front", "one")[:, 0], 131_000 + np.arange(20))
     buffer.append(make_episode(9))
-    with pytest.raises(DataError, match="20 rows for 25 images; tokenize"):
-        buffer.load_codes("codes_front")
+    with pytest.raises(DataError, match="20 rows for 25 images; encode"):
+        buffer.load_codes("front", "one")
+
+
+def dying_progress(after):
+    @contextmanager
+    def progress(what, total):
+        reports = iter(range(after - 1))
+        yield lambda note: die() if next(reports, None) is None else None
+
+    return progress
 
 
 @pytest.mark.parametrize(
-    ("name", "codes", "error"),
+    ("codes", "error"),
     [
-        ("front", np.zeros((20, 64), int), InvalidValueError),
-        ("codes_../x", np.zeros((20, 64), int), InvalidValueError),
-        ("codes_front", np.full((20, 64), -1), InvalidValueError),
-        ("codes_front", np.full((20, 64), 2**32), InvalidValueError),
-        ("codes_front", np.zeros((19, 64), int), ShapeError),
-        ("codes_front", np.zeros((20, 64)), ShapeError),
+        (np.full((1, 64), -1), InvalidValueError),
+        (np.full((1, 64), 2**32), InvalidValueError),
+        (np.zeros((2, 64), int), ShapeError),
+        (np.zeros((1, 64)), ShapeError),
     ],
 )
-def test_bad_codes(buffer, name, codes, error):
+def test_bad_codes(buffer, codes, error):
     with pytest.raises(error):
-        buffer.add_codes(name, codes)
+        buffer.encode("front", lambda images: codes, "one")
+
+
+def test_single_images_are_read_where_they_lie(buffer, make_episode):
+    images = buffer.images("front")
+    everything = np.concatenate([buffer.episode(i).images["front"] for i in range(4)])
+    assert len(images) == 20 and images.shape == everything.shape
+    assert np.array_equal(images[7], everything[7]) and np.array_equal(images[-1], everything[-1])
+    assert np.array_equal(images[3:19:5], everything[3:19:5])
+    assert np.array_equal(images[np.array([[0, 19], [4, 4]])], everything[[[0, 19], [4, 4]]])
+    images[np.array([2])][:] = 0
+    assert np.array_equal(images[2], everything[2])
+    with pytest.raises(InvalidValueError, match=r"images 3\.\.20 of 20"):
+        images[np.array([3, 20])]
+
+
+def test_a_truncated_image_file_is_named(buffer):
+    chunk = buffer.path / "images/front/c/0/0/0/0"
+    chunk.write_bytes(chunk.read_bytes()[:-1])
+    with pytest.raises(DataError, match=r"images/front/c/0/0/0/0: \d+ bytes, expected \d+"):
+        buffer.images("front")
+
+
+def test_black_images_are_stored_too(tmp_path, make_episode):
+    buffer = ReplayBuffer.create(tmp_path / "buffer")
+    black = {camera: np.zeros_like(images) for camera, images in make_episode(0).images.items()}
+    buffer.append(make_episode(0, images=black))
+    assert not buffer.images("front")[:].any()
 
 
 def die(*_):
@@ -169,7 +229,7 @@ def test_episodes_that_do_not_fit_are_refused_whole(buffer, make_episode):
 
 def test_unknown_things(buffer):
     with pytest.raises(UnknownNameError, match="known: front, wrist"):
-        buffer.load_images("side")
+        buffer.images("side")
     with pytest.raises(UnknownNameError, match="known: front, wrist"):
         buffer.episode(0).images["side"]
     with pytest.raises(InvalidValueError, match="episode 4"):
@@ -180,4 +240,4 @@ def test_an_empty_buffer_opens(tmp_path):
     buffer = ReplayBuffer.create(tmp_path / "empty")
     assert buffer.n_episodes == 0 and buffer.episode_ends.size == 0
     with pytest.raises(UnknownNameError):
-        buffer.load_images("front")
+        buffer.images("front")

@@ -26,6 +26,7 @@ from emu_robot.training.lora import LoraSettings
 from emu_robot.training.losses import importance_BHW, near_codes, weighted_cross_entropy
 from emu_robot.training.planner_data import PlanQueries, ShiftedImages
 from emu_robot.training.self_distillation import DrawnSteps, draw_steps
+from emu_robot.weights import stage_hash
 
 LOOP = {"batch_size": 16, "lr": 3e-3, "warmup_steps": 10, "threads": 1, "log_every": 30, "ema_decay": 0.9}
 
@@ -77,7 +78,7 @@ def encode(root: Path, buffer: Path) -> None:
 
 
 def queries(root: Path) -> PlanQueries:
-    return PlanQueries.load(ReplayBuffer.open(root / "data"), "front")
+    return PlanQueries.load(ReplayBuffer.open(root / "data"), "front", root / "weights")
 
 
 def observation(seed: int = 999) -> Observation:
@@ -86,7 +87,7 @@ def observation(seed: int = 999) -> Observation:
 
 def test_tokenizer_learned_and_encodes_a_buffer(root: Path) -> None:
     buffer, tokenizer = ReplayBuffer.open(root / "data"), ImageTokenizer.load(root / "weights")
-    codes, images = buffer.load_codes("codes_front"), buffer.load_images("front")
+    codes, images = buffer.load_codes("front", stage_hash(root / "weights", "tokenizer")), buffer.images("front")[:]
     assert np.array_equal(codes, tokenizer.encode_images(images))
     squares = np.abs(images.astype(float) - 180).max(-1) > 30
     error = np.abs(tokenizer.decode_images(codes).astype(float) - images).mean(-1)[squares].mean()
@@ -142,7 +143,7 @@ def test_batches_hold_whole_sequences(root: Path) -> None:
 
 def test_a_shifted_scene_is_coded_as_one_that_stands_elsewhere(root: Path) -> None:
     tokenizer = ImageTokenizer.load(root / "weights")
-    images = ReplayBuffer.open(root / "data").load_images("front")
+    images = ReplayBuffer.open(root / "data").images("front")
     cell = tokenizer.config.downscale
     (first,), (second, third) = ShiftedImages(images, tokenizer).codes(
         [[0], [0, 5]], np.array([[0, 0], [cell + SIZE, -3 * cell]])
@@ -251,10 +252,13 @@ def test_damaged_planner_weights_are_named(root: Path, tmp_path: Path) -> None:
         Planner.load(tmp_path)
 
 
-def test_buffer_without_answers(tmp_path: Path) -> None:
+def test_buffer_without_the_codes_of_this_tokenizer(root: Path, tmp_path: Path) -> None:
     buffer = toy_buffer(tmp_path / "data", 2)
-    with pytest.raises(DataError, match="codes_front"):
-        PlanQueries.load(buffer, "front")
+    with pytest.raises(DataError, match="codes_front: no such array"):
+        PlanQueries.load(buffer, "front", root / "weights")
+    buffer.encode("front", ImageTokenizer.load(root / "weights").encode_images, "another")
+    with pytest.raises(DataError, match="codes_front: made by another image tokenizer"):
+        PlanQueries.load(buffer, "front", root / "weights")
 
 
 def test_what_differs_from_the_background_weighs_more() -> None:
