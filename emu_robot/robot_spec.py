@@ -30,6 +30,30 @@ class RobotSpec:
     def action_names(self) -> tuple[str, ...]:
         return self.state_names
 
+    @property
+    def layout(self) -> "RobotLayout":
+        """Joints, then one gripper; every joint's action is its target."""
+        return RobotLayout(
+            state_names=self.state_names,
+            action_names=self.action_names,
+            n_grippers=1,
+            relative_dims=len(self.joint_names),
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RobotLayout:
+    """What the numbers of a dataset or of weights mean.
+
+    n_grippers: how many of the last entries of state and action are grippers. relative_dims: how many of the first
+    actions are targets of the states in their places, so that they may be taken relative to them.
+    """
+
+    state_names: tuple[str, ...]
+    action_names: tuple[str, ...]
+    n_grippers: int
+    relative_dims: int
+
 
 PANDA = RobotSpec(
     name="panda",

@@ -1,8 +1,9 @@
-"""`emu-robot data encode|export-lerobot|merge key=value ...`
+"""`emu-robot data encode|export|merge|prepare key=value ...`
 
 encode: add image codes to a replay buffer, to train a planner on it.
-export-lerobot: a replay buffer as a LeRobotDataset v3.
+export: a replay buffer as a LeRobotDataset v3.
 merge: several replay buffers as one.
+prepare: any LeRobotDataset as a replay buffer, cut into subtasks.
 """
 
 from collections.abc import Sequence
@@ -21,23 +22,28 @@ class ExportConfig:
 
 
 def run(arguments: Sequence[str]) -> None:
-    """Do one of the three; export-lerobot needs the extra [train]."""
+    """Do one of the four; export and prepare need the extra [train]."""
     if arguments and arguments[0] in ("-h", "--help"):
         print(__doc__)
         return
-    command, overrides = sub_verb("data", ("encode", "export-lerobot", "merge"), arguments)
+    command, overrides = sub_verb("data", ("encode", "export", "merge", "prepare"), arguments)
     config = configure(command, overrides)
     if config is None:
         return
-    if command == "merge":
-        from emu_robot.data.merge import merge
+    match command:
+        case "encode":
+            from emu_robot.training.tokenizer import encode
 
-        print(merge(config))
-    elif command == "encode":
-        from emu_robot.training.tokenizer import encode
+            print(encode(config))
+        case "export":
+            from emu_robot.data.lerobot_export import export_lerobot
 
-        print(encode(config))
-    else:
-        from emu_robot.data.lerobot import export_lerobot
+            export_lerobot(config.buffer, config.out)
+        case "merge":
+            from emu_robot.data.merge import merge
 
-        export_lerobot(config.buffer, config.out)
+            print(merge(config))
+        case "prepare":
+            from emu_robot.data.prepare import prepare
+
+            prepare(config)

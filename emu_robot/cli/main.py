@@ -19,12 +19,13 @@ VERBS = {
     "collect": "let the scripted experts make demonstrations",
     "train": "train one stage: stage=tokenizer|planner|dida|head|world_model",
     "train-mini": "make the released weights from nothing: collect, train every stage, release",
-    "data": "encode|export-lerobot|merge: add image codes; as a LeRobotDataset; several as one",
+    "data": "prepare|encode|merge|export: from a LeRobotDataset; add image codes; several as one; to a LeRobotDataset",
     "sim": "bench: environment steps per second of one core",
 }
 EXTRAS = {
     "lerobot": "train",
     "datasets": "train",
+    "pyarrow": "train",
     "metaworld": "bench",
     "accelerate": "emu35",
     "bitsandbytes": "emu35",

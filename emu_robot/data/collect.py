@@ -126,7 +126,7 @@ def collect(config: CollectConfig) -> Path:
             buffer.lock()
             _collect_missing(config, buffer)
     if config.lerobot:
-        from emu_robot.data.lerobot import export_lerobot  # only here: it needs torch and lerobot
+        from emu_robot.data.lerobot_export import export_lerobot  # only here: it needs torch and lerobot
 
         export_lerobot(out, out.with_name(f"{out.name}_lerobot"))
     return out

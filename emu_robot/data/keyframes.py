@@ -1,7 +1,7 @@
-"""Where subtasks end in an episode nobody labelled: at rest, at the gripper's moves, at pauses, or where the path bends.
+"""Where subtasks end in episodes that nobody labelled: at rest, at grips and releases, at pauses, at bends of the path.
 
 A keyframe is the frame at which a subtask is complete. Knows neither images nor words.
-Suffixes: T frames of an episode, S state dimensions, E episodes.
+Suffixes: T frames of an episode, S state dimensions.
 """
 
 from collections.abc import Sequence
@@ -14,15 +14,20 @@ from numpy.typing import NDArray
 from emu_robot.errors import ConfigError, DataError
 
 type Floats = NDArray[np.float32]
+type Frames = NDArray[np.int32]
+
+RETURNS = 0.8
+"""Share of the episodes that have to end at the rest pose for keyframes to be looked for there."""
+GRIPPER_NEAR = 0.25
+"""Of its range: how near to its rest position a gripper counts as there."""
 
 
 class KeyframeMethod(StrEnum):
     """What ends a subtask.
 
-    rest: the robot is back at the pose where episodes begin and end, its gripper as it was then. gripper: it opens or
-    closes (as PerAct and RVT take their keyframes). pause: the robot stands nearly still. waypoint: straight lines
-    between the keyframes stay within an error of the path (AWE, Shi et al. 2023). auto: the first of these that the
-    set shows.
+    rest: the robot is back where episodes begin and end, its gripper as it was then. gripper: it opened or closed (so
+    PerAct and RVT take their keyframes). pause: the robot stands nearly still. waypoint: straight lines between the
+    keyframes stay near the path (AWE, Shi et al. 2023). auto: the first of these that the set allows.
     """
 
     auto = "auto"
@@ -36,15 +41,15 @@ class KeyframeMethod(StrEnum):
 class KeyframeConfig:
     """method: see `KeyframeMethod`. min_seconds: between two keyframes [s].
 
-    rest_radius: how near the rest pose counts as there; pause_speed: below which share of the set's 75th percentile of
-    speed the robot stands still; waypoint_error: largest distance of the path from the lines. Radius and error are
-    root mean squares over the dimensions, each divided by its standard deviation in the set.
+    rest_radius: how near the rest pose counts as there. pause_speed: below which share of the 75th percentile of the
+    set's speeds the robot stands still. waypoint_error: largest distance of the path from the lines. Radius, speed and
+    error are root mean squares over the moving dimensions, each divided by its standard deviation in the set.
     """
 
     method: KeyframeMethod = KeyframeMethod.auto
     min_seconds: float = 0.75
     rest_radius: float = 0.35
-    pause_speed: float = 0.35
+    pause_speed: float = 0.3
     waypoint_error: float = 0.5
 
     def __post_init__(self) -> None:
@@ -54,68 +59,107 @@ class KeyframeConfig:
 
 
 class KeyframeFinder:
-    """Finds keyframes in episodes of one dataset; what is usual in the set is measured when it is made."""
+    """Finds keyframes in the episodes of one dataset; what is usual there is measured when it is made.
 
-    def __init__(self, states: Sequence[Floats], grippers: Sequence[int], fps: int, config: KeyframeConfig) -> None:
-        """states: (T, S) of every episode; grippers: state dimensions that are grippers.
+    method: what it goes by, never `auto`.
+    """
 
-        Raises `DataError` if nothing in the set ever moves, `ConfigError` for a method that the set does not allow.
+    def __init__(self, states: Sequence[Floats], grippers: Sequence[int], fps: float, config: KeyframeConfig) -> None:
+        """states: (T, S) of every episode; grippers: which state dimensions are grippers.
+
+        Raises `DataError` if nothing ever moves, `ConfigError` for a method that needs what the set lacks.
         """
-        self._fps, self._config = fps, config
-        self._grippers = list(grippers)
         everything = np.concatenate(states)
-        self._arm = [i for i in range(everything.shape[1]) if i not in self._grippers]
         std_S = everything.std(0)
-        moving = std_S > 1e-6
-        if not moving.any():
-            raise DataError("no state dimension ever changes; keyframes cannot be found, give them by labels")
-        self._scale_S = np.where(moving, std_S, np.inf)
-        self._n_moving = max(int(moving[self._arm].sum()), 1)
-        self._open_S = everything[:, :].min(0), everything.max(0)
-        self._usual_speed = float(np.percentile(np.concatenate([self._speed(state) for state in states]), 75))
-        self._rest_S = np.median([*(state[0] for state in states), *(state[-1] for state in states)], axis=0)
+        if not (std_S > 1e-6).any():
+            raise DataError("no state dimension ever changes, so there are no keyframes to find")
+        self._grippers = list(grippers)
+        self._arm = [i for i in np.flatnonzero(std_S > 1e-6).tolist() if i not in self._grippers]
+        self._scale_S = np.maximum(std_S, 1e-6)
+        self._low_S, self._high_S = np.percentile(everything, [1, 99], axis=0)
+        self._gap = max(1, round(config.min_seconds * fps))
+        self._config = config
+        self._rest_S = np.median([state[t] for state in states for t in (0, -1)], axis=0)
+        self._still = config.pause_speed * np.percentile(np.concatenate([self._speed(s) for s in states]), 75)
         self.method = self._choose(states)
 
-    def find(self, state: Floats) -> NDArray[np.int32]:
-        """(N,) ascending frames at which a subtask is complete; the last one is at the end of the episode at most."""
-        match self.method:
-            case KeyframeMethod.rest:
-                return self._rests(state)
-        raise NotImplementedError
+    def find(self, state: Floats) -> Frames:
+        """(N,) ascending frames of an episode (T, S) at which a subtask is complete; its end is always one."""
+        found = self._bends(state) if self.method is KeyframeMethod.waypoint else self._moments(state)
+        return self._spaced(found, len(state) - 1)
 
-    def _choose(self, states):
-        return KeyframeMethod.rest
+    def _choose(self, states: Sequence[Floats]) -> KeyframeMethod:
+        method = self._config.method
+        if method is KeyframeMethod.gripper and not self._grippers:
+            raise ConfigError("keyframes.method=gripper, but no state dimension is a gripper; name it by grippers=")
+        if method is not KeyframeMethod.auto:
+            return method
+        if np.mean([self._at_rest(state[-1:])[0] and not self._at_rest(state).all() for state in states]) >= RETURNS:
+            return KeyframeMethod.rest
+        if self._grippers and np.mean([self._switches(state).size > 0 for state in states]) >= RETURNS:
+            return KeyframeMethod.gripper
+        pauses = [self._stretches(self._speed(state) < self._still) for state in states]
+        inner = [any(a > 0 and b < len(s) for a, b in found) for found, s in zip(pauses, states, strict=True)]
+        return KeyframeMethod.pause if np.mean(inner) >= RETURNS else KeyframeMethod.waypoint
 
-    def _distance(self, state: Floats, to: Floats) -> Floats:
-        off = ((state - to) / self._scale_S)[:, self._arm]
-        return np.sqrt(np.square(off).sum(1) / self._n_moving)
+    def _moments(self, state: Floats) -> list[int]:
+        """The stillest frame of every stretch in which a subtask may end."""
+        speed = self._speed(state)
+        if self.method is KeyframeMethod.gripper:
+            switches = self._switches(state).tolist()
+            stretches = [(t, min(t + self._gap, len(state))) for t in switches]
+        else:
+            there = self._at_rest(state) if self.method is KeyframeMethod.rest else speed < self._still
+            stretches = [(a, b) for a, b in self._stretches(there) if a > 0]
+        return [a + int(np.argmin(speed[a:b])) for a, b in stretches]
+
+    def _bends(self, state: Floats) -> list[int]:
+        """Ends of straight lines that stay near the path: split where it is farthest from its line, as often as
+        needed (Douglas and Peucker)."""
+        path = state[:, self._arm] / self._scale_S[self._arm]
+        bends, open_ = [], [(0, len(path) - 1)]
+        while open_:
+            a, b = open_.pop()
+            share = np.linspace(0, 1, b - a + 1)[:, None]
+            off = _rms(path[a : b + 1] - ((1 - share) * path[a] + share * path[b]))
+            t = a + int(off.argmax())
+            if off.max() > self._config.waypoint_error:
+                bends.append(t)
+                open_ += [(a, t), (t, b)]
+        return sorted(bends)
+
+    def _spaced(self, frames: list[int], last: int) -> Frames:
+        """Those that keep their distance, and the end of the episode in place of what is near it."""
+        kept: list[int] = []
+        for t in frames:
+            if t - (kept[-1] if kept else 0) >= self._gap:
+                kept.append(t)
+        if not kept or last - kept[-1] >= self._gap:
+            kept.append(last)
+        return np.array(kept, np.int32)
+
+    def _at_rest(self, state: Floats) -> NDArray[np.bool_]:
+        off = (state - self._rest_S)[:, self._arm] / self._scale_S[self._arm]
+        reach = GRIPPER_NEAR * (self._high_S - self._low_S)
+        held = [np.abs(state[:, g] - self._rest_S[g]) <= reach[g] for g in self._grippers]
+        return np.logical_and.reduce([_rms(off) < self._config.rest_radius, *held])
+
+    def _switches(self, state: Floats) -> Frames:
+        """Frames at which a gripper crosses the middle of its range."""
+        closed = state[:, self._grippers] < ((self._low_S + self._high_S) / 2)[self._grippers]
+        return (np.flatnonzero((closed[1:] != closed[:-1]).any(1)) + 1).astype(np.int32)
 
     def _speed(self, state: Floats) -> Floats:
-        step = np.diff(state, axis=0, append=state[-1:])
-        if len(step) > 1:
-            step[-1] = step[-2]
-        return self._distance(step, np.zeros(state.shape[1])) * self._fps
+        """(T,) per frame, towards the next one."""
+        step = np.diff(state[:, self._arm], axis=0) / self._scale_S[self._arm]
+        return _rms(np.concatenate([step, step[-1:]])) if len(step) else np.zeros(1, np.float32)
 
-    def _rests(self, state):
-        near = self._distance(state, self._rest_S) < self._config.rest_radius
-        for g in self._grippers:
-            lo, hi = self._open_S
-            near &= np.abs(state[:, g] - self._rest_S[g]) < 0.25 * (hi - lo)[g]
-        speed = self._speed(state)
-        out = []
-        T = len(state)
-        t = 0
-        left = False
-        while t < T:
-            if not near[t]:
-                left = True
-                t += 1
-                continue
-            e = t
-            while e < T and near[e]:
-                e += 1
-            if left or t > 0:
-                k = t + int(np.argmin(speed[t:e]))
-                out.append(k)
-            t = e
-        return np.array(out, np.int32)
+    @staticmethod
+    def _stretches(there: NDArray[np.bool_]) -> list[tuple[int, int]]:
+        """Where `there` holds without a break: begin and (exclusive) end."""
+        edges = np.flatnonzero(np.diff(np.concatenate([[False], there, [False]]).astype(np.int8)))
+        return list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))
+
+
+def _rms(values: Floats) -> Floats:
+    return np.sqrt(np.square(values).mean(-1)) if values.shape[-1] else np.zeros(len(values), np.float32)

@@ -32,6 +32,9 @@ def merge(config: MergeConfig) -> Path:
     if not sources:
         raise InvalidValueError("no sources to merge; give sources=BUFFER,BUFFER")
     buffers = [ReplayBuffer.open(source) for source in sources]
+    for buffer in buffers[1:]:
+        if buffer.layout != buffers[0].layout:
+            raise DataError(f"{buffer.path}: other dimensions than {buffers[0].path}: {buffer.layout}")
     if out.exists():
         if ReplayBuffer.open(out).metadata == [meta for buffer in buffers for meta in buffer.metadata]:
             return out
@@ -41,7 +44,7 @@ def merge(config: MergeConfig) -> Path:
     shutil.rmtree(partial, ignore_errors=True)
     with disk_full_as_setup_error(out), progress("merging", sum(b.n_episodes for b in buffers)) as report:
         out.parent.mkdir(parents=True, exist_ok=True)
-        with closing(ReplayBuffer.create(partial)) as merged:
+        with closing(ReplayBuffer.create(partial, buffers[0].layout)) as merged:
             for buffer in buffers:
                 for begin in range(0, buffer.n_episodes, BLOCK):
                     block = buffer.episodes(begin, min(begin + BLOCK, buffer.n_episodes))

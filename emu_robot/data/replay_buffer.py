@@ -12,7 +12,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Self, cast
 
@@ -26,6 +26,7 @@ from emu_robot.data.layout import ROWS_PER_CHUNK, Layout, array_names, check_lay
 from emu_robot.data.mapped_images import MappedImages
 from emu_robot.data.progress import progress
 from emu_robot.errors import DataError, InvalidValueError, ShapeError, UnknownNameError
+from emu_robot.robot_spec import PANDA, RobotLayout
 
 FORMAT = "emu_robot replay buffer 2"
 INDEX, METADATA = "index.json", "episodes/metadata.jsonl"
@@ -48,8 +49,8 @@ class ReplayBuffer:
     # -- opening
 
     @classmethod
-    def create(cls, path: str | Path) -> Self:
-        """A new empty buffer; the first episode fixes cameras, image size and dimensions.
+    def create(cls, path: str | Path, layout: RobotLayout = PANDA.layout) -> Self:
+        """A new empty buffer; the first episode fixes cameras, image size and dimensions, which `layout` names.
 
         Raises `DataError` if `path` exists and is not an empty directory.
         """
@@ -63,6 +64,7 @@ class ReplayBuffer:
             zarr.create_group(partial / group)
         (partial / METADATA).touch()
         empty = dict.fromkeys(COUNTS.values(), 0) | {"metadata_bytes": 0, "cameras": []}
+        empty["layout"] = asdict(layout)
         replace_json(partial / INDEX, {"format": FORMAT, **empty})
         partial.replace(path)
         return cls.open(path)
@@ -79,6 +81,7 @@ class ReplayBuffer:
             index = json.loads((path / INDEX).read_text())
             counts = [index[key] for key in (*COUNTS.values(), "metadata_bytes")]
             cameras = index["cameras"]
+            RobotLayout(**index["layout"])
         except (ValueError, KeyError, TypeError) as error:
             raise DataError(f"{path / INDEX}: corrupted ({error!r})") from error
         fits = all(isinstance(count, int) and count >= 0 for count in counts) and isinstance(cameras, list)
@@ -122,6 +125,12 @@ class ReplayBuffer:
     def cameras(self) -> tuple[str, ...]:
         """Names of the stored cameras; empty while there is no episode."""
         return tuple(self._index["cameras"])
+
+    @property
+    def layout(self) -> RobotLayout:
+        """What the dimensions of state and action are."""
+        names = {name: tuple(self._index["layout"][name]) for name in ("state_names", "action_names")}
+        return RobotLayout(**self._index["layout"] | names)
 
     @property
     def metadata(self) -> Sequence[Mapping[str, Any]]:
@@ -227,6 +236,7 @@ class ReplayBuffer:
             check_layout(f"{episode} for {self.path}", layout_of(episode), reference)
         self.lock()
         if not self.n_episodes:
+            self._check_names(episodes[0])
             create_arrays(self._root, reference)
         added = rows_of(episodes, self.n_episodes, self.n_frames, self.n_images)
         for name, rows in added.items():
@@ -251,6 +261,12 @@ class ReplayBuffer:
         replace_json(self.path / INDEX, index)
         self._index = index
         self._metadata.extend(lines)
+
+    def _check_names(self, episode: Episode) -> None:
+        for name, names in (("state", self.layout.state_names), ("action", self.layout.action_names)):
+            width = getattr(episode, name).shape[1]
+            if width != len(names):
+                raise ShapeError(f"{episode} for {self.path}, {name}", f"{width} dimensions", f"{len(names)}: {names}")
 
     def encode(self, camera: str, encode: Encoder, source: str) -> None:
         """Store image tokens of one camera as images/codes_<camera>; those that `source` stored before are kept.

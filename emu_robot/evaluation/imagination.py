@@ -23,11 +23,11 @@ from emu_robot.evaluation import worker
 from emu_robot.evaluation.centroids import position_error
 from emu_robot.evaluation.config import LayoutsConfig
 from emu_robot.evaluation.info import measured_with
-from emu_robot.evaluation.parallel import run_parallel
 from emu_robot.evaluation.plan_accuracy import CAMERA, load_planner, play_subtask
 from emu_robot.evaluation.records import write_json
 from emu_robot.evaluation.statistics import Proportion
 from emu_robot.evaluation.video import Clip
+from emu_robot.parallel import run_parallel
 
 RADIUS = 16.0
 """An object that is not within so many pixels of its true place counts as lost."""

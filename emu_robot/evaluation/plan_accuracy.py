@@ -19,9 +19,9 @@ from emu_robot.evaluation import worker
 from emu_robot.evaluation.centroids import position_error
 from emu_robot.evaluation.config import LayoutsConfig
 from emu_robot.evaluation.info import measured_with
-from emu_robot.evaluation.parallel import run_parallel
 from emu_robot.evaluation.records import write_json
 from emu_robot.evaluation.statistics import Proportion
+from emu_robot.parallel import run_parallel
 from emu_robot.robot_spec import PANDA
 
 CHANGED = 24

@@ -14,10 +14,10 @@ from emu_robot.errors import ConfigError
 from emu_robot.evaluation import worker
 from emu_robot.evaluation.config import EvalConfig
 from emu_robot.evaluation.info import eval_info
-from emu_robot.evaluation.parallel import run_parallel
 from emu_robot.evaluation.records import EpisodeRecord, per_family, read_json, successes, write_json
 from emu_robot.evaluation.report import write_report
 from emu_robot.evaluation.statistics import Proportion
+from emu_robot.parallel import run_parallel
 
 __all__ = ["EvalConfig", "EvalResult", "evaluate"]
 

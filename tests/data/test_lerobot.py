@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from emu_robot.data import lerobot as lerobot_export
+from emu_robot.data import lerobot_export
 from emu_robot.data.collect import CollectConfig, collect
 from emu_robot.data.replay_buffer import ReplayBuffer
 from emu_robot.errors import ConfigError, DataError

@@ -10,8 +10,8 @@ import pytest
 
 from emu_robot.errors import ConfigError, InvalidValueError, SystemSetupError, UnknownNameError
 from emu_robot.evaluation.config import FIRST_SEED, EvalConfig
-from emu_robot.evaluation.parallel import run_parallel
 from emu_robot.evaluation.rollouts import evaluate
+from emu_robot.parallel import run_parallel
 
 
 def config(out: Path, **changes) -> EvalConfig:

@@ -3,7 +3,9 @@
 import atexit
 import multiprocessing
 import os
+import signal
 import sys
+import threading
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -75,7 +77,12 @@ _runner: Runner[Any] | None = None
 
 
 def _start(make_runner: Callable[[], Runner[Any]]) -> None:
+    """Prepare this process; it ends with its parent even if that one is killed, and when that one is interrupted."""
     global _make_runner
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
     os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "1"  # torch reads them when first imported
     _make_runner = make_runner
 

@@ -36,7 +36,7 @@ from emu_robot.data.files import disk_full_as_setup_error, lock_directory, repla
 from emu_robot.data.progress import progress
 from emu_robot.data.replay_buffer import ReplayBuffer
 from emu_robot.errors import ConfigError, DataError
-from emu_robot.robot_spec import RobotSpec, robot_spec
+from emu_robot.robot_spec import PANDA, RobotLayout
 
 EPISODES_PER_PART = 50
 VIDEO_FILE_MB = 20  # appending an episode copies its file, so small files are quick
@@ -48,7 +48,7 @@ INFO = "meta/info.json"
 class _Export:
     buffer: ReplayBuffer
     out: Path
-    robot: RobotSpec
+    robot: str
     subtask_index: dict[str, int]
 
     @property
@@ -60,7 +60,7 @@ class _Export:
         return f"local/{self.out.name}"
 
 
-def export_lerobot(source: str | Path, out: str | Path, robot: str = "panda") -> Path:
+def export_lerobot(source: str | Path, out: str | Path, robot: str = PANDA.name) -> Path:
     """Export the episodes of the replay buffer `source` that the dataset `out` does not hold yet; returns `out`.
 
     Raises `DataError` if `source` is not a buffer or `out` is something else, `ConfigError` if images are not stored
@@ -74,7 +74,7 @@ def export_lerobot(source: str | Path, out: str | Path, robot: str = "panda") ->
         raise ConfigError(f"{buffer.path}: {stored}; a LeRobotDataset needs every one (collect with image_every=1)")
     texts = dict.fromkeys(text for meta in buffer.metadata for text in meta["subtasks"])
     index = {text: i for i, text in enumerate(texts)}
-    export = _Export(buffer=buffer, out=out, robot=robot_spec(robot), subtask_index=index)
+    export = _Export(buffer=buffer, out=out, robot=robot, subtask_index=index)
     with disk_full_as_setup_error(out), _quiet():
         export.parts.mkdir(parents=True, exist_ok=True)
         with lock_directory(export.parts):
@@ -140,9 +140,9 @@ def _write_part(export: _Export, episodes: range, part: Path, report: Any) -> No
     dataset = LeRobotDataset.create(
         export.repo_id,
         fps=first.fps,
-        features=_features(export.robot, first),
+        features=_features(export.buffer.layout, first),
         root=partial,
-        robot_type=export.robot.name,
+        robot_type=export.robot,
         rgb_encoder=RGBEncoderConfig(vcodec="h264", crf=H264_CRF, preset="veryfast"),
         streaming_encoding=True,
         video_backend="pyav",
@@ -163,13 +163,11 @@ def _write_part(export: _Export, episodes: range, part: Path, report: Any) -> No
     partial.replace(part)
 
 
-def _features(robot: RobotSpec, episode: Episode) -> dict[str, dict[str, Any]]:
-    names = {"observation.state": (robot.state_names, episode.state), "action": (robot.action_names, episode.action)}
-    features: dict[str, dict[str, Any]] = {}
-    for key, (columns, array) in names.items():
-        width = array.shape[1]
-        named = list(columns) if len(columns) == width else None
-        features[key] = {"dtype": "float32", "shape": (width,), "names": named}
+def _features(layout: RobotLayout, episode: Episode) -> dict[str, dict[str, Any]]:
+    features: dict[str, dict[str, Any]] = {
+        key: {"dtype": "float32", "shape": (len(names),), "names": list(names)}
+        for key, names in (("observation.state", layout.state_names), ("action", layout.action_names))
+    }
     for camera, images in episode.images.items():
         shape, axes = images.shape[1:], ["height", "width", "channels"]
         features[f"observation.images.{camera}"] = {"dtype": "video", "shape": shape, "names": axes}

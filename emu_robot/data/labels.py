@@ -1,0 +1,107 @@
+"""Subtasks of a LeRobotDataset's episode: from the labels the set carries, or from keyframes found in its motion.
+
+What is read, in this order: the columns `subtask_index` (with meta/subtasks) and `keyframe`; rows of style "subtask"
+in `language_persistent` or `language_events`, as lerobot-annotate writes them; a `task_index` that changes within the
+episode.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from emu_robot.core import Image
+from emu_robot.data.lerobot_files import LANGUAGE, EpisodeFiles, LeRobotFiles
+from emu_robot.errors import DataError
+
+type Frames = NDArray[np.int32]
+type Captioner = Callable[[Image, Image, str], str]
+"""First image of a subtask, image at its keyframe, instruction of the episode -> what the subtask is, in words."""
+
+
+class LabelSource(StrEnum):
+    """Where an episode's subtasks come from."""
+
+    subtask_index = "subtask_index"
+    language = "language"
+    task_index = "task_index"
+    motion = "motion"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Segmentation:
+    """subtasks: words of each; starts, keyframes: (N,) first frame, and frame at which it is complete."""
+
+    subtasks: tuple[str, ...]
+    starts: Frames
+    keyframes: Frames
+    source: LabelSource
+
+
+def read_labels(files: LeRobotFiles, episode: EpisodeFiles, rows: pa.Table) -> Segmentation | None:
+    """What the set itself says; None if it says nothing. Raises `DataError` for labels that contradict themselves."""
+    if "subtask_index" in rows.column_names and files.subtasks:
+        return _by_index(files, episode, rows, "subtask_index", files.subtasks)
+    starts = _language_starts(episode, rows)
+    if starts:
+        return _segments(list(starts), list(starts.values()), episode.length, LabelSource.language)
+    if len(set(_column(rows, "task_index"))) > 1:
+        return _by_index(files, episode, rows, "task_index", files.tasks)
+    return None
+
+
+def from_motion(keyframes: Frames, instruction: str) -> Segmentation:
+    """Every keyframe ends a subtask, called like the whole instruction until somebody words it better."""
+    starts = np.concatenate([[0], keyframes[:-1] + 1]).astype(np.int32)
+    words = (instruction,) * len(keyframes)
+    return Segmentation(subtasks=words, starts=starts, keyframes=keyframes, source=LabelSource.motion)
+
+
+def _by_index(
+    files: LeRobotFiles, episode: EpisodeFiles, rows: pa.Table, name: str, texts: dict[int, str]
+) -> Segmentation:
+    index_T = np.asarray(_column(rows, name)).ravel()
+    starts = [0, *(np.flatnonzero(np.diff(index_T)) + 1).tolist()]
+    unknown = sorted(set(index_T.tolist()) - set(texts))
+    if unknown:
+        raise DataError(f"{episode.table}: {name} {unknown[0]} of episode {episode.index} has no text in meta/")
+    words = [texts[int(index_T[start])] for start in starts]
+    found = _segments(starts, words, episode.length, LabelSource(name))
+    if name != "subtask_index" or "keyframe" not in rows.column_names:
+        return found
+    given = np.asarray(_column(rows, "keyframe"), np.int32).ravel()[found.starts]
+    last = np.append(found.starts[1:], episode.length) - 1
+    if (given < found.starts).any() or (given > last).any():
+        raise DataError(f"{episode.table}: keyframe of episode {episode.index} lies outside of its subtask")
+    return Segmentation(subtasks=found.subtasks, starts=found.starts, keyframes=given, source=found.source)
+
+
+def _language_starts(episode: EpisodeFiles, rows: pa.Table) -> dict[int, str]:
+    """Frame -> the subtask that begins there, in order."""
+    persistent, events = (_column(rows, name) if name in rows.column_names else [] for name in LANGUAGE)
+    stamps = np.asarray(_column(rows, "timestamp"), np.float64).ravel()
+    starts: dict[int, str] = {}
+    for row in persistent[0] or [] if persistent else []:
+        if row["style"] == "subtask":
+            starts[int(np.searchsorted(stamps, row["timestamp"] - 1e-4))] = row["content"]
+    for t, frame_rows in enumerate(events):
+        for row in frame_rows or []:
+            if row["style"] == "subtask":
+                starts[t] = row["content"]
+    if starts and max(starts) >= episode.length:
+        raise DataError(f"{episode.table}: a subtask of episode {episode.index} begins after its last frame")
+    return dict(sorted(starts.items()))
+
+
+def _segments(starts: Sequence[int], words: Sequence[str], length: int, source: LabelSource) -> Segmentation:
+    """Each subtask is complete at the last frame before the next one; the first begins with the episode."""
+    begins = np.array([0, *starts[1:]], np.int32)
+    keyframes = np.append(begins[1:], length).astype(np.int32) - 1
+    return Segmentation(subtasks=tuple(words), starts=begins, keyframes=keyframes, source=source)
+
+
+def _column(rows: pa.Table, name: str) -> list:
+    return rows.column(name).to_pylist()
