@@ -1,8 +1,11 @@
 """The tabletop for `lerobot-eval` and `lerobot-train`: `--env.type=emu_tabletop`."""
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from types import ModuleType
 from typing import Any
 
 import gymnasium as gym
@@ -99,4 +102,16 @@ class _LazyVectorEnv(_LazyAsyncVectorEnv):
 
     def _ensure(self) -> None:
         if self._env is None:
-            self._env = self._make_all(self._env_fns)
+            with _anonymous_main():
+                self._env = self._make_all(self._env_fns)
+
+
+@contextmanager
+def _anonymous_main() -> Iterator[None]:
+    """Processes started meanwhile do not import the main module; `lerobot-eval` would cost each some 20 s."""
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
