@@ -1,10 +1,12 @@
 """The tabletop for `lerobot-eval` and `lerobot-train`: `--env.type=emu_tabletop`."""
 
+import logging
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from threading import Lock
 from types import ModuleType
 from typing import Any
 
@@ -21,6 +23,9 @@ from lerobot.envs import EnvConfig
 from lerobot.envs.utils import _LazyAsyncVectorEnv
 from lerobot.utils.constants import ACTION, OBS_IMAGES, OBS_STATE
 
+_starting = Lock()
+"""One thread at a time starts worker processes (LeRobot can evaluate several tasks at once)."""
+
 
 @EnvConfig.register_subclass("emu_tabletop")
 @dataclass
@@ -32,7 +37,7 @@ class EmuTabletopEnv(EnvConfig):
     True one task_id, whose episodes each draw their family.
     fps: control ticks per second, 20 only. action_mode: "joint" or "ee_delta". render_size: of videos [px].
     seed_offset: added to every seed. With the default no episode has the layout of a demonstration, and
-    `lerobot-eval --seed=0` plays, family by family, the layouts of `emu-robot eval seed=0`.
+    `lerobot-eval --seed=0` plays in each family the layouts of `emu-robot eval tasks=<family> seed=0`.
 
     Policies see observation.images.front and .wrist (3, 128, 128) in [0, 1], observation.state (8,) and, as `task`, the
     instruction of each episode. Raises `UnknownNameError` or `InvalidValueError` for what does not exist.
@@ -85,6 +90,8 @@ class EmuTabletopEnv(EnvConfig):
         make_all = partial(SyncVectorEnv, autoreset_mode=AutoresetMode.NEXT_STEP)
         if use_async_envs and n_envs > 1:
             make_all = partial(AsyncVectorEnv, autoreset_mode=AutoresetMode.NEXT_STEP, context="forkserver")
+        for task_id, names in enumerate(families):
+            logging.info("%s: task_id %d is %s", self.type, task_id, ", ".join(names))
         like = make_one[0]()
         envs = {task_id: _LazyVectorEnv(make_all, [make] * n_envs, like) for task_id, make in enumerate(make_one)}
         like.close()
@@ -109,9 +116,10 @@ class _LazyVectorEnv(_LazyAsyncVectorEnv):
 @contextmanager
 def _anonymous_main() -> Iterator[None]:
     """Processes started meanwhile do not import the main module; `lerobot-eval` would cost each some 20 s."""
-    main = sys.modules["__main__"]
-    sys.modules["__main__"] = ModuleType("__main__")
-    try:
-        yield
-    finally:
-        sys.modules["__main__"] = main
+    with _starting:
+        main = sys.modules["__main__"]
+        sys.modules["__main__"] = ModuleType("__main__")
+        try:
+            yield
+        finally:
+            sys.modules["__main__"] = main

@@ -1,16 +1,16 @@
 """A Panda in MuJoCo as a LeRobot robot: `--robot.type=emu_sim_panda`."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count, islice
 from typing import Any
 from weakref import WeakValueDictionary
 
 import numpy as np
-from numpy.typing import NDArray
 
-from emu_robot.errors import InvalidValueError, UnknownNameError
+from emu_robot.errors import InvalidValueError
+from emu_robot.lerobot import targets
 from emu_robot.lerobot.announcements import Announcements, Phase
 from emu_robot.robot_spec import PANDA
 from emu_sim.environment import TabletopEnvironment
@@ -108,11 +108,15 @@ class EmuSimPanda(Robot):
 
     @check_if_already_connected
     def connect(self, calibrate: bool = True) -> None:
-        """Build the simulation and lay the first scene; raises `InvalidValueError` if the id is in use."""
+        """Build the simulation and lay a scene.
+
+        Raises `InvalidValueError` if the id is in use, or if no task has the instruction asked for.
+        """
         if self.id in _connected:
             raise InvalidValueError(f"robot id {self.id!r} is connected already; give each robot its own id")
-        self._environment = TabletopEnvironment(self.config.families.split(","), self.config.split)
-        self.new_episode()
+        environment = TabletopEnvironment(self.config.families.split(","), self.config.split)
+        self._lay_next(environment)
+        self._environment = environment
         _connected[self.id] = self
         self._announcements.listen()
 
@@ -129,17 +133,19 @@ class EmuSimPanda(Robot):
     @check_if_not_connected
     def new_episode(self) -> None:
         """Lay the next scene: the next seed, or the next one with the instruction asked for."""
-        seed = self._find_seed()
-        self._next_seed = seed + 1
-        self.environment.reset(seed, observe=False)
-        self._announcements.reset_requested, self._rested = False, 0
-        logging.info("%s: seed %d, %r", self.name, seed, self.instruction)
+        self._lay_next(self.environment)
 
-    def _find_seed(self) -> int:
+    def _lay_next(self, environment: TabletopEnvironment) -> None:
+        seed = self._find_seed(environment.families, environment.split)
+        environment.reset(seed, observe=False)
+        self._next_seed, self._rested = seed + 1, 0
+        self._announcements.reset_requested = False
+        logging.info("%s: seed %d, %r", self.name, seed, environment.instruction)
+
+    def _find_seed(self, families: Sequence[str], split: str) -> int:
         wanted, first = self.config.instruction, self._next_seed
         if not wanted:
             return first
-        families, split = self.environment.families, self.config.split
         heard: dict[str, None] = {}
         for seed in islice(count(first), SEARCHED_SEEDS):
             said = sample_task(families, split, np.random.default_rng(seed)).instruction
@@ -147,7 +153,7 @@ class EmuSimPanda(Robot):
                 return seed
             heard[said] = None
         raise InvalidValueError(
-            f"no layout of {self.config.families} ({split}) in seeds {first}..{first + SEARCHED_SEEDS - 1} is asked "
+            f"no layout of {', '.join(families)} ({split}) in seeds {first}..{first + SEARCHED_SEEDS - 1} is asked "
             f"for with {wanted!r}; for example: {'; '.join(islice(heard, 5))}"
         )
 
@@ -158,7 +164,7 @@ class EmuSimPanda(Robot):
         if self._announcements.reset_requested or (unannounced and self._rested >= REST_TICKS):
             self.new_episode()
         observation = self.environment.observe()
-        return {**named_targets(observation.state), **observation.images}
+        return {**targets.named(observation.state), **observation.images}
 
     @check_if_not_connected
     def send_action(self, action: Mapping[str, float]) -> dict[str, float]:
@@ -166,10 +172,10 @@ class EmuSimPanda(Robot):
 
         Raises `InvalidValueError` for a missing or non-finite target, `UnknownNameError` for one too many.
         """
-        sent = clip_targets(_targets(action))
+        sent = targets.clipped(targets.checked(action))
         self.environment.step(sent, observe=False)
         self._rested = self._rested + 1 if self.environment.subtask is None else 0
-        return named_targets(sent)
+        return targets.named(sent)
 
     @check_if_not_connected
     def disconnect(self) -> None:
@@ -186,26 +192,3 @@ def connected_robot(robot_id: str | None) -> EmuSimPanda:
         known = ", ".join(map(repr, _connected)) or "none"
         raise DeviceNotConnectedError(f"no emu_sim_panda with id {robot_id!r} is connected here; known: {known}")
     return _connected[robot_id]
-
-
-def clip_targets(targets: NDArray[Any]) -> NDArray[np.float32]:
-    """(8,) joint targets [rad] within the joint limits, gripper opening within [0, 1]."""
-    return np.clip(targets, [*PANDA.joint_lower, 0.0], [*PANDA.joint_upper, 1.0]).astype(np.float32)
-
-
-def named_targets(targets: NDArray[Any]) -> dict[str, float]:
-    return dict(zip(PANDA.action_names, targets.tolist(), strict=True))
-
-
-def _targets(action: Mapping[str, float]) -> NDArray[np.float64]:
-    """(8,) in the order of `RobotSpec.action_names`."""
-    for name in action:
-        if name not in PANDA.action_names:
-            raise UnknownNameError("action", name, PANDA.action_names)
-    missing = [name for name in PANDA.action_names if name not in action]
-    if missing:
-        raise InvalidValueError(f"action lacks {', '.join(missing)}; it must name {', '.join(PANDA.action_names)}")
-    bad = [f"{name}={action[name]}" for name in PANDA.action_names if not np.isfinite(action[name])]
-    if bad:
-        raise InvalidValueError(f"action is not finite: {', '.join(bad)}")
-    return np.array([action[name] for name in PANDA.action_names], np.float64)

@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from emu_robot.lerobot.robot import clip_targets, connected_robot, named_targets
+from emu_robot.lerobot import targets
+from emu_robot.lerobot.robot import connected_robot
 from emu_robot.robot_spec import PANDA
 from lerobot.teleoperators import Teleoperator, TeleoperatorConfig
 from lerobot.utils.decorators import check_if_already_connected, check_if_not_connected
@@ -70,7 +71,7 @@ class EmuSimExpert(Teleoperator):
         robot = connected_robot(self.config.robot_id)
         environment = robot.environment
         is_idle = robot.is_resetting or environment.subtask is None
-        return named_targets(HOME if is_idle else clip_targets(environment.expert().action()))
+        return targets.named(HOME if is_idle else targets.clipped(environment.expert().action()))
 
     @check_if_not_connected
     def send_feedback(self, feedback: dict[str, Any]) -> None:
