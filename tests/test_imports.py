@@ -1,5 +1,6 @@
 """Who may import what: light modules must load with the heavy packages blocked."""
 
+import ast
 import subprocess
 import sys
 from pathlib import Path
@@ -57,3 +58,23 @@ def test_simulation_knows_nothing_of_the_policy() -> None:
 
 def test_datasets_folder_never_shadows_the_package() -> None:
     assert not (ROOT / "datasets" / "__init__.py").exists()
+
+
+def test_only_data_training_and_the_plugin_know_lerobot_and_nobody_the_plugin() -> None:
+    above = ("hydra", "omegaconf", "emu_robot.config", "emu_robot.cli")
+    for file in sorted((ROOT / "emu_robot").rglob("*.py")):
+        place = file.relative_to(ROOT / "emu_robot").as_posix()
+        for name in imported_names(file):
+            if place.startswith("lerobot/"):
+                assert not name.startswith(above), f"{place} imports {name}"
+            else:
+                assert not name.startswith("emu_robot.lerobot"), f"{place} imports {name}"
+                knows = place.startswith(("data/", "training/"))
+                assert knows or name.split(".")[0] != "lerobot", f"{place} imports {name}"
+
+
+def imported_names(file: Path) -> list[str]:
+    """Every module that the file imports, be it inside a function."""
+    nodes = list(ast.walk(ast.parse(file.read_text())))
+    names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+    return names + [node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module]

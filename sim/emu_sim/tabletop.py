@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from emu_robot.core import Image, Observation
 from emu_robot.errors import InvalidValueError, UnknownNameError
 from emu_robot.robot_spec import PANDA
-from emu_sim.environment import TabletopEnvironment
+from emu_sim.environment import STEPS_PER_SUBTASK, TabletopEnvironment
 from emu_sim.kinematics import joint_target
-from emu_sim.tasks import SINGLE_FAMILIES
+from emu_sim.tasks import SINGLE_FAMILIES, most_subtasks
 
 ACTION_MODES = ("joint", "ee_delta")
 EE_STEP = 0.05  # [m] of a full-scale end-effector action, as LIBERO's OSC_POSE has it
@@ -28,7 +28,7 @@ class TabletopEnv(gym.Env[dict[str, Any], NDArray[np.float32]]):
     "ee_delta": (4,) in [-1, 1]: x, y, z steps of the fingertips in units of 0.05 m and the gripper (-1 shut, 1 open).
     Reward: 1 on success, else 0; success terminates, `max_steps` control ticks (at 20 Hz) truncate.
     info: is_success, instruction, subtask (the true next one, None at the end), subtasks_done.
-    reset(seed=...) samples task and layout from the seed alone.
+    reset(seed=...) samples task and layout from the seed alone; `seed_offset` (not negative) is added to every seed.
     """
 
     metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"], "render_fps": PANDA.control_hz}
@@ -40,12 +40,16 @@ class TabletopEnv(gym.Env[dict[str, Any], NDArray[np.float32]]):
         action_mode: str = "joint",
         render_mode: str | None = "rgb_array",
         render_size: int = 256,
+        seed_offset: int = 0,
     ) -> None:
         if action_mode not in ACTION_MODES:
             raise UnknownNameError("action mode", action_mode, ACTION_MODES)
         if render_mode not in (None, *self.metadata["render_modes"]):
             raise UnknownNameError("render mode", render_mode, self.metadata["render_modes"])
+        if seed_offset < 0:
+            raise InvalidValueError(f"seed_offset is {seed_offset}; it must not be negative")
         self.render_mode = render_mode
+        self._seed_offset = seed_offset
         self._render_size = render_size
         self._action_mode = action_mode
         self._environment = TabletopEnvironment(families, split)
@@ -74,6 +78,16 @@ class TabletopEnv(gym.Env[dict[str, Any], NDArray[np.float32]]):
         return self._environment.instruction
 
     @property
+    def task(self) -> str:
+        """The family of the present task."""
+        return self._environment.task.family
+
+    @property
+    def _max_episode_steps(self) -> int:
+        """Control ticks of the longest task that a seed can bring, under LeRobot's name."""
+        return STEPS_PER_SUBTASK * most_subtasks(self._environment.families)
+
+    @property
     def environment(self) -> TabletopEnvironment:
         """The environment underneath, with the ground truth, experts and oracle."""
         return self._environment
@@ -82,7 +96,7 @@ class TabletopEnv(gym.Env[dict[str, Any], NDArray[np.float32]]):
         super().reset(seed=seed)
         self._steps = 0
         episode_seed = seed if seed is not None else int(self.np_random.integers(2**31))
-        return _to_gym(self._environment.reset(episode_seed)), self._info(success=False)
+        return _to_gym(self._environment.reset(self._seed_offset + episode_seed)), self._info(success=False)
 
     def step(self, action: NDArray[np.float32]) -> tuple[dict, float, bool, bool, dict]:
         transition = self._environment.step(self._joint_action(np.asarray(action, dtype=np.float64)))
@@ -113,6 +127,37 @@ class TabletopEnv(gym.Env[dict[str, Any], NDArray[np.float32]]):
 
     def close(self) -> None:
         self._environment.close()
+
+
+class RestAtEnd(gym.Wrapper[dict[str, Any], NDArray[np.float32], dict[str, Any], NDArray[np.float32]]):
+    """An ended episode stays as it ended until a reset that gives a seed or options.
+
+    A vector environment goes on stepping what has ended, and resets it unasked, until its slowest episode ends: here
+    that costs nothing and changes neither picture nor instruction. Rewards after the end are 0.
+    """
+
+    def __init__(self, env: gym.Env[dict[str, Any], NDArray[np.float32]]) -> None:
+        super().__init__(env)
+        self._end: tuple[dict[str, Any], float, bool, bool, dict[str, Any]] | None = None
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[dict, dict]:
+        if self._end is not None and seed is None and options is None:
+            return self._end[0], self._end[4]
+        self._end = None
+        return self.env.reset(seed=seed, options=options)
+
+    def step(self, action: NDArray[np.float32]) -> tuple[dict, float, bool, bool, dict]:
+        if self._end is not None:
+            return self._end
+        observation, reward, terminated, truncated, info = self.env.step(action)
+        if terminated or truncated:
+            self._end = (observation, 0.0, terminated, truncated, info)
+        return observation, float(reward), terminated, truncated, info
+
+
+def make_resting(**kwargs: Any) -> gym.Env[dict[str, Any], NDArray[np.float32]]:
+    """A `TabletopEnv` that rests at the end of an episode; `partial(make_resting, ...)` travels to other processes."""
+    return RestAtEnd(TabletopEnv(**kwargs))
 
 
 def _to_gym(observation: Observation) -> dict[str, Any]:

@@ -214,6 +214,7 @@ SINGLE_FAMILIES = tuple(_SINGLE)
 LONG_FAMILIES = tuple(_LONG)
 GROUPS = {"single": SINGLE_FAMILIES, "long": LONG_FAMILIES, "all": (*SINGLE_FAMILIES, *LONG_FAMILIES)}
 WITHOUT_HELDOUT = ("open_drawer", "close_drawer")
+_MOST_SUBTASKS = {**dict.fromkeys(_SINGLE, 1), "sequence": 2, "sort": 3, "tower": 2, "clear": 4, "swap": 3}
 
 
 def resolve_families(names: Sequence[str], split: str) -> tuple[str, ...]:
@@ -243,6 +244,11 @@ def sample_task(families: Sequence[str], split: str, rng: np.random.Generator) -
         task = make(rng)
         if task.split == split:
             return task
+
+
+def most_subtasks(families: Sequence[str]) -> int:
+    """How many subtasks the longest task of these families can have."""
+    return max(_MOST_SUBTASKS[family] for family in families)
 
 
 def sample_chain(split: str, rng: np.random.Generator) -> Task:

@@ -10,7 +10,7 @@ from emu_robot.errors import InvalidValueError, ShapeError, SystemSetupError, Un
 from emu_sim.bench import bench
 from emu_sim.environment import TabletopEnvironment
 from emu_sim.layout import Layout
-from emu_sim.tabletop import TabletopEnv
+from emu_sim.tabletop import TabletopEnv, make_resting
 from emu_sim.tasks import GROUPS, HELDOUT_PAIRS
 from emu_sim.world import World
 
@@ -120,6 +120,36 @@ def test_end_effector_action_moves_the_fingertips() -> None:
         env.step(np.array([0.4, 0.0, -0.4, 1.0], np.float32))
     moved = env.environment.world.pinch_pos - start
     assert moved[0] > 0.03 and moved[2] < -0.03 and abs(moved[1]) < 0.01
+    env.close()
+
+
+def test_seed_offset_is_added_to_every_seed() -> None:
+    offset, plain = TabletopEnv(seed_offset=10_000_000), TabletopEnv()
+    a, b = offset.reset(seed=5)[0], plain.reset(seed=10_000_005)[0]
+    np.testing.assert_array_equal(a["pixels"]["front"], b["pixels"]["front"])
+    assert offset.task_description == plain.task_description and offset.task == plain.environment.task.family
+    seeds: list[int] = []
+    offset.environment.reset = lambda seed, **_: seeds.append(seed) or plain.environment.observe()  # type: ignore[method-assign]
+    for _ in range(5):
+        offset.reset()
+    assert min(seeds) >= 10_000_000 and len(set(seeds)) == 5
+    with pytest.raises(InvalidValueError, match="seed_offset is -1"):
+        TabletopEnv(seed_offset=-1)
+
+
+def test_an_ended_episode_rests_until_it_is_reset_on_purpose(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("emu_sim.environment.STEPS_PER_SUBTASK", 2)
+    env = make_resting(families=["push"])
+    first, _ = env.reset(seed=1)
+    words, action = env.get_wrapper_attr("task_description"), first["agent_pos"]
+    assert env.step(action)[2:4] == (False, False)
+    end = env.step(action)
+    assert end[2:4] == (False, True)
+    for observation in (env.reset()[0], env.step(action + 0.1)[0]):
+        np.testing.assert_array_equal(observation["pixels"]["front"], end[0]["pixels"]["front"])
+    assert env.get_wrapper_attr("task_description") == words
+    env.reset(options={})
+    assert env.get_wrapper_attr("task_description") != words and not env.step(action)[3]
     env.close()
 
 

@@ -42,6 +42,11 @@ def test_long_tasks_have_two_to_five_subtasks() -> None:
         assert all(2 <= len(task.subtasks) <= 5 for task in _sample(family, "seen"))
 
 
+@pytest.mark.parametrize("family", tasks.GROUPS["all"])
+def test_most_subtasks_is_reached_and_never_passed(family: str) -> None:
+    assert max(len(task.subtasks) for task in _sample(family, "seen")) == tasks.most_subtasks([family])
+
+
 def test_every_object_and_receptacle_is_seen() -> None:
     pairs = {(s.object, s.target) for t in _sample("pick_place", "seen", 1500) for s in t.subtasks}
     assert {obj for obj, _ in pairs} == set(tasks.OBJECTS)

@@ -1,0 +1,10 @@
+"""emu_robot inside LeRobot: importing this registers our devices and environments with LeRobot's own commands.
+
+LeRobot imports it by itself, see `plugin/`. Nothing else in emu_robot may import it.
+"""
+
+from emu_robot.lerobot.env import EmuTabletopEnv
+from emu_robot.lerobot.robot import EmuSimPanda, EmuSimPandaConfig
+from emu_robot.lerobot.teleoperator import EmuSimExpert, EmuSimExpertConfig
+
+__all__ = ["EmuSimExpert", "EmuSimExpertConfig", "EmuSimPanda", "EmuSimPandaConfig", "EmuTabletopEnv"]
