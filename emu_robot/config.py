@@ -24,6 +24,7 @@ SCHEMAS = {
     "export": "emu_robot.cli.data:ExportConfig",
     "merge": "emu_robot.data.merge:MergeConfig",
     "imagine": "emu_robot.evaluation.imagination:ImagineConfig",
+    "measure-keyframes": "emu_robot.evaluation.keyframe_quality:KeyframeQualityConfig",
     "measure-planner": "emu_robot.evaluation.plan_accuracy:PlanAccuracyConfig",
     "measure-tokenizer": "emu_robot.evaluation.tokenizer_quality:TokenizerQualityConfig",
     "plan": "emu_robot.cli.plan:PlanConfig",

@@ -10,14 +10,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from emu_robot.core import Image, Observation, PlanStep, check_image
-from emu_robot.errors import ShapeError, UnknownNameError
+from emu_robot.errors import ShapeError, UnknownNameError, WeightsError
 from emu_robot.models.action_head import ActionHead, HeadConfig, HeadContext, text_ids
 from emu_robot.normalize import NormStats, RelativeActions
+from emu_robot.robot_spec import PANDA, RobotLayout
 from emu_robot.tokenizers.image import to_pixels
 from emu_robot.tokenizers.text import TextTokenizer
 from emu_robot.weights import load_into, load_weights
-
-CAMERAS = ("front", "wrist")
 
 
 class TextEncoding(Protocol):
@@ -35,13 +34,21 @@ class RunnerContext:
 
 
 class HeadRunner:
-    """An `ActionHead` with its statistics and words."""
+    """An `ActionHead` with its statistics and words. layout: its state and action; control_hz: its rate [Hz]."""
 
-    def __init__(self, head: ActionHead, stats: NormStats, text: TextEncoding) -> None:
+    def __init__(
+        self,
+        head: ActionHead,
+        stats: NormStats,
+        text: TextEncoding,
+        layout: RobotLayout = PANDA.layout,
+        control_hz: int = PANDA.control_hz,
+    ) -> None:
         head.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         self._head = head.eval().requires_grad_(False)
         self._config: HeadConfig = head.config
         self._stats, self._text = stats, text
+        self.layout, self.control_hz = layout, control_hz
         self._relative = RelativeActions(head.config.relative_dims)
 
     @classmethod
@@ -50,7 +57,17 @@ class HeadRunner:
         weights = load_weights(folder, "head")
         head = ActionHead(HeadConfig(**weights.config))
         load_into(head, weights, "head")
-        return cls(head, NormStats.from_dict(weights.extra.get("norm_stats")), TextTokenizer.load(folder))
+        stats, extra = NormStats.from_dict(weights.extra.get("norm_stats")), weights.extra
+        try:
+            layout, control_hz = RobotLayout.from_dict(extra["layout"]), int(extra["control_hz"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise WeightsError(f"{folder}: stage head does not say its layout and control_hz ({error!r})") from error
+        return cls(head, stats, TextTokenizer.load(folder), layout, control_hz)
+
+    @property
+    def cameras(self) -> tuple[str, ...]:
+        """What it sees, the planner's camera first."""
+        return tuple(self._config.cameras)
 
     @property
     def action_horizon(self) -> int:
@@ -65,7 +82,7 @@ class HeadRunner:
     def check(self, observation: Observation) -> None:
         """Raise `UnknownNameError` for a missing camera, `ShapeError` for a wrong image size or state dimension."""
         size = self._config.image_size
-        for camera in CAMERAS:
+        for camera in self._config.cameras:
             if camera not in observation.images:
                 raise UnknownNameError("camera", camera, observation.images)
             check_image(f"image of camera {camera!r}", observation.images[camera], (size, size))
@@ -82,8 +99,8 @@ class HeadRunner:
             goal = _pixels(step.subgoal)
         state = torch.from_numpy(self._stats.state.normalize(observation.state))[None]
         ids = torch.from_numpy(text_ids(self._text.encode(step.subtask), self._config))[None]
-        front, wrist = (_pixels(observation.images[camera]) for camera in CAMERAS)
-        context = self._head.encode(front, wrist, state, ids, goal)
+        views = [_pixels(observation.images[camera]) for camera in self._config.cameras]
+        context = self._head.encode(views, state, ids, goal)
         return RunnerContext(context, float(context.progress_B.sigmoid()))
 
     @torch.inference_mode()
@@ -96,17 +113,23 @@ class HeadRunner:
         steps: int,
         noise_scale: float,
     ) -> NDArray[np.float32]:
-        """(T, A) targets: joints [rad], gripper opening clipped to [0, 1]."""
+        """(T, A) actions as demonstrated; those that are not relative to the state stay in their demonstrated range."""
         shape = (1, self._config.action_horizon, self._config.action_dim)
         noise = torch.randn(shape, generator=generator) * noise_scale
         chunk = self._head.sample(context.head, noise, steps)[0].numpy()
         actions = self._relative.decode(self._stats.actions.unnormalize(chunk), state)
-        actions[:, self._config.relative_dims :] = actions[:, self._config.relative_dims :].clip(0, 1)
+        free = slice(self._config.relative_dims, None)
+        actions[:, free] = actions[:, free].clip(self._stats.action_low[free], self._stats.action_high[free])
         return actions
 
     def hold_target(self, state: NDArray[np.float32]) -> NDArray[np.float32]:
-        """(A,) the action that stays at `state`."""
-        return state[: self._config.action_dim].astype(np.float32, copy=True)
+        """(A,) the action that stays at `state`; where an action is no target of a state, its mean."""
+        target = self._stats.actions.mean[0].copy()
+        dims, n_grippers = self._config.relative_dims, self.layout.n_grippers
+        target[:dims] = state[:dims]
+        if n_grippers:
+            target[-n_grippers:] = state[-n_grippers:]
+        return target
 
 
 def _pixels(image: Image) -> Tensor:

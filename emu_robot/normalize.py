@@ -76,23 +76,27 @@ class NormStats:
     """Everything measured on the training data that acting needs; stored in the weights' manifest.
 
     state (S,); actions (T, A), relative; keyposes (P, S), relative to the present state.
+    action_low, action_high: (A,) the range of the demonstrated actions themselves.
     segment_steps_p90: 90th percentile of the length of a subtask [control ticks].
     """
 
     state: Standardizer
     actions: Standardizer
     keyposes: Standardizer
+    action_low: Floats
+    action_high: Floats
     segment_steps_p90: float
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values; `from_dict` reverses it exactly."""
         as_list = {name: {k: v.tolist() for k, v in asdict(getattr(self, name)).items()} for name in _STANDARDIZED}
-        return {**as_list, "segment_steps_p90": self.segment_steps_p90}
+        ranges = {name: getattr(self, name).tolist() for name in _RANGES}
+        return {**as_list, **ranges, "segment_steps_p90": self.segment_steps_p90}
 
     @classmethod
     def from_dict(cls, stats: Mapping[str, Any] | None) -> Self:
         """Raises `WeightsError` naming what is missing or malformed; never falls back to a default."""
-        missing = [name for name in (*_STANDARDIZED, "segment_steps_p90") if name not in (stats or {})]
+        missing = [name for name in (*_STANDARDIZED, *_RANGES, "segment_steps_p90") if name not in (stats or {})]
         if stats is None or missing:
             raise WeightsError(f"norm_stats lack {', '.join(missing)}; the head cannot act without them")
         try:
@@ -100,12 +104,14 @@ class NormStats:
                 name: Standardizer(*(np.asarray(stats[name][key], np.float32) for key in ("mean", "std")))
                 for name in _STANDARDIZED
             }
+            ranges = {name: np.asarray(stats[name], np.float32) for name in _RANGES}
             p90 = float(stats["segment_steps_p90"])
         except (KeyError, TypeError, ValueError) as error:
             raise WeightsError(f"norm_stats are malformed: {error!r}") from error
         if any(s.mean.shape != s.std.shape or not (s.std > 0).all() for s in read.values()) or not p90 > 0:
             raise WeightsError("norm_stats are malformed: need matching shapes and positive scales")
-        return cls(**read, segment_steps_p90=p90)
+        return cls(**read, **ranges, segment_steps_p90=p90)
 
 
 _STANDARDIZED = ("state", "actions", "keyposes")
+_RANGES = ("action_low", "action_high")

@@ -1,6 +1,8 @@
 """What a robot is to the policy: joints, limits, cameras, control rate and the named state and action layout."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, Self
 
 from emu_robot.errors import UnknownNameError
 
@@ -53,6 +55,12 @@ class RobotLayout:
     action_names: tuple[str, ...]
     n_grippers: int
     relative_dims: int
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Of what `dataclasses.asdict` made, be it through JSON. Raises `TypeError` or `KeyError`."""
+        names = {name: tuple(values[name]) for name in ("state_names", "action_names")}
+        return cls(**{**values, **names})
 
 
 PANDA = RobotSpec(

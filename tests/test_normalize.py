@@ -10,7 +10,9 @@ from emu_robot.normalize import SMALLEST_STD, NormStats, RelativeActions, Standa
 def stats() -> NormStats:
     rng = np.random.default_rng(0)
     fit = [Standardizer.fit(rng.normal(size=(9, *shape)).astype(np.float32)) for shape in ((8,), (16, 8), (2, 8))]
-    return NormStats(state=fit[0], actions=fit[1], keyposes=fit[2], segment_steps_p90=95.0)
+    standards = {"state": fit[0], "actions": fit[1], "keyposes": fit[2]}
+    low, high = rng.normal(size=(2, 8)).astype(np.float32)
+    return NormStats(**standards, action_low=low, action_high=high, segment_steps_p90=95.0)
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -35,7 +35,9 @@ class ListPlanner:
 
 def stats(horizon: int = 16) -> NormStats:
     ones = [Standardizer(np.zeros(s, np.float32), np.ones(s, np.float32)) for s in ((8,), (horizon, 8), (2, 8))]
-    return NormStats(state=ones[0], actions=ones[1], keyposes=ones[2], segment_steps_p90=80.0)
+    low, high = np.zeros(8, np.float32), np.ones(8, np.float32)
+    standards = {"state": ones[0], "actions": ones[1], "keyposes": ones[2]}
+    return NormStats(**standards, segment_steps_p90=80.0, action_low=low, action_high=high)
 
 
 def tiny_config() -> HeadConfig:

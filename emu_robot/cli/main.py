@@ -15,7 +15,7 @@ VERBS = {
     "plan": "show what the planner would do from a picture and an instruction",
     "imagine": "look many subtasks ahead without moving, and check it against the simulator",
     "eval": "measure a policy and write a report",
-    "measure": "planner|tokenizer: measure a part on its own",
+    "measure": "keyframes|planner|tokenizer: measure a part on its own",
     "collect": "let the scripted experts make demonstrations",
     "train": "train one stage: stage=tokenizer|planner|dida|head|world_model",
     "train-mini": "make the released weights from nothing: collect, train every stage, release",

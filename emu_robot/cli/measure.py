@@ -1,5 +1,6 @@
-"""`emu-robot measure planner|tokenizer [policy=…] [split=…] [n=…]`: the parts on their own, without the closed loop.
+"""`emu-robot measure keyframes|planner|tokenizer [key=value ...]`: the parts on their own, without the closed loop.
 
+keyframes: how many keyframes found in a replay buffer's motion are those that were recorded.
 planner: how often it says the right next subtask, and how near its subgoal images are to what really comes.
 tokenizer: where reconstructions put small objects, and whether the gripper's state can be read from them.
 """
@@ -10,6 +11,7 @@ from collections.abc import Sequence
 from emu_robot.cli.options import configure, sub_verb
 
 MEASURES = {
+    "keyframes": "emu_robot.evaluation.keyframe_quality:keyframe_quality",
     "planner": "emu_robot.evaluation.plan_accuracy:plan_accuracy",
     "tokenizer": "emu_robot.evaluation.tokenizer_quality:tokenizer_quality",
 }

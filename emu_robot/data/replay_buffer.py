@@ -81,7 +81,7 @@ class ReplayBuffer:
             index = json.loads((path / INDEX).read_text())
             counts = [index[key] for key in (*COUNTS.values(), "metadata_bytes")]
             cameras = index["cameras"]
-            RobotLayout(**index["layout"])
+            RobotLayout.from_dict(index["layout"])
         except (ValueError, KeyError, TypeError) as error:
             raise DataError(f"{path / INDEX}: corrupted ({error!r})") from error
         fits = all(isinstance(count, int) and count >= 0 for count in counts) and isinstance(cameras, list)
@@ -129,8 +129,7 @@ class ReplayBuffer:
     @property
     def layout(self) -> RobotLayout:
         """What the dimensions of state and action are."""
-        names = {name: tuple(self._index["layout"][name]) for name in ("state_names", "action_names")}
-        return RobotLayout(**self._index["layout"] | names)
+        return RobotLayout.from_dict(self._index["layout"])
 
     @property
     def metadata(self) -> Sequence[Mapping[str, Any]]:

@@ -6,7 +6,7 @@ Suffixes: B batch, N noise samples, T chunk, A action, S state, L text ids, P ke
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -21,8 +21,13 @@ from emu_robot.models.vision import GoalFusion, ImageStem, KeypointTrunk
 
 @dataclass(kw_only=True)
 class HeadConfig:
-    """Sizes of the action head. image_size in pixels; keyposes = how many coming gripper events it predicts."""
+    """Sizes of the action head. image_size in pixels; keyposes = how many coming gripper events it predicts.
 
+    cameras: what it sees; the first one is the planner's, in whose view goals are shown. goal_view_*, other_view_*:
+    residual blocks behind the first camera and behind each other one.
+    """
+
+    cameras: list[str] = field(default_factory=lambda: ["front", "wrist"])
     image_size: int = 128
     state_dim: int = 8
     action_dim: int = 8
@@ -33,10 +38,10 @@ class HeadConfig:
     text_width: int = 128
     channels: int = 64
     keypoints: int = 32
-    front_fine_blocks: int = 1
-    front_coarse_blocks: int = 2
-    wrist_fine_blocks: int = 0
-    wrist_coarse_blocks: int = 2
+    goal_view_fine_blocks: int = 1
+    goal_view_coarse_blocks: int = 2
+    other_view_fine_blocks: int = 0
+    other_view_coarse_blocks: int = 2
     width: int = 512
     context_blocks: int = 2
     flow_width: int = 320
@@ -49,8 +54,13 @@ class HeadConfig:
                 raise ConfigError(f"head.{name} must be a positive multiple of 8, got {getattr(self, name)}")
         if not 0 <= self.relative_dims <= min(self.state_dim, self.action_dim):
             raise ConfigError(f"head.relative_dims must lie within state and action, got {self.relative_dims}")
+        if not self.cameras or len(set(self.cameras)) != len(self.cameras):
+            raise ConfigError(f"head.cameras must be different names, at least one, got {self.cameras}")
         if self.text_width % 4:
             raise ConfigError(f"head.text_width must be a multiple of 4, got {self.text_width}")
+
+
+_PER_CAMERA = ("stem", "trunk")
 
 
 class HeadContext(NamedTuple):
@@ -98,23 +108,25 @@ class ContextBlock(nn.Module):
 
 
 class ActionHead(nn.Module):
-    """Flow matching over action chunks from two cameras, joint state, words and an optional goal image."""
+    """Flow matching over action chunks from camera views, joint state, words and an optional goal image."""
 
     def __init__(self, config: HeadConfig) -> None:
         super().__init__()
         self.config = config
         c = config
         self.text = TextEncoder(c.text_vocabulary, c.text_length, c.text_width)
-        self.front_stem = ImageStem(c.channels)
-        self.wrist_stem = ImageStem(c.channels)
         self.fusion = GoalFusion(c.channels)
-        self.front_trunk = KeypointTrunk(
-            c.channels, c.keypoints, c.text_width, c.front_fine_blocks, c.front_coarse_blocks
+        goal_view, other_view = (
+            (c.goal_view_fine_blocks, c.goal_view_coarse_blocks),
+            (c.other_view_fine_blocks, c.other_view_coarse_blocks),
         )
-        self.wrist_trunk = KeypointTrunk(
-            c.channels, c.keypoints, c.text_width, c.wrist_fine_blocks, c.wrist_coarse_blocks
-        )
-        seen_dim = self.front_trunk.out_dim + self.wrist_trunk.out_dim
+        seen_dim = 0
+        for camera in c.cameras:
+            blocks = goal_view if camera == c.cameras[0] else other_view
+            trunk = KeypointTrunk(c.channels, c.keypoints, c.text_width, *blocks)
+            self.add_module(f"{camera}_stem", ImageStem(c.channels))
+            self.add_module(f"{camera}_trunk", trunk)
+            seen_dim += trunk.out_dim
         self.context = nn.Sequential(
             nn.Linear(seen_dim + c.state_dim + c.text_width + 1, c.width),
             *(ContextBlock(c.width) for _ in range(c.context_blocks)),
@@ -128,21 +140,24 @@ class ActionHead(nn.Module):
 
     def encode(
         self,
-        front_BCHW: Tensor,
-        wrist_BCHW: Tensor,
+        views: Sequence[Tensor],
         state_BS: Tensor,
         ids_BL: Tensor,
         goal_BCHW: Tensor | None = None,
         has_goal_B: Tensor | None = None,
     ) -> HeadContext:
-        """One pass over the observation. No goal image at all, or none for rows where `has_goal_B` is False."""
+        """One pass over the observation. No goal image at all, or none for rows where `has_goal_B` is False.
+
+        views: (B, 3, H, W) of each camera, in the order of `HeadConfig.cameras`.
+        """
         text_BD = self.text(ids_BL)
-        goal_map = None if goal_BCHW is None else self.front_stem(goal_BCHW)
-        front_BCHW = self.fusion(self.front_stem(front_BCHW), goal_map, has_goal_B)
+        stems, trunks = ([getattr(self, f"{camera}_{kind}") for camera in self.config.cameras] for kind in _PER_CAMERA)
+        maps = [stem(view_BCHW) for stem, view_BCHW in zip(stems, views, strict=True)]
+        maps[0] = self.fusion(maps[0], None if goal_BCHW is None else stems[0](goal_BCHW), has_goal_B)
         if has_goal_B is None:
             has_goal_B = torch.full((len(state_BS),), goal_BCHW is not None, device=state_BS.device)
         flag_B1 = has_goal_B.to(state_BS.dtype)[:, None]
-        seen = [self.front_trunk(front_BCHW, text_BD), self.wrist_trunk(self.wrist_stem(wrist_BCHW), text_BD)]
+        seen = [trunk(map_BCHW, text_BD) for trunk, map_BCHW in zip(trunks, maps, strict=True)]
         features_BD = self.context(torch.cat([*seen, state_BS, text_BD, flag_B1], dim=1))
         keypose_BPS = self.keypose(features_BD).view(-1, self.config.keyposes, self.config.state_dim)
         return HeadContext(features_BD, keypose_BPS, self.remaining(features_BD), self.progress(features_BD)[:, 0])
@@ -153,11 +168,14 @@ class ActionHead(nn.Module):
 
     def forward(self, batch: dict[str, Tensor]) -> tuple[HeadContext, Tensor]:
         """Training pass over the batches of `training.head_sampler`; -> context, predicted chunks (B, N, T*A)."""
-        context = self.encode(
-            batch["front"], batch["wrist"], batch["state"], batch["text"], batch["goal"], batch["has_goal"]
-        )
+        context = self.encode_batch(batch)
         noisy_BND = interpolate(batch["noise"], batch["actions"].flatten(1), batch["time"])
         return context, self.denoise(context, noisy_BND, batch["time"])
+
+    def encode_batch(self, batch: dict[str, Tensor]) -> HeadContext:
+        """`encode` of such a batch."""
+        views = [batch[f"view.{camera}"] for camera in self.config.cameras]
+        return self.encode(views, *(batch[name] for name in ("state", "text", "goal", "has_goal")))
 
     def sample(self, context: HeadContext, noise_BTA: Tensor, steps: int = 8) -> Tensor:
         """Normalised chunks (B, T, A) from Gaussian noise of that shape, by `steps` Euler steps."""

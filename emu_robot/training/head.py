@@ -1,6 +1,6 @@
 """Stage "head": behaviour cloning of the action head from a replay buffer, with norm_stats measured on it."""
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ from emu_robot.errors import ConfigError, DataError
 from emu_robot.models.action_head import ActionHead, HeadConfig, HeadContext
 from emu_robot.normalize import NormStats, RelativeActions
 from emu_robot.tokenizers.text import TextTokenizer
-from emu_robot.training.head_data import FRONT, WRIST, Demonstrations, Ints
+from emu_robot.training.head_data import Demonstrations, Ints
 from emu_robot.training.head_goals import generated_goals, reconstructed_goals
 from emu_robot.training.head_sampler import GoalImages, HeadSampler, SamplingConfig
 from emu_robot.training.loop import LoopConfig, Metrics, fit
@@ -65,9 +65,11 @@ class HeadTrainConfig:
 def train(config: HeadTrainConfig) -> Path:
     """Run the stage, resuming what was cut off; returns the weights folder with the head in it."""
     torch.manual_seed(config.loop.seed)
-    data = Demonstrations.load(ReplayBuffer.open(config.data), (FRONT, WRIST))
-    text = TextTokenizer.load(config.weights)
+    buffer, text = ReplayBuffer.open(config.data), TextTokenizer.load(config.weights)
+    data, layout = Demonstrations.load(buffer, config.model.cameras), buffer.layout
     config.model.text_vocabulary = text.size + 1
+    config.model.relative_dims = layout.relative_dims
+    config.model.state_dim, config.model.action_dim = len(layout.state_names), len(layout.action_names)
     train_rows, holdout_rows = split_rows(data, config.holdout)
     relative = RelativeActions(config.model.relative_dims)
     stats = data.norm_stats(config.model.action_horizon, relative, config.model.keyposes, train_rows)
@@ -99,10 +101,15 @@ def train(config: HeadTrainConfig) -> Path:
         config.loop,
         config.out,
         "head",
-        lambda model: validate(model, validation, stats),
+        lambda model: validate(model, validation, stats, layout.n_grippers),
     )
-    metrics = validate(head, validation, stats, batches=24)
-    extra = {"norm_stats": stats.to_dict(), "metrics": metrics}
+    metrics = validate(head, validation, stats, layout.n_grippers, batches=24)
+    extra = {
+        "norm_stats": stats.to_dict(),
+        "metrics": metrics,
+        "layout": asdict(layout),
+        "control_hz": buffer.metadata[0]["fps"],
+    }
     save_weights(config.weights, "head", head.state_dict(), config.model, half=True, extra=extra)
     return config.weights
 
@@ -121,10 +128,12 @@ def head_loss(model: nn.Module, batch: dict[str, Tensor], config: HeadTrainConfi
 
 
 @torch.no_grad()
-def validate(model: nn.Module, sampler: HeadSampler, stats: NormStats, batches: int = 8) -> dict[str, float]:
+def validate(
+    model: nn.Module, sampler: HeadSampler, stats: NormStats, n_grippers: int, batches: int = 8
+) -> dict[str, float]:
     """Errors of sampled chunks on held-out episodes, in physical units, apart for examples with and without a goal.
 
-    action_mae, keypose_mae [rad] over the relative dimensions, gripper_accuracy, progress_mae.
+    action_mae, keypose_mae over all dimensions but the grippers, gripper_accuracy if there are any, progress_mae.
     """
     head = model.eval()
     assert isinstance(head, ActionHead)
@@ -132,10 +141,9 @@ def validate(model: nn.Module, sampler: HeadSampler, stats: NormStats, batches: 
     columns: dict[str, list[Tensor]] = {}
     for step in range(batches):
         batch = {name: tensor.to(device) for name, tensor in sampler(step).items()}
-        names = ("front", "wrist", "state", "text", "goal", "has_goal")
-        context = head.encode(*(batch[name] for name in names))
+        context = head.encode_batch(batch)
         chunk = head.sample(context, batch["noise"][:, 0].view_as(batch["actions"]))
-        for name, error_B in _errors(head.config, context, chunk, batch, stats).items():
+        for name, error_B in _errors(context, chunk, batch, stats, n_grippers).items():
             columns.setdefault(name, []).append(error_B)
     errors = {name: torch.cat(values) for name, values in columns.items()}
     has_goal = errors.pop("has_goal").bool()
@@ -149,20 +157,22 @@ def validate(model: nn.Module, sampler: HeadSampler, stats: NormStats, batches: 
 
 
 def _errors(
-    config: HeadConfig, context: HeadContext, chunk_BTA: Tensor, batch: dict[str, Tensor], stats: NormStats
+    context: HeadContext, chunk_BTA: Tensor, batch: dict[str, Tensor], stats: NormStats, n_grippers: int
 ) -> dict[str, Tensor]:
-    dims, device = config.relative_dims, chunk_BTA.device
+    device = chunk_BTA.device
+    n_arm, n_states = chunk_BTA.shape[-1] - n_grippers, batch["state"].shape[-1] - n_grippers
     action_std = torch.from_numpy(stats.actions.std).to(device)
     action_mean = torch.from_numpy(stats.actions.mean).to(device)
     keypose_std = torch.from_numpy(stats.keyposes.std).to(device)
-    action_off = ((chunk_BTA - batch["actions"]) * action_std).abs()[..., :dims]
-    keypose_off = ((context.keypose_BPS - batch["keyposes"]) * keypose_std).abs()[..., :dims]
-    closed = [(x * action_std + action_mean)[..., -1] < 0.5 for x in (chunk_BTA, batch["actions"])]
+    action_off = ((chunk_BTA - batch["actions"]) * action_std).abs()[..., :n_arm]
+    keypose_off = ((context.keypose_BPS - batch["keyposes"]) * keypose_std).abs()[..., :n_states]
+    half_open = torch.from_numpy((stats.action_low + stats.action_high) / 2).to(device)[n_arm:]
+    closed = [(x * action_std + action_mean)[..., n_arm:] < half_open for x in (chunk_BTA, batch["actions"])]
     progress_off = (context.progress_B.sigmoid() - batch["progress"]).abs()
     return {
         "has_goal": batch["has_goal"],
         "action_mae": action_off.mean((1, 2)),
-        "gripper_accuracy": (closed[0] == closed[1]).float().mean(1),
+        **({"gripper_accuracy": (closed[0] == closed[1]).float().mean((1, 2))} if n_grippers else {}),
         "keypose_mae": keypose_off[:, 0].mean(1),
         "keypose2_mae": keypose_off[:, -1].mean(1),
         "progress_mae": torch.where(batch["has_progress"] > 0, progress_off, torch.nan),

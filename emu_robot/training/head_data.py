@@ -4,6 +4,7 @@ What an example is: a stored image frame t, the clean actions from t on, and how
 from around the keyframe of t's subtask. Suffixes: N frames, M images, K subtasks, E episodes, B batch.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -14,10 +15,6 @@ from emu_robot.data.mapped_images import MappedImages
 from emu_robot.data.replay_buffer import ReplayBuffer
 from emu_robot.errors import DataError
 from emu_robot.normalize import NormStats, RelativeActions, Standardizer
-
-FRONT, WRIST = "front", "wrist"
-GRIPPER = -1
-"""Index of the gripper in state and action."""
 
 type Ints = NDArray[np.int64]
 type Floats = NDArray[np.float32]
@@ -53,8 +50,11 @@ class Demonstrations:
     images: dict[str, MappedImages]
 
     @classmethod
-    def load(cls, buffer: ReplayBuffer, cameras: tuple[str, ...]) -> "Demonstrations":
-        """Read everything. Raises `DataError` when no subtask was completed, `UnknownNameError` for a camera."""
+    def load(cls, buffer: ReplayBuffer, cameras: Sequence[str]) -> "Demonstrations":
+        """Read everything; the first camera is the planner's.
+
+        Raises `DataError` when no subtask was completed, `UnknownNameError` for a camera.
+        """
         segments = _segments(buffer)
         if not segments.text_K:
             raise DataError(f"{buffer.path}: no completed subtask in {buffer.n_episodes} episodes")
@@ -70,10 +70,15 @@ class Demonstrations:
             segment_M=segment_M,
             keyframe_image_K=np.searchsorted(frame_M, segments.keyframe_K),
             episode_end_N=np.repeat(ends, np.diff(ends, prepend=0)),
-            event_N=_events(action, segments, ends),
+            event_N=_events(action[:, action.shape[1] - buffer.layout.n_grippers :], segments, ends),
             segments=segments,
             images={camera: buffer.images(camera) for camera in cameras},
         )
+
+    @property
+    def goal_view(self) -> MappedImages:
+        """Images of the first camera, in whose view goals are shown."""
+        return next(iter(self.images.values()))
 
     def chunk_frames(self, frame_B: Ints, last_B: Ints, horizon: int) -> Ints:
         """(B, T) frames from each frame on, held at the last one allowed."""
@@ -98,6 +103,8 @@ class Demonstrations:
             state=Standardizer.fit(state),
             actions=Standardizer.fit(relative.encode(chunks, state)),
             keyposes=Standardizer.fit(poses),
+            action_low=self.action.min(0),
+            action_high=self.action.max(0),
             segment_steps_p90=float(np.percentile(self.segments.keyframe_K - self.segments.start_K, 90)),
         )
 
@@ -119,10 +126,10 @@ def _segments(buffer: ReplayBuffer) -> Segments:
     return Segments(**arrays, text_K=columns["text_K"], instruction_K=columns["instruction_K"])
 
 
-def _events(action: Floats, segments: Segments, ends: Ints) -> Ints:
-    """(N,) the next frame after each one at which the gripper is told to open or close, or a subtask is complete."""
-    n_frames = len(action)
-    closed = action[:, GRIPPER] < 0.5
-    switches = np.flatnonzero(closed[1:] != closed[:-1]) + 1
+def _events(grippers_NG: Floats, segments: Segments, ends: Ints) -> Ints:
+    """(N,) the next frame after each one at which a gripper is told to open or close, or a subtask is complete."""
+    n_frames = len(grippers_NG)
+    closed = grippers_NG < (grippers_NG.min(0) + grippers_NG.max(0)) / 2
+    switches = np.flatnonzero((closed[1:] != closed[:-1]).any(1)) + 1
     marks = np.unique(np.concatenate([switches, segments.keyframe_K, ends - 1]))
     return marks[np.minimum(np.searchsorted(marks, np.arange(n_frames), side="right"), len(marks) - 1)]

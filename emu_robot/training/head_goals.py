@@ -9,7 +9,7 @@ from emu_robot.core import Image, PlanStep
 from emu_robot.planner import Planner
 from emu_robot.tokenizers.image import ImageTokenizer
 from emu_robot.training.drawing import Drawn, draw_in_blocks
-from emu_robot.training.head_data import FRONT, Demonstrations, Ints
+from emu_robot.training.head_data import Demonstrations, Ints
 from emu_robot.training.head_sampler import GeneratedGoals, Images
 
 type Plans = Callable[[Sequence[Image], Sequence[str]], Sequence[PlanStep | None]]
@@ -18,7 +18,7 @@ type Plans = Callable[[Sequence[Image], Sequence[str]], Sequence[PlanStep | None
 def reconstructed_goals(data: Demonstrations, weights: Path, block: int = 64) -> Images:
     """Every subtask's keyframe after the image tokenizer in `weights` and back, (K, H, W, 3) uint8."""
     tokenizer, rows = ImageTokenizer.load(weights), data.keyframe_image_K
-    blocks = [data.images[FRONT][rows[i : i + block]] for i in range(0, len(rows), block)]
+    blocks = [data.goal_view[rows[i : i + block]] for i in range(0, len(rows), block)]
     return np.concatenate([tokenizer.decode_images(tokenizer.encode_images(images)) for images in blocks])
 
 
@@ -47,7 +47,7 @@ def generated_goals(
 
 def _draw(data: Demonstrations, segments: Ints, plan: Plans) -> Drawn:
     """The planner's subgoal at the start of each subtask, and whether it names the right one."""
-    starts = data.images[FRONT][np.searchsorted(data.frame_M, data.segments.start_K[segments])]
+    starts = data.goal_view[np.searchsorted(data.frame_M, data.segments.start_K[segments])]
     steps = plan(list(starts), [data.segments.instruction_K[k] for k in segments])
     texts = [data.segments.text_K[k] for k in segments]
     images, right = np.zeros_like(starts), np.zeros(len(starts), np.bool_)

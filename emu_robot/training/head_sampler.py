@@ -17,7 +17,7 @@ from emu_robot.models.action_head import HeadConfig, text_ids
 from emu_robot.models.flow import sample_times
 from emu_robot.normalize import NormStats, RelativeActions
 from emu_robot.tokenizers.image import to_pixels
-from emu_robot.training.head_data import FRONT, WRIST, Demonstrations, Floats, Ints
+from emu_robot.training.head_data import Demonstrations, Floats, Ints
 from emu_robot.training.loop import step_rng
 
 type Images = NDArray[np.uint8]
@@ -93,7 +93,7 @@ class HeadSampler:
         seed: int,
     ) -> None:
         self._data, self._rows, self._stats, self._model, self._sampling = data, rows_M, stats, model, sampling
-        self._front, self._wrist = data.images[FRONT], data.images[WRIST]
+        self._views = {camera: data.images[camera] for camera in model.cameras}
         self._goals = goals or GoalImages()
         self._batch_size, self._seed = batch_size, seed
         self._relative = RelativeActions(model.relative_dims)
@@ -108,29 +108,30 @@ class HeadSampler:
         self._goal_last_K = np.searchsorted(data.frame_M, data.segments.end_K)
 
     def __call__(self, step: int) -> dict[str, Tensor]:
-        """Keys and shapes: front, wrist, goal (B, 3, H, W) in about [-1, 1]; has_goal (B,) bool; text (B, L) int64;
+        """Keys and shapes: view.<camera>, goal (B, 3, H, W) in about [-1, 1]; has_goal (B,) bool; text (B, L) int64;
         state (B, S), actions (B, T, A), keyposes (B, P, S), all normalised; remaining (B, P) steps / 100;
         progress, has_progress (B,); noise (B, N, T*A); time (B, N).
         """
         rng = step_rng(self._seed, step)
         drawn = np.searchsorted(self._cumulative, rng.random(self._batch_size) * self._cumulative[-1], side="right")
         rows = self._rows[drawn]
-        has_goal = rng.random(len(rows)) >= self._sampling.no_goal
-        flat = ~has_goal & (rng.random(len(rows)) < self._sampling.instruction_only)
-        batch = self._numbers(rows, flat)
-        segment = self._data.segment_M[rows]
+        batch = self.examples(self._data.frame_M[rows], self._data.segment_M[rows], rng)
+        for camera, images in self._views.items():
+            batch[f"view.{camera}"] = self.disturb(images[rows], rng)
+        return batch
+
+    def examples(self, frame: Ints, segment: Ints, rng: np.random.Generator) -> dict[str, Tensor]:
+        """A batch of these frames (B,) within their completed subtasks (B,); the views are left to the caller."""
+        has_goal = rng.random(len(frame)) >= self._sampling.no_goal
+        flat = ~has_goal & (rng.random(len(frame)) < self._sampling.instruction_only)
+        batch = self._numbers(frame, segment, flat)
         text = np.where(flat, self._instruction_K[segment], self._text_K[segment])
         ids = self._text_table[text]
-        ids[has_goal & (rng.random(len(rows)) < self._sampling.no_text)] = 0
+        ids[has_goal & (rng.random(len(frame)) < self._sampling.no_text)] = 0
         batch |= {"text": torch.from_numpy(ids), "has_goal": torch.from_numpy(has_goal)}
+        batch["goal"] = self.disturb(self._goal_images(segment, rng), rng)
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
-        for name, images in (
-            ("front", self._front[rows]),
-            ("wrist", self._wrist[rows]),
-            ("goal", self._goal_images(segment, rng)),
-        ):
-            batch[name] = self._disturb(images, rng, generator)
-        shape = (len(rows), self._sampling.flow_samples)
+        shape = (len(frame), self._sampling.flow_samples)
         batch["noise"] = torch.randn(*shape, batch["actions"][0].numel(), generator=generator)
         batch["time"] = sample_times(shape, generator)
         return batch
@@ -146,9 +147,8 @@ class HeadSampler:
         verbs = [text.split()[0] for text in data.segments.text_K]
         return weights * np.array([sampling.verb_weights.get(verb, 1.0) for verb in verbs])[segment]
 
-    def _numbers(self, rows: Ints, flat: NDArray[np.bool_]) -> dict[str, Tensor]:
+    def _numbers(self, frame: Ints, segment: Ints, flat: NDArray[np.bool_]) -> dict[str, Tensor]:
         data, model = self._data, self._model
-        frame, segment = data.frame_M[rows], data.segment_M[rows]
         start, keyframe = data.segments.start_K[segment], data.segments.keyframe_K[segment]
         last = np.where(flat, data.episode_end_N[frame] - 1, keyframe)
         state = data.state[frame]
@@ -167,7 +167,7 @@ class HeadSampler:
 
     def _goal_images(self, segment: Ints, rng: np.random.Generator) -> Images:
         first, last = self._goal_first_K[segment], self._goal_last_K[segment]
-        images = self._front[rng.integers(first, np.maximum(last, first + 1))]
+        images = self._data.goal_view[rng.integers(first, np.maximum(last, first + 1))]
         kind = rng.random(len(segment))
         goals, sampling = self._goals, self._sampling
         if goals.generated is not None:
@@ -179,8 +179,9 @@ class HeadSampler:
             images[chosen] = goals.reconstructed[segment[chosen]]
         return images
 
-    def _disturb(self, images: Images, rng: np.random.Generator, generator: torch.Generator) -> Tensor:
-        s = self._sampling
+    def disturb(self, images: Images, rng: np.random.Generator) -> Tensor:
+        """Images (B, H, W, 3) as the head sees them (B, 3, H, W), each disturbed by itself."""
+        s, generator = self._sampling, torch.Generator().manual_seed(int(rng.integers(2**62)))
         if s.shift:
             images = shift_images(images, rng.integers(-s.shift, s.shift + 1, (len(images), 2)))
         pixels = to_pixels(torch.from_numpy(images))

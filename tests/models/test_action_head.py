@@ -11,8 +11,8 @@ def tiny(**changes) -> HeadConfig:
     return HeadConfig(**(sizes | words | changes))
 
 
-def observation() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    return torch.rand(2, 3, 32, 32), torch.rand(2, 3, 32, 32), torch.randn(2, 8), torch.randint(1, 20, (2, 6))
+def observation(cameras: int = 2) -> tuple[list[torch.Tensor], torch.Tensor, torch.Tensor]:
+    return [torch.rand(2, 3, 32, 32) for _ in range(cameras)], torch.randn(2, 8), torch.randint(1, 20, (2, 6))
 
 
 def test_default_head_fits_its_budget():
@@ -28,6 +28,17 @@ def test_context_and_chunk_have_the_configured_shapes():
     assert context.remaining_BP.shape == (2, 3)
     assert context.progress_B.shape == (2,)
     assert head.sample(context, torch.randn(2, 5, 8)).shape == (2, 5, 8)
+
+
+def test_any_number_of_cameras_is_seen():
+    seen = observation(cameras=3)
+    head = ActionHead(tiny(cameras=["top", "left", "right"])).eval()
+    features = head.encode(*seen).features_BD
+    for i in range(3):
+        views = [view if j != i else view.flip(3) for j, view in enumerate(seen[0])]
+        assert not torch.allclose(head.encode(views, *seen[1:]).features_BD, features)
+    alone = ActionHead(tiny(cameras=["top"]))
+    assert alone.sample(alone.encode(*observation(cameras=1)), torch.randn(2, 16, 8)).shape == (2, 16, 8)
 
 
 def test_no_goal_image_is_the_same_as_a_dropped_one():
@@ -54,7 +65,7 @@ def test_the_chunk_does_not_teach_the_keyposes():
     context = head.encode(*observation())
     head.denoise(context, torch.randn(2, 1, 128), torch.rand(2, 1)).sum().backward()
     assert head.keypose.weight.grad is None
-    assert head.front_stem[1].weight.grad is not None
+    assert head.get_parameter("front_stem.1.weight").grad is not None
 
 
 def test_text_ids_pad_and_refuse_what_does_not_fit():
@@ -70,3 +81,5 @@ def test_wrong_sizes_are_refused():
         HeadConfig(image_size=100)
     with pytest.raises(ConfigError, match="relative_dims"):
         HeadConfig(relative_dims=9)
+    with pytest.raises(ConfigError, match="cameras"):
+        HeadConfig(cameras=["front", "front"])

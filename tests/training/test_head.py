@@ -200,7 +200,7 @@ def test_validation_reports_goal_and_no_goal_apart(folder, data):
     settings = config(folder)
     rows, _ = split_rows(data, 0.1)
     stats = data.norm_stats(4, RelativeActions(7), 2, rows)
-    metrics = validate(ActionHead(settings.model), sampler(data, settings), stats, batches=1)
+    metrics = validate(ActionHead(settings.model), sampler(data, settings), stats, 1, batches=1)
     assert {"val_action_mae", "val_action_mae_goal", "val_action_mae_no_goal"} <= set(metrics)
     assert NormStats.from_dict(stats.to_dict()).segment_steps_p90 == LENGTH - 3
 

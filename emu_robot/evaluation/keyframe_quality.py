@@ -1,0 +1,81 @@
+"""Keyframes found in motion against those that the experts' environment recorded."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from emu_robot.data.keyframes import Floats, Frames, KeyframeConfig, KeyframeFinder
+from emu_robot.data.replay_buffer import ReplayBuffer
+from emu_robot.errors import ConfigError
+from emu_robot.evaluation.statistics import Proportion
+
+
+@dataclass(kw_only=True)
+class KeyframeQualityConfig:
+    """buffer: replay buffer whose keyframes are known. tolerance: frames that a found one may be off.
+    out: where keyframe_quality.json goes. keyframes: how they are looked for.
+    """
+
+    buffer: Path = Path("outputs/data/plans")
+    tolerance: int = 5
+    out: Path = Path("outputs/measure")
+    keyframes: KeyframeConfig = field(default_factory=KeyframeConfig)
+
+    def __post_init__(self) -> None:
+        if self.tolerance < 0:
+            raise ConfigError(f"tolerance is {self.tolerance}, must not be negative")
+
+
+class Matches(NamedTuple):
+    """precision: found ones that are true; recall: true ones that were found; offsets: found minus true [frames]."""
+
+    precision: Proportion
+    recall: Proportion
+    offsets: list[int]
+
+
+def keyframe_quality(config: KeyframeQualityConfig) -> Matches:
+    """Print precision and recall over the successful episodes of the buffer, and write them to `out`."""
+    buffer = ReplayBuffer.open(config.buffer)
+    successes = [i for i, meta in enumerate(buffer.metadata) if meta["success"]]
+    bounds, state = [0, *buffer.episode_ends.tolist()], buffer.load("frames/state")
+    states = [state[bounds[i] : bounds[i + 1]] for i in successes]
+    true = [np.asarray(buffer.metadata[i]["keyframes"], np.int32) for i in successes]
+    n_grippers, n_states = buffer.layout.n_grippers, len(buffer.layout.state_names)
+    grippers = range(n_states - n_grippers, n_states)
+    finder = KeyframeFinder(states, grippers, buffer.metadata[0]["fps"], config.keyframes)
+    found = compare_keyframes(finder, states, true, config.tolerance)
+    config.out.mkdir(parents=True, exist_ok=True)
+    figures = {
+        "method": finder.method.value,
+        "episodes": len(states),
+        "precision": str(found.precision),
+        "recall": str(found.recall),
+        "median_offset": float(np.median(found.offsets)) if found.offsets else None,
+    }
+    (config.out / "keyframe_quality.json").write_text(json.dumps(figures, indent=1) + "\n")
+    for name, value in figures.items():
+        print(f"{name}: {value}")
+    return found
+
+
+def compare_keyframes(
+    finder: KeyframeFinder, states: Sequence[Floats], true: Sequence[Frames], tolerance: int
+) -> Matches:
+    """Match each found keyframe to the nearest true one within `tolerance` that has no match yet."""
+    offsets: list[int] = []
+    n_found = 0
+    for state, expected in zip(states, true, strict=True):
+        free = expected.tolist()
+        for t in finder.find(state).tolist():
+            n_found += 1
+            nearest = min(free, key=lambda frame: abs(frame - t), default=None)
+            if nearest is not None and abs(nearest - t) <= tolerance:
+                free.remove(nearest)
+                offsets.append(t - nearest)
+    n_true = sum(len(expected) for expected in true)
+    return Matches(Proportion(len(offsets), n_found), Proportion(len(offsets), n_true), offsets)

@@ -1,0 +1,15 @@
+"""LeRobot's pipelines around our policy: names, batch and device; numbers pass as they are."""
+
+from typing import Any
+
+from emu_robot.lerobot.configuration_emu_robot import EmuRobotConfig
+from lerobot.processor import PolicyAction, PolicyProcessorPipeline, make_default_pre_post_processors
+
+
+def make_emu_robot_pre_post_processors(
+    config: EmuRobotConfig, dataset_stats: dict[str, dict[str, Any]] | None = None
+) -> tuple[
+    PolicyProcessorPipeline[dict[str, Any], dict[str, Any]], PolicyProcessorPipeline[PolicyAction, PolicyAction]
+]:
+    """The default pipelines; their normalisation is the identity, see `EmuRobotConfig.normalization_mapping`."""
+    return make_default_pre_post_processors(config, dataset_stats)
