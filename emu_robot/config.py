@@ -30,6 +30,7 @@ SCHEMAS = {
     "plan": "emu_robot.cli.plan:PlanConfig",
     "prepare": "emu_robot.data.prepare:PrepareConfig",
     "sim-bench": "emu_robot.cli.sim:BenchConfig",
+    "to-lerobot": "emu_robot.cli.to_lerobot:ToLeRobotConfig",
     "train-dida": "emu_robot.training.dida:DidaTrainConfig",
     "train-head": "emu_robot.training.head:HeadTrainConfig",
     "train-planner": "emu_robot.training.planner:PlannerTrainConfig",

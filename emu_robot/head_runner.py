@@ -33,6 +33,17 @@ class RunnerContext:
     progress: float
 
 
+@dataclass(frozen=True)
+class ActionPrefix:
+    """Actions of the chunk before that the next one is to begin with, as real-time chunking asks for.
+
+    actions: (K, A), the first one now; weights: (K,) in [0, 1], 1 for those that will be executed in any case.
+    """
+
+    actions: NDArray[np.float32]
+    weights: NDArray[np.float32]
+
+
 class HeadRunner:
     """An `ActionHead` with its statistics and words. layout: its state and action; control_hz: its rate [Hz]."""
 
@@ -44,8 +55,7 @@ class HeadRunner:
         layout: RobotLayout = PANDA.layout,
         control_hz: int = PANDA.control_hz,
     ) -> None:
-        head.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-        self._head = head.eval().requires_grad_(False)
+        self.head = head
         self._config: HeadConfig = head.config
         self._stats, self._text = stats, text
         self.layout, self.control_hz = layout, control_hz
@@ -57,6 +67,8 @@ class HeadRunner:
         weights = load_weights(folder, "head")
         head = ActionHead(HeadConfig(**weights.config))
         load_into(head, weights, "head")
+        head.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        head.eval().requires_grad_(False)
         stats, extra = NormStats.from_dict(weights.extra.get("norm_stats")), weights.extra
         try:
             layout, control_hz = RobotLayout.from_dict(extra["layout"]), int(extra["control_hz"])
@@ -92,15 +104,16 @@ class HeadRunner:
     @torch.inference_mode()
     def encode(self, observation: Observation, step: PlanStep) -> RunnerContext:
         """Look at the observation in the light of a plan step, with or without a subgoal image."""
+        device = next(self.head.parameters()).device
         goal = None
         if step.subgoal is not None:
             size = self._config.image_size
             check_image("subgoal", step.subgoal, (size, size))
-            goal = _pixels(step.subgoal)
+            goal = _pixels(step.subgoal).to(device)
         state = torch.from_numpy(self._stats.state.normalize(observation.state))[None]
         ids = torch.from_numpy(text_ids(self._text.encode(step.subtask), self._config))[None]
-        views = [_pixels(observation.images[camera]) for camera in self._config.cameras]
-        context = self._head.encode(views, state, ids, goal)
+        views = [_pixels(observation.images[camera]).to(device) for camera in self._config.cameras]
+        context = self.head.encode(views, state.to(device), ids.to(device), goal)
         return RunnerContext(context, float(context.progress_B.sigmoid()))
 
     @torch.inference_mode()
@@ -112,15 +125,30 @@ class HeadRunner:
         generator: torch.Generator,
         steps: int,
         noise_scale: float,
+        prefix: ActionPrefix | None = None,
     ) -> NDArray[np.float32]:
-        """(T, A) actions as demonstrated; those that are not relative to the state stay in their demonstrated range."""
+        """(T, A) actions as demonstrated; those that are not relative to the state stay in their demonstrated range.
+
+        prefix: what the chunk is to begin with.
+        """
         shape = (1, self._config.action_horizon, self._config.action_dim)
+        device = context.head.features_BD.device
         noise = torch.randn(shape, generator=generator) * noise_scale
-        chunk = self._head.sample(context.head, noise, steps)[0].numpy()
+        known = None if prefix is None else tuple(part.to(device) for part in self._known(prefix, state))
+        chunk = self.head.sample(context.head, noise.to(device), steps, known)[0].cpu().numpy()
         actions = self._relative.decode(self._stats.actions.unnormalize(chunk), state)
         free = slice(self._config.relative_dims, None)
         actions[:, free] = actions[:, free].clip(self._stats.action_low[free], self._stats.action_high[free])
         return actions
+
+    def _known(self, prefix: ActionPrefix, state: NDArray[np.float32]) -> tuple[Tensor, Tensor]:
+        """Normalised actions (1, T, A) and their weights (1, T, 1)."""
+        horizon, given = self._config.action_horizon, prefix.actions[: self._config.action_horizon]
+        actions = np.zeros((horizon, self._config.action_dim), np.float32)
+        weights = np.zeros((horizon, 1), np.float32)
+        actions[: len(given)], weights[: len(given), 0] = given, prefix.weights[: len(given)]
+        relative = self._stats.actions.normalize(self._relative.encode(actions, state))
+        return torch.from_numpy(relative)[None], torch.from_numpy(weights)[None]
 
     def hold_target(self, state: NDArray[np.float32]) -> NDArray[np.float32]:
         """(A,) the action that stays at `state`; where an action is no target of a state, its mean."""

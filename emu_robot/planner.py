@@ -1,6 +1,6 @@
 """Observation and instruction in, plan out: the world model that says what comes next and what it will look like."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -93,12 +93,23 @@ class Planner:
             to_int8(model, [planner.grammar.code_ids])
         return planner
 
-    def save(self, folder: Path, extra: dict[str, object] | None = None) -> None:
-        """Add the planner's own weights to a weights folder that holds both tokenizers; tied ones are stored once."""
-        state = self.model.state_dict()
+    def save(
+        self,
+        folder: Path,
+        extra: dict[str, object] | None = None,
+        *,
+        half: bool = True,
+        state: Mapping[str, torch.Tensor] | None = None,
+    ) -> None:
+        """Add the planner's own weights to a weights folder that holds both tokenizers; tied ones are stored once.
+
+        half: in float16, as released; a training that goes on from them wants them whole. state: the model's, if it
+        was gathered elsewhere.
+        """
+        state = dict(self.model.state_dict() if state is None else state)
         if self.config.model.tie_word_embeddings:
             del state["lm_head.weight"]
-        save_weights(folder, "planner", state, asdict(self.config), half=True, extra=extra)
+        save_weights(folder, "planner", state, asdict(self.config), half=half, extra=extra)
 
     def plan(self, observation: Observation, instruction: str, max_steps: int | None = None) -> Plan:
         """The next steps, at most `max_steps`; none if the planner holds the task complete.

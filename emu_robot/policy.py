@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from emu_robot.core import ActionChunk, Observation, Plan, PlanStep
 from emu_robot.decoding.choice import DecoderConfig
 from emu_robot.errors import ConfigError, InvalidValueError, UnknownNameError
-from emu_robot.head_runner import HeadRunner, RunnerContext
+from emu_robot.head_runner import ActionPrefix, HeadRunner, RunnerContext
 from emu_robot.switching import CompletionWatch, Switch, SwitchConfig, Verdict
 from emu_robot.weights import resolve_weights
 
@@ -44,7 +44,8 @@ class GoalMode(StrEnum):
 
 @dataclass(kw_only=True)
 class PolicyConfig:
-    """n_action_steps: actions of each chunk that are returned [control ticks]; flow_steps: Euler steps per chunk;
+    """n_action_steps: actions of each chunk that are executed [control ticks]; whole_chunks: return the others, too;
+    flow_steps: Euler steps per chunk;
     noise_scale: of the starting noise, 1 samples the learned distribution, 0 takes its centre (steadier hands: of 15
     single tasks 13 succeeded with 0, 3 with 1). decoder: how the planner draws subgoals; int8: and
     whether it computes in int8 where that is faster.
@@ -52,6 +53,7 @@ class PolicyConfig:
 
     goal: GoalMode = GoalMode.PLANNER
     n_action_steps: int = 8
+    whole_chunks: bool = False
     flow_steps: int = 8
     noise_scale: float = 0.0
     switching: SwitchConfig = field(default_factory=SwitchConfig)
@@ -110,14 +112,17 @@ class EmuPolicy:
         self._target: NDArray[np.float32] | None = None
         self._generator.manual_seed(self._seed)
 
-    def act(self, observation: Observation) -> ActionChunk:
+    def act(self, observation: Observation, prefix: ActionPrefix | None = None) -> ActionChunk:
         """The next chunk, (n_action_steps, A); plans first when a step is missing, reached or overdue.
+
+        prefix: what the chunk is to begin with, for control loops that go on acting meanwhile.
 
         Raises `UnknownNameError` for a missing camera, `ShapeError` for a wrong image size or state.
         """
         if not self._instruction:
             raise InvalidValueError("reset the policy with an instruction before acting")
         self._head.check(observation)
+        self._prefix = prefix
         if self._config.goal is GoalMode.NONE:
             return self._follow(observation, PlanStep(subtask=self._instruction), ())
         if self._completion.declared and not self._completion.due():
@@ -165,15 +170,19 @@ class EmuPolicy:
             generator=self._generator,
             steps=self._config.flow_steps,
             noise_scale=self._config.noise_scale,
-        )[: self._config.n_action_steps]
-        self._target = actions[-1]
+            prefix=self._prefix,
+        )
+        self._target = actions[self._config.n_action_steps - 1]
+        if not self._config.whole_chunks:
+            actions = actions[: self._config.n_action_steps]
         known = None if self._config.goal is GoalMode.NONE else context.progress
         return ActionChunk(actions=actions, step=step, progress=known, events=events)
 
     def _hold(self, observation: Observation, events: tuple[str, ...]) -> ActionChunk:
         """Stay at the last target; without one, where the robot is."""
         target = self._head.hold_target(observation.state) if self._target is None else self._target
-        actions = np.repeat(target[None], self._config.n_action_steps, axis=0)
+        count = self._head.action_horizon if self._config.whole_chunks else self._config.n_action_steps
+        actions = np.repeat(target[None], count, axis=0)
         return ActionChunk(actions=actions, events=events)
 
 

@@ -6,6 +6,7 @@ manifest.json: {"format": 1, "stages": {stage: {"file", "sha256", "config", "ext
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -117,6 +118,14 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise WeightsError(f"{path} is not a weights manifest of format {FORMAT}")
     return manifest
+
+
+def copy_weights(source: Path, target: Path) -> None:
+    """Copy a weights folder's manifest and the files it names."""
+    manifest = read_manifest(source)
+    target.mkdir(parents=True, exist_ok=True)
+    for name in (*(stage["file"] for stage in manifest["stages"].values()), *manifest["files"], MANIFEST):
+        shutil.copyfile(source / name, target / name)
 
 
 def stage_hash(folder: Path, stage: str) -> str:

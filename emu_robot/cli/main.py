@@ -20,6 +20,7 @@ VERBS = {
     "train": "train one stage: stage=tokenizer|planner|dida|head|world_model",
     "train-mini": "make the released weights from nothing: collect, train every stage, release",
     "data": "prepare|encode|merge|export: from a LeRobotDataset; add image codes; several as one; to a LeRobotDataset",
+    "to-lerobot": "weights as a checkpoint that LeRobot's commands load",
     "sim": "bench: environment steps per second of one core",
 }
 EXTRAS = {

@@ -125,7 +125,12 @@ class Converter:
         stored = np.unique([*range(0, len(frame_T), conversion.image_every), *starts, *keyframes]).astype(np.int32)
         shown = frame_T[stored].round().astype(int).tolist()
         images = {
-            name: np.stack([self._fit(image) for image in self._files.images(episode, rows, camera, shown)])
+            name: np.stack(
+                [
+                    fit_image(image, conversion.image_size, conversion.fit)
+                    for image in self._files.images(episode, rows, camera, shown)
+                ]
+            )
             for name, camera in conversion.cameras.items()
         }
         success = _success(rows)
@@ -158,17 +163,20 @@ class Converter:
             raise ConfigError(f"the captioner answered {words!r} to {instruction!r}, expected words")
         return words
 
-    def _fit(self, image: Image) -> Image:
-        size = (self._conversion.image_size, self._conversion.image_size)
-        picture = PillowImage.fromarray(image)
-        match self._conversion.fit:
-            case ImageFit.pad:
-                picture = ImageOps.pad(picture, size, PillowImage.Resampling.BOX)
-            case ImageFit.crop:
-                picture = ImageOps.fit(picture, size, PillowImage.Resampling.BOX)
-            case ImageFit.stretch:
-                picture = picture.resize(size, PillowImage.Resampling.BOX)
-        return np.asarray(picture)
+
+def fit_image(image: Image, size: int, fit: ImageFit) -> Image:
+    """(size, size, 3) of a picture of any shape."""
+    if image.shape[:2] == (size, size):
+        return image
+    picture = PillowImage.fromarray(image)
+    match fit:
+        case ImageFit.pad:
+            picture = ImageOps.pad(picture, (size, size), PillowImage.Resampling.BOX)
+        case ImageFit.crop:
+            picture = ImageOps.fit(picture, (size, size), PillowImage.Resampling.BOX)
+        case ImageFit.stretch:
+            picture = picture.resize((size, size), PillowImage.Resampling.BOX)
+    return np.asarray(picture)
 
 
 def _gather(files: LeRobotFiles, episode: EpisodeFiles, rows: pa.Table, columns: Sequence[Column]) -> Floats:

@@ -3,8 +3,9 @@
 LeRobot imports it by itself, see `plugin/`. Nothing else in emu_robot may import it.
 """
 
+from emu_robot.lerobot.configuration_emu_robot import EmuRobotConfig
 from emu_robot.lerobot.env import EmuTabletopEnv
 from emu_robot.lerobot.robot import EmuSimPanda, EmuSimPandaConfig
 from emu_robot.lerobot.teleoperator import EmuSimExpert, EmuSimExpertConfig
 
-__all__ = ["EmuSimExpert", "EmuSimExpertConfig", "EmuSimPanda", "EmuSimPandaConfig", "EmuTabletopEnv"]
+__all__ = ["EmuRobotConfig", "EmuSimExpert", "EmuSimExpertConfig", "EmuSimPanda", "EmuSimPandaConfig", "EmuTabletopEnv"]

@@ -23,7 +23,8 @@ class EmuRobotConfig(PreTrainedConfig):
     cache_dir: where starts and keyframes of the training set are kept; none given puts them beside the set.
     save_predicted_video: `lerobot-eval` writes the imagined subgoals as pred_episode_N.mp4.
     rtc_config: real-time chunking, set by `lerobot-rollout --inference.type=rtc`.
-    Pictures, states and actions are normalised by statistics in the weights, not by LeRobot's.
+    state_order, action_order: where the head's dimensions stand in the set's, filled in by a training; empty where
+    nothing moves. Pictures, states and actions are normalised by statistics in the weights, not by LeRobot's.
     """
 
     n_obs_steps: int = 1
@@ -38,6 +39,8 @@ class EmuRobotConfig(PreTrainedConfig):
     cache_dir: str | None = None
     save_predicted_video: bool = False
     rtc_config: RTCConfig | None = None
+    state_order: list[int] = field(default_factory=list)
+    action_order: list[int] = field(default_factory=list)
 
     normalization_mapping: dict[str, NormalizationMode] = field(
         default_factory=lambda: dict.fromkeys(("VISUAL", "STATE", "ACTION"), NormalizationMode.IDENTITY)

@@ -177,9 +177,17 @@ class ActionHead(nn.Module):
         views = [batch[f"view.{camera}"] for camera in self.config.cameras]
         return self.encode(views, *(batch[name] for name in ("state", "text", "goal", "has_goal")))
 
-    def sample(self, context: HeadContext, noise_BTA: Tensor, steps: int = 8) -> Tensor:
-        """Normalised chunks (B, T, A) from Gaussian noise of that shape, by `steps` Euler steps."""
-        return self.flow.sample(self._condition(context), noise_BTA.flatten(1), steps).view_as(noise_BTA)
+    def sample(
+        self, context: HeadContext, noise_BTA: Tensor, steps: int = 8, known: tuple[Tensor, Tensor] | None = None
+    ) -> Tensor:
+        """Normalised chunks (B, T, A) from Gaussian noise of that shape, by `steps` Euler steps.
+
+        known: actions (B, T, A) and weights (B, T, 1) that draw every prediction towards them.
+        """
+        flat = None
+        if known is not None:
+            flat = known[0].flatten(1), known[1].expand_as(noise_BTA).flatten(1)
+        return self.flow.sample(self._condition(context), noise_BTA.flatten(1), steps, flat).view_as(noise_BTA)
 
     def _condition(self, context: HeadContext) -> Tensor:
         aim_BD = torch.cat([context.keypose_BPS.flatten(1), context.remaining_BP], dim=1).detach()

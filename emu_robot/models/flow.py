@@ -58,13 +58,21 @@ class FlowDecoder(nn.Module):
         return torch.cat([angles_BNF.sin(), angles_BNF.cos()], dim=-1)
 
     @torch.no_grad()
-    def sample(self, context_BF: Tensor, noise_BD: Tensor, steps: int) -> Tensor:
-        """Integrate from noise (B, D) to data (B, D) with Euler steps; the last step lands on the prediction."""
+    def sample(
+        self, context_BF: Tensor, noise_BD: Tensor, steps: int, known: tuple[Tensor, Tensor] | None = None
+    ) -> Tensor:
+        """Integrate from noise (B, D) to data (B, D) with Euler steps; the last step lands on the prediction.
+
+        known: data (B, D) and weights (B, D) in [0, 1]: how much of each prediction is replaced by it (inpainting).
+        """
         x_BND = noise_BD[:, None]
         for index in range(steps):
             time = index / steps
             time_BN = torch.full(x_BND.shape[:2], time, device=x_BND.device)
-            velocity_BND = (self(x_BND, time_BN, context_BF) - x_BND) / (1 - time)
+            data_BND = self(x_BND, time_BN, context_BF)
+            if known is not None:
+                data_BND = torch.lerp(data_BND, known[0][:, None], known[1][:, None])
+            velocity_BND = (data_BND - x_BND) / (1 - time)
             x_BND = x_BND + velocity_BND / steps
         return x_BND[:, 0]
 

@@ -72,7 +72,7 @@ def train(config: HeadTrainConfig) -> Path:
     config.model.state_dim, config.model.action_dim = len(layout.state_names), len(layout.action_names)
     train_rows, holdout_rows = split_rows(data, config.holdout)
     relative = RelativeActions(config.model.relative_dims)
-    stats = data.norm_stats(config.model.action_horizon, relative, config.model.keyposes, train_rows)
+    stats = data.norm_stats(config.model.action_horizon, relative, config.model.keyposes, data.frame_M[train_rows])
     goals = GoalImages()
     if config.sampling.reconstructed:
         goals.reconstructed = reconstructed_goals(data, config.weights)

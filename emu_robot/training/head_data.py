@@ -30,6 +30,11 @@ class Segments(NamedTuple):
     text_K: list[str]
     instruction_K: list[str]
 
+    def at(self, frame: Ints) -> Ints:
+        """Which one each frame belongs to, -1 if none."""
+        segment = np.searchsorted(self.start_K, frame, side="right") - 1
+        return np.where((segment < 0) | (frame >= self.end_K[segment]), -1, segment)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Demonstrations:
@@ -60,14 +65,12 @@ class Demonstrations:
             raise DataError(f"{buffer.path}: no completed subtask in {buffer.n_episodes} episodes")
         state, action = buffer.load("frames/state"), buffer.load("frames/action")
         frame_M = buffer.load("images/frame").astype(np.int64)
-        segment_M = np.searchsorted(segments.start_K, frame_M, side="right") - 1
-        segment_M[(segment_M < 0) | (frame_M >= segments.end_K[segment_M])] = -1
         ends = buffer.episode_ends
         return cls(
             state=state,
             action=action,
             frame_M=frame_M,
-            segment_M=segment_M,
+            segment_M=segments.at(frame_M),
             keyframe_image_K=np.searchsorted(frame_M, segments.keyframe_K),
             episode_end_N=np.repeat(ends, np.diff(ends, prepend=0)),
             event_N=_events(action[:, action.shape[1] - buffer.layout.n_grippers :], segments, ends),
@@ -92,10 +95,9 @@ class Demonstrations:
             events.append(frame_B)
         return np.stack(events, axis=1)
 
-    def norm_stats(self, horizon: int, relative: RelativeActions, keyposes: int, rows_M: Ints) -> NormStats:
-        """Statistics of the examples at the image rows `rows_M`."""
-        frame, segment = self.frame_M[rows_M], self.segment_M[rows_M]
-        last = self.segments.keyframe_K[segment]
+    def norm_stats(self, horizon: int, relative: RelativeActions, keyposes: int, frame: Ints) -> NormStats:
+        """Statistics of the examples at these frames, which lie within completed subtasks."""
+        last = self.segments.keyframe_K[self.segments.at(frame)]
         state = self.state[frame]
         chunks = self.action[self.chunk_frames(np.minimum(frame, last), last, horizon)]
         poses = self.state[self.coming_events(frame, np.maximum(last, frame), keyposes)] - state[:, None]

@@ -206,7 +206,11 @@ class SequenceSampler:
         self._any = chosen[~complete]
 
     def __call__(self, step: int) -> dict[str, Tensor]:
-        rows, first = self.sequences(step), self.writer.first_target
+        return self.tensors(self.sequences(step))
+
+    def tensors(self, rows: "Sequences") -> dict[str, Tensor]:
+        """The batch cut from these sequences."""
+        first = self.writer.first_target
         arrays = {"ids": rows.inputs, "positions": rows.positions, "references": rows.references}
         arrays = {name: array[:, :-1] for name, array in arrays.items()}
         arrays |= {"targets": rows.ids[:, first + 1 :], "weights": rows.weights[:, first + 1 :]}
@@ -226,19 +230,31 @@ class SequenceSampler:
         rng = step_rng(self._loop.seed, step)
         odds = np.asarray(self._config.step_odds)
         n_steps = 1 + int(rng.choice(len(odds), p=odds / odds.sum()))
-        length = self.writer.length(n_steps)
         chosen = self._choose(rng)
-        ids = np.full((len(chosen), length), self._form.vocabulary.pad, np.int64)
-        positions, weights = np.zeros((len(chosen), length), np.int64), np.zeros((len(chosen), length), np.float32)
         images = self._shifted(chosen, n_steps, rng)
         drawn = self._mix_in_drawn(chosen, images, rng)
-        wordless = (rng.random(len(chosen)) < self._config.wordless_share) & ~drawn
+        rows = self.collate(chosen, n_steps, images, rng, can_be_wordless=~drawn)
+        rows.weights[drawn] = 0
+        return rows
+
+    def collate(
+        self,
+        chosen: Ints,
+        n_steps: int,
+        images: dict[int, list[Codes]],
+        rng: np.random.Generator,
+        can_be_wordless: NDArray[np.bool_] | bool = True,
+    ) -> "Sequences":
+        """The sequences of queries (B,), padded to one length; images: place in the batch -> codes, if not stored."""
+        length = self.writer.length(n_steps)
+        ids = np.full((len(chosen), length), self._form.vocabulary.pad, np.int64)
+        positions, weights = np.zeros((len(chosen), length), np.int64), np.zeros((len(chosen), length), np.float32)
+        wordless = (rng.random(len(chosen)) < self._config.wordless_share) & can_be_wordless
         for b, query in enumerate(chosen.tolist()):
             tokens, token_weights = self.writer.write(query, n_steps, images.get(b), wordless=bool(wordless[b]))
             ids[b, : len(tokens)], weights[b, : len(tokens)] = tokens, token_weights
             positions[b, : len(tokens)] = self._form.positions(tokens)
         inputs = self._noisy(ids, rng)
-        weights[drawn] = 0
         references = np.stack([self._form.references(row) for row in inputs.tolist()])
         return Sequences(ids, inputs, positions, references, weights)
 

@@ -23,9 +23,10 @@ type Ints = NDArray[np.int64]
 
 @dataclass(frozen=True, kw_only=True)
 class PlanQueries:
-    """Every stored image that a plan could be asked for, and what the episode holds for an answer.
+    """Every moment that a plan could be asked for, and what the episode holds for an answer.
 
-    codes_Mn: (M, n) codes of all images. row: image rows that may be asked (Q,). episode, next_step: (Q,) the episode
+    codes_Mn: (M, n) codes of all images. row, frame: (Q,) image rows and global frames, ascending, that may be asked; a
+    row is -1 where no image is stored. episode, next_step: (Q,) the episode
     and the first subtask not complete at that image; equal to the episode's number of subtasks when all are.
     boundary: (Q,) the image is a start or keyframe, where plans are usually made. complete: (Q,) nothing is left.
     instructions, subtasks: per episode. keyframe_rows: per episode, image row of each keyframe.
@@ -33,6 +34,7 @@ class PlanQueries:
 
     codes_Mn: NDArray[np.uint32]
     row: Ints
+    frame: Ints
     episode: Ints
     next_step: Ints
     boundary: NDArray[np.bool_]
@@ -42,10 +44,12 @@ class PlanQueries:
     keyframe_rows: tuple[Ints, ...]
 
     @classmethod
-    def load(cls, buffer: ReplayBuffer, camera: str = "", weights: Path = Path()) -> "PlanQueries":
+    def load(
+        cls, buffer: ReplayBuffer, camera: str = "", weights: Path = Path(), *, every_frame: bool = False
+    ) -> "PlanQueries":
         """All queries of a buffer whose `camera` the image tokenizer in `weights` encoded; with no camera no codes.
 
-        An image past the last keyframe of a failed episode has no answer and is left out. Raises `DataError` if nothing
+        every_frame: ask at frames without a stored image, too; whoever does brings its codes. An image past the last keyframe of a failed episode has no answer and is left out. Raises `DataError` if nothing
         remains.
         """
         codes = np.empty((buffer.n_images, 0), np.uint32)
@@ -60,19 +64,26 @@ class PlanQueries:
             keyframes = np.asarray(meta["keyframes"], np.int64)
             first, last = image_bounds[e : e + 2]
             frames = frame_M[first:last] - frame_bounds[e]
+            rows = np.arange(first, last)
             keyframe_rows.append(first + np.searchsorted(frames, keyframes))
+            if every_frame:
+                frames = np.arange(frame_bounds[e + 1] - frame_bounds[e])
+                rows = np.full(len(frames), -1)
             step = np.searchsorted(keyframes, frames, side="right")
             complete = step == len(meta["subtasks"])
             keep = (step < len(keyframes)) | complete
             boundary = np.isin(frames, [*meta["starts"], *meta["keyframes"]])
-            rows = np.arange(first, last)
-            parts.append(tuple(a[keep] for a in (rows, np.full(len(rows), e), step, boundary, complete)))
+            episode = np.full(len(rows), e)
+            parts.append(tuple(a[keep] for a in (rows, frame_bounds[e] + frames, episode, step, boundary, complete)))
         if not any(len(part[0]) for part in parts):
             raise DataError(f"{buffer.path}: no completed subtask in {buffer.n_episodes} episodes")
-        row, episode, next_step, boundary, complete = (np.concatenate(column) for column in zip(*parts, strict=True))
+        row, frame, episode, next_step, boundary, complete = (
+            np.concatenate(column) for column in zip(*parts, strict=True)
+        )
         return cls(
             codes_Mn=codes,
             row=row,
+            frame=frame,
             episode=episode,
             next_step=next_step,
             boundary=boundary,

@@ -55,7 +55,7 @@ def test_without_a_gripper_pauses_and_without_these_bends_are_taken():
     assert found.method is KeyframeMethod.pause
     assert 29 <= found.find(pausing[0])[0] <= 50 and len(found.find(pausing[0])) == 2
     corner = np.concatenate([np.linspace([0, 0], [1, 0], 40), np.linspace([1, 0], [1, 1], 40)])
-    bending = [(corner + [0, seed]).astype(np.float32) for seed in range(4)]
+    bending = [(corner + np.array([0, seed])).astype(np.float32) for seed in range(4)]
     found = finder(bending, grippers=(), waypoint_error=0.1)
     assert found.method is KeyframeMethod.waypoint
     assert found.find(bending[0]).tolist() == [40, 79] or found.find(bending[0]).tolist() == [39, 79]

@@ -91,7 +91,7 @@ def data(folder) -> Demonstrations:
 def sampler(data: Demonstrations, settings: HeadTrainConfig, goals: GoalImages | None = None) -> HeadSampler:
     rows, _ = split_rows(data, settings.holdout)
     settings.model.text_vocabulary = 301
-    stats = data.norm_stats(settings.model.action_horizon, RelativeActions(7), 2, rows)
+    stats = data.norm_stats(settings.model.action_horizon, RelativeActions(7), 2, data.frame_M[rows])
     codes = {"reach the blob": [1], "touch it again": [2], "reach both": [3]}
     return HeadSampler(
         data, rows, stats, settings.model, settings.sampling, codes.__getitem__, goals=goals, batch_size=64, seed=0
@@ -199,7 +199,7 @@ def test_loss_counts_progress_only_where_it_is_known(folder, data):
 def test_validation_reports_goal_and_no_goal_apart(folder, data):
     settings = config(folder)
     rows, _ = split_rows(data, 0.1)
-    stats = data.norm_stats(4, RelativeActions(7), 2, rows)
+    stats = data.norm_stats(4, RelativeActions(7), 2, data.frame_M[rows])
     metrics = validate(ActionHead(settings.model), sampler(data, settings), stats, 1, batches=1)
     assert {"val_action_mae", "val_action_mae_goal", "val_action_mae_no_goal"} <= set(metrics)
     assert NormStats.from_dict(stats.to_dict()).segment_steps_p90 == LENGTH - 3

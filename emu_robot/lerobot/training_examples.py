@@ -1,0 +1,115 @@
+"""What our losses need of a LeRobotDataset beyond a batch of it: subtasks, keyframes, whole episodes of numbers.
+
+LeRobot's batches say which frame a sample is (`index`); the rest is looked up in a replay buffer that `prepare` made of
+the set, with every number of it and pictures of starts and keyframes only.
+"""
+
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from emu_robot.data.prepare import PrepareConfig, prepare
+from emu_robot.data.replay_buffer import ReplayBuffer
+from emu_robot.errors import SystemSetupError
+from emu_robot.models.action_head import HeadConfig
+from emu_robot.normalize import RelativeActions
+from emu_robot.planner import Planner
+from emu_robot.training.head_data import Demonstrations
+from emu_robot.training.head_goals import reconstructed_goals
+from emu_robot.training.head_sampler import GoalImages, HeadSampler, Images, SamplingConfig
+from emu_robot.training.loop import LoopConfig
+from emu_robot.training.planner import SequenceConfig, SequenceSampler
+from emu_robot.training.planner_data import PlanQueries
+from emu_robot.weights import stage_hash
+
+MARKED_ONLY = 1_000_000_000
+"""Store pictures every so many frames: those of starts and keyframes alone."""
+WAIT_S = 900.0
+"""How long a process waits for another one of the same training that prepares the set [s]."""
+
+
+def prepare_once(config: PrepareConfig) -> ReplayBuffer:
+    """The prepared set; of several processes one prepares it and the others wait."""
+    until = time.monotonic() + WAIT_S
+    while True:
+        try:
+            return ReplayBuffer.open(prepare(config))
+        except SystemSetupError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(1.0)
+
+
+class TrainingExamples:
+    """Looks up, by global frame index, what head and planner learn from.
+
+    config: the head's, fitted to the set. stats: what normalises its numbers.
+    """
+
+    def __init__(self, buffer: ReplayBuffer, head: HeadConfig, planner: Planner, weights: Path) -> None:
+        """head: what to start from; its dimensions, cameras and text length become those of the set."""
+        data, layout = Demonstrations.load(buffer, head.cameras), buffer.layout
+        sentences = {*data.segments.text_K, *data.segments.instruction_K}
+        longest = max(len(planner.text.encode(sentence)) for sentence in sentences)
+        self.config = replace(
+            head,
+            state_dim=len(layout.state_names),
+            action_dim=len(layout.action_names),
+            relative_dims=layout.relative_dims,
+            text_length=max(head.text_length, longest),
+        )
+        self.layout, self.control_hz = layout, int(buffer.metadata[0]["fps"])
+        frames = np.flatnonzero(data.segments.at(np.arange(len(data.state))) >= 0)
+        relative = RelativeActions(layout.relative_dims)
+        self.stats = data.norm_stats(self.config.action_horizon, relative, self.config.keyposes, frames)
+        self._data = data
+        self._sampler = HeadSampler(
+            data,
+            np.flatnonzero(data.segment_M >= 0),
+            self.stats,
+            self.config,
+            SamplingConfig(shift=0, noise=0.015, generated=0.0),
+            planner.text.encode,
+            goals=GoalImages(reconstructed=reconstructed_goals(data, weights)),
+            batch_size=1,
+            seed=0,
+        )
+        camera = head.cameras[0]
+        buffer.encode(camera, planner.images.encode_images, stage_hash(weights, "tokenizer"))
+        self._queries = PlanQueries.load(buffer, camera, weights, every_frame=True)
+        self._sequences = SequenceSampler(self._queries, planner.interleaver, SequenceConfig(), LoopConfig(), 0.0)
+        self.first_target = self._sequences.writer.first_target
+        self.longest_subtask = max(len(planner.text.encode(text)) for text in data.segments.text_K)
+
+    def in_subtask(self, frame: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Which frames (B,) lie in a subtask that was completed; the others teach the head nothing."""
+        return self._data.segments.at(frame) >= 0
+
+    def of_head(
+        self, frame: NDArray[np.int64], views: dict[str, Images], rng: np.random.Generator
+    ) -> dict[str, Tensor]:
+        """A batch for the head; views: camera -> (B, H, W, 3) uint8."""
+        batch = self._sampler.examples(frame, self._data.segments.at(frame), rng)
+        return batch | {f"view.{camera}": self._sampler.disturb(images, rng) for camera, images in views.items()}
+
+    def of_planner(
+        self, frame: NDArray[np.int64], codes: NDArray[np.uint32], rng: np.random.Generator
+    ) -> dict[str, Tensor]:
+        """A batch for the planner of those frames that have an answer; codes: (B, n) of their pictures."""
+        query = np.searchsorted(self._queries.frame, frame).clip(max=len(self._queries) - 1)
+        known = self._queries.frame[query] == frame
+        images = {
+            b: [own, *(step.codes for step in self._queries.steps(int(q), 1))]
+            for b, (q, own) in enumerate(zip(query[known], codes[known], strict=True))
+        }
+        return self._sequences.tensors(self._sequences.collate(query[known], 1, images, rng))
+
+
+def seeded() -> np.random.Generator:
+    """Random numbers that follow torch's own state, so that a resumed training repeats them."""
+    return np.random.default_rng(int(torch.randint(2**62, ())))

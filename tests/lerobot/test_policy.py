@@ -1,0 +1,229 @@
+"""Our policy under LeRobot's contract: it learns, resumes exactly, is saved and loaded both ways, and acts."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from lerobot_sets import small_episode, write_set
+
+from emu_robot.errors import ConfigError, InvalidValueError, UnknownNameError
+from emu_robot.lerobot.checkpoint import to_lerobot
+from emu_robot.lerobot.configuration_emu_robot import EmuRobotConfig
+from emu_robot.lerobot.modeling_emu_robot import EmuRobotPolicy
+from emu_robot.models.action_head import ActionHead, HeadConfig
+from emu_robot.models.transformer import CausalTransformer, TransformerConfig
+from emu_robot.normalize import NormStats, Standardizer
+from emu_robot.planner import Planner, PlannerConfig, interleaver
+from emu_robot.policy import load_policy
+from emu_robot.robot_spec import PANDA
+from emu_robot.tokenizers.image import ImageTokenizer, ImageTokenizerConfig
+from emu_robot.tokenizers.text import TextTokenizer
+from emu_robot.weights import read_manifest, save_weights
+
+SIZE = 32
+
+
+def write_weights(folder: Path) -> Path:
+    """Untrained weights of a two-camera arm, small enough to train in a test."""
+    torch.manual_seed(0)
+    text = TextTokenizer.train(["put it away", "task 0", "task 1"], 300)
+    text.save(folder)
+    image = ImageTokenizerConfig(
+        resolution=SIZE, patch_size=8, ch=32, ch_mult=[1], z_channels=16, embed_dim=8, n_embed=64, mid_attention=False
+    )
+    images = ImageTokenizer(image)
+    save_weights(folder, "tokenizer", images.state_dict(), image)
+    sizes = {"hidden_size": 48, "intermediate_size": 96, "num_hidden_layers": 2, "head_dim": 12}
+    model = TransformerConfig(num_attention_heads=4, num_key_value_heads=2, **sizes)
+    settings = PlannerConfig(image_stride=48, model=model, dida_path="metric")
+    settings.image.rows = settings.image.columns = image.grid
+    settings.model.vocab_size = interleaver(settings, text, image.n_embed).vocabulary.size
+    Planner(settings, CausalTransformer(model), text, images.eval()).save(folder)
+    head = HeadConfig(
+        image_size=SIZE, channels=8, keypoints=4, width=32, flow_width=16, text_width=16, text_vocabulary=text.size + 1
+    )
+    ones = [Standardizer(np.zeros(s, np.float32), np.ones(s, np.float32)) for s in ((8,), (16, 8), (2, 8))]
+    low, high = np.zeros(8, np.float32), np.ones(8, np.float32)
+    stats = NormStats(*ones, action_low=low, action_high=high, segment_steps_p90=80.0)
+    extra = {"norm_stats": stats.to_dict(), "layout": asdict(PANDA.layout), "control_hz": 20}
+    save_weights(folder, "head", ActionHead(head).state_dict(), head, extra=extra)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory) -> Path:
+    return write_weights(tmp_path_factory.mktemp("weights"))
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory) -> Path:
+    """Two cameras, three dimensions, the gripper first."""
+    episodes = [small_episode(seed, n_subtasks=1 + seed % 2, task=f"task {seed % 2}") for seed in range(6)]
+    return write_set(tmp_path_factory.mktemp("sets") / "set", episodes, cameras=("side", "top"))
+
+
+@pytest.fixture(autouse=True)
+def offline(monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+
+
+def made(weights: Path, dataset: Path, **settings):
+    """A policy to train on the set, and the set."""
+    from lerobot.configs import FeatureType
+    from lerobot.datasets.lerobot_dataset import LeRobotDataset
+    from lerobot.utils.feature_utils import dataset_to_policy_features
+
+    data = LeRobotDataset("local/set", root=dataset, video_backend="pyav")
+    features = dataset_to_policy_features(data.meta.features)
+    inputs = {key: feature for key, feature in features.items() if feature.type is not FeatureType.ACTION}
+    config = EmuRobotConfig(
+        weights=str(weights),
+        planner_camera="top",
+        device="cpu",
+        push_to_hub=False,
+        input_features=inputs,
+        output_features={"action": features["action"]},
+        **settings,
+    )
+    return EmuRobotPolicy(config, dataset_meta=data.meta), data
+
+
+def batch(data, indices) -> dict:
+    frames = [data[i] for i in indices]
+    keys = ("observation.state", "action", "index", "observation.images.side", "observation.images.top")
+    return {key: torch.stack([frame[key] for frame in frames]) for key in keys} | {"task": [f["task"] for f in frames]}
+
+
+def test_it_takes_over_what_fits_and_learns(weights, dataset):
+    policy, data = made(weights, dataset)
+    assert policy.head.config.cameras == ["top", "side"] and policy.head.config.state_dim == 3
+    assert policy.config.state_order == [1, 2, 0] == policy.config.action_order
+    started = read_manifest(weights)["stages"]["head"]["config"]
+    assert started["cameras"] == ["front", "wrist"]
+    optimizer = torch.optim.AdamW(policy.get_optim_params()["params"], lr=3e-3)
+    torch.manual_seed(0)
+    rng, losses = np.random.default_rng(0), []
+    policy.train()
+    for _ in range(30):
+        loss, parts = policy(batch(data, rng.integers(len(data), size=8).tolist()))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(parts)
+    assert {"flow", "keypose", "planner"} <= set(losses[0])
+    for name in ("flow", "planner"):
+        early, late = (np.mean([parts[name] for parts in part]) for part in (losses[:5], losses[-5:]))
+        assert late < 0.9 * early, name
+
+
+def test_the_same_state_of_torch_gives_the_same_loss(weights, dataset):
+    policy, data = made(weights, dataset)
+    rows = batch(data, [0, 5, 30])
+    found = []
+    for _ in range(2):
+        torch.manual_seed(3)
+        found.append(float(policy(rows)[0]))
+    assert found[0] == found[1] and float(policy(rows)[0]) != found[0]
+
+
+def test_a_checkpoint_loads_both_ways(weights, dataset, tmp_path):
+    policy, data = made(weights, dataset, n_action_steps=4)
+    policy.save_pretrained(tmp_path / "checkpoint")
+    saved = json.loads((tmp_path / "checkpoint/config.json").read_text())
+    assert saved["type"] == "emu_robot" and str(weights) not in json.dumps(saved)
+    again = EmuRobotPolicy.from_pretrained(tmp_path / "checkpoint")
+    state = policy.head.state_dict()
+    assert all(torch.equal(value, state[name]) for name, value in again.head.state_dict().items())
+    seen = batch(data, [3, 40])
+    seen = {key: value for key, value in seen.items() if key not in ("action", "index")}
+    chunk = again.predict_action_chunk(seen)
+    assert chunk.shape == (2, 16, 3)
+    again.reset()
+    actions = [again.select_action(seen) for _ in range(5)]
+    assert torch.equal(torch.stack(actions[:4], 1), chunk[:, :4])
+    ours = load_policy(tmp_path / "checkpoint")
+    ours.reset("task 0")
+    observation = again._observations(seen)[0]
+    theirs = chunk[0, :4].numpy()[:, again.config.action_order]
+    assert np.allclose(ours.act(observation).actions[:4], theirs, atol=1e-4)
+    assert again.generate_text(seen) == again.generate_text(seen) and len(again.generate_text(seen)) == 2
+    with pytest.raises(ConfigError, match="made without a dataset"):
+        again(batch(data, [0]))
+
+
+def test_training_goes_on_from_its_checkpoint(weights, dataset, tmp_path):
+    policy, data = made(weights, dataset)
+    policy.save_pretrained(tmp_path / "checkpoint")
+    again = EmuRobotPolicy.from_pretrained(tmp_path / "checkpoint", config=policy.config, dataset_meta=data.meta)
+    for part in ("head", "world_model"):
+        state = getattr(policy, part).state_dict()
+        assert all(torch.equal(value, state[name]) for name, value in getattr(again, part).state_dict().items())
+
+
+def test_a_new_chunk_begins_with_what_is_left_of_the_last(weights, dataset):
+    from lerobot.policies.rtc.configuration_rtc import RTCConfig
+
+    policy, data = made(weights, dataset, rtc_config=RTCConfig(execution_horizon=8))
+    assert policy.supports_rtc()
+    seen = batch(data, [3])
+    free = policy.predict_action_chunk(seen)
+    left = free[0, 4:] + 0.3
+    policy.reset()
+    bound = policy.predict_action_chunk(seen, inference_delay=3, prev_chunk_left_over=left)
+    off = (bound[0, :12] - left).abs().mean(1)
+    assert off[:3].max() < 1e-3 and off[-1] > 0.05
+    policy.config.rtc_config = None
+    with pytest.raises(ConfigError, match="rtc_config"):
+        policy.predict_action_chunk(seen, inference_delay=3, prev_chunk_left_over=left)
+
+
+def test_imagined_subgoals_become_a_video(weights, dataset):
+    policy, data = made(weights, dataset, save_predicted_video=True)
+    seen, latents = batch(data, [3]), []
+    for _ in range(9):
+        policy.select_action(seen)
+        if policy.last_predicted_latents is not None:
+            latents.append(policy.last_predicted_latents)
+            policy.last_predicted_latents = None
+    if not latents:
+        pytest.fail("the planner imagined nothing")
+    video = policy.decode_predicted_latents(torch.cat(latents, dim=2))
+    assert video.shape[1:] == (SIZE, SIZE, 3) and video.dtype == np.uint8 and len(video) in (8, 16)
+
+
+def test_bad_settings_are_named(weights, dataset):
+    with pytest.raises(ConfigError, match=r"n_action_steps is 17, must lie in 1\.\.16"):
+        EmuRobotConfig(n_action_steps=17, device="cpu")
+    with pytest.raises(ConfigError, match="goal is 'oracle', must be one of planner, text, none"):
+        EmuRobotConfig(goal="oracle", device="cpu")
+    with pytest.raises(ConfigError, match="at least one camera"):
+        EmuRobotPolicy(EmuRobotConfig(device="cpu"))
+    policy, data = made(weights, dataset)
+    with pytest.raises(InvalidValueError, match="reduction is 'none'"):
+        policy(batch(data, [0]), reduction="none")
+    with pytest.raises(UnknownNameError, match="query_kind 'plan'; known: next_subtask"):
+        policy.generate_text(batch(data, [0]), query_kind="plan")
+
+
+def test_released_weights_act_in_lerobots_own_rollout(tmp_path):
+    from lerobot.configs import PreTrainedConfig
+    from lerobot.envs.factory import make_env, make_env_pre_post_processors
+    from lerobot.policies.factory import make_policy, make_pre_post_processors
+    from lerobot.scripts.lerobot_eval import eval_policy
+
+    from emu_robot.lerobot.env import EmuTabletopEnv
+
+    folder = to_lerobot("mini", tmp_path / "mini")
+    settings = EmuTabletopEnv(task="open_drawer")
+    config = PreTrainedConfig.from_pretrained(folder)
+    config.pretrained_path = folder
+    policy = make_policy(config, env_cfg=settings)
+    pre, post = make_pre_post_processors(config, pretrained_path=str(folder))
+    env = make_env(settings, n_envs=1)["emu_tabletop"][0]
+    env_pre, env_post = make_env_pre_post_processors(env_cfg=settings, policy_cfg=config)
+    info = eval_policy(env, policy, env_pre, env_post, pre, post, n_episodes=2, start_seed=0)
+    env.close()
+    assert info["aggregated"]["pc_success"] == 100.0
