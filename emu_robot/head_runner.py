@@ -134,21 +134,21 @@ class HeadRunner:
         shape = (1, self._config.action_horizon, self._config.action_dim)
         device = context.head.features_BD.device
         noise = torch.randn(shape, generator=generator) * noise_scale
-        known = None if prefix is None else tuple(part.to(device) for part in self._known(prefix, state))
+        known = None if prefix is None else self._known(prefix, state, device)
         chunk = self.head.sample(context.head, noise.to(device), steps, known)[0].cpu().numpy()
         actions = self._relative.decode(self._stats.actions.unnormalize(chunk), state)
         free = slice(self._config.relative_dims, None)
         actions[:, free] = actions[:, free].clip(self._stats.action_low[free], self._stats.action_high[free])
         return actions
 
-    def _known(self, prefix: ActionPrefix, state: NDArray[np.float32]) -> tuple[Tensor, Tensor]:
+    def _known(self, prefix: ActionPrefix, state: NDArray[np.float32], device: torch.device) -> tuple[Tensor, Tensor]:
         """Normalised actions (1, T, A) and their weights (1, T, 1)."""
         horizon, given = self._config.action_horizon, prefix.actions[: self._config.action_horizon]
         actions = np.zeros((horizon, self._config.action_dim), np.float32)
         weights = np.zeros((horizon, 1), np.float32)
         actions[: len(given)], weights[: len(given), 0] = given, prefix.weights[: len(given)]
         relative = self._stats.actions.normalize(self._relative.encode(actions, state))
-        return torch.from_numpy(relative)[None], torch.from_numpy(weights)[None]
+        return torch.from_numpy(relative)[None].to(device), torch.from_numpy(weights)[None].to(device)
 
     def hold_target(self, state: NDArray[np.float32]) -> NDArray[np.float32]:
         """(A,) the action that stays at `state`; where an action is no target of a state, its mean."""

@@ -100,11 +100,11 @@ class NormStats:
         if stats is None or missing:
             raise WeightsError(f"norm_stats lack {', '.join(missing)}; the head cannot act without them")
         try:
-            read = {
+            read: Any = {
                 name: Standardizer(*(np.asarray(stats[name][key], np.float32) for key in ("mean", "std")))
                 for name in _STANDARDIZED
             }
-            ranges = {name: np.asarray(stats[name], np.float32) for name in _RANGES}
+            ranges: Any = {name: np.asarray(stats[name], np.float32) for name in _RANGES}
             p90 = float(stats["segment_steps_p90"])
         except (KeyError, TypeError, ValueError) as error:
             raise WeightsError(f"norm_stats are malformed: {error!r}") from error

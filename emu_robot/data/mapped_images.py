@@ -1,5 +1,6 @@
 """All stored images of one camera, read where and when they are asked for. Knows the layout of the zarr chunks only."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +35,7 @@ class MappedImages:
     def __len__(self) -> int:
         return self.shape[0]
 
-    def __getitem__(self, which: int | slice | NDArray[np.integer]) -> Images:
+    def __getitem__(self, which: int | slice | Sequence[int] | NDArray[np.integer]) -> Images:
         """One image (H, W, 3) or several, in an array of their own. Raises `InvalidValueError` if out of range."""
         if isinstance(which, slice):
             which = np.arange(*which.indices(len(self)))

@@ -50,8 +50,8 @@ class EmuRobotPolicy(PreTrainedPolicy):
     chunk of T actions; `decode_predicted_latents` makes a video of many.
     """
 
-    config_class = EmuRobotConfig
-    name = "emu_robot"
+    config_class = EmuRobotConfig  # pyright: ignore[reportAssignmentType]  # LeRobot declares both as None
+    name = "emu_robot"  # pyright: ignore[reportAssignmentType]
     _fsdp_wrap_modules: ClassVar[list[str]] = ["DecoderLayer", "KeypointTrunk"]
 
     def __init__(self, config: EmuRobotConfig, dataset_stats: Any = None, dataset_meta: Any = None, **_: Any) -> None:
@@ -137,14 +137,14 @@ class EmuRobotPolicy(PreTrainedPolicy):
         views = {camera: self._pictures(batch[key]) for camera, key in self.config.cameras.items()}
         taught = self._examples.in_subtask(frame)
         if not taught.any():
-            return 0.0 * sum(parameter.sum() for parameter in self.parameters()), {}
+            return torch.stack([0.0 * parameter.sum() for parameter in self.parameters()]).sum(), {}
         examples = self._examples.of_head(frame[taught], {name: view[taught] for name, view in views.items()}, rng)
         examples = {name: tensor.to(device) for name, tensor in examples.items()}
         loss, parts = head_loss(self.head, examples, HeadTrainConfig())
         if self.world_model is not None:
             planned = self._planner_part(frame, views, rng, device)
             loss, parts = loss + self.config.planner_weight * planned, parts | {"planner": planned}
-        return loss, {name: float(value) for name, value in parts.items()}
+        return loss, {name: float(torch.as_tensor(value).detach()) for name, value in parts.items()}
 
     def _planner_part(
         self, frame: NDArray[np.int64], views: dict[str, NDArray[np.uint8]], rng: np.random.Generator, device: Any

@@ -49,8 +49,8 @@ class PlanQueries:
     ) -> "PlanQueries":
         """All queries of a buffer whose `camera` the image tokenizer in `weights` encoded; with no camera no codes.
 
-        every_frame: ask at frames without a stored image, too; whoever does brings its codes. An image past the last keyframe of a failed episode has no answer and is left out. Raises `DataError` if nothing
-        remains.
+        every_frame: ask at frames without a stored image, too; whoever does brings its codes. An image past the last
+        keyframe of a failed episode has no answer and is left out. Raises `DataError` if nothing remains.
         """
         codes = np.empty((buffer.n_images, 0), np.uint32)
         if camera:

@@ -3,6 +3,7 @@
 import multiprocessing
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -24,7 +25,7 @@ def episodes():
     return [small_episode(seed, n_subtasks=1 + seed % 3, task=f"task {seed % 2}") for seed in range(4)]
 
 
-def prepared(dataset: Path, out: Path, **settings) -> ReplayBuffer:
+def prepared(dataset: Path, out: Path, **settings: Any) -> ReplayBuffer:
     settings = {"workers": 0, "image_size": 32} | settings
     return ReplayBuffer.open(prepare(PrepareConfig(dataset=str(dataset), out=out, **settings)))
 
@@ -59,7 +60,7 @@ def test_the_small_sets_are_what_lerobot_reads(tmp_path, episodes, monkeypatch):
     convert_dataset("local/v2", root=old, push_to_hub=False)
     for root in (new, old):
         dataset = LeRobotDataset("local/small", root=root, video_backend="pyav")
-        frame = dataset[len(episodes[0]) + 7]
+        frame: Any = dataset[len(episodes[0]) + 7]
         assert frame["task"] == "task 1" and np.array_equal(frame["observation.state"], episodes[1].state[7])
         seen = frame["observation.images.top"].numpy().transpose(1, 2, 0) * 255
         assert np.abs(seen - picture(1, 7, (48, 64))).mean() < 3
@@ -87,7 +88,7 @@ def test_chosen_cameras_and_dimensions(tmp_path, episodes):
     assert buffer.layout.relative_dims == 0, "three actions cannot be targets of two states"
 
 
-def labels(kind, episode):
+def labels(kind, episode) -> dict[str, Any]:
     """The second subtask begins at frame 7."""
     second = np.arange(len(episode)) >= 7
     if kind == "subtask_index":

@@ -27,7 +27,7 @@ class SmallEpisode:
 
     state: np.ndarray
     task: str = "put it away"
-    columns: dict[str, list[Any]] = field(default_factory=dict)
+    columns: dict[str, Any] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.state)
@@ -148,7 +148,7 @@ def _write_v3(
     root: Path, episodes: Any, tables: list[pa.Table], tasks: list[str], cameras: Sequence[str], size: Any
 ) -> None:
     _write_table(root / "data/chunk-000/file-000.parquet", pa.concat_tables(tables))
-    pd.DataFrame({"task_index": range(len(tasks))}, index=tasks).to_parquet(root / "meta/tasks.parquet")
+    pd.DataFrame({"task_index": range(len(tasks))}, index=pd.Index(tasks)).to_parquet(root / "meta/tasks.parquet")
     begins = np.cumsum([0, *(len(episode) for episode in episodes)]).tolist()
     rows: dict[str, list[Any]] = {
         "episode_index": list(range(len(episodes))),

@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 import torch
 
@@ -6,8 +8,8 @@ from emu_robot.models.action_head import ActionHead, HeadConfig, text_ids
 
 
 def tiny(**changes) -> HeadConfig:
-    sizes = {"image_size": 32, "channels": 8, "keypoints": 4, "width": 32, "flow_width": 16}
-    words = {"text_vocabulary": 20, "text_width": 16, "text_length": 6}
+    sizes: dict[str, Any] = {"image_size": 32, "channels": 8, "keypoints": 4, "width": 32, "flow_width": 16}
+    words: dict[str, Any] = {"text_vocabulary": 20, "text_width": 16, "text_length": 6}
     return HeadConfig(**(sizes | words | changes))
 
 
