@@ -75,7 +75,8 @@ def test_choices_are_typed_by_their_values() -> None:
         if isinstance(hint, type) and issubclass(hint, Enum)
         for choice in hint
     ]
-    assert {key for _verb, key, _choice in found} == {"path", "official.placement.quantize", "model.placement.quantize"}
+    known = {"fit", "keyframes.method", "path", "official.placement.quantize", "model.placement.quantize"}
+    assert {key for _verb, key, _choice in found} == known
     for verb, key, choice in found:
         assert attrgetter(key)(load_config(verb, [f"{key}={choice.value}"])) is choice
 

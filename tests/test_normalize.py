@@ -54,7 +54,7 @@ def test_stats_survive_json():
 
 
 def test_missing_or_malformed_stats_are_named():
-    with pytest.raises(WeightsError, match="state, actions, keyposes, segment_steps_p90"):
+    with pytest.raises(WeightsError, match="state, actions, keyposes, action_low, action_high, segment_steps_p90"):
         NormStats.from_dict(None)
     lacking = stats().to_dict()
     del lacking["actions"]

@@ -26,7 +26,7 @@ from emu_robot.data.files import disk_full_as_setup_error, replace_json, require
 from emu_robot.data.progress import progress
 from emu_robot.data.recording import ExpertEnvironment, record_episode
 from emu_robot.data.replay_buffer import INDEX, ReplayBuffer
-from emu_robot.environments import make
+from emu_robot.environments import layout_of, make
 from emu_robot.errors import ConfigError, DataError, SystemSetupError, check_shares
 
 SEED_LIMIT = 10_000_000
@@ -121,7 +121,7 @@ def collect(config: CollectConfig) -> Path:
     with disk_full_as_setup_error(out):
         if not (out / INDEX).exists():
             out.parent.mkdir(parents=True, exist_ok=True)
-            ReplayBuffer.create(out)
+            ReplayBuffer.create(out, layout_of(config.env))
         with closing(ReplayBuffer.open(out)) as buffer:
             buffer.lock()
             _collect_missing(config, buffer)

@@ -119,8 +119,8 @@ class EmuRobotPolicy(PreTrainedPolicy):
 
     # -- learning
 
-    def get_optim_params(self) -> dict:
-        return {"params": [parameter for parameter in self.parameters() if parameter.requires_grad]}
+    def get_optim_params(self) -> list[torch.nn.Parameter]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return [parameter for parameter in self.parameters() if parameter.requires_grad]
 
     def forward(self, batch: dict[str, Any], reduction: str = "mean") -> tuple[Tensor, dict[str, float]]:
         """The head's loss and, weighted, the planner's, with their parts.
@@ -132,8 +132,8 @@ class EmuRobotPolicy(PreTrainedPolicy):
             raise ConfigError("this policy was made without a dataset (dataset_meta), so it cannot be trained")
         if reduction != "mean":
             raise InvalidValueError(f"reduction is {reduction!r}; only 'mean' is there")
-        rng, device = seeded(), next(self.head.parameters()).device
-        frame = batch["index"].cpu().numpy().astype(np.int64)
+        frame, device = batch["index"].cpu().numpy().astype(np.int64).ravel(), next(self.head.parameters()).device
+        rng = seeded(frame)
         views = {camera: self._pictures(batch[key]) for camera, key in self.config.cameras.items()}
         taught = self._examples.in_subtask(frame)
         if not taught.any():

@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -110,6 +109,9 @@ class TrainingExamples:
         return self._sequences.tensors(self._sequences.collate(query[known], 1, images, rng))
 
 
-def seeded() -> np.random.Generator:
-    """Random numbers that follow torch's own state, so that a resumed training repeats them."""
-    return np.random.default_rng(int(torch.randint(2**62, ())))
+def seeded(frame: NDArray[np.int64]) -> np.random.Generator:
+    """Random numbers of a batch, by which frames (B,) it holds and in what order: a resumed training repeats them.
+
+    LeRobot resumes the order of samples exactly, but not torch's random state.
+    """
+    return np.random.default_rng(frame)

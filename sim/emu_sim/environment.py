@@ -1,14 +1,14 @@
 """The tabletop as an `emu_robot.core.Environment`: tasks, latched results, observations, the oracle's subgoals."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from emu_robot.core import Image, Observation, PlanStep, Transition
 from emu_robot.errors import InvalidValueError, ShapeError, UnknownNameError
-from emu_robot.robot_spec import PANDA
+from emu_robot.robot_spec import PANDA, RobotLayout
 from emu_sim.experts import Expert
 from emu_sim.layout import sample_layout
 from emu_sim.predicates import final_goals, subtask_holds
@@ -25,6 +25,8 @@ class TabletopEnvironment:
     families: names of families or of the groups "single", "long", "all". split: "seen" or "heldout".
     robot and cameras are checked by name: the tabletop has a Panda with the cameras of its `RobotSpec`.
     """
+
+    layout: ClassVar[RobotLayout] = PANDA.layout
 
     def __init__(
         self,

@@ -5,9 +5,13 @@ from types import SimpleNamespace
 import numpy as np
 
 from emu_robot.core import Observation, Transition
+from emu_robot.robot_spec import RobotLayout
 
 HOME = np.array([0.0, 0.0])
 TARGETS = {"left": np.array([-0.5, 0.2]), "right": np.array([0.5, 0.2]), "up": np.array([0.0, 0.6])}
+
+
+NAMES = ("x.pos", "y.pos", "gripper.pos")
 
 
 class ToyExpert:
@@ -22,6 +26,7 @@ class ToyExpert:
 
 class ToyEnvironment:
     control_hz, max_steps, cameras = 20, 80, ("front", "wrist")
+    layout = RobotLayout(state_names=NAMES, action_names=NAMES, n_grippers=1, relative_dims=2)
 
     def __init__(self, families: tuple[str, ...] = ("touch",), split: str = "seen") -> None:
         self.families, self.split = families, split

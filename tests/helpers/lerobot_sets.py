@@ -107,6 +107,7 @@ def write_set(
         info |= {"total_chunks": 1, "total_videos": len(episodes) * len(cameras)}
         _write_v2(root, episodes, tables, tasks, cameras if dtype == "video" else (), size)
     (root / "meta/info.json").write_text(json.dumps(info))
+    (root / "meta/stats.json").write_text(json.dumps(_set_stats(episodes, cameras)))
     return root
 
 
@@ -192,6 +193,14 @@ def _stats(episode: SmallEpisode) -> dict[str, Any]:
         key: {name: getattr(values, name)(0).tolist() for name in STATS} | {"count": [len(values)]}
         for key, values in columns.items()
     }
+
+
+def _set_stats(episodes: Sequence[SmallEpisode], cameras: Sequence[str]) -> dict[str, Any]:
+    """meta/stats.json; pictures are said to be grey."""
+    whole = SmallEpisode(state=np.concatenate([episode.state for episode in episodes]))
+    grey = {"min": 0.0, "max": 1.0, "mean": 0.5, "std": 0.25}
+    picture = {name: [[[value]]] * 3 for name, value in grey.items()} | {"count": [len(whole)]}
+    return _stats(whole) | {f"observation.images.{camera}": picture for camera in cameras}
 
 
 def _shown(i: int, t: int, k: int, size: Any) -> np.ndarray:
