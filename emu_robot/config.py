@@ -23,6 +23,7 @@ SCHEMAS = {
     "eval": "emu_robot.evaluation.config:EvalConfig",
     "export": "emu_robot.cli.data:ExportConfig",
     "merge": "emu_robot.data.merge:MergeConfig",
+    "finetune": "emu_robot.training.finetune:FinetuneConfig",
     "imagine": "emu_robot.evaluation.imagination:ImagineConfig",
     "measure-keyframes": "emu_robot.evaluation.keyframe_quality:KeyframeQualityConfig",
     "measure-planner": "emu_robot.evaluation.plan_accuracy:PlanAccuracyConfig",

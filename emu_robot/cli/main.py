@@ -18,6 +18,7 @@ VERBS = {
     "measure": "keyframes|planner|tokenizer: measure a part on its own",
     "collect": "let the scripted experts make demonstrations",
     "train": "train one stage: stage=tokenizer|planner|dida|head|world_model",
+    "finetune": "planner and head on any LeRobotDataset, in one go",
     "train-mini": "make the released weights from nothing: collect, train every stage, release",
     "data": "prepare|encode|merge|export: from a LeRobotDataset; add image codes; several as one; to a LeRobotDataset",
     "to-lerobot": "weights as a checkpoint that LeRobot's commands load",

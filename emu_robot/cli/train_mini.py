@@ -3,25 +3,14 @@
 Stop it at any time and start it again: finished steps are not repeated, the one that was cut off goes on.
 """
 
-import importlib
-import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
+from emu_robot.cli.steps import run_steps
 from emu_robot.config import load_config
 from emu_robot.errors import InvalidValueError, WeightsError
 
-FUNCTIONS = {
-    "collect": "emu_robot.data.collect:collect",
-    "encode": "emu_robot.training.tokenizer:encode",
-    "merge": "emu_robot.data.merge:merge",
-    "train-tokenizer": "emu_robot.training.tokenizer:train",
-    "train-planner": "emu_robot.training.planner:train",
-    "train-dida": "emu_robot.training.dida:train",
-    "train-head": "emu_robot.training.head:train",
-}
 STEPS = (
     ("collect", "mini"),
     ("collect", "mini_plans"),
@@ -39,8 +28,6 @@ STEPS = (
 FINISHED = Path("outputs/train/finished.json")
 MAX_BYTES = 40_000_000
 
-type Step = tuple[str, str]
-
 
 def run(arguments: Sequence[str]) -> int | None:
     """Run every step that is not finished with its present settings, then release."""
@@ -53,24 +40,6 @@ def run(arguments: Sequence[str]) -> int | None:
 
     release(configs[STEPS[-1]].weights, RELEASED / "mini")
     return None
-
-
-def run_steps(configs: Mapping[Step, Any], finished: Path) -> None:
-    """Run the steps in order; `finished` records each with its settings, so that a changed one is run again."""
-    done: dict[str, str] = json.loads(finished.read_text()) if finished.exists() else {}
-    for (verb, preset), config in configs.items():
-        name, settings = f"{verb} {preset}", repr(config)
-        if done.get(name) == settings:
-            print(f"{name}: finished before")
-            continue
-        print(f"{name}: started", flush=True)
-        module, function = FUNCTIONS[verb].split(":")
-        getattr(importlib.import_module(module), function)(config)
-        done[name] = settings
-        finished.parent.mkdir(parents=True, exist_ok=True)
-        partial = finished.with_suffix(".partial")
-        partial.write_text(json.dumps(done, indent=1) + "\n")
-        partial.replace(finished)
 
 
 def release(trained: Path, released: Path) -> None:

@@ -72,9 +72,9 @@ class LeRobotFiles:
 
     @property
     def cameras(self) -> list[str]:
-        """Names of the image features, without `observation.images.`."""
-        dtypes = {key: feature.get("dtype") for key, feature in self.features.items()}
-        return [key.removeprefix(IMAGE_PREFIX) for key, dtype in dtypes.items() if dtype in ("video", "image")]
+        """Names of the colour cameras' features, without `observation.images.`."""
+        shown = [key for key, feature in self.features.items() if feature.get("dtype") in ("video", "image")]
+        return [key.removeprefix(IMAGE_PREFIX) for key in shown if not _is_depth(self.features[key])]
 
     def names(self, key: str) -> list[str]:
         """Names of a feature's dimensions, or <key>.0, <key>.1, ... if it has none. Raises `UnknownNameError`."""
@@ -180,7 +180,7 @@ class LeRobotFiles:
                     yield EpisodeFiles(
                         index=int(row["episode_index"]),
                         length=int(row["length"]),
-                        tasks=tuple(row["tasks"]),
+                        tasks=_tasks(row),
                         table=self._path("data_path", **place),
                         videos=videos,
                     )
@@ -197,7 +197,7 @@ class LeRobotFiles:
         per_chunk = int(_field(self.root / INFO, self._info, "chunks_size", int))
         for row in _json_lines(file):
             try:
-                index, length, tasks = int(row["episode_index"]), int(row["length"]), tuple(row["tasks"])
+                index, length, tasks = int(row["episode_index"]), int(row["length"]), _tasks(row)
             except (KeyError, TypeError, ValueError) as error:
                 raise DataError(f"{file}: {error!r} in the row of episode {row.get('episode_index')}") from error
             place = {"episode_chunk": index // per_chunk, "episode_index": index}
@@ -267,6 +267,19 @@ def _column(path: Path, table: pa.Table, name: str) -> pa.ChunkedArray:
     if name not in table.column_names:
         raise DataError(f"{path}: no column {name!r}; it has {', '.join(table.column_names)}")
     return table.column(name)
+
+
+def _is_depth(feature: dict[str, Any]) -> bool:
+    marks = (feature.get("info") or {}) | (feature.get("video_info") or {})
+    return bool(marks.get("is_depth_map") or marks.get("video.is_depth_map"))
+
+
+def _tasks(row: dict[str, Any]) -> tuple[str, ...]:
+    """An episode's instructions; raises `ValueError` if it has none."""
+    tasks = tuple(str(task) for task in row["tasks"])
+    if not tasks or not all(task.strip() for task in tasks):
+        raise ValueError(f"tasks are {list(tasks)}")
+    return tasks
 
 
 def _json(path: Path) -> dict[str, Any]:

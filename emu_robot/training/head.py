@@ -16,7 +16,8 @@ from emu_robot.training.head_data import Demonstrations, Ints
 from emu_robot.training.head_goals import generated_goals, reconstructed_goals
 from emu_robot.training.head_sampler import GoalImages, HeadSampler, SamplingConfig
 from emu_robot.training.loop import LoopConfig, Metrics, fit
-from emu_robot.weights import save_weights
+from emu_robot.training.warm_start import warm_start
+from emu_robot.weights import load_weights, resolve_weights, save_weights
 
 
 def _loop() -> LoopConfig:
@@ -37,6 +38,7 @@ def _loop() -> LoopConfig:
 class HeadTrainConfig:
     """Settings of stage head.
 
+    start: released name or weights folder whose head to start from, as far as it fits; its sizes hold.
     data: replay buffer. out: run folder (checkpoints, metrics). weights: folder the trained head is added to; its
     text.json and, for reconstructed goals, its image tokenizer are used.
     generated_goals: how many subgoals to have drawn beforehand by the planner in `weights`, kept in out/head.
@@ -46,6 +48,7 @@ class HeadTrainConfig:
     data: Path = Path("outputs/data/train")
     out: Path = Path("outputs/train")
     weights: Path = Path("outputs/weights/mini")
+    start: str = ""
     generated_goals: int = 0
     holdout: float = 0.03
     keypose_weight: float = 0.5
@@ -66,7 +69,12 @@ def train(config: HeadTrainConfig) -> Path:
     """Run the stage, resuming what was cut off; returns the weights folder with the head in it."""
     torch.manual_seed(config.loop.seed)
     buffer, text = ReplayBuffer.open(config.data), TextTokenizer.load(config.weights)
+    started = load_weights(resolve_weights(config.start), "head") if config.start else None
+    if started is not None:
+        config.model = HeadConfig(**started.config | {"cameras": config.model.cameras})
     data, layout = Demonstrations.load(buffer, config.model.cameras), buffer.layout
+    sentences = {*data.segments.text_K, *data.segments.instruction_K}
+    config.model.text_length = max(config.model.text_length, *(len(text.encode(words)) for words in sentences))
     config.model.text_vocabulary = text.size + 1
     config.model.relative_dims = layout.relative_dims
     config.model.state_dim, config.model.action_dim = len(layout.state_names), len(layout.action_names)
@@ -93,9 +101,13 @@ def train(config: HeadTrainConfig) -> Path:
             seed=seed,
         )
 
+    model = ActionHead(config.model)
+    if started is not None:
+        anew = warm_start(model, started)
+        print(f"head: {len(anew)} of its parameters start anew{': ' if anew else ''}{', '.join(anew)}")
     validation = sampler(holdout_rows, config.loop.seed + 1)
     head = fit(
-        ActionHead(config.model),
+        model,
         sampler(train_rows, config.loop.seed),
         lambda model, batch: head_loss(model, batch, config),
         config.loop,

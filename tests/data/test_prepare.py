@@ -1,5 +1,6 @@
 """Any LeRobotDataset becomes a replay buffer, or a clear error; both versions, labels and motion."""
 
+import json
 import multiprocessing
 import shutil
 from pathlib import Path
@@ -77,6 +78,14 @@ def test_another_rate_and_fewer_pictures(tmp_path, episodes):
     assert np.array_equal(slow.image_frames, np.unique([*range(0, len(slow), 4), *slow.starts, *slow.keyframes]))
     quick = prepared(root, tmp_path / "quick", control_hz=20).episode(2)
     assert np.allclose(quick.state[2:9:2], usual.state[1:5]) and set(quick.state[:, 2].tolist()) == {0.0, 100.0}
+
+
+def test_depth_is_no_camera(tmp_path, episodes):
+    root = write_set(tmp_path / "set", episodes, cameras=("top", "side"))
+    info = json.loads((root / "meta/info.json").read_text())
+    info["features"]["observation.images.side"]["info"] = {"is_depth_map": True}
+    (root / "meta/info.json").write_text(json.dumps(info))
+    assert prepared(root, tmp_path / "out").cameras == ("top",)
 
 
 def test_chosen_cameras_and_dimensions(tmp_path, episodes):
@@ -212,6 +221,10 @@ BROKEN = {
     "video is cut short": (lambda r: cut_short(r / VIDEO), r"file-000.mp4: (cannot be decoded|no frame)"),
     "video is gone": (lambda r: (r / VIDEO).unlink(), r"file-000.mp4: no such file"),
     "empty episode": (lambda r: edit_column(r / EPISODES, "length", lambda v: [0, *v[1:]]), r"of episode 0, the meta"),
+    "no task": (
+        lambda r: edit_column(r / EPISODES, "tasks", lambda v: [[""], *v[1:]]),
+        r"tasks are \[''\].* in the row of episode 0",
+    ),
     "frames are missing": (
         lambda r: edit_column(r / EPISODES, "length", lambda v: [*v[:-1], v[-1] + 1]),
         r"22 frames of episode 3, the metadata say 23",

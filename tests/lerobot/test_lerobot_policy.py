@@ -5,60 +5,25 @@ import os
 import shutil
 import subprocess
 import sys
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import pytest
 import torch
 from lerobot_sets import small_episode, write_set
+from tiny_weights import SIZE, write_weights
 
 from emu_robot.core import Plan, PlanStep
 from emu_robot.errors import ConfigError, InvalidValueError, UnknownNameError
 from emu_robot.lerobot.checkpoint import to_lerobot
 from emu_robot.lerobot.configuration_emu_robot import EmuRobotConfig
 from emu_robot.lerobot.modeling_emu_robot import EmuRobotPolicy
-from emu_robot.models.action_head import ActionHead, HeadConfig
-from emu_robot.models.transformer import CausalTransformer, TransformerConfig
-from emu_robot.normalize import NormStats, Standardizer
-from emu_robot.planner import Planner, PlannerConfig, interleaver
+from emu_robot.planner import Planner
 from emu_robot.policy import load_policy
-from emu_robot.robot_spec import PANDA
-from emu_robot.tokenizers.image import ImageTokenizer, ImageTokenizerConfig
-from emu_robot.tokenizers.text import TextTokenizer
-from emu_robot.weights import read_manifest, save_weights
+from emu_robot.weights import read_manifest
 
-SIZE = 32
 PLUGIN = Path(__file__).parents[2] / "emu_robot/lerobot/plugin"
-
-
-def write_weights(folder: Path) -> Path:
-    """Untrained weights of a two-camera arm, small enough to train in a test."""
-    torch.manual_seed(0)
-    text = TextTokenizer.train(["put it away", "task 0", "task 1"], 300)
-    text.save(folder)
-    image = ImageTokenizerConfig(
-        resolution=SIZE, patch_size=8, ch=32, ch_mult=[1], z_channels=16, embed_dim=8, n_embed=64, mid_attention=False
-    )
-    images = ImageTokenizer(image)
-    save_weights(folder, "tokenizer", images.state_dict(), image)
-    sizes: Any = {"hidden_size": 48, "intermediate_size": 96, "num_hidden_layers": 2, "head_dim": 12}
-    model = TransformerConfig(num_attention_heads=4, num_key_value_heads=2, **sizes)
-    settings = PlannerConfig(image_stride=48, model=model, dida_path="metric")
-    settings.image.rows = settings.image.columns = image.grid
-    settings.model.vocab_size = interleaver(settings, text, image.n_embed).vocabulary.size
-    Planner(settings, CausalTransformer(model), text, images.eval()).save(folder)
-    head = HeadConfig(
-        image_size=SIZE, channels=8, keypoints=4, width=32, flow_width=16, text_width=16, text_vocabulary=text.size + 1
-    )
-    ones = [Standardizer(np.zeros(s, np.float32), np.ones(s, np.float32)) for s in ((8,), (16, 8), (2, 8))]
-    low, high = np.zeros(8, np.float32), np.ones(8, np.float32)
-    standards: Any = dict(zip(("state", "actions", "keyposes"), ones, strict=True))
-    stats = NormStats(**standards, action_low=low, action_high=high, segment_steps_p90=80.0)
-    extra = {"norm_stats": stats.to_dict(), "layout": asdict(PANDA.layout), "control_hz": 20}
-    save_weights(folder, "head", ActionHead(head).state_dict(), head, extra=extra)
-    return folder
 
 
 @pytest.fixture(scope="module")

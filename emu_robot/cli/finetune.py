@@ -1,0 +1,21 @@
+"""`emu-robot finetune dataset=… [weights=mini] [out=…]`: planner and head on a LeRobotDataset, in one go.
+
+Prepares the set, shows how its pictures survive the image tokenizer, trains planner, its parallel decoding and head.
+Stop it at any time and start it again: finished steps are not repeated, the one that was cut off goes on.
+"""
+
+from collections.abc import Sequence
+
+from emu_robot.cli.options import configure
+from emu_robot.cli.steps import run_steps
+
+
+def run(arguments: Sequence[str]) -> None:
+    """Run every step that is not finished with its present settings; prints where the weights are."""
+    config = configure("finetune", arguments)
+    if config is None:
+        return
+    from emu_robot.training.finetune import steps
+
+    run_steps(steps(config), config.out / "finished.json")
+    print(f"weights in {config.out / 'weights'}; for LeRobot: emu-robot to-lerobot weights={config.out / 'weights'}")
