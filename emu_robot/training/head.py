@@ -1,6 +1,6 @@
 """Stage "head": behaviour cloning of the action head from a replay buffer, with norm_stats measured on it."""
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -71,7 +71,7 @@ def train(config: HeadTrainConfig) -> Path:
     buffer, text = ReplayBuffer.open(config.data), TextTokenizer.load(config.weights)
     started = load_weights(resolve_weights(config.start), "head") if config.start else None
     if started is not None:
-        config.model = HeadConfig(**started.config | {"cameras": config.model.cameras})
+        config.model = replace(HeadConfig(**started.config), cameras=config.model.cameras)
     data, layout = Demonstrations.load(buffer, config.model.cameras), buffer.layout
     sentences = {*data.segments.text_K, *data.segments.instruction_K}
     config.model.text_length = max(config.model.text_length, *(len(text.encode(words)) for words in sentences))
