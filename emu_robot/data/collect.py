@@ -16,13 +16,19 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 from emu_robot.core import Policy
 from emu_robot.data.episode import Episode
-from emu_robot.data.files import disk_full_as_setup_error, replace_json, require_disk_space
+from emu_robot.data.files import (
+    check_settings,
+    disk_full_as_setup_error,
+    replace_json,
+    require_disk_space,
+    settings_of,
+)
 from emu_robot.data.progress import progress
 from emu_robot.data.recording import ExpertEnvironment, record_episode
 from emu_robot.data.replay_buffer import INDEX, ReplayBuffer
@@ -88,7 +94,7 @@ class _CollectionLog:
 
     def __init__(self, out: Path, config: CollectConfig) -> None:
         self._path = out / "collection.json"
-        settings = json.loads(json.dumps({k: v for k, v in asdict(config).items() if k not in CONTINUABLE}))
+        settings = settings_of(config, CONTINUABLE)
         self._value: dict[str, Any] = {"config": settings, "failed": []}
         if not self._path.exists():
             replace_json(self._path, self._value)
@@ -97,9 +103,7 @@ class _CollectionLog:
             before, _ = self._value["config"], self._value["failed"]
         except (ValueError, KeyError, TypeError) as error:
             raise DataError(f"{self._path}: corrupted ({error!r})") from error
-        changed = [f"{k}={settings[k]!r} (was {before.get(k)!r})" for k in settings if settings[k] != before.get(k)]
-        if changed:
-            raise ConfigError(f"{out} was collected with another configuration: {', '.join(changed)}")
+        check_settings(f"{out} was collected", settings, before)
 
     @property
     def dropped(self) -> list[int]:

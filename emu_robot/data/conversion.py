@@ -17,7 +17,7 @@ from PIL import ImageOps
 from emu_robot.core import Image
 from emu_robot.data.episode import Episode
 from emu_robot.data.labels import Captioner, LabelSource, Segmentation
-from emu_robot.data.lerobot_files import EpisodeFiles, LeRobotFiles
+from emu_robot.data.lerobot_files import EpisodeFiles, LeRobotFiles, camera_name
 from emu_robot.errors import ConfigError, UnknownNameError
 from emu_robot.robot_spec import RobotLayout
 
@@ -103,7 +103,7 @@ def choose_cameras(files: LeRobotFiles, wanted: dict[str, str]) -> dict[str, str
             raise UnknownNameError(f"camera of {files.root}", camera, files.cameras)
     if not files.cameras:
         raise ConfigError(f"{files.root}: has no camera; its features are {', '.join(files.features)}")
-    return dict(wanted) or {name.replace(".", "_"): name for name in files.cameras}
+    return dict(wanted) or {camera_name(name): name for name in files.cameras}
 
 
 class Converter:

@@ -5,12 +5,13 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
-from emu_robot.errors import SystemSetupError
+from emu_robot.errors import ConfigError, SystemSetupError
 
 
 def replace_json(path: Path, value: object) -> None:
@@ -26,6 +27,18 @@ def replace_json(path: Path, value: object) -> None:
         os.fsync(directory)
     finally:
         os.close(directory)
+
+
+def settings_of(config: Any, continuable: Sequence[str]) -> dict[str, Any]:
+    """A dataclass as JSON values, but for the fields that may differ when its work is continued."""
+    return json.loads(json.dumps({name: value for name, value in asdict(config).items() if name not in continuable}))
+
+
+def check_settings(what: str, settings: Mapping[str, Any], before: Mapping[str, Any]) -> None:
+    """Raise `ConfigError` naming every setting that is not what it was `before`; what: "<path> was collected"."""
+    changed = [f"{k}={settings[k]!r} (was {before.get(k)!r})" for k in settings if settings[k] != before.get(k)]
+    if changed:
+        raise ConfigError(f"{what} with another configuration: {', '.join(changed)}")
 
 
 def lock_directory(path: Path) -> IO[str]:

@@ -232,6 +232,11 @@ class LeRobotFiles:
                     raise DataError(f"{path}: {name} of {key} holds values that are not finite")
 
 
+def camera_name(feature: str) -> str:
+    """observation.images.top -> top; observation.image -> observation_image."""
+    return feature.removeprefix(IMAGE_PREFIX).replace(".", "_")
+
+
 def decode_frames(file: Path, seconds: Sequence[float], fps: float) -> Iterator[Image]:
     """(H, W, 3) uint8 of the frames shown at ascending times [s] of a video; raises `DataError` if one is missing."""
     wanted = iter(seconds)

@@ -9,7 +9,7 @@ import shutil
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -18,7 +18,13 @@ import numpy as np
 
 from emu_robot.data.conversion import Conversion, Converter, ImageFit, choose_cameras, choose_columns
 from emu_robot.data.episode import Episode
-from emu_robot.data.files import disk_full_as_setup_error, replace_json, require_disk_space
+from emu_robot.data.files import (
+    check_settings,
+    disk_full_as_setup_error,
+    replace_json,
+    require_disk_space,
+    settings_of,
+)
 from emu_robot.data.keyframes import KeyframeConfig, KeyframeFinder
 from emu_robot.data.labels import Captioner, Segmentation, from_motion, read_labels
 from emu_robot.data.lerobot_files import EpisodeFiles, LeRobotFiles
@@ -193,7 +199,7 @@ def captioner(name: str) -> Captioner | None:
 
 def _check_record(config: PrepareConfig, folder: Path) -> None:
     """Keep how a buffer is prepared; raise `ConfigError` if it was otherwise."""
-    settings = json.loads(json.dumps({k: v for k, v in asdict(config).items() if k not in CONTINUABLE}))
+    settings = settings_of(config, CONTINUABLE)
     path = folder / RECORD
     if not path.exists():
         replace_json(path, settings)
@@ -201,9 +207,7 @@ def _check_record(config: PrepareConfig, folder: Path) -> None:
         before = dict(json.loads(path.read_text()))
     except (ValueError, TypeError) as error:
         raise DataError(f"{path}: corrupted ({error!r})") from error
-    changed = [f"{k}={settings[k]!r} (was {before.get(k)!r})" for k in settings if settings[k] != before.get(k)]
-    if changed:
-        raise ConfigError(f"{folder} was prepared with another configuration: {', '.join(changed)}")
+    check_settings(f"{folder} was prepared", settings, before)
 
 
 def _convert(

@@ -28,10 +28,7 @@ class ReconstructionsConfig:
 
 
 def reconstructions(config: ReconstructionsConfig) -> float:
-    """Print median and 10th percentile of the PSNR [dB] and write some pairs as a picture; returns the median.
-
-    The tabletop's own pictures have a median of 29 dB.
-    """
+    """Print median and 10th percentile of the PSNR [dB] and write some pairs as a picture; returns the median."""
     buffer, tokenizer = ReplayBuffer.open(config.buffer), ImageTokenizer.load(resolve_weights(config.weights))
     images = buffer.images(config.camera)
     rows = np.unique(np.linspace(0, len(images) - 1, config.n).astype(int))

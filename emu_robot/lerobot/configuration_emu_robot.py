@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from emu_robot.data.lerobot_files import camera_name
 from emu_robot.errors import ConfigError
 from emu_robot.policy import GoalMode
 from lerobot.configs import FeatureType, NormalizationMode, PreTrainedConfig
@@ -101,8 +102,3 @@ class EmuRobotConfig(PreTrainedConfig):
             num_warmup_steps=self.scheduler_warmup_steps,
             num_decay_steps=self.scheduler_decay_steps,
         )
-
-
-def camera_name(feature: str) -> str:
-    """observation.images.top -> top; observation.image -> observation_image."""
-    return feature.removeprefix("observation.images.").replace(".", "_")
