@@ -56,6 +56,11 @@ class RobotLayout:
     n_grippers: int
     relative_dims: int
 
+    @property
+    def gripper_states(self) -> range:
+        """Where in the state the grippers are."""
+        return range(len(self.state_names) - self.n_grippers, len(self.state_names))
+
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """Of what `dataclasses.asdict` made, be it through JSON. Raises `TypeError` or `KeyError`."""

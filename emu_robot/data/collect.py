@@ -6,17 +6,12 @@ Episode i is a function of `seed + i` and the configuration alone. Workers leave
 
 import importlib
 import json
-import multiprocessing
-import os
 import shutil
-import signal
-import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -33,7 +28,8 @@ from emu_robot.data.progress import progress
 from emu_robot.data.recording import ExpertEnvironment, record_episode
 from emu_robot.data.replay_buffer import INDEX, ReplayBuffer
 from emu_robot.environments import layout_of, make
-from emu_robot.errors import ConfigError, DataError, SystemSetupError, check_shares
+from emu_robot.errors import ConfigError, DataError, check_shares
+from emu_robot.parallel import run_parallel
 
 SEED_LIMIT = 10_000_000
 """Demonstrations use seeds below it, evaluations from it on."""
@@ -174,44 +170,26 @@ def _bytes_per_episode(config: CollectConfig, buffer: ReplayBuffer) -> int:
 def _record_all(
     config: CollectConfig, seeds: Sequence[int], pending: Path, buffer: ReplayBuffer, log: _CollectionLog
 ) -> None:
-    record = _record_here if config.workers == 1 else _record_in_processes
-    n_failed = 0
-    with progress("collecting", total=len(seeds)) as report:
-        for seed, success in record(config, seeds, pending):
-            file = pending / f"{seed}.npz"
-            if success or config.keep_failed:
-                buffer.append(Episode.load(file))
-                file.unlink()
-            else:
-                log.drop(seed)
-            n_failed += not success
-            report(f"{n_failed} failed")
-
-
-def _record_here(config: CollectConfig, seeds: Sequence[int], pending: Path) -> Iterator[tuple[int, bool]]:
-    with closing(_Recorder(config, pending)) as recorder:
-        for seed in seeds:
-            yield seed, recorder.record(seed)
-
-
-def _record_in_processes(config: CollectConfig, seeds: Sequence[int], pending: Path) -> Iterator[tuple[int, bool]]:
-    """In the order of `seeds`, workers staying only a few episodes ahead."""
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(config.workers, context, _start_worker, (config, pending)) as pool:
-        ahead: deque[tuple[int, Future[bool]]] = deque()
-        try:
-            for seed in seeds:
-                ahead.append((seed, pool.submit(_record_in_worker, seed)))
-                if len(ahead) >= 4 * config.workers:
-                    seed, future = ahead.popleft()
-                    yield seed, future.result()
-            while ahead:
-                seed, future = ahead.popleft()
-                yield seed, future.result()
-        except BrokenProcessPool as error:
-            raise SystemSetupError("a collecting process died (out of memory?); run again to continue") from error
-        finally:
-            pool.shutdown(cancel_futures=True)
+    """Record on all workers, commit in the order of the seeds."""
+    make_recorder, workers = partial(_Recorder, config, pending), config.workers if config.workers > 1 else 0
+    recorded: dict[int, bool] = {}
+    waiting, n_failed = deque(seeds), 0
+    with (
+        progress("collecting", total=len(seeds)) as report,
+        closing(run_parallel(make_recorder, seeds, workers)) as results,
+    ):
+        for finished, succeeded in results:
+            recorded[finished] = succeeded
+            while waiting and waiting[0] in recorded:
+                seed = waiting.popleft()
+                success, file = recorded.pop(seed), pending / f"{seed}.npz"
+                if success or config.keep_failed:
+                    buffer.append(Episode.load(file))
+                    file.unlink()
+                else:
+                    log.drop(seed)
+                n_failed += not success
+                report(f"{n_failed} failed")
 
 
 class _Recorder:
@@ -223,11 +201,11 @@ class _Recorder:
         self._policy = _load_policy(config, self._env) if config.policy else None
         self._config, self._pending = config, pending
 
-    def record(self, seed: int) -> bool:
-        """Leave the seed's complete episode in `pending` unless it is there or not wanted; whether it succeeded."""
+    def run(self, seed: int) -> tuple[int, bool]:
+        """Leave the seed's complete episode in `pending` unless it is there or not wanted; seed, and its success."""
         config, file = self._config, self._pending / f"{seed}.npz"
         if file.exists():
-            return Episode.load(file).success
+            return seed, Episode.load(file).success
         episode = record_episode(
             self._env,
             seed,
@@ -239,7 +217,7 @@ class _Recorder:
         )
         if episode.success or config.keep_failed:
             episode.save(file)
-        return episode.success
+        return seed, episode.success
 
     def close(self) -> None:
         self._env.close()
@@ -250,22 +228,3 @@ def _load_policy(config: CollectConfig, env: Any) -> Policy:
     importlib.import_module("torch").set_num_threads(1)
     load = importlib.import_module("emu_robot.policy").load_policy
     return load(config.policy, goal="oracle", subgoal_source=env.oracle_step)
-
-
-_recorder: _Recorder | None = None
-"""This worker's."""
-
-
-def _start_worker(config: CollectConfig, pending: Path) -> None:
-    """Build this process's recorder; end with the parent even if that one is killed, and when it is interrupted."""
-    global _recorder
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
-    _recorder = _Recorder(config, pending)
-
-
-def _record_in_worker(seed: int) -> bool:
-    assert _recorder is not None
-    return _recorder.record(seed)

@@ -177,15 +177,14 @@ def segment(
             report("")
     if not max(np.ptp(action, axis=0).max() for action in actions) > 0:
         raise DataError(f"{files.root}: {', '.join(config.action)} is constant in every episode, nothing to learn")
-    method = ""
+    layout, method = conversion.layout(states, actions), ""
     if len(found) < len(episodes):
-        grippers = range(len(conversion.state) - conversion.n_grippers, len(conversion.state))
-        finder = KeyframeFinder(states, grippers, files.fps, config.keyframes)
+        finder = KeyframeFinder(states, layout.gripper_states, files.fps, config.keyframes)
         method = finder.method.value
         for episode, state in zip(episodes, states, strict=True):
             if episode.index not in found:
                 found[episode.index] = from_motion(finder.find(state), episode.tasks[0])
-    return Found(conversion.layout(states, actions), found, method)
+    return Found(layout, found, method)
 
 
 def captioner(name: str) -> Captioner | None:

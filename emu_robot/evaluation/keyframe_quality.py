@@ -45,9 +45,7 @@ def keyframe_quality(config: KeyframeQualityConfig) -> Matches:
     bounds, state = [0, *buffer.episode_ends.tolist()], buffer.load("frames/state")
     states = [state[bounds[i] : bounds[i + 1]] for i in successes]
     true = [np.asarray(buffer.metadata[i]["keyframes"], np.int32) for i in successes]
-    n_grippers, n_states = buffer.layout.n_grippers, len(buffer.layout.state_names)
-    grippers = range(n_states - n_grippers, n_states)
-    finder = KeyframeFinder(states, grippers, buffer.metadata[0]["fps"], config.keyframes)
+    finder = KeyframeFinder(states, buffer.layout.gripper_states, buffer.metadata[0]["fps"], config.keyframes)
     found = compare_keyframes(finder, states, true, config.tolerance)
     config.out.mkdir(parents=True, exist_ok=True)
     figures = {
