@@ -23,7 +23,7 @@ from emu_robot.evaluation.plan_accuracy import PlanAccuracyConfig, plan_accuracy
 from emu_robot.evaluation.rollouts import evaluate
 from emu_robot.evaluation.statistics import Proportion, barnard
 from emu_robot.planner import Planner
-from emu_robot.weights import load_weights, resolve_weights
+from emu_robot.weights import resolve_weights, stage_config
 
 matplotlib.use("svg")
 from latency import milliseconds
@@ -77,7 +77,7 @@ def main() -> None:
 
 def cells(wanted: argparse.Namespace) -> Iterator[Cell]:
     for i, weights in enumerate(wanted.weights):
-        path = str(load_weights(resolve_weights(weights), "planner").config["dida_path"])
+        path = str(stage_config(resolve_weights(weights), "planner")["dida_path"])
         for steps in ([0] if i == 0 else []) + wanted.steps:
             for split in wanted.splits:
                 yield Cell(weights, path, steps, split)

@@ -128,6 +128,11 @@ def copy_weights(source: Path, target: Path) -> None:
         shutil.copyfile(source / name, target / name)
 
 
+def stage_config(folder: Path, stage: str) -> dict[str, Any]:
+    """What rebuilds a stage's module, read without its weights. Raises `UnknownNameError` for a stage not there."""
+    return _stage(folder, stage)["config"]
+
+
 def stage_hash(folder: Path, stage: str) -> str:
     """The sha256 of a stage's weights: says which weights something was made with."""
     return _stage(folder, stage)["sha256"]

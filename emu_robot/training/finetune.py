@@ -15,7 +15,7 @@ from emu_robot.training.head import HeadTrainConfig
 from emu_robot.training.loop import LoopConfig
 from emu_robot.training.planner import PlannerTrainConfig
 from emu_robot.training.tokenizer import EncodeConfig
-from emu_robot.weights import load_weights, resolve_weights
+from emu_robot.weights import resolve_weights, stage_config
 
 
 def _planner() -> PlannerTrainConfig:
@@ -61,8 +61,8 @@ class FinetuneConfig:
 def steps(config: FinetuneConfig) -> dict[tuple[str, str], Any]:
     """(verb, what of it) -> its configuration, in order. Raises whatever is wrong with the dataset's metadata."""
     folder, data = resolve_weights(config.weights), config.out / "data"
-    camera = str(load_weights(folder, "planner").config["camera"])
-    size = HeadConfig(**load_weights(folder, "head").config).image_size
+    camera = str(stage_config(folder, "planner")["camera"])
+    size = HeadConfig(**stage_config(folder, "head")).image_size
     cameras = _cameras(LeRobotFiles(locate(config.dataset)), config.prepare.cameras, camera)
     paths = {"data": data, "out": config.out / "run", "weights": config.out / "weights"}
     head = replace(config.head.model, cameras=[camera, *(name for name in cameras if name != camera)])
