@@ -42,7 +42,13 @@ PEERS: dict[str, list[str]] = {
         "--policy.scheduler_warmup_steps=100",
     ],
 }  # fmt: skip
-STAGES = (("train", "stage=tokenizer"), ("data", "encode"), ("train", "stage=planner"), ("train", "stage=head"))
+STAGES = (
+    ("data", "merge"),
+    ("train", "stage=tokenizer"),
+    ("data", "encode"),
+    ("train", "stage=planner"),
+    ("train", "stage=head"),
+)
 """What our training consists of, each with the preset side_by_side."""
 CELLS = [(tasks, split) for tasks in ("single", "long") for split in ("seen", "heldout")]
 TURNS = 3

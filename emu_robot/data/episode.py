@@ -6,7 +6,7 @@ Suffix legend: T frames, M stored images, N subtasks, S state, A action, H W ima
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +54,15 @@ class Episode:
     def subtask_T(self) -> NDArray[np.int32]:
         """(T,) int32, the subtask pursued at each frame; the dwell after a keyframe belongs to its subtask."""
         return (np.searchsorted(self.starts, np.arange(len(self)), side="right") - 1).astype(np.int32)
+
+    def thinned(self, image_every: int) -> "Episode":
+        """With the images of every so many frames, and of starts, keyframes and the dwells after these."""
+        frames = self.image_frames
+        done = np.searchsorted(self.keyframes, frames, side="right")
+        dwells = done > np.searchsorted(self.starts, frames, side="right") - 1
+        keep = (frames % image_every == 0) | dwells | np.isin(frames, self.starts)
+        images = {camera: array[keep] for camera, array in self.images.items()}
+        return replace(self, image_frames=frames[keep], images=images)
 
     def validate(self) -> None:
         """Raise `ShapeError` or `DataError` naming the first field that does not fit the others."""

@@ -1,25 +1,35 @@
-"""Several replay buffers as one."""
+"""Several replay buffers as one, or one with fewer images."""
 
+import json
 import shutil
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from emu_robot.data.files import disk_full_as_setup_error, require_disk_space
+from emu_robot.data.files import disk_full_as_setup_error, replace_json, require_disk_space
 from emu_robot.data.progress import progress
 from emu_robot.data.replay_buffer import ReplayBuffer
-from emu_robot.errors import DataError, InvalidValueError
+from emu_robot.errors import ConfigError, DataError, InvalidValueError
 
+RECORD = "merged.json"
 BLOCK = 64
 """Episodes read and written together."""
 
 
 @dataclass(kw_only=True)
 class MergeConfig:
-    """sources: replay buffers; out: the new one that holds all their episodes, in order."""
+    """sources: replay buffers; out: the new one that holds all their episodes, in order.
+
+    image_every: keep the images of every so many frames (starts, keyframes and the dwells after these always).
+    """
 
     sources: list[Path] = field(default_factory=list)
     out: Path = Path("data/merged")
+    image_every: int = 1
+
+    def __post_init__(self) -> None:
+        if self.image_every < 1:
+            raise ConfigError(f"image_every is {self.image_every}, must be at least 1")
 
 
 def merge(config: MergeConfig) -> Path:
@@ -36,7 +46,8 @@ def merge(config: MergeConfig) -> Path:
         if buffer.layout != buffers[0].layout:
             raise DataError(f"{buffer.path}: other dimensions than {buffers[0].path}: {buffer.layout}")
     if out.exists():
-        if ReplayBuffer.open(out).metadata == [meta for buffer in buffers for meta in buffer.metadata]:
+        same_episodes = ReplayBuffer.open(out).metadata == [meta for buffer in buffers for meta in buffer.metadata]
+        if same_episodes and _image_every(out) == config.image_every:
             return out
         raise DataError(f"{out}: already exists and holds something else; merge into a new path")
     require_disk_space(out, sum(file.stat().st_size for source in sources for file in source.rglob("*")))
@@ -48,8 +59,15 @@ def merge(config: MergeConfig) -> Path:
             for buffer in buffers:
                 for begin in range(0, buffer.n_episodes, BLOCK):
                     block = buffer.episodes(begin, min(begin + BLOCK, buffer.n_episodes))
-                    merged.extend(block)
+                    merged.extend([episode.thinned(config.image_every) for episode in block])
                     for _ in block:
                         report("")
+    replace_json(partial / RECORD, {"image_every": config.image_every})
     partial.replace(out)
     return out
+
+
+def _image_every(out: Path) -> int | None:
+    """What `out` was merged with; None if it is no merged buffer."""
+    path = out / RECORD
+    return json.loads(path.read_text())["image_every"] if path.exists() else None

@@ -3,7 +3,7 @@ import pytest
 
 from emu_robot.data.merge import MergeConfig, merge
 from emu_robot.data.replay_buffer import ReplayBuffer
-from emu_robot.errors import DataError, InvalidValueError, ShapeError
+from emu_robot.errors import ConfigError, DataError, InvalidValueError, ShapeError
 
 
 def buffer(path, episodes):
@@ -41,3 +41,19 @@ def test_what_cannot_be_merged_is_named_and_leaves_nothing(tmp_path, make_episod
         assert not out.exists()
     with pytest.raises(DataError, match="b: already exists and holds something else"):
         merge(MergeConfig(sources=[source], out=other))
+
+
+def test_fewer_images_are_kept_and_every_start_keyframe_and_dwell(tmp_path, make_episode):
+    whole = make_episode(0)
+    source = buffer(tmp_path / "a", [whole])
+    thin = ReplayBuffer.open(merge(MergeConfig(sources=[source], out=tmp_path / "b", image_every=5))).episode(0)
+    needed = {*whole.starts.tolist(), *whole.keyframes.tolist()}
+    dwells = [range(k, s) for k, s in zip(whole.keyframes, [*whole.starts[1:], len(whole)], strict=False)]
+    needed |= {frame for dwell in dwells for frame in dwell} | set(range(0, len(whole), 5))
+    kept = [i for i, frame in enumerate(whole.image_frames.tolist()) if frame in needed]
+    assert thin.image_frames.tolist() == whole.image_frames[kept].tolist()
+    assert np.array_equal(thin.images["front"], whole.images["front"][kept])
+    with pytest.raises(DataError, match="already exists and holds something else"):
+        merge(MergeConfig(sources=[source], out=tmp_path / "b"))
+    with pytest.raises(ConfigError, match="image_every is 0"):
+        MergeConfig(image_every=0)
