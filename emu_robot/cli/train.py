@@ -15,5 +15,9 @@ def run(arguments: Sequence[str]) -> None:
         return
     stage, overrides = take("stage", STAGES, arguments)
     config = configure(f"train-{stage}", overrides)
-    if config is not None:
-        importlib.import_module(f"emu_robot.training.{stage}").train(config)
+    if config is None:
+        return
+    from emu_robot.training.tracking import check_tracker
+
+    check_tracker(config.loop.track)
+    importlib.import_module(f"emu_robot.training.{stage}").train(config)
