@@ -40,7 +40,7 @@ def _head() -> HeadTrainConfig:
 @dataclass(kw_only=True)
 class FinetuneConfig:
     """dataset: folder of a LeRobotDataset or its id on the hub. weights: released name or folder to start from.
-    out: gets `data` (the prepared set), `run` (checkpoints, metrics) and `weights`.
+    out: gets `data` (the prepared set), `run` (checkpoints, metrics), `weights` and report.html.
 
     prepare, planner, dida, head: settings of the steps, but for where they read and write, which follows from `out`.
     Without prepare.cameras the set's camera named like the planner's, or its first one, is the planner's.
@@ -84,6 +84,7 @@ def steps(config: FinetuneConfig) -> dict[tuple[str, str], Any]:
         ("train-planner", "on it"): replace(config.planner, start=str(folder), loop=loops[0], **paths),
         ("train-dida", "on it"): replace(config.dida, loop=loops[1], **paths),
         ("train-head", "on it"): replace(config.head, start=str(folder), model=head, loop=loops[2], **paths),
+        ("report", "of it"): config,
     }
 
 
