@@ -15,7 +15,7 @@ COLUMNS = 6
 """Checks in a table, spread over the training; the last one is among them."""
 NOTES = {
     "planner": "Shares: of the right words, of tasks rightly or wrongly held complete, of the subgoal's codes.",
-    "head": "Mean absolute errors in the units of action and state; with a subgoal and without.",
+    "head": "Mean absolute errors in the units of action and state, and shares; with a subgoal and without.",
 }
 """What a stage's checks are."""
 

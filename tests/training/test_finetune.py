@@ -54,6 +54,8 @@ def test_one_command_makes_weights_that_act(weights, dataset, tmp_path, capsys, 
     config = read_manifest(tmp_path / "weights")["stages"]["head"]["config"]
     assert config["cameras"] == ["front", "side"] and config["state_dim"] == 3
     check_report(tmp_path / "report.html", said)
+    finetune.run([word for word in words if not word.startswith("track=")])
+    assert capsys.readouterr().out.count("finished before") == 7  # another tracker repeats nothing, nor does the report
     policy = load_policy(tmp_path / "weights", goal="none", config=PolicyConfig(n_action_steps=4))
     policy.reset("task 1")
     picture = np.zeros((SIZE, SIZE, 3), np.uint8)
