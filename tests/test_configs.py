@@ -68,16 +68,21 @@ def test_entries_of_a_table_are_added() -> None:
 
 
 def test_choices_are_typed_by_their_values() -> None:
-    found = [
-        (verb, key, choice)
+    found = {
+        verb: {
+            key: list(hint)
+            for key, hint in leaf_types(load_schema(verb))
+            if isinstance(hint, type) and issubclass(hint, Enum)
+        }
         for verb in SCHEMAS
-        for key, hint in leaf_types(load_schema(verb))
-        if isinstance(hint, type) and issubclass(hint, Enum)
-        for choice in hint
-    ]
-    assert {key.rpartition(".")[2] for _verb, key, _choice in found} == {"fit", "method", "path", "quantize"}
-    for verb, key, choice in found:
-        assert attrgetter(key)(load_config(verb, [f"{key}={choice.value}"])) is choice
+    }
+    names = {key.rpartition(".")[2] for keys in found.values() for key in keys}
+    assert names == {"fit", "method", "path", "quantize", "track"}
+    for verb, keys in found.items():
+        for i in range(max(map(len, keys.values()), default=0)):
+            wanted = {key: choices[i % len(choices)] for key, choices in keys.items()}
+            config = load_config(verb, [f"{key}={choice.value}" for key, choice in wanted.items()])
+            assert {key: attrgetter(key)(config) for key in keys} == wanted
 
 
 @pytest.mark.usefixtures("toy")

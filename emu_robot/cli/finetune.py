@@ -1,6 +1,7 @@
 """`emu-robot finetune dataset=… [weights=mini] [out=…]`: planner and head on a LeRobotDataset, in one go.
 
-Prepares the set, shows how its pictures survive the image tokenizer, trains planner, its parallel decoding and head.
+Prepares the set, shows how its pictures survive the image tokenizer, trains planner, its parallel decoding and head,
+and writes a report with loss curves and sample plans.
 Stop it at any time and start it again: finished steps are not repeated, the one that was cut off goes on.
 """
 
@@ -11,11 +12,12 @@ from emu_robot.cli.steps import run_steps
 
 
 def run(arguments: Sequence[str]) -> None:
-    """Run every step that is not finished with its present settings; prints where the weights are."""
+    """Run every step that is not finished with its present settings; prints where weights and report are."""
     config = configure("finetune", arguments)
     if config is None:
         return
     from emu_robot.training.finetune import steps
 
     run_steps(steps(config), config.out / "finished.json")
+    print(f"look at {config.out / 'report.html'}")
     print(f"weights in {config.out / 'weights'}; for LeRobot: emu-robot to-lerobot weights={config.out / 'weights'}")

@@ -12,6 +12,7 @@ FUNCTIONS = {
     "merge": "emu_robot.data.merge:merge",
     "prepare": "emu_robot.data.prepare:prepare",
     "reconstructions": "emu_robot.evaluation.reconstructions:reconstructions",
+    "report": "emu_robot.training.finetune_report:write_report",
     "train-tokenizer": "emu_robot.training.tokenizer:train",
     "train-planner": "emu_robot.training.planner:train",
     "train-dida": "emu_robot.training.dida:train",

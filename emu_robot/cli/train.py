@@ -9,11 +9,17 @@ STAGES = ("tokenizer", "planner", "dida", "head", "world_model")
 
 
 def run(arguments: Sequence[str]) -> None:
-    """Train one stage; a stopped run goes on where its last checkpoint is."""
+    """Train one stage and draw its losses; a stopped run goes on where its last checkpoint is."""
     if arguments and all(word in ("-h", "--help") for word in arguments):
         print(f"{__doc__}\n`emu-robot train stage=planner --help` lists the keys of a stage.")
         return
     stage, overrides = take("stage", STAGES, arguments)
     config = configure(f"train-{stage}", overrides)
-    if config is not None:
-        importlib.import_module(f"emu_robot.training.{stage}").train(config)
+    if config is None:
+        return
+    from emu_robot.training.curves import write_curves
+    from emu_robot.training.tracking import check_tracker
+
+    check_tracker(config.loop.track)
+    importlib.import_module(f"emu_robot.training.{stage}").train(config)
+    print(f"look at {write_curves(config.out / stage)}")

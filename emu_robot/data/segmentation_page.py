@@ -1,19 +1,15 @@
 """A page to check by eye how a dataset was cut into subtasks: pictures at their starts and ends, motion, words."""
 
-import base64
-import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from numpy.typing import NDArray
-from PIL import Image as PillowImage
 
-from emu_robot.core import Image
 from emu_robot.data.episode import Episode
 from emu_robot.data.labels import Segmentation
+from emu_robot.data.page import picture_url, write_html
 from emu_robot.data.replay_buffer import ReplayBuffer
 
 SHOWN = 12
@@ -43,9 +39,6 @@ class Cut:
 
 def write_page(buffer: ReplayBuffer, path: Path, found: Segmented) -> Path:
     """Write the page, whole or not at all."""
-    template = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    ).get_template("segmentation.html.j2")
     chosen = np.unique(np.linspace(0, buffer.n_episodes - 1, min(SHOWN, buffer.n_episodes)).round().astype(int))
     n_grippers = buffer.layout.n_grippers
     shown = [
@@ -58,7 +51,9 @@ def write_page(buffer: ReplayBuffer, path: Path, found: Segmented) -> Path:
         for episode in (buffer.episode(int(i)) for i in chosen)
     ]
     lengths = np.diff(buffer.episode_ends, prepend=0)
-    html = template.render(
+    return write_html(
+        path,
+        Path(__file__).with_name("segmentation.html.j2"),
         name=buffer.path.name,
         buffer=buffer,
         found=found,
@@ -68,10 +63,6 @@ def write_page(buffer: ReplayBuffer, path: Path, found: Segmented) -> Path:
         width=WIDTH,
         height=HEIGHT,
     )
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(html)
-    partial.replace(path)
-    return path
 
 
 def _cuts(episode: Episode) -> list[Cut]:
@@ -83,8 +74,8 @@ def _cuts(episode: Episode) -> list[Cut]:
             words=words,
             start_s=start / episode.fps,
             keyframe_s=keyframe / episode.fps,
-            start=_data_url(images[rows[start]]),
-            keyframe=_data_url(images[rows[keyframe]]),
+            start=picture_url(images[rows[start]]),
+            keyframe=picture_url(images[rows[keyframe]]),
             x=WIDTH * keyframe / max(last, 1),
         )
         for words, start, keyframe in zip(
@@ -104,9 +95,3 @@ def _curves(state: NDArray[np.float32], n_grippers: int) -> list[str]:
         y = HEIGHT - 5 - (HEIGHT - 10) * (value - value.min()) / max(float(np.ptp(value)), 1e-9)
         lines.append(" ".join(f"{a:.1f},{b:.1f}" for a, b in zip(x, y, strict=True)))
     return lines
-
-
-def _data_url(image: Image) -> str:
-    file = io.BytesIO()
-    PillowImage.fromarray(image).save(file, "JPEG", quality=88)
-    return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"

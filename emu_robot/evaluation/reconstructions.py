@@ -7,17 +7,19 @@ import numpy as np
 from PIL import Image as PillowImage
 
 from emu_robot.data.replay_buffer import ReplayBuffer
+from emu_robot.evaluation.records import write_json
 from emu_robot.evaluation.tokenizer_quality import psnr
 from emu_robot.tokenizers.image import ImageTokenizer
 from emu_robot.weights import resolve_weights
 
 PICTURED = 8
+FIGURES, PICTURE = "reconstructions.json", "reconstructions.png"
 
 
 @dataclass(kw_only=True)
 class ReconstructionsConfig:
     """buffer: replay buffer; camera: whose pictures; weights: released name or folder with the image tokenizer.
-    n: pictures, spread over the buffer. out: where reconstructions.png goes.
+    n: pictures, spread over the buffer. out: where reconstructions.png and .json go.
     """
 
     buffer: Path = Path("outputs/data/prepared")
@@ -28,7 +30,7 @@ class ReconstructionsConfig:
 
 
 def reconstructions(config: ReconstructionsConfig) -> float:
-    """Print median and 10th percentile of the PSNR [dB] and write some pairs as a picture; returns the median."""
+    """Print and write median and 10th percentile of the PSNR [dB], and some pairs as a picture; returns the median."""
     buffer, tokenizer = ReplayBuffer.open(config.buffer), ImageTokenizer.load(resolve_weights(config.weights))
     images = buffer.images(config.camera)
     rows = np.unique(np.linspace(0, len(images) - 1, config.n).astype(int))
@@ -38,8 +40,9 @@ def reconstructions(config: ReconstructionsConfig) -> float:
     pairs = np.linspace(0, len(rows) - 1, min(PICTURED, len(rows))).astype(int)
     picture = np.concatenate([np.concatenate(list(part[pairs]), 1) for part in (shown, again)])
     config.out.mkdir(parents=True, exist_ok=True)
-    path = config.out / "reconstructions.png"
+    path = config.out / PICTURE
     PillowImage.fromarray(picture).save(path)
-    low, median = np.percentile(values, [10, 50])
+    low, median = np.percentile(values, [10, 50]).tolist()
+    write_json(config.out / FIGURES, {"camera": config.camera, "n": len(rows), "median_db": median, "p10_db": low})
     print(f"reconstructions of {config.camera}: PSNR median {median:.1f} dB, 10% below {low:.1f} dB; look at {path}")
-    return float(median)
+    return median

@@ -1,13 +1,11 @@
 """One self-contained HTML file per evaluation: no external requests, readable on a phone, prints to PDF."""
 
-import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
+from emu_robot.data.page import file_url, write_html
 from emu_robot.evaluation.config import EvalConfig
 from emu_robot.evaluation.failures import KINDS
 from emu_robot.evaluation.info import failure_counts
@@ -18,7 +16,6 @@ FIRST_SHOWN = 12
 """Episodes shown in pictures because they come first."""
 FAILURES_SHOWN = 12
 """Failed episodes shown in pictures beyond those."""
-MEDIA_TYPES = {".jpg": "image/jpeg", ".png": "image/png", ".mp4": "video/mp4"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,13 +31,12 @@ class Row:
 
 def write_report(path: Path, config: EvalConfig, records: Sequence[EpisodeRecord], info: dict[str, Any]) -> None:
     """Write the report of some episodes, whole or not at all; pictures and clips are read from `config.out`."""
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
-    environment.filters["media"] = lambda name: data_url(config.out / name)
     first = list(records[:FIRST_SHOWN])
     further = [record for record in records[FIRST_SHOWN:] if not record.success][:FAILURES_SHOWN]
-    html = environment.get_template("report.html.j2").render(
+    write_html(
+        path,
+        Path(__file__).with_name("report.html.j2"),
+        media=lambda name: file_url(config.out / name),
         config=config,
         info=info,
         total=_row("all", records),
@@ -55,16 +51,6 @@ def write_report(path: Path, config: EvalConfig, records: Sequence[EpisodeRecord
         further=further,
         records=records,
     )
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(html)
-    partial.replace(path)
-
-
-def data_url(path: Path) -> str | None:
-    """The file as a data URL; None when it is gone."""
-    if not path.exists():
-        return None
-    return f"data:{MEDIA_TYPES[path.suffix]};base64,{base64.b64encode(path.read_bytes()).decode()}"
 
 
 def _row(name: str, records: Sequence[EpisodeRecord]) -> Row:

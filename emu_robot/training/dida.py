@@ -78,7 +78,7 @@ def train(config: DidaTrainConfig) -> Path:
     codebook_KD = planner.images.quantize.codebook().to(select_device(config.loop.device))
     near = near_codes(codebook_KD, config.sequences.code_temperature, planner.interleaver.vocabulary.first_code)
     loss = dida_loss(sequences.writer.first_target, near, config.clean_weight)
-    adapted = fit(model, sampler, loss, config.loop, config.out, "dida")
+    adapted = fit(model, sampler, loss, config.loop, config.out, "dida", settings=config)
     assert isinstance(adapted, CausalTransformer)
     planner.config.dida_path = config.path.value
     if config.sequences.wordless_share == 0:

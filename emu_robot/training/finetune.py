@@ -15,6 +15,7 @@ from emu_robot.training.head import HeadTrainConfig
 from emu_robot.training.loop import LoopConfig
 from emu_robot.training.planner import PlannerTrainConfig
 from emu_robot.training.tokenizer import EncodeConfig
+from emu_robot.training.tracking import TrackerName, check_tracker
 from emu_robot.weights import resolve_weights, stage_config
 
 
@@ -39,10 +40,11 @@ def _head() -> HeadTrainConfig:
 @dataclass(kw_only=True)
 class FinetuneConfig:
     """dataset: folder of a LeRobotDataset or its id on the hub. weights: released name or folder to start from.
-    out: gets `data` (the prepared set), `run` (checkpoints, metrics) and `weights`.
+    out: gets `data` (the prepared set), `run` (checkpoints, metrics), `weights` and report.html.
 
     prepare, planner, dida, head: settings of the steps, but for where they read and write, which follows from `out`.
     Without prepare.cameras the set's camera named like the planner's, or its first one, is the planner's.
+    track: `LoopConfig.track` of all three trainings; none leaves each its own.
     """
 
     dataset: str = ""
@@ -52,6 +54,7 @@ class FinetuneConfig:
     planner: PlannerTrainConfig = field(default_factory=_planner)
     dida: DidaTrainConfig = field(default_factory=_dida)
     head: HeadTrainConfig = field(default_factory=_head)
+    track: TrackerName = field(default=TrackerName.none, repr=False)
 
     def __post_init__(self) -> None:
         if self.prepare.dataset:
@@ -59,12 +62,16 @@ class FinetuneConfig:
 
 
 def steps(config: FinetuneConfig) -> dict[tuple[str, str], Any]:
-    """(verb, what of it) -> its configuration, in order. Raises whatever is wrong with the dataset's metadata."""
+    """(verb, what of it) -> its configuration, in order.
+
+    Raises whatever is wrong with the dataset's metadata, and `SystemSetupError` for a tracker that is not installed.
+    """
     folder, data = resolve_weights(config.weights), config.out / "data"
     camera = str(stage_config(folder, "planner")["camera"])
     size = HeadConfig(**stage_config(folder, "head")).image_size
     cameras = _cameras(LeRobotFiles(locate(config.dataset)), config.prepare.cameras, camera)
     paths = {"data": data, "out": config.out / "run", "weights": config.out / "weights"}
+    loops = [_tracked(stage.loop, config.track) for stage in (config.planner, config.dida, config.head)]
     head = replace(config.head.model, cameras=[camera, *(name for name in cameras if name != camera)])
     return {
         ("prepare", "the set"): replace(
@@ -74,10 +81,18 @@ def steps(config: FinetuneConfig) -> dict[tuple[str, str], Any]:
             buffer=data, camera=camera, weights=str(folder), out=config.out
         ),
         ("encode", "it"): EncodeConfig(buffer=data, weights=str(folder), camera=camera),
-        ("train-planner", "on it"): replace(config.planner, start=str(folder), **paths),
-        ("train-dida", "on it"): replace(config.dida, **paths),
-        ("train-head", "on it"): replace(config.head, start=str(folder), model=head, **paths),
+        ("train-planner", "on it"): replace(config.planner, start=str(folder), loop=loops[0], **paths),
+        ("train-dida", "on it"): replace(config.dida, loop=loops[1], **paths),
+        ("train-head", "on it"): replace(config.head, start=str(folder), model=head, loop=loops[2], **paths),
+        ("report", "of it"): config,
     }
+
+
+def _tracked(loop: LoopConfig, track: TrackerName) -> LoopConfig:
+    """The loop with this tracker, if one is named. Raises what `check_tracker` raises."""
+    loop = loop if track is TrackerName.none else replace(loop, track=track)
+    check_tracker(loop.track)
+    return loop
 
 
 def _cameras(files: LeRobotFiles, wanted: dict[str, str], planner: str) -> dict[str, str]:

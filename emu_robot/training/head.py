@@ -114,6 +114,7 @@ def train(config: HeadTrainConfig) -> Path:
         config.out,
         "head",
         lambda model: validate(model, validation, stats, layout.n_grippers),
+        settings=config,
     )
     metrics = validate(head, validation, stats, layout.n_grippers, batches=24)
     extra = {

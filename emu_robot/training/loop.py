@@ -8,8 +8,9 @@ import copy
 import math
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 from emu_robot.errors import ConfigError, InvalidValueError
 from emu_robot.training.checkpoint import load_checkpoint, load_initial_state, save_checkpoint
 from emu_robot.training.progress import TrainingProgress
+from emu_robot.training.tracking import TrackerName, start_tracker
 
 type Batch = dict[str, Tensor]
 type Metrics = dict[str, float | Tensor]
@@ -41,7 +43,11 @@ _RESUME_MUST_MATCH = (
 
 @dataclass(kw_only=True)
 class LoopConfig:
-    """How to optimise. The learning rate warms up linearly and falls as a cosine to 0 at `steps`."""
+    """How to optimise. The learning rate warms up linearly and falls as a cosine to 0 at `steps`.
+
+    track: where metrics are shown besides metrics.jsonl. It is no part of what a run is, nor of its repr: it may change
+    when one goes on, and what is finished stays so.
+    """
 
     steps: int = 10_000
     batch_size: int = 32
@@ -62,6 +68,7 @@ class LoopConfig:
     save_every: int = 500
     eval_every: int = 0  # 0: only after the last step
     init_from: Path | None = None  # checkpoint.pt or .safetensors to start a new run from
+    track: TrackerName = field(default=TrackerName.none, repr=False)  # none | tensorboard | trackio | wandb
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "log_every", "save_every"):
@@ -97,12 +104,15 @@ def fit(
     out: Path,
     stage: str,
     eval_fn: EvalFn | None = None,
+    *,
+    settings: Any = None,
 ) -> nn.Module:
     """Train `model` for `config.steps` steps, or finish a run that was cut off, and return its EMA weights on the CPU.
 
     batch_fn: step -> dict of CPU tensors; must depend on the step alone (see `step_rng`).
     loss_fn: (model, batch) -> (scalar loss, metrics to log); may draw from torch's global generator.
     eval_fn: (EMA model) -> metrics, called every `config.eval_every` steps and after the last one.
+    settings: the stage's whole configuration, a dataclass, for a tracker to show; without it `config` is shown.
     Writes out/<stage>/checkpoint.pt and out/<stage>/metrics.jsonl.
     Raises `ConfigError` if the checkpoint there was trained with other settings, `InvalidValueError` if it diverges.
     """
@@ -124,7 +134,8 @@ def fit(
     autocast = config.dtype != "float32"
     context = torch.autocast(device.type, _DTYPES[config.dtype]) if autocast else nullcontext()
     sums: dict[str, Tensor] = {}
-    with TrainingProgress(folder / "metrics.jsonl", stage, start, config.steps) as progress:
+    tracker = start_tracker(config.track, folder, settings or config, resumed=start > 0)
+    with TrainingProgress(folder / "metrics.jsonl", stage, start, config.steps, tracker) as progress:
         for step in range(start, config.steps):
             batch = {name: tensor.to(device, non_blocking=True) for name, tensor in batch_fn(step).items()}
             torch.manual_seed(int(step_rng(config.seed, step, stream=1).integers(2**62)))

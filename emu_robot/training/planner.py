@@ -125,6 +125,7 @@ def train(config: PlannerTrainConfig) -> Path:
         config.out,
         "planner",
         evaluate if len(sampler.heldout) else None,
+        settings=config,
     )
     assert isinstance(model, CausalTransformer)
     if config.lora.rank:

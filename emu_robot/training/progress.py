@@ -1,4 +1,4 @@
-"""What a training run reports: `metrics.jsonl`, and a progress bar (plain lines where there is no terminal)."""
+"""What a training run reports: `metrics.jsonl`, a progress bar (plain lines where there is no terminal), a tracker."""
 
 import json
 import sys
@@ -9,15 +9,24 @@ from typing import Self
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from emu_robot.training.tracking import Tracker
+
 
 class TrainingProgress:
-    """Context manager; `report` appends one line to `path` and shows it. Lines past `start` are dropped on resume."""
+    """Context manager; `report` appends one line to `path` and shows it. Lines past `start` are dropped on resume.
 
-    def __init__(self, path: Path, stage: str, start: int, steps: int) -> None:
+    tracker: is told the lines that are there, and then each new one; it is closed at the end.
+    """
+
+    def __init__(self, path: Path, stage: str, start: int, steps: int, tracker: Tracker | None = None) -> None:
         self._path, self._stage, self._steps = path, stage, steps
         self._begun, self._start = time.monotonic(), start
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("".join(_lines_until(path, start)))
+        kept = _lines_until(path, start)
+        path.write_text("".join(kept))
+        self._tracker = tracker
+        for line in kept:
+            self._track(**json.loads(line))
         self._bar: Progress | None = None
         if sys.stderr.isatty():
             columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -34,6 +43,8 @@ class TrainingProgress:
     ) -> None:
         if self._bar is not None:
             self._bar.stop()
+        if self._tracker is not None:
+            self._tracker.close()
 
     def advance(self, step: int) -> None:
         """Move the bar; `step` steps are done."""
@@ -46,12 +57,17 @@ class TrainingProgress:
         line = {"step": step, "seconds": round(elapsed, 2), **metrics}
         with self._path.open("a") as file:
             file.write(json.dumps(line) + "\n")
+        self._track(**line)
         text = " ".join(f"{name} {value:.4g}" for name, value in metrics.items())
         if self._bar is not None:
             self._bar.update(self._task, completed=step, metrics=text)
             return
         left = elapsed / max(step - self._start, 1) * (self._steps - step)
         print(f"{self._stage} {step}/{self._steps} ({left / 60:.0f} min left) {text}", file=sys.stderr, flush=True)
+
+    def _track(self, step: int, seconds: float, **metrics: float) -> None:
+        if self._tracker is not None:
+            self._tracker.log(step, metrics)
 
 
 def _lines_until(path: Path, step: int) -> list[str]:

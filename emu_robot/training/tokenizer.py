@@ -77,7 +77,7 @@ def train(config: TokenizerTrainConfig) -> Path:
     initialize_codebook(model, images, config)
     batch_fn = batches(images, keyframe_rows(buffer), config)
     loss_fn = tokenizer_loss(background(images), config)
-    tokenizer = fit(model, batch_fn, loss_fn, config.loop, config.out, "tokenizer")
+    tokenizer = fit(model, batch_fn, loss_fn, config.loop, config.out, "tokenizer", settings=config)
     assert isinstance(tokenizer, ImageTokenizer)
     save_weights(config.weights, "tokenizer", tokenizer.state_dict(), config.model, half=True)
     return config.weights

@@ -56,7 +56,7 @@ def train(config: WorldModelTrainConfig) -> Path:
     if config.lora.rank == 0:
         model.requires_grad_(True)
     add_adapters(model, config.lora)
-    tuned = fit(model, sampler, world_model_loss, config.loop, config.out, "world_model")
+    tuned = fit(model, sampler, world_model_loss, config.loop, config.out, "world_model", settings=config)
     assert isinstance(tuned, CausalTransformer)
     merge_adapters(tuned)
     source, target = resolve_checkpoint(config.weights), config.out / "weights"

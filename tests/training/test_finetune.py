@@ -4,7 +4,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from lerobot_sets import small_episode, write_set
+from html_pages import read_page
+from lerobot_sets import FPS, small_episode, write_set
 from tiny_weights import SIZE, write_weights
 
 from emu_robot.cli import finetune
@@ -14,12 +15,14 @@ from emu_robot.errors import ConfigError, DataError
 from emu_robot.policy import PolicyConfig, load_policy
 from emu_robot.training import dida
 from emu_robot.training.finetune import steps
+from emu_robot.training.finetune_report import SAMPLES, choose
+from emu_robot.training.planner_data import PlanQueries
 from emu_robot.weights import read_manifest
 
 QUICK = (
     *("planner.loop.steps=3", "planner.eval_queries=4", "planner.holdout=0.2", "planner.sequences.shift_share=0"),
-    *("dida.loop.steps=2", "dida.drawn_images=8", "dida.sequences.shift_share=0"),
-    *("head.loop.steps=3", "head.holdout=0.2", "prepare.workers=0"),
+    *("dida.loop.steps=2", "dida.drawn_images=8", "dida.sequences.shift_share=0", "dida.holdout=0.2"),
+    *("head.loop.steps=3", "head.holdout=0.2", "prepare.workers=0", "track=tensorboard"),
 )
 
 
@@ -37,7 +40,7 @@ def dataset(tmp_path_factory) -> Path:
 def test_one_command_makes_weights_that_act(weights, dataset, tmp_path, capsys, monkeypatch):
     words = [f"dataset={dataset}", f"weights={weights}", f"out={tmp_path}", *QUICK]
 
-    def stop(*_):
+    def stop(*_, **__):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
@@ -50,11 +53,43 @@ def test_one_command_makes_weights_that_act(weights, dataset, tmp_path, capsys, 
     assert "train-planner on it: finished before" in said and "train-head on it: started" in said
     config = read_manifest(tmp_path / "weights")["stages"]["head"]["config"]
     assert config["cameras"] == ["front", "side"] and config["state_dim"] == 3
+    check_report(tmp_path / "report.html", said)
+    finetune.run([word for word in words if not word.startswith("track=")])
+    assert capsys.readouterr().out.count("finished before") == 7  # another tracker repeats nothing, nor does the report
     policy = load_policy(tmp_path / "weights", goal="none", config=PolicyConfig(n_action_steps=4))
     policy.reset("task 1")
     picture = np.zeros((SIZE, SIZE, 3), np.uint8)
     seen = Observation(images={"front": picture, "side": picture}, state=np.zeros(3, np.float32))
     assert policy.act(seen).actions.shape == (4, 3)
+
+
+def check_report(path: Path, said: str) -> None:
+    """What the page of the set of ten episodes, two of them held out, must tell."""
+    assert f"look at {path}" in said
+    text, images = read_page(path)
+    assert "10 episodes" in text and f"{FPS} Hz" in text and "front (in the set: top), the planner’s; side" in text
+    assert "PSNR median" in text and "action mae" in text
+    assert "From episodes that neither planner nor parallel decoding was trained on." in text
+    assert "episode 4" in text and "episode 9" in text and "episode 0" not in text
+    assert text.count("✓") + text.count("✗") == 2 + 4  # the legend's, a moment of episode 4, three of 9
+    shapes = {image.size for image in images[1:]}
+    assert images[0].size == (8 * SIZE, 2 * SIZE) and shapes == {(SIZE, SIZE)} and len(images) > 4
+    for stage in ("planner", "dida", "head"):
+        assert f"loss of {stage} over steps" in path.read_text()
+        assert list((path.parent / "run" / stage / "tensorboard").glob("events.out.tfevents.*"))
+
+
+def test_moments_are_training_ones_where_none_is_held_out_from_all() -> None:
+    n = np.arange(40)
+    queries = PlanQueries(
+        codes_Mn=np.zeros((40, 1), np.uint32), row=n, frame=n, episode=n // 4, next_step=n % 4 // 2,
+        boundary=n % 2 == 0, complete=n % 4 == 3, instructions=("put it away",) * 10, subtasks=(("a", "b"),) * 10,
+        keyframe_rows=(np.array([1, 3]),) * 10,
+    )  # fmt: skip
+    moments, held_out = choose(queries, 0.2, 0.1)
+    assert held_out and moments.tolist() == [36, 38]
+    moments, held_out = choose(queries, 0.2, 0.02)
+    assert not held_out and len(moments) == SAMPLES and set(moments % 2) == {0}
 
 
 def test_the_planners_camera_is_found_or_asked_for(weights, dataset, tmp_path):

@@ -1,0 +1,41 @@
+"""Self-contained HTML pages: a jinja2 template filled in, with pictures and clips inside the file."""
+
+import base64
+import io
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from PIL import Image as PillowImage
+
+from emu_robot.core import Image
+
+MEDIA_TYPES = {".jpg": "image/jpeg", ".png": "image/png", ".mp4": "video/mp4"}
+
+
+def write_html(path: Path, template: Path, **content: Any) -> Path:
+    """Fill in `template` with `content` and write it, whole or not at all; templates beside it may be extended."""
+    environment = Environment(
+        loader=FileSystemLoader(template.parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    html = environment.get_template(template.name).render(**content)
+    partial = path.with_name(f"{path.name}.partial")
+    partial.write_text(html)
+    partial.replace(path)
+    return path
+
+
+def picture_url(image: Image) -> str:
+    """An image (H, W, 3) uint8 as a data URL."""
+    file = io.BytesIO()
+    PillowImage.fromarray(image).save(file, "JPEG", quality=88)
+    return _url("image/jpeg", file.getvalue())
+
+
+def file_url(path: Path) -> str | None:
+    """A file of one of the `MEDIA_TYPES` as a data URL; None when it is gone."""
+    return _url(MEDIA_TYPES[path.suffix], path.read_bytes()) if path.exists() else None
+
+
+def _url(media_type: str, content: bytes) -> str:
+    return f"data:{media_type};base64,{base64.b64encode(content).decode()}"

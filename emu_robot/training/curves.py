@@ -1,0 +1,114 @@
+"""What metrics.jsonl tells of a stage, ready for a page: its loss as a line to draw, its checks as a table."""
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from emu_robot.data.page import write_html
+from emu_robot.errors import DataError
+
+COLUMNS = 6
+"""Checks in a table, spread over the training; the last one is among them."""
+NOTES = {
+    "planner": "Shares: of the right words, of tasks rightly or wrongly held complete, of the subgoal's codes.",
+    "head": "Mean absolute errors in the units of action and state, and shares; with a subgoal and without.",
+}
+"""What a stage's checks are."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curve:
+    """A loss over steps. points: of a polyline. last: the final one. x_ticks, y_ticks: place and label. All in px.
+
+    The drawing is width x height; the axes meet at (left, bottom) and reach to right and top.
+    """
+
+    width: ClassVar[int] = 360
+    height: ClassVar[int] = 220
+    left: ClassVar[int] = 46
+    right: ClassVar[int] = 342
+    top: ClassVar[int] = 24
+    bottom: ClassVar[int] = 180
+    points: str
+    last: tuple[float, float]
+    x_ticks: list[tuple[float, str]]
+    y_ticks: list[tuple[float, str]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageMetrics:
+    """loss: (step, mean since the line before). checks: (step, metrics) of every validation, in order."""
+
+    stage: str
+    loss: list[tuple[int, float]]
+    checks: list[tuple[int, dict[str, float]]]
+
+    @classmethod
+    def read(cls, folder: Path) -> "StageMetrics":
+        """Of the stage that was trained in `folder`. Raises `DataError` if nothing is recorded there."""
+        path = folder / "metrics.jsonl"
+        try:
+            lines: list[dict[str, Any]] = [json.loads(line) for line in path.read_text().splitlines()]
+        except (OSError, ValueError) as error:
+            raise DataError(f"{path}: not readable metrics ({error})") from error
+        loss = [(line["step"], line["loss"]) for line in lines if "loss" in line]
+        if not loss:
+            raise DataError(f"{path}: no loss in {len(lines)} lines")
+        checks = [(line.pop("step"), line) for line in lines if "loss" not in line]
+        for _step, metrics in checks:
+            del metrics["seconds"]
+        return cls(stage=folder.name, loss=loss, checks=checks)
+
+    @property
+    def curve(self) -> Curve:
+        """The loss, drawn from step 0 to the last one."""
+        steps, values = (np.array(column, float) for column in zip(*self.loss, strict=True))
+        xs, ys = round_ticks(0, steps[-1]), round_ticks(values.min(), values.max())
+        x = Curve.left + (Curve.right - Curve.left) / steps[-1] * np.array([*steps, *xs])
+        y = Curve.bottom - (Curve.bottom - Curve.top) / (ys[-1] - ys[0]) * (np.array([*values, *ys]) - ys[0])
+        n = len(steps)
+        return Curve(
+            points=" ".join(f"{a:.1f},{b:.1f}" for a, b in zip(x[:n], y[:n], strict=True)),
+            last=(float(x[n - 1]), float(y[n - 1])),
+            x_ticks=[(at, f"{tick:g}") for at, tick in zip(x[n:].tolist(), xs, strict=True) if tick <= steps[-1]],
+            y_ticks=[(at, f"{tick:g}") for at, tick in zip(y[n:].tolist(), ys, strict=True)],
+        )
+
+    @property
+    def table(self) -> tuple[list[int], list[tuple[str, list[float | None]]]]:
+        """Steps of at most `COLUMNS` checks, and per metric its values at these; None where it was not measured."""
+        chosen = np.linspace(0, len(self.checks) - 1, min(COLUMNS, len(self.checks))).round().astype(int)
+        checks = [self.checks[i] for i in chosen]
+        names = dict.fromkeys(name for _step, metrics in checks for name in metrics)
+        rows = [
+            (name.removeprefix("val_").replace("_", " "), [metrics.get(name) for _step, metrics in checks])
+            for name in names
+        ]
+        return [step for step, _metrics in checks], rows
+
+    @property
+    def note(self) -> str:
+        return NOTES.get(self.stage, "")
+
+
+def round_ticks(low: float, high: float, most: int = 5) -> list[float]:
+    """At most `most` + 2 round numbers at one distance, the first at or below `low`, the last at or above `high`."""
+    span = high - low or abs(high) or 1.0
+    power = 10.0 ** math.floor(math.log10(span / most))
+    step = next(power * factor for factor in (1, 2, 5, 10) if span / (power * factor) <= most)
+    first, last = math.floor(low / step), math.ceil(high / step)
+    return [round(i * step, 12) for i in range(first, max(last, first + 1) + 1)]
+
+
+def write_curves(folder: Path) -> Path:
+    """Write curves.html of the stage that was trained in `folder`; returns its path."""
+    return write_html(
+        folder / "curves.html",
+        Path(__file__).with_name("curves.html.j2"),
+        title=f"{folder.parent.name}: {folder.name}",
+        stages=[StageMetrics.read(folder)],
+    )
