@@ -43,7 +43,11 @@ def main() -> None:
 def correct_headers(environment: Path) -> None:
     """Point the wheels' CMake files to the headers of this Python and numpy."""
     said = subprocess.check_output(
-        [environment / "bin/python", "-c", "import numpy, sysconfig as s; print(s.get_path('include'), numpy.get_include())"],
+        [
+            environment / "bin/python",
+            "-c",
+            "import numpy, sysconfig as s; print(s.get_path('include'), numpy.get_include())",
+        ],
         text=True,
     )
     python, numpy = said.split()
