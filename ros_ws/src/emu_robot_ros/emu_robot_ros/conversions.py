@@ -32,7 +32,7 @@ def to_image(message: Image) -> NDArray[np.uint8]:
 def from_image(image: NDArray[np.uint8], stamp: TimeMessage, frame: str = "") -> Image:
     """rgb8 of (H, W, 3) uint8. The data go in as an `array`: an ndarray's elements rclpy checks one by one."""
     data = array.array("B")
-    data.frombytes(np.ascontiguousarray(image).data)
+    data.frombytes(image.tobytes())
     message = Image(height=image.shape[0], width=image.shape[1], encoding="rgb8", step=3 * image.shape[1])
     message.header.stamp, message.header.frame_id, message.data = stamp, frame, data
     return message
@@ -60,7 +60,7 @@ def trajectory(
 def from_actions(actions: NDArray[Any]) -> array.array:
     """(T, A) -> T * A numbers, row by row."""
     flat = array.array("d")
-    flat.frombytes(np.ascontiguousarray(actions, np.float64).data)
+    flat.frombytes(np.asarray(actions, np.float64).tobytes())
     return flat
 
 
