@@ -55,10 +55,11 @@ test-slow: $(STAMP) $(ROS_STAMP) ## every test
 	$(BIN)/pytest -n 2
 	$(ROS)/bin/python -m pytest tests/ros
 
-check: $(STAMP) ## lint, format and types
+check: $(STAMP) $(ROS_STAMP) ## lint, format and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
+	$(BIN)/pyright -p ros_ws/pyrightconfig.json --pythonpath $(ROS)/bin/python
 
 format: $(STAMP) ## rewrite the code in the house's format
 	$(BIN)/ruff check --fix .

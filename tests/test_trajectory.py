@@ -46,7 +46,7 @@ def test_a_new_chunk_is_faded_in_without_a_jump():
     player.play(TimedChunk(start=0.0, dt=0.1, actions=np.zeros((20, 1))), now=0.0)
     player.play(TimedChunk(start=0.5, dt=0.1, actions=np.ones((20, 1))), now=0.5)
     places = []
-    for time in np.arange(0.5, 0.7, 0.001):
+    for time in np.arange(0.5, 0.7, 0.001).tolist():
         found = player.target(time)
         assert found is not None
         places.append(found[0][0])

@@ -95,7 +95,7 @@ class Peer:
         return future.result()
 
     def _on_command(self, message: JointTrajectory) -> None:
-        position = np.array(message.points[0].positions)
+        position = np.array(next(iter(message.points)).positions)
         self.commands.append((time.monotonic(), position))
         self.position[: len(position)] = position
 

@@ -14,7 +14,8 @@ def declare_settings(node: Node, kind: type[Any]) -> None:
         descriptor = ParameterDescriptor(
             description=setting.metadata["description"], floating_point_range=[bounds], read_only=True
         )
-        node.declare_parameter(setting.name, float(setting.default), descriptor)
+        default: Any = setting.default
+        node.declare_parameter(setting.name, float(default), descriptor)
 
 
 def read_settings[T](node: Node, kind: type[T]) -> T:
