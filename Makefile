@@ -1,10 +1,12 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup requirements demo test test-slow check format train-mini bench build clean
+.PHONY: help setup requirements ros demo test test-slow check format train-mini bench build clean
 
 PYTHON ?= python3.12
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+ROS := .venv-ros
+ROS_STAMP := $(ROS)/.built
 
 # One thread per process: the tests and the evaluation use processes; software rendering; never a hub at run time.
 export OMP_NUM_THREADS ?= 1
@@ -31,19 +33,33 @@ requirements: ## bring requirements.txt in line with pyproject.toml, keeping the
 	  --no-header --no-annotate pyproject.toml -o requirements.txt
 	@sed -i '1i # Exact versions for development, the demo and the tests, by `make requirements`. Install with --no-deps.' requirements.txt
 
+ros: $(ROS_STAMP) ## make .venv-ros: ROS 2 Jazzy from wheels, our interfaces and nodes; no ROS installation needed
+
+$(ROS)/.wheels: ros_ws/requirements.txt $(STAMP)
+	@test -x $(ROS)/bin/python || $(PYTHON) -m venv --without-pip $(ROS)
+	$(BIN)/uv pip install -q --python $(ROS)/bin/python --no-deps -r ros_ws/requirements.txt
+	@touch $@
+
+$(ROS_STAMP): $(ROS)/.wheels ros_ws/without_ros.py $(shell find ros_ws/src/emu_robot_interfaces -type f)
+	$(PYTHON) ros_ws/without_ros.py $(ROS) --also $(VENV)/lib/python3.12/site-packages
+	@touch $@
+
 demo: setup ## long-horizon episodes with the released weights; prints the success line and the report's path
 	$(BIN)/emu-robot demo
 
-test: $(STAMP) ## every fast test, two processes
+test: $(STAMP) $(ROS_STAMP) ## every fast test, two processes; those of the nodes with real ROS 2
 	$(BIN)/pytest -n 2 -m "not slow"
+	$(ROS)/bin/python -m pytest tests/ros -m "not slow"
 
-test-slow: $(STAMP) ## every test
+test-slow: $(STAMP) $(ROS_STAMP) ## every test
 	$(BIN)/pytest -n 2
+	$(ROS)/bin/python -m pytest tests/ros
 
-check: $(STAMP) ## lint, format and types
+check: $(STAMP) $(ROS_STAMP) ## lint, format and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
+	$(BIN)/pyright -p ros_ws/pyrightconfig.json --pythonpath $(ROS)/bin/python
 
 format: $(STAMP) ## rewrite the code in the house's format
 	$(BIN)/ruff check --fix .

@@ -22,7 +22,22 @@ SIMULATION = ("mujoco", "gymnasium", "gym_hil", "emu_sim")
 HEAVY = (*SIMULATION, "torch", "lerobot", "hydra", "omegaconf", "zarr", "tokenizers")
 # What a level may not import; every level may import the ones above it in this list.
 LEVELS = {
-    "core": (HEAVY, ["core", "robot_spec", "errors", "environments", "normalize", "chunking", "runtime", "doctor"]),
+    "core": (
+        HEAVY,
+        [
+            "core",
+            "robot_spec",
+            "errors",
+            "environments",
+            "normalize",
+            "chunking",
+            "runtime",
+            "doctor",
+            "trajectory",
+            "safety",
+            "deployment",
+        ],
+    ),
     "data": (tuple(set(HEAVY) - {"zarr"}), ["data.episode", "data.replay_buffer", "data.collect"]),
     "models": ((*SIMULATION, "lerobot", "hydra", "omegaconf"), ["tokenizers", "models", "decoding"]),
     "policy": ((*SIMULATION, "lerobot", "hydra", "omegaconf"), ["planner", "policy", "evaluation", "weights"]),

@@ -1,0 +1,158 @@
+"""From action chunks to a target at any moment, and from targets to commands within limits. Numpy only.
+
+Times are seconds of one steady clock. Suffixes: T chunk, A action.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from emu_robot.errors import InvalidValueError, ShapeError
+
+type Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TimedChunk:
+    """actions (T, A), meant for the times start, start + dt, ... [s]; between them a cubic spline."""
+
+    start: float
+    dt: float
+    actions: Floats
+
+    def __post_init__(self) -> None:
+        if self.actions.ndim != 2 or not len(self.actions):
+            raise ShapeError("actions of a chunk", self.actions.shape, "(T >= 1, A)")
+        if self.dt <= 0:
+            raise InvalidValueError(f"dt is {self.dt} s, must be positive")
+
+    @property
+    def end(self) -> float:
+        """When the last action is due."""
+        return self.start + self.dt * (len(self.actions) - 1)
+
+    def at(self, time: float) -> tuple[Floats, Floats]:
+        """Position (A,) and velocity (A,) [1/s]; at rest on the first action before it and on the last one after it.
+
+        Cubic Hermite with the slopes of Catmull and Rom (half the difference of the neighbours), zero at both ends.
+        """
+        actions, last = self.actions, len(self.actions) - 1
+        u = (time - self.start) / self.dt
+        i = int(np.floor(np.clip(u, 0, max(last - 1, 0))))
+        if u <= 0 or u >= last:
+            return actions[0 if u <= 0 else last].copy(), np.zeros(actions.shape[1])
+        s, p, q = u - i, actions[i], actions[i + 1]
+        slope_p = (q - actions[i - 1]) / 2 if i > 0 else np.zeros_like(p)
+        slope_q = (actions[i + 2] - p) / 2 if i + 2 <= last else np.zeros_like(p)
+        position = (
+            (2 * s**3 - 3 * s**2 + 1) * p
+            + (s**3 - 2 * s**2 + s) * slope_p
+            + (3 * s**2 - 2 * s**3) * q
+            + (s**3 - s**2) * slope_q
+        )
+        per_step = (6 * s**2 - 6 * s) * (p - q) + (3 * s**2 - 4 * s + 1) * slope_p + (3 * s**2 - 2 * s) * slope_q
+        return position, per_step / self.dt
+
+
+class ChunkPlayer:
+    """Plays chunks that replace each other, each faded in over `blend_s` seconds."""
+
+    def __init__(self, blend_s: float) -> None:
+        if blend_s < 0:
+            raise InvalidValueError(f"blend_s is {blend_s}, must not be negative")
+        self._blend_s = blend_s
+        self.stop()
+
+    def stop(self) -> None:
+        """Forget every chunk."""
+        self._old: TimedChunk | None = None
+        self._new: TimedChunk | None = None
+        self._since = 0.0
+
+    def play(self, chunk: TimedChunk, now: float) -> None:
+        """Go over to `chunk` from now on."""
+        self._old, self._new, self._since = self._new, chunk, now
+
+    def target(self, now: float) -> tuple[Floats, Floats] | None:
+        """Position and velocity to be at now; None with nothing to play, or past the last action."""
+        if self._new is None or now > self._new.end:
+            return None
+        position, velocity = self._new.at(now)
+        weight = min((now - self._since) / self._blend_s, 1.0) if self._blend_s else 1.0
+        if self._old is None or weight >= 1 or now > self._old.end:
+            self._old = None
+            return position, velocity
+        old_position, old_velocity = self._old.at(now)
+        fading = (position - old_position) / self._blend_s
+        return (
+            weight * position + (1 - weight) * old_position,
+            weight * velocity + (1 - weight) * old_velocity + fading,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class MotionLimits:
+    """Per dimension (A,): lower, upper position; velocity [1/s] and acceleration [1/s^2], both ways alike."""
+
+    lower: Floats
+    upper: Floats
+    velocity: Floats
+    acceleration: Floats
+
+    def __post_init__(self) -> None:
+        shapes = {name: np.shape(value) for name, value in vars(self).items()}
+        if len(set(shapes.values())) != 1 or len(self.lower.shape) != 1:
+            raise ShapeError("limits", shapes, "(A,) each")
+        if not all(np.isfinite(value).all() for value in vars(self).values()):
+            raise InvalidValueError("a limit is not finite")
+        if not (self.lower < self.upper).all():
+            raise InvalidValueError("a lower limit is not below its upper one")
+        if not (self.velocity > 0).all() or not (self.acceleration > 0).all():
+            raise InvalidValueError("limits of velocity and acceleration must be positive")
+
+
+class MotionLimiter:
+    """Moves a command towards targets, never beyond limits of position, velocity or acceleration.
+
+    position, velocity: of the last command. Begins at rest where `reset` puts it. From a place outside the position
+    limits it only moves inwards.
+    """
+
+    def __init__(self, limits: MotionLimits, dt: float) -> None:
+        """dt: seconds between commands."""
+        if dt <= 0:
+            raise InvalidValueError(f"dt is {dt} s, must be positive")
+        self._limits, self._dt = limits, dt
+        self.reset((limits.lower + limits.upper) / 2)
+
+    def reset(self, position: Floats) -> None:
+        """At rest at `position` (A,). Raises `ShapeError`, or `InvalidValueError` if it is not finite."""
+        if position.shape != self._limits.lower.shape:
+            raise ShapeError("position", position.shape, self._limits.lower.shape)
+        if not np.isfinite(position).all():
+            raise InvalidValueError("position is not finite")
+        self.position, self.velocity = position.astype(np.float64), np.zeros(len(position))
+
+    def step(self, target: Floats, velocity: Floats | float = 0.0) -> Floats:
+        """The command (A,) for dt from now, towards a target (A,) that is there now and moves with `velocity` [1/s]."""
+        limits, dt = self._limits, self._dt
+        target = np.clip(target, limits.lower, limits.upper)
+        offset = target - self.position
+        wanted = velocity + np.sign(offset) * self._stoppable(np.abs(offset))
+        upwards = self._stoppable(np.maximum(limits.upper - self.position, 0))
+        downwards = self._stoppable(np.maximum(self.position - limits.lower, 0))
+        wanted = np.clip(wanted, -np.minimum(limits.velocity, downwards), np.minimum(limits.velocity, upwards))
+        change = limits.acceleration * dt
+        self.velocity = np.clip(wanted, self.velocity - change, self.velocity + change)
+        self.position = self.position + self.velocity * dt
+        return self.position.copy()
+
+    def _stoppable(self, distance: Floats) -> Floats:
+        """The highest speed for the next interval from which one can come to rest within `distance`.
+
+        Slowing down by a * dt at every command, n intervals are left and n v dt - a dt^2 n (n - 1) / 2 = distance.
+        """
+        per_command, dt = self._limits.acceleration * self._dt, self._dt
+        n = np.maximum(np.ceil((np.sqrt(1 + 8 * distance / (per_command * dt)) - 1) / 2), 1)
+        return distance / (n * dt) + per_command * (n - 1) / 2

@@ -1,0 +1,72 @@
+"""Between messages and arrays."""
+
+import array
+from typing import Any
+
+import numpy as np
+from builtin_interfaces.msg import Time as TimeMessage
+from numpy.typing import NDArray
+from rclpy.duration import Duration
+from sensor_msgs.msg import Image, JointState
+from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
+
+from emu_robot.errors import InvalidValueError, ShapeError
+
+CHANNELS = {"rgb8": 3, "bgr8": 3, "rgba8": 4, "bgra8": 4, "mono8": 1}
+
+
+def to_image(message: Image) -> NDArray[np.uint8]:
+    """(H, W, 3) uint8 RGB. Raises `InvalidValueError` for another encoding, `ShapeError` if the data do not fit."""
+    channels = CHANNELS.get(message.encoding)
+    if channels is None:
+        raise InvalidValueError(f"image encoding {message.encoding!r}; known: {', '.join(CHANNELS)}")
+    data, height, width, step = np.frombuffer(message.data, np.uint8), message.height, message.width, message.step
+    if step < width * channels or data.size != height * step or not data.size:
+        raise ShapeError("image data", f"{data.size} bytes", f"{height} rows of {step} >= {width} x {channels}")
+    pixels = data.reshape(height, step)[:, : width * channels].reshape(height, width, channels)
+    if channels == 1:
+        return np.repeat(pixels, 3, axis=2)
+    return np.ascontiguousarray(pixels[..., :3] if message.encoding.startswith("rgb") else pixels[..., 2::-1])
+
+
+def from_image(image: NDArray[np.uint8], stamp: TimeMessage, frame: str = "") -> Image:
+    """rgb8 of (H, W, 3) uint8. The data go in as an `array`: an ndarray's elements rclpy checks one by one."""
+    data = array.array("B")
+    data.frombytes(image.tobytes())
+    message = Image(height=image.shape[0], width=image.shape[1], encoding="rgb8", step=3 * image.shape[1])
+    message.header.stamp, message.header.frame_id, message.data = stamp, frame, data
+    return message
+
+
+def seconds(stamp: TimeMessage) -> float:
+    """Of the epoch [s]."""
+    return stamp.sec + 1e-9 * stamp.nanosec
+
+
+def positions(message: JointState) -> dict[str, float]:
+    """Joint -> position [rad]; those without one are left out."""
+    return dict(zip(message.name, message.position, strict=False))
+
+
+def trajectory(
+    names: tuple[str, ...], position: NDArray[np.float64], velocity: NDArray[np.float64], period: float
+) -> JointTrajectory:
+    """One point, to be reached `period` [s] from now at that velocity; a controller fits a spline to both."""
+    point = JointTrajectoryPoint(positions=position.tolist(), velocities=velocity.tolist())
+    point.time_from_start = Duration(seconds=period).to_msg()
+    return JointTrajectory(joint_names=list(names), points=[point])
+
+
+def from_actions(actions: NDArray[Any]) -> array.array:
+    """(T, A) -> T * A numbers, row by row."""
+    flat = array.array("d")
+    flat.frombytes(np.asarray(actions, np.float64).tobytes())
+    return flat
+
+
+def to_actions(flat: Any, n_dimensions: int) -> NDArray[np.float64]:
+    """Row by row -> (T, A). Raises `ShapeError` if the numbers do not fill whole actions."""
+    actions = np.frombuffer(flat, np.float64)
+    if not n_dimensions or actions.size % n_dimensions:
+        raise ShapeError("actions", f"{actions.size} numbers", f"a multiple of {n_dimensions}")
+    return actions.reshape(-1, n_dimensions)

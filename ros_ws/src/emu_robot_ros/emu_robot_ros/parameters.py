@@ -1,0 +1,28 @@
+"""Settings of emu_robot as ROS parameters: declared with description and range, read back as the same dataclass."""
+
+from dataclasses import fields
+from typing import Any
+
+from rcl_interfaces.msg import FloatingPointRange, ParameterDescriptor
+from rclpy.node import Node
+
+
+def declare_settings(node: Node, kind: type[Any]) -> None:
+    """One parameter per field of a dataclass whose metadata hold low, high and description."""
+    for setting in fields(kind):
+        bounds = FloatingPointRange(from_value=float(setting.metadata["low"]), to_value=float(setting.metadata["high"]))
+        descriptor = ParameterDescriptor(
+            description=setting.metadata["description"], floating_point_range=[bounds], read_only=True
+        )
+        default: Any = setting.default
+        node.declare_parameter(setting.name, float(default), descriptor)
+
+
+def read_settings[T](node: Node, kind: type[T]) -> T:
+    """What was declared, as it is set."""
+    return kind(**{setting.name: node.get_parameter(setting.name).value for setting in fields(kind)})  # pyright: ignore
+
+
+def declare_text(node: Node, name: str, default: str, description: str) -> None:
+    """A parameter of text that stays as it was at the start."""
+    node.declare_parameter(name, default, ParameterDescriptor(description=description, read_only=True))

@@ -1,0 +1,232 @@
+"""The safety gate as a process of its own, the only one that commands the robot. Loads no torch and no simulator."""
+
+import time
+from pathlib import Path
+
+import numpy as np
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from emu_robot_interfaces.msg import ActionChunk, PolicyStatus, SafetyState
+from rclpy.clock import Clock, ClockType
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from sensor_msgs.msg import JointState
+from std_msgs.msg import Bool, Float64MultiArray
+from std_srvs.srv import SetBool, Trigger
+from trajectory_msgs.msg import JointTrajectory
+
+from emu_robot.deployment import Deployment, read_deployment
+from emu_robot.errors import EmuRobotError, InvalidValueError
+from emu_robot.safety import ChunkMessage, Command, EstopLatch, GateState, SafetyConfig, SafetyGate
+from emu_robot_ros import qos, topics
+from emu_robot_ros.conversions import positions, seconds, to_actions, trajectory
+from emu_robot_ros.parameters import declare_settings, declare_text, read_settings
+from emu_robot_ros.running import run_node
+
+LEVELS = {GateState.FAULT: DiagnosticStatus.ERROR, GateState.ESTOP: DiagnosticStatus.ERROR}
+
+
+class SafetyNode(LifecycleNode):
+    """Chunks, joint states, heartbeats in; commands, state, diagnostics out; serves arm, estop and reset_estop."""
+
+    def __init__(self) -> None:
+        super().__init__("safety")
+        declare_text(self, "robot", "panda_sim", "name or YAML file of the deployment")
+        declare_text(self, "estop_file", "", "where an emergency stop is kept over restarts; empty: not at all")
+        declare_settings(self, SafetyConfig)
+
+    # -- lifecycle
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        try:
+            self._config = read_settings(self, SafetyConfig)
+            self._robot: Deployment = read_deployment(str(self.get_parameter("robot").value))
+        except EmuRobotError as error:
+            self.get_logger().error(str(error))
+            return TransitionCallbackReturn.FAILURE
+        robot, kept = self._robot, str(self.get_parameter("estop_file").value)
+        self.gate = SafetyGate(
+            config=self._config,
+            limits=robot.limits,
+            joints=len(robot.joints.names),
+            latch=EstopLatch(Path(kept).expanduser() if kept else None),
+        )
+        self._gripper_opening: float | None = None
+        self._said: tuple[GateState, str] | None = None
+        self._clock_offset: float | None = None
+        self._arm_commands = self._command_publisher(robot.kind, robot.command_topic)
+        self._gripper_commands = self._command_publisher(robot.gripper.kind, robot.gripper.topic)
+        self._states = self.create_publisher(SafetyState, topics.SAFETY_STATE, qos.LATCHED)
+        self._diagnostics = self.create_publisher(DiagnosticArray, topics.DIAGNOSTICS, 10)
+        self.create_subscription(JointState, robot.joint_states, self._on_joint_state, qos.JOINT_STATES_IN)
+        self.create_subscription(ActionChunk, topics.ACTION_CHUNK, self._on_chunk, qos.CHUNKS)
+        self.create_subscription(PolicyStatus, topics.POLICY_STATUS, self._on_status, qos.STATUS)
+        self.create_subscription(Bool, topics.DEADMAN, self._on_deadman, qos.DEADMAN)
+        self.create_service(SetBool, topics.ARM, self._on_arm)
+        self.create_service(Trigger, topics.ESTOP, self._on_estop)
+        self.create_service(Trigger, topics.RESET_ESTOP, self._on_reset)
+        self._tell()
+        return TransitionCallbackReturn.SUCCESS
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self._timers = [
+            self.create_timer(1.0 / self._config.control_hz, self._tick, clock=steady),
+            self.create_timer(1.0, self._diagnose, clock=steady),
+        ]
+        return super().on_activate(state)
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self.gate.disarm()
+        for timer in self._timers:
+            self.destroy_timer(timer)
+        self._tell()
+        return super().on_deactivate(state)
+
+    # -- in
+
+    def _on_joint_state(self, message: JointState) -> None:
+        now, found, gripper = time.monotonic(), positions(message), self._robot.gripper
+        if gripper.joint in found:
+            self._gripper_opening = gripper.opening(found[gripper.joint])
+        if self._gripper_opening is None or not set(self._robot.joints.names) <= set(found):
+            return
+        age = max(self._ros_now() - seconds(message.header.stamp), 0.0) if message.header.stamp.sec else 0.0
+        position = np.array([*(found[name] for name in self._robot.joints.names), self._gripper_opening])
+        self.gate.on_state(position, now - age)
+
+    def _on_chunk(self, message: ActionChunk) -> None:
+        now, names = time.monotonic(), self._robot.dimension_names
+        try:
+            actions = to_actions(message.actions, len(message.names))
+        except EmuRobotError:
+            actions = np.zeros((0, 0))
+        if tuple(message.names) != names:
+            actions = np.zeros((0, 0))  # the gate refuses it by its shape
+        age = self._ros_now() - seconds(message.header.stamp)
+        chunk = ChunkMessage(
+            session=message.session,
+            sequence=message.sequence,
+            captured=now - age,
+            dt=message.dt,
+            actions=actions,
+            source=message.source,
+        )
+        why = self.gate.offer(chunk, now)
+        if why is not None:
+            self.get_logger().warning(f"chunk {message.sequence} refused: {why.value}", throttle_duration_sec=1.0)
+        self._tell()
+
+    def _on_status(self, message: PolicyStatus) -> None:
+        self.gate.on_heartbeat(message.session, time.monotonic())
+
+    def _on_deadman(self, message: Bool) -> None:
+        self.gate.on_deadman(message.data, time.monotonic())
+
+    # -- out
+
+    def _tick(self) -> None:
+        now = time.monotonic()
+        self._watch_clock(now)
+        command = self.gate.tick(now)
+        if command is not None:
+            self._publish(command)
+        self._tell()
+
+    def _publish(self, command: Command) -> None:
+        robot, period = self._robot, 1.0 / self._config.control_hz
+        n, gripper = len(robot.joints.names), robot.gripper
+        self._arm_commands.publish(
+            trajectory(robot.joints.names, command.position[:n], command.velocity[:n], period)
+            if robot.kind == "trajectory"
+            else Float64MultiArray(data=command.position[:n].tolist())
+        )
+        position = np.array([gripper.position(float(command.position[n]))])
+        self._gripper_commands.publish(
+            trajectory((gripper.joint,), position, np.zeros(1), period)
+            if gripper.kind == "trajectory"
+            else Float64MultiArray(data=position.tolist())
+        )
+
+    def _tell(self) -> None:
+        """The state, when it has changed."""
+        if self._said != (self.gate.state, self.gate.reason):
+            self._said = (self.gate.state, self.gate.reason)
+            message = SafetyState(state=self.gate.state.value, reason=self.gate.reason)
+            message.header.stamp = self.get_clock().now().to_msg()
+            self._states.publish(message)
+            self.get_logger().info(f"{self.gate.state.value}: {self.gate.reason}")
+
+    def _diagnose(self) -> None:
+        others = self._other_publishers()
+        if others and self.gate.state.is_armed:
+            self.gate.fault(others)
+        found = self.gate.diagnostics(time.monotonic())
+        status = DiagnosticStatus(
+            level=LEVELS.get(self.gate.state, DiagnosticStatus.OK),
+            name="safety: gate",
+            message=f"{self.gate.state.value}: {self.gate.reason}",
+            hardware_id=self._robot.name,
+            values=[KeyValue(key=key, value=value) for key, value in found.items()],
+        )
+        message = DiagnosticArray(status=[status])
+        message.header.stamp = self.get_clock().now().to_msg()
+        self._diagnostics.publish(message)
+
+    # -- services
+
+    def _on_arm(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
+        def act() -> None:
+            if not request.data:
+                return self.gate.disarm()
+            if others := self._other_publishers():
+                raise InvalidValueError(f"cannot arm: {others}")
+            self.gate.arm(time.monotonic())
+
+        return self._answer(act, response)
+
+    def _on_estop(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        return self._answer(lambda: self.gate.estop("requested"), response)
+
+    def _on_reset(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        return self._answer(lambda: self.gate.reset(time.monotonic()), response)
+
+    def _answer[R: (SetBool.Response, Trigger.Response)](self, act: object, response: R) -> R:
+        try:
+            act()  # pyright: ignore[reportCallIssue]
+            response.success, response.message = True, f"{self.gate.state.value}: {self.gate.reason}"
+        except InvalidValueError as error:
+            response.success, response.message = False, str(error)
+        self._tell()
+        return response
+
+    # -- helpers
+
+    def _command_publisher(self, kind: str, topic: str):
+        return self.create_publisher(
+            JointTrajectory if kind == "trajectory" else Float64MultiArray, topic, qos.COMMANDS
+        )
+
+    def _other_publishers(self) -> str:
+        """Who else could command the robot, in words; empty if nobody."""
+        for topic in (self._robot.command_topic, self._robot.gripper.topic):
+            count = self.count_publishers(topic)
+            if count > 1:
+                return f"{topic} has {count} publishers, nobody else may command the robot"
+        return ""
+
+    def _ros_now(self) -> float:
+        return 1e-9 * self.get_clock().now().nanoseconds
+
+    def _watch_clock(self, now: float) -> None:
+        """A wall clock that jumps makes ages of chunks meaningless."""
+        offset = self._ros_now() - now
+        if self._clock_offset is not None and abs(offset - self._clock_offset) > self._config.clock_jump_s:
+            self.gate.fault(f"the clock jumped by {offset - self._clock_offset:.3f} s")
+        self._clock_offset = offset
+
+
+def main() -> None:
+    run_node(SafetyNode)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,11 @@
+"""Names of the graph, relative, so that a namespace moves them together. Drivers' names are the deployment's."""
+
+ACTION_CHUNK = "action_chunk"
+POLICY_STATUS = "policy_status"
+SUBGOAL = "subgoal"
+SAFETY_STATE = "safety_state"
+DEADMAN = "deadman"
+ARM, ESTOP, RESET_ESTOP = "arm", "estop", "reset_estop"
+EXECUTE_TASK, RUN_POLICY, RECORD_EPISODE = "execute_task", "run_policy", "record_episode"
+SET_TASK, RESET_EPISODE = "set_task", "reset_episode"
+DIAGNOSTICS = "/diagnostics"

@@ -1,0 +1,23 @@
+from glob import glob
+
+from setuptools import setup
+
+NAME = "emu_robot_ros"
+
+setup(
+    name=NAME,
+    version="0.1.0",
+    packages=[NAME],
+    data_files=[
+        ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
+        (f"share/{NAME}", ["package.xml"]),
+        (f"share/{NAME}/launch", glob("launch/*.py")),
+    ],
+    install_requires=["setuptools"],
+    zip_safe=True,
+    maintainer="emu_robot maintainers",
+    maintainer_email="maintainers@emu-robot.org",
+    description="Planner, policy, safety gate, simulation, recorder and teleoperation of emu_robot as ROS 2 nodes.",
+    license="Apache-2.0",
+    entry_points={"console_scripts": [f"safety = {NAME}.safety_node:main"]},
+)

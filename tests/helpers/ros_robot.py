@@ -1,0 +1,110 @@
+"""A peer for the nodes under test: an arm that does as it is told, and whoever else a test needs."""
+
+import threading
+import time
+from typing import Any
+
+import numpy as np
+import rclpy
+from emu_robot_interfaces.msg import ActionChunk, PolicyStatus, SafetyState
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from sensor_msgs.msg import JointState
+from std_srvs.srv import SetBool, Trigger
+from trajectory_msgs.msg import JointTrajectory
+
+from emu_robot.deployment import read_deployment
+from emu_robot_ros import qos, topics
+from emu_robot_ros.conversions import from_actions
+
+ROBOT = read_deployment("panda_sim")
+START = np.array([0.0, -0.55, 0.0, -2.65, 0.0, 2.10, 0.785, 1.0])
+
+
+class Peer:
+    """Arm, policy and operator in one node, with a context of its own, spun in a thread.
+
+    Publishes joint states at 100 Hz, where the last command put the arm, while `senses`; heartbeats while `alive`.
+    commands: (received at, positions of the arm); states: what the gate said.
+    """
+
+    def __init__(self) -> None:
+        self.context = rclpy.Context()
+        rclpy.init(context=self.context)
+        self.node = Node("peer", context=self.context)
+        self.position, self.senses, self.alive, self.session, self.sequence = START.copy(), True, True, 1, 0
+        self.commands: list[tuple[float, np.ndarray]] = []
+        self.states: list[SafetyState] = []
+        node = self.node
+        self._joints = node.create_publisher(JointState, ROBOT.joint_states, qos.JOINT_STATES_OUT)
+        self._chunks = node.create_publisher(ActionChunk, topics.ACTION_CHUNK, qos.CHUNKS)
+        self._status = node.create_publisher(PolicyStatus, topics.POLICY_STATUS, qos.STATUS)
+        node.create_subscription(JointTrajectory, ROBOT.command_topic, self._on_command, qos.COMMANDS)
+        node.create_subscription(SafetyState, topics.SAFETY_STATE, self.states.append, qos.LATCHED)
+        self._arm = node.create_client(SetBool, topics.ARM)
+        self._estop = node.create_client(Trigger, topics.ESTOP)
+        self._reset = node.create_client(Trigger, topics.RESET_ESTOP)
+        node.create_timer(0.01, self._sense)
+        node.create_timer(0.03, self._beat)
+        self._executor = SingleThreadedExecutor(context=self.context)
+        self._executor.add_node(node)
+        self._thread = threading.Thread(target=self._executor.spin, daemon=True)
+        self._thread.start()
+
+    @property
+    def state(self) -> str:
+        """What the gate said last."""
+        return self.states[-1].state if self.states else ""
+
+    def arm(self) -> Any:
+        return self._call(self._arm, SetBool.Request(data=True))
+
+    def estop(self) -> Any:
+        return self._call(self._estop, Trigger.Request())
+
+    def reset(self) -> Any:
+        return self._call(self._reset, Trigger.Request())
+
+    def send(self, goal: float = 0.1, n: int = 20, age: float = 0.0, **changes: Any) -> None:
+        """A chunk that turns the first joint on by `goal` [rad]; its observation `age` seconds old."""
+        self.sequence += 1
+        actions = np.repeat(self.position[None], n, axis=0)
+        actions[:, 0] += np.linspace(0, goal, n)
+        now = self.node.get_clock().now().nanoseconds - int(1e9 * age)
+        message = ActionChunk(
+            session=self.session, sequence=self.sequence, source="policy", dt=0.05,
+            names=list(ROBOT.dimension_names), actions=from_actions(actions),
+        )  # fmt: skip
+        message.header.stamp.sec, message.header.stamp.nanosec = divmod(now, 1_000_000_000)
+        for name, value in changes.items():
+            setattr(message, name, value)
+        self._chunks.publish(message)
+
+    def close(self) -> None:
+        self._executor.shutdown()
+        self._thread.join(5)
+        self.node.destroy_node()
+        rclpy.shutdown(context=self.context)
+
+    def _call(self, client: Any, request: Any) -> Any:
+        assert client.wait_for_service(20.0), f"{client.srv_name} is not there"
+        future, until = client.call_async(request), time.monotonic() + 20
+        while not future.done():
+            assert time.monotonic() < until, f"{client.srv_name} does not answer"
+            time.sleep(0.002)
+        return future.result()
+
+    def _on_command(self, message: JointTrajectory) -> None:
+        position = np.array(next(iter(message.points)).positions)
+        self.commands.append((time.monotonic(), position))
+        self.position[: len(position)] = position
+
+    def _sense(self) -> None:
+        if self.senses:
+            message = JointState(name=list(ROBOT.dimension_names), position=self.position.tolist())
+            message.header.stamp = self.node.get_clock().now().to_msg()
+            self._joints.publish(message)
+
+    def _beat(self) -> None:
+        if self.alive:
+            self._status.publish(PolicyStatus(session=self.session))

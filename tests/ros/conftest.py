@@ -1,0 +1,65 @@
+"""Real nodes in processes of their own, on a domain of their own; the test's node talks to them.
+
+These tests run in the environment that `make ros` builds; elsewhere there is no rclpy, and they are not collected.
+"""
+
+import importlib.util
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+HAS_ROS = importlib.util.find_spec("rclpy") is not None
+collect_ignore_glob = [] if HAS_ROS else ["test_*.py"]
+WAIT_S = 30.0
+"""Longest that anything is waited for; machines that test are slow and shared."""
+
+
+@contextmanager
+def running(module: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """A node as its own process and process group; interrupted in the end, killed if it does not listen."""
+    command = [sys.executable, "-m", module, "--ros-args", *arguments]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    )
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGCONT)
+            process.send_signal(signal.SIGINT)
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def wait_until(condition: Callable[[], object], what: str, seconds: float = WAIT_S) -> float:
+    """How long it took [s]; fails, saying what was waited for."""
+    start = time.monotonic()
+    while not condition():
+        if time.monotonic() - start > seconds:
+            pytest.fail(f"waited {seconds} s for {what}")
+        time.sleep(0.002)
+    return time.monotonic() - start
+
+
+@pytest.fixture(scope="session", autouse=True)
+def domain(worker_id: str) -> str:
+    """A ROS domain that nobody else on this machine uses, for the processes, too."""
+    number = 60 + (int(worker_id.removeprefix("gw") or 0) if worker_id != "master" else 0) + os.getpid() % 20 * 2
+    os.environ["ROS_DOMAIN_ID"] = str(number)
+    os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+    return str(number)
+
+
+@pytest.fixture
+def estop_file(tmp_path: Path) -> Path:
+    return tmp_path / "estop"

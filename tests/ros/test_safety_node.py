@@ -1,0 +1,107 @@
+"""The safety gate as a real node in its own process, and an arm that obeys."""
+
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import running, wait_until
+from ros_robot import START, Peer
+from trajectory_msgs.msg import JointTrajectory
+
+from emu_robot_ros import qos
+
+NODE = "emu_robot_ros.safety_node"
+
+
+@pytest.fixture
+def peer() -> Iterator[Peer]:
+    found = Peer()
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def gate(peer: Peer, estop_file: Path) -> Iterator[subprocess.Popen[str]]:
+    with running(NODE, "-p", f"estop_file:={estop_file}") as process:
+        wait_until(lambda: peer.state == "disarmed", "the gate to say that it is there")
+        yield process
+
+
+def armed(peer: Peer) -> None:
+    def arm() -> bool:
+        return peer.arm().success  # not before it has a joint state
+
+    wait_until(arm, "arming")
+    wait_until(lambda: peer.state == "holding", "holding")
+
+
+def test_a_chunk_moves_the_arm_and_wrong_ones_do_not(gate: subprocess.Popen[str], peer: Peer):
+    assert peer.commands == []
+    armed(peer)
+    peer.send(actions=np.full(16, np.nan).tolist())
+    peer.send(names=["a", "b"])
+    peer.send(age=3.0)
+    peer.send(age=-3.0)
+    time.sleep(0.3)
+    assert np.ptp([position for _, position in peer.commands], axis=0).max() == 0
+    peer.send(0.2)
+    wait_until(lambda: peer.state == "tracking", "tracking")
+    wait_until(lambda: peer.state == "holding", "the chunk's end")
+    wait_until(lambda: abs(peer.position[0] - 0.2) < 0.02, "the arm to arrive")
+    assert np.abs(peer.position[1:7] - START[1:7]).max() < 1e-3
+
+
+def test_a_silent_policy_is_held_within_200_ms(gate: subprocess.Popen[str], peer: Peer):
+    armed(peer)
+    peer.send(0.3, n=60)
+    wait_until(lambda: peer.state == "tracking", "tracking")
+    time.sleep(0.2)
+    peer.alive, before = False, time.monotonic()
+    wait_until(lambda: peer.state == "holding", "hold")
+    assert time.monotonic() - before < 0.3  # of which the test's own looking takes a part
+    assert peer.states[-1].reason == "the policy is silent"
+
+
+def test_an_emergency_stop_outlives_the_process(gate: subprocess.Popen[str], peer: Peer, estop_file: Path):
+    armed(peer)
+    peer.send(0.3, n=60)
+    wait_until(lambda: peer.state == "tracking", "tracking")
+    assert peer.estop().success
+    wait_until(lambda: peer.state == "estop", "the stop")
+    gate.send_signal(signal.SIGKILL)
+    gate.wait(10)
+    assert estop_file.exists()
+    peer.states.clear()
+    with running(NODE, "-p", f"estop_file:={estop_file}"):
+        wait_until(lambda: peer.state == "estop", "the stop to be remembered")
+        assert not peer.arm().success
+        wait_until(lambda: peer.reset().success, "reset")
+        assert not estop_file.exists()
+        armed(peer)
+
+
+def test_nobody_else_may_command_the_arm(gate: subprocess.Popen[str], peer: Peer):
+    armed(peer)
+    topic = "/arm_controller/joint_trajectory"
+    rival = peer.node.create_publisher(JointTrajectory, topic, qos.COMMANDS)
+    wait_until(lambda: peer.state == "fault", "the rival to be noticed")
+    assert "2 publishers" in peer.states[-1].reason
+    peer.node.destroy_publisher(rival)
+
+
+def test_joint_states_that_stop_are_noticed(gate: subprocess.Popen[str], peer: Peer):
+    armed(peer)
+    peer.send(0.3, n=60)
+    wait_until(lambda: peer.state == "tracking", "tracking")
+    peer.senses = False
+    wait_until(lambda: peer.states[-1].reason == "joint states are stale", "the silence to be noticed")
+
+
+def test_a_setting_out_of_range_is_refused(peer: Peer):
+    with running(NODE, "-p", "blend_s:=99.0") as process:
+        output, _ = process.communicate(timeout=30)
+    assert process.returncode != 0 and "blend_s" in output

@@ -1,0 +1,299 @@
+"""The safety gate without any middleware: a clock that the test moves, chunks of every wrong kind."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from emu_robot.errors import InvalidValueError
+from emu_robot.safety import ChunkMessage, Command, EstopLatch, GateState, Rejection, SafetyConfig, SafetyGate
+from emu_robot.trajectory import MotionLimits
+
+A, DT = 3, 0.02
+LIMITS = MotionLimits(
+    lower=np.array([-1.0, -1.0, 0.0]),
+    upper=np.array([1.0, 1.0, 1.0]),
+    velocity=np.array([2.0, 2.0, 4.0]),
+    acceleration=np.array([10.0, 10.0, 40.0]),
+)
+
+
+class Rig:
+    """A gate, a clock, and a robot that is where it was last told to be."""
+
+    def __init__(self, latch: EstopLatch | None = None, **settings: Any) -> None:
+        self.gate = SafetyGate(config=SafetyConfig(**settings), limits=LIMITS, joints=2, latch=latch)
+        self.now, self.position, self.sequence = 100.0, np.zeros(A), 0
+        self.follows = self.alive = self.sensed = True
+        self.commands: list[Command] = []
+
+    def armed(self) -> "Rig":
+        self.gate.on_state(self.position, self.now)
+        self.gate.arm(self.now)
+        self.run(DT)
+        return self
+
+    def chunk(self, goal: float = 0.2, **changes: Any) -> ChunkMessage:
+        """On from the last command, over 20 actions, straight to `goal` in the first dimension."""
+        self.sequence += 1
+        begin = self.commands[-1].position if self.commands else self.position
+        actions = np.repeat(begin[None], 20, axis=0)
+        actions[:, 0] = np.linspace(begin[0], goal, 20)
+        message = ChunkMessage(session=1, sequence=self.sequence, captured=self.now, dt=0.05, actions=actions)
+        return replace(message, **changes)
+
+    def offer(self, goal: float = 0.2, **changes: Any) -> Rejection | None:
+        return self.gate.offer(self.chunk(goal, **changes), self.now)
+
+    def run(self, seconds: float) -> None:
+        for _ in range(round(seconds / DT)):
+            self.now += DT
+            if self.sensed:
+                self.gate.on_state(self.position, self.now)
+            if self.alive:
+                self.gate.on_heartbeat(1, self.now)
+            command = self.gate.tick(self.now)
+            if command is not None:
+                self.commands.append(command)
+                if self.follows:
+                    self.position = command.position
+
+
+def test_it_says_nothing_until_it_is_armed_and_is_not_armed_blindly():
+    rig = Rig()
+    rig.run(0.1)
+    assert rig.commands == [] and rig.offer() is Rejection.NOT_ARMED
+    rig.sensed = False
+    rig.now += 1
+    with pytest.raises(InvalidValueError, match="no fresh joint state"):
+        rig.gate.arm(rig.now)
+
+
+def test_a_chunk_is_executed_and_then_the_robot_holds_where_it_is():
+    rig = Rig().armed()
+    assert rig.offer(0.2) is None
+    rig.run(0.9)
+    assert rig.gate.state is GateState.TRACKING
+    rig.run(0.5)
+    assert rig.gate.state is GateState.HOLDING and rig.gate.reason == "no action left"
+    assert rig.position[0] == pytest.approx(0.2, abs=0.01)
+    assert np.ptp([command.position for command in rig.commands[-10:]], axis=0).max() < 1e-6
+
+
+def test_no_fault_of_the_sender_ever_moves_the_robot():
+    wrong: dict[Rejection, dict[str, Any]] = {
+        Rejection.SHAPE: {"actions": np.zeros((5, A + 1))},
+        Rejection.NOT_FINITE: {"actions": np.full((5, A), np.nan)},
+        Rejection.FUTURE: {"captured": 101.5},
+        Rejection.STALE: {"captured": 100.01},
+        Rejection.TIMING: {"dt": 7.0},
+        Rejection.JUMP: {"actions": np.tile([0.9, 0.0, 0.0], (5, 1))},
+        Rejection.NO_DEADMAN: {"source": "teleop"},
+        Rejection.BEFORE_RESET: {"captured": 99.99},
+    }
+    for reason, changes in wrong.items():
+        rig = Rig(max_rejections=1000).armed()
+        rig.run(1.0)
+        assert rig.offer(**changes) is reason
+        rig.run(0.5)
+        assert rig.gate.counts[f"chunk {reason.value}"] == 1
+        assert np.ptp([command.position for command in rig.commands], axis=0).max() == 0, reason
+
+
+def test_infinities_in_any_place_are_refused():
+    rng = np.random.default_rng(0)
+    for value in (np.nan, np.inf, -np.inf):
+        rig = Rig().armed()
+        actions = np.zeros((8, A), np.float32)
+        actions[rng.integers(8), rng.integers(A)] = value
+        assert rig.offer(actions=actions) is Rejection.NOT_FINITE
+
+
+def test_what_comes_twice_or_late_is_dropped_and_what_runs_goes_on():
+    rig = Rig().armed()
+    first, second = rig.chunk(0.1), rig.chunk(0.2)
+    assert rig.gate.offer(second, rig.now) is None
+    for again in (first, second):
+        assert rig.gate.offer(again, rig.now) is Rejection.REORDERED
+    rig.run(0.3)
+    assert rig.gate.state is GateState.TRACKING
+
+
+def test_a_wrong_chunk_stops_what_runs_and_several_are_a_fault():
+    rig = Rig(max_rejections=3).armed()
+    assert rig.offer() is None
+    rig.run(0.2)
+    assert rig.offer(actions=np.zeros((4, A + 2))) is Rejection.SHAPE
+    assert rig.gate.state is GateState.HOLDING
+    for _ in range(2):
+        rig.offer(actions=np.zeros((4, A + 2)))
+    assert rig.gate.state is GateState.FAULT
+    rig.run(0.3)
+    assert rig.offer() is Rejection.NOT_ARMED
+    rig.gate.reset(rig.now)
+    assert rig.offer(captured=rig.now - 0.1) is Rejection.BEFORE_RESET
+    rig.run(DT)
+    assert rig.offer() is None
+
+
+def test_silence_of_the_policy_holds_within_its_timeout_and_a_new_chunk_goes_on():
+    rig = Rig(heartbeat_timeout_s=0.15).armed()
+    rig.offer(0.9)
+    rig.run(0.2)
+    rig.alive = False
+    silent_since = rig.now
+    while rig.gate.state is GateState.TRACKING:
+        rig.run(DT)
+    assert rig.now - silent_since <= 0.2 and rig.gate.reason == "the policy is silent"
+    rig.alive = True
+    rig.run(0.5)
+    assert rig.gate.state is GateState.HOLDING
+    assert rig.offer() is None
+
+
+def test_stale_joint_states_hold_and_take_no_chunk():
+    rig = Rig().armed()
+    rig.offer()
+    rig.sensed = False
+    rig.run(0.2)
+    assert rig.gate.state is GateState.HOLDING and rig.gate.reason == "joint states are stale"
+    assert rig.offer() is Rejection.NO_STATE
+
+
+@pytest.mark.parametrize("state", [np.full(A, np.nan), np.zeros(A + 1), np.array([0.0, np.inf, 0.0])])
+def test_joint_states_that_cannot_be_are_not_believed(state: np.ndarray):
+    rig = Rig().armed()
+    assert not rig.gate.on_state(state, rig.now)
+    assert rig.gate.counts["bad joint state"] == 1
+
+
+def test_a_robot_that_does_not_follow_is_a_fault():
+    rig = Rig(max_tracking_error=0.1).armed()
+    rig.follows = False
+    rig.offer(0.9)
+    rig.run(1.0)
+    assert rig.gate.state is GateState.FAULT and "does not follow" in rig.gate.reason
+
+
+def test_a_second_session_is_refused_until_the_first_is_silent():
+    rig = Rig().armed()
+    rig.offer()
+    rig.run(0.1)
+    assert rig.offer(session=2) is Rejection.OTHER_SESSION
+    assert rig.gate.state is GateState.TRACKING
+    rig.alive = False
+    rig.run(0.3)
+    assert rig.offer(session=2, sequence=1) is None
+
+
+def test_teleoperation_runs_only_while_its_deadman_is_pressed():
+    rig = Rig().armed()
+    rig.gate.on_deadman(True, rig.now)
+    assert rig.offer(0.5, source="teleop") is None
+    for _ in range(10):
+        rig.gate.on_deadman(True, rig.now)
+        rig.run(DT)
+    assert rig.gate.state is GateState.TRACKING
+    rig.gate.on_deadman(False, rig.now)
+    rig.run(2 * DT)
+    assert rig.gate.state is GateState.HOLDING and rig.gate.reason == "deadman released"
+
+
+def test_an_emergency_stop_holds_at_once_survives_a_restart_and_forgets_what_was_sent(tmp_path: Path):
+    path = tmp_path / "robot" / "estop"
+    rig = Rig(EstopLatch(path)).armed()
+    rig.offer(0.9)
+    rig.run(0.3)
+    buffered = rig.chunk(0.9)
+    rig.gate.estop("operator")
+    rig.run(0.5)
+    assert {command.state for command in rig.commands[-25:]} == {GateState.ESTOP}
+    assert np.ptp([command.position for command in rig.commands[-5:]], axis=0).max() < 1e-6
+    assert rig.gate.offer(buffered, rig.now) is Rejection.NOT_ARMED
+
+    again = Rig(EstopLatch(path))
+    assert again.gate.state is GateState.ESTOP and again.gate.reason == "operator"
+    again.run(0.1)
+    assert again.commands == []
+    with pytest.raises(InvalidValueError, match="cannot arm: estop"):
+        again.gate.arm(again.now)
+    again.gate.reset(again.now)
+    assert again.gate.state is GateState.DISARMED and not path.exists()
+    again.gate.arm(again.now)
+    assert again.offer(captured=again.now - 0.01) is Rejection.BEFORE_RESET
+
+
+def test_resetting_needs_to_know_where_the_robot_is():
+    rig = Rig().armed()
+    rig.gate.estop("")
+    rig.now += 5
+    with pytest.raises(InvalidValueError, match="no fresh joint state"):
+        rig.gate.reset(rig.now)
+    with pytest.raises(InvalidValueError, match="nothing to reset"):
+        Rig().gate.reset(100.0)
+
+
+@pytest.mark.parametrize("n_messages", [20_000])
+def test_whatever_is_sent_commands_stay_within_their_limits(n_messages: int):
+    """Random messages of every wrong and right kind; `benchmarks/ros2.py` sends 100,000 through the real graph."""
+    rng = np.random.default_rng(0)
+    rig = Rig(max_rejections=1000, max_jump=0.35).armed()
+    accepted, before = 0, None
+    for _ in range(n_messages):
+        accepted += rig.offer(**random_changes(rng, rig)) is None
+        if rng.random() < 0.3:
+            rig.alive, rig.sensed = rng.random() < 0.95, rng.random() < 0.98
+            rig.run(DT)
+            command = rig.commands[-1]
+            assert np.isfinite(command.position).all()
+            assert (command.position >= LIMITS.lower - 1e-9).all() and (command.position <= LIMITS.upper + 1e-9).all()
+            assert (np.abs(command.velocity) <= LIMITS.velocity + 1e-9).all()
+            if before is not None:
+                change = np.abs(command.velocity - before.velocity)
+                assert (change <= LIMITS.acceleration * DT + 1e-9).all()
+            before = command
+    assert accepted > n_messages / 50
+    assert sum(rig.gate.counts.values()) > n_messages / 2
+
+
+def random_changes(rng: np.random.Generator, rig: Rig) -> dict[str, Any]:
+    """What is wrong with the next chunk; of every fifth, nothing."""
+    kind = rng.integers(10)
+    n, begin = int(rng.integers(1, 30)), rig.position
+    walk = begin + np.cumsum(rng.normal(0, 0.1, (n, A)), axis=0)
+    if kind < 2:
+        return {"actions": walk}
+    spoiled = walk.copy()
+    spoiled[rng.integers(n), rng.integers(A)] = rng.choice([np.nan, np.inf, -np.inf])
+    options: list[dict[str, Any]] = [
+        {"actions": spoiled},
+        {"actions": rng.normal(0, 1, rng.integers(0, 6, rng.integers(1, 4)))},
+        {"actions": rng.normal(0, 10.0 ** rng.integers(-2, 300), (n, A))},
+        {"captured": rig.now + rng.normal(0, 2)},
+        {"captured": float(rng.choice([np.nan, np.inf, -np.inf]))},
+        {"sequence": int(rng.integers(-5, rig.sequence + 2))},
+        {"session": int(rng.integers(3)), "dt": float(rng.choice([np.nan, -1, 0, 1e9, 0.05]))},
+        {"source": "teleop"},
+    ]
+    return {"actions": walk} | options[kind - 2]
+
+
+def test_every_parameter_is_described_and_bounded():
+    for name, parameter in SafetyConfig.__dataclass_fields__.items():
+        low, high = parameter.metadata["low"], parameter.metadata["high"]
+        assert low <= parameter.default <= high and len(parameter.metadata["description"]) > 10
+        with pytest.raises(InvalidValueError, match=f"safety.{name} is"):
+            SafetyConfig(**{name: high * 1.01 + 1})
+        with pytest.raises(InvalidValueError):
+            SafetyConfig(**{name: np.nan})
+
+
+def test_diagnostics_say_state_reason_ages_and_counts():
+    rig = Rig().armed()
+    rig.run(0.1)
+    rig.offer(dt=9.0)
+    found = rig.gate.diagnostics(rig.now)
+    assert found["state"] == "holding" and found["reason"] == "chunk wrong time between actions"
+    assert found["age of joint state [ms]"] == "0" and found["chunk wrong time between actions"] == "1"
