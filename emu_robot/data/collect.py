@@ -201,9 +201,10 @@ class _Recorder:
         self._policy = _load_policy(config, self._env) if config.policy else None
         self._config, self._pending = config, pending
 
-    def run(self, seed: int) -> tuple[int, bool]:
-        """Leave the seed's complete episode in `pending` unless it is there or not wanted; seed, and its success."""
-        config, file = self._config, self._pending / f"{seed}.npz"
+    def run(self, index: int) -> tuple[int, bool]:
+        """Leave the episode of seed `index` in `pending` unless there or not wanted; the seed, and its success."""
+        seed, config = index, self._config
+        file = self._pending / f"{seed}.npz"
         if file.exists():
             return seed, Episode.load(file).success
         episode = record_episode(
