@@ -15,10 +15,13 @@ from emu_robot.cli.options import configure, sub_verb
 
 @dataclass(kw_only=True)
 class ExportConfig:
-    """buffer: a replay buffer that `collect` wrote; out: the folder of the new dataset."""
+    """buffer: a replay buffer that `collect` or `prepare` wrote; out: the folder of the new dataset.
+    license: for its dataset card, as the hub calls it; none given means apache-2.0 for what `collect` made.
+    """
 
     buffer: Path = Path("data/demonstrations")
     out: Path = Path("data/demonstrations_lerobot")
+    license: str = ""
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -38,7 +41,7 @@ def run(arguments: Sequence[str]) -> None:
         case "export":
             from emu_robot.data.lerobot_export import export_lerobot
 
-            export_lerobot(config.buffer, config.out)
+            export_lerobot(config.buffer, config.out, license=config.license)
         case "merge":
             from emu_robot.data.merge import merge
 

@@ -6,13 +6,15 @@
     next.success  (1,) bool  at the last frame: whether the episode succeeded
     language_persistent      LeRobot's annotation column, style "subtask", stamped at each subtask's start
 
+README.md is its dataset card, written anew whenever episodes are added.
+
 Episodes are written in parts, each renamed into place when complete, and merged at the end: an interrupted export keeps
 its complete parts, and a buffer that has grown adds only its new episodes.
 """
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,12 +33,13 @@ from lerobot.datasets.language import LANGUAGE_PERSISTENT
 from lerobot.datasets.lerobot_dataset import LeRobotDataset
 
 import datasets
+from emu_robot.data.dataset_card import origin_of, write_card
 from emu_robot.data.episode import Episode
 from emu_robot.data.files import disk_full_as_setup_error, lock_directory, replace_json
 from emu_robot.data.progress import progress
 from emu_robot.data.replay_buffer import ReplayBuffer
 from emu_robot.errors import ConfigError, DataError
-from emu_robot.robot_spec import PANDA, RobotLayout
+from emu_robot.robot_spec import ROBOTS, RobotLayout
 
 EPISODES_PER_PART = 50
 VIDEO_FILE_MB = 20  # appending an episode copies its file, so small files are quick
@@ -49,6 +52,8 @@ class _Export:
     buffer: ReplayBuffer
     out: Path
     robot: str
+    license: str
+    gop: int
     subtask_index: dict[str, int]
 
     @property
@@ -60,8 +65,12 @@ class _Export:
         return f"local/{self.out.name}"
 
 
-def export_lerobot(source: str | Path, out: str | Path, robot: str = PANDA.name) -> Path:
+def export_lerobot(source: str | Path, out: str | Path, robot: str = "", *, license: str = "", gop: int = 2) -> Path:
     """Export the episodes of the replay buffer `source` that the dataset `out` does not hold yet; returns `out`.
+
+    robot: its name; none given means the known one with the buffer's layout. license: for the dataset card, see
+    `origin_of`. gop: frames from one picture that is stored whole to the next; 2 makes random access quick, 20 makes
+    videos of half the size.
 
     Raises `DataError` if `source` is not a buffer or `out` is something else, `ConfigError` if images are not stored
     for every frame (collect with image_every=1), `SystemSetupError` if the disk fills up.
@@ -74,8 +83,9 @@ def export_lerobot(source: str | Path, out: str | Path, robot: str = PANDA.name)
         raise ConfigError(f"{buffer.path}: {stored}; a LeRobotDataset needs every one (collect with image_every=1)")
     texts = dict.fromkeys(text for meta in buffer.metadata for text in meta["subtasks"])
     index = {text: i for i, text in enumerate(texts)}
-    export = _Export(buffer=buffer, out=out, robot=robot, subtask_index=index)
-    with disk_full_as_setup_error(out), _quiet():
+    robot = robot or next((spec.name for spec in ROBOTS.values() if spec.layout == buffer.layout), "unknown")
+    export = _Export(buffer=buffer, out=out, robot=robot, license=license, gop=gop, subtask_index=index)
+    with disk_full_as_setup_error(out), quiet():
         export.parts.mkdir(parents=True, exist_ok=True)
         with lock_directory(export.parts):
             _recover_swap(export)
@@ -86,8 +96,41 @@ def export_lerobot(source: str | Path, out: str | Path, robot: str = PANDA.name)
     return out
 
 
+def create_set(
+    root: Path, repo_id: str, *, fps: int, features: Mapping[str, Mapping[str, Any]], robot: str, gop: int = 2
+) -> LeRobotDataset:
+    """An empty dataset in the new folder `root` to add frames to, its videos in H.264; see `export_lerobot` for gop."""
+    return LeRobotDataset.create(
+        repo_id,
+        fps=fps,
+        features={key: dict(feature) for key, feature in features.items()},
+        root=root,
+        robot_type=robot,
+        rgb_encoder=RGBEncoderConfig(vcodec="h264", crf=H264_CRF, preset="veryfast", g=gop),
+        streaming_encoding=True,
+        video_backend="pyav",
+        encoder_queue_maxsize=100_000,  # a full queue would drop frames
+        encoder_threads=1,
+        video_files_size_in_mb=VIDEO_FILE_MB,
+    )
+
+
+def usual_features(
+    state_names: Sequence[str], action_names: Sequence[str], images: Mapping[str, tuple[int, ...]]
+) -> dict[str, dict[str, Any]]:
+    """LeRobot's features of any robot; images: camera -> (height, width, 3)."""
+    features: dict[str, dict[str, Any]] = {
+        key: {"dtype": "float32", "shape": (len(names),), "names": list(names)}
+        for key, names in (("observation.state", state_names), ("action", action_names))
+    }
+    for camera, shape in images.items():
+        axes = ["height", "width", "channels"]
+        features[f"observation.images.{camera}"] = {"dtype": "video", "shape": shape, "names": axes}
+    return features
+
+
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep the encoder's statistics and the parquet writer's bars, several per episode, off the terminal."""
     had_bars = datasets.is_progress_bar_enabled()
     av.logging.set_libav_level(av.logging.ERROR)
@@ -137,19 +180,10 @@ def _write_part(export: _Export, episodes: range, part: Path, report: Any) -> No
     partial = part.with_name(f"{part.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     first = export.buffer.episode(episodes[0])
-    dataset = LeRobotDataset.create(
-        export.repo_id,
-        fps=first.fps,
-        features=_features(export.buffer.layout, first),
-        root=partial,
-        robot_type=export.robot,
-        rgb_encoder=RGBEncoderConfig(vcodec="h264", crf=H264_CRF, preset="veryfast"),
-        streaming_encoding=True,
-        video_backend="pyav",
-        encoder_queue_maxsize=100_000,  # a full queue would drop frames
-        encoder_threads=1,
-        video_files_size_in_mb=VIDEO_FILE_MB,
-    )
+    dataset = create_set(
+        partial, export.repo_id, fps=first.fps, features=_features(export.buffer.layout, first), robot=export.robot,
+        gop=export.gop,
+    )  # fmt: skip
     language = []
     for i in episodes:
         episode = export.buffer.episode(i)
@@ -164,13 +198,8 @@ def _write_part(export: _Export, episodes: range, part: Path, report: Any) -> No
 
 
 def _features(layout: RobotLayout, episode: Episode) -> dict[str, dict[str, Any]]:
-    features: dict[str, dict[str, Any]] = {
-        key: {"dtype": "float32", "shape": (len(names),), "names": list(names)}
-        for key, names in (("observation.state", layout.state_names), ("action", layout.action_names))
-    }
-    for camera, images in episode.images.items():
-        shape, axes = images.shape[1:], ["height", "width", "channels"]
-        features[f"observation.images.{camera}"] = {"dtype": "video", "shape": shape, "names": axes}
+    shapes = {camera: images.shape[1:] for camera, images in episode.images.items()}
+    features = usual_features(layout.state_names, layout.action_names, shapes)
     for key, dtype in (("subtask_index", "int64"), ("keyframe", "int64"), ("next.success", "bool")):
         features[key] = {"dtype": dtype, "shape": (1,), "names": None}
     return features
@@ -227,6 +256,7 @@ def _merge(export: _Export, n_exported: int, parts: list[Path]) -> None:
         {"subtask_index": list(export.subtask_index.values())}, index=pd.Index(list(export.subtask_index))
     )
     table.rename_axis("subtask").to_parquet(merged / "meta/subtasks.parquet")
+    write_card(merged, origin_of(export.buffer, export.license), export.out.name)
     for path in merged.rglob("*"):
         path.chmod(0o755 if path.is_dir() else 0o644)
     if export.out.exists():

@@ -1,6 +1,7 @@
 """What `--policy.type=emu_robot` is configured with."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from emu_robot.data.lerobot_files import camera_name
 from emu_robot.errors import ConfigError
@@ -26,6 +27,7 @@ class EmuRobotConfig(PreTrainedConfig):
     rtc_config: real-time chunking, set by `lerobot-rollout --inference.type=rtc`.
     state_order, action_order: where the head's dimensions stand in the set's, filled in by a training; empty where
     nothing moves. Pictures, states and actions are normalised by statistics in the weights, not by LeRobot's.
+    fitted: see `adapters.Fitted`, filled in by a training with adapters (`--peft.method_type=LORA`).
     """
 
     n_obs_steps: int = 1
@@ -42,6 +44,7 @@ class EmuRobotConfig(PreTrainedConfig):
     rtc_config: RTCConfig | None = None
     state_order: list[int] = field(default_factory=list)
     action_order: list[int] = field(default_factory=list)
+    fitted: dict[str, Any] = field(default_factory=dict)
 
     normalization_mapping: dict[str, NormalizationMode] = field(
         default_factory=lambda: dict.fromkeys(("VISUAL", "STATE", "ACTION"), NormalizationMode.IDENTITY)

@@ -8,8 +8,9 @@ import copy
 import logging
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from threading import Lock, get_ident
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -24,6 +25,7 @@ from emu_robot.data.lerobot_files import IMAGE_PREFIX, LeRobotFiles
 from emu_robot.data.prepare import PrepareConfig
 from emu_robot.errors import ConfigError, InvalidValueError, UnknownNameError
 from emu_robot.head_runner import ActionPrefix, HeadRunner
+from emu_robot.lerobot.adapters import Fitted, default_targets
 from emu_robot.lerobot.configuration_emu_robot import EmuRobotConfig
 from emu_robot.lerobot.training_examples import MARKED_ONLY, TrainingExamples, prepare_once, seeded
 from emu_robot.models.action_head import ActionHead, HeadConfig
@@ -33,7 +35,14 @@ from emu_robot.training.head import HeadTrainConfig, head_loss
 from emu_robot.training.losses import near_codes
 from emu_robot.training.planner import SequenceConfig, planner_loss
 from emu_robot.training.warm_start import warm_start
-from emu_robot.weights import copy_weights, load_weights, resolve_weights, save_weights
+from emu_robot.weights import (
+    copy_weights,
+    load_weights,
+    read_manifest,
+    released_names,
+    resolve_weights,
+    save_weights,
+)
 from lerobot.configs import PreTrainedConfig
 from lerobot.policies.pretrained import PreTrainedPolicy
 from lerobot.policies.rtc.modeling_rtc import RTCProcessor
@@ -41,18 +50,29 @@ from lerobot.utils.constants import OBS_STATE
 
 CACHE = ".emu_robot"
 """Folder of a dataset, beside its `meta`, that keeps what is looked up of it."""
+_deciding = Lock()
+"""One thread at a time decides: a planner is for one."""
+
+
+@dataclass
+class _Episodes:
+    """What goes on in the environments of one thread; `--env.max_parallel_tasks` has several share a policy."""
+
+    queue: deque[Tensor] = field(default_factory=deque)
+    drivers: list[EmuPolicy] = field(default_factory=list)
+    latents: Tensor | None = None
 
 
 class EmuRobotPolicy(PreTrainedPolicy):
     """Our policy under LeRobot's contract; one `EmuPolicy` for each environment of a batch.
 
-    last_predicted_latents: the subgoal that is pursued in the first environment, as (1, 3, T, H, W) uint8, once per
-    chunk of T actions; `decode_predicted_latents` makes a video of many.
+    Threads have episodes of their own, and decide one after the other.
     """
 
     config_class = EmuRobotConfig  # pyright: ignore[reportAssignmentType]  # LeRobot declares both as None
     name = "emu_robot"  # pyright: ignore[reportAssignmentType]
-    _fsdp_wrap_modules: ClassVar[list[str]] = ["DecoderLayer", "KeypointTrunk"]
+    _fsdp_wrap_modules: ClassVar[list[str]] = ["Block", "KeypointTrunk"]  # LeRobot's word for it, after 0.6.1
+    _no_split_modules: ClassVar[list[str]] = _fsdp_wrap_modules  # accelerate's, which LeRobot 0.6.1 leaves it to
 
     def __init__(self, config: EmuRobotConfig, dataset_stats: Any = None, dataset_meta: Any = None, **_: Any) -> None:
         """dataset_meta: of the set to train on; without one the policy can only act. dataset_stats are not used."""
@@ -61,11 +81,16 @@ class EmuRobotPolicy(PreTrainedPolicy):
         self.config: EmuRobotConfig = config
         self._folder = resolve_weights(config.weights)
         self._examples: TrainingExamples | None = None
-        self.last_predicted_latents: Tensor | None = None
-        if dataset_meta is None:
-            self._load()
-        else:
+        self._fitted: Fitted | None = None
+        self._planner: Planner | None = None
+        self._planner_device = torch.device("cpu")
+        self._episodes: dict[int, _Episodes] = {}
+        if dataset_meta is not None:
             self._prepare_training(Path(dataset_meta.root))
+        elif config.fitted:
+            self._fit(Fitted.from_dict(config.fitted), Planner.load(self._folder))
+        else:
+            self._load()
         self.reset()
 
     # -- building
@@ -74,13 +99,27 @@ class EmuRobotPolicy(PreTrainedPolicy):
         """Everything from the weights folder, to act with."""
         self._runner = HeadRunner.load(self._folder)
         self.head = self._runner.head
-        self._planner: Planner | None = None
+
+    def _fit(self, fitted: Fitted, planner: Planner) -> None:
+        """A head of this shape and a planner for its camera, both started from the weights.
+
+        What starts anew is always the same, so that adapters find below them what they were trained on.
+        """
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            self.head = ActionHead(fitted.head)
+        anew = self._anew = warm_start(self.head, load_weights(self._folder, "head"))
+        logging.info("head: %d parameters start anew%s", len(anew), f" ({', '.join(anew[:8])} ...)" if anew else "")
+        settings = replace(planner.config, camera=fitted.head.cameras[0], max_words=fitted.max_words)
+        planner = self._planner = Planner(settings, planner.model, planner.text, planner.images)
+        self.world_model = planner.model.requires_grad_(True) if self.config.train_planner else None
+        self._runner = HeadRunner(self.head, fitted.stats, planner.text, fitted.layout, fitted.control_hz)
+        self._fitted = fitted
 
     def _prepare_training(self, root: Path) -> None:
         """A head for the set's cameras and dimensions, started from the weights, and what the losses look up."""
-        config, weights = self.config, load_weights(self._folder, "head")
-        planner = Planner.load(self._folder)
-        started = HeadConfig(**weights.config)
+        config, planner = self.config, Planner.load(self._folder)
+        started = HeadConfig(**read_manifest(self._folder)["stages"]["head"]["config"])
         cameras = self._camera_order(planner)
         files = LeRobotFiles(root)
         buffer = prepare_once(
@@ -94,17 +133,18 @@ class EmuRobotPolicy(PreTrainedPolicy):
             )
         )
         head = replace(started, cameras=cameras, action_horizon=config.chunk_size)
-        planner.config.camera = cameras[0]
         examples = self._examples = TrainingExamples(buffer, head, planner, self._folder)
         config.state_order = _order(examples.layout.state_names, files.names("observation.state"))
         config.action_order = _order(examples.layout.action_names, files.names("action"))
-        planner.config.max_words = max(planner.config.max_words, examples.longest_subtask)
-        self.head = ActionHead(examples.config)
-        anew = warm_start(self.head, weights)
-        logging.info("head: %d parameters start anew%s", len(anew), f" ({', '.join(anew[:8])} ...)" if anew else "")
-        self._planner = planner
-        self.world_model = planner.model.requires_grad_(True) if config.train_planner else None
-        self._runner = HeadRunner(self.head, examples.stats, planner.text, examples.layout, examples.control_hz)
+        max_words = max(planner.config.max_words, examples.longest_subtask)
+        fitted = Fitted(
+            head=examples.config,
+            stats=examples.stats,
+            layout=examples.layout,
+            control_hz=examples.control_hz,
+            max_words=max_words,
+        )
+        self._fit(fitted, planner)
         codebook_KD = planner.images.quantize.codebook()
         near = near_codes(codebook_KD, SequenceConfig().code_temperature, planner.interleaver.vocabulary.first_code)
         self._planner_loss = planner_loss(examples.first_target, near)
@@ -155,25 +195,53 @@ class EmuRobotPolicy(PreTrainedPolicy):
         batch = {name: tensor.to(device) for name, tensor in self._examples.of_planner(frame, codes, rng).items()}
         return self._planner_loss(self.world_model, batch)[0]
 
+    # -- adapters
+
+    def wrap_with_peft(self, peft_config: Any = None, peft_cli_overrides: dict[str, Any] | None = None) -> Any:
+        """The policy inside a `peft.PeftModel`, its own weights frozen, see `adapters`.
+
+        Raises `ConfigError` if the policy was made without a dataset.
+        """
+        if self._fitted is None:
+            raise ConfigError("this policy was made without a dataset (dataset_meta), so it takes no adapters")
+        self.config.fitted = self._fitted.to_dict()
+        self.name_or_path = self.config.weights
+        return super().wrap_with_peft(peft_config, peft_cli_overrides)
+
     def _get_default_peft_targets(self) -> dict[str, Any]:
-        """Adapters on the linear layers behind the pictures."""
-        return {"target_modules": r"head\.(context|flow)\..*(mlp\.\d|modulation|_in)|head\.context\.0"}
+        return default_targets(self, self._anew)
+
+    def _validate_peft_config(self, peft_config: Any) -> None:
+        """Any will do: there are always weights to start from."""
 
     # -- acting
 
     def reset(self) -> None:
-        """Begin new episodes."""
-        self._queue: deque[Tensor] = deque()
-        self._drivers: list[EmuPolicy] = []
-        self.last_predicted_latents = None
+        """Begin new episodes in this thread's environments."""
+        self._episodes[get_ident()] = _Episodes()
+
+    @property
+    def _here(self) -> _Episodes:
+        return self._episodes.setdefault(get_ident(), _Episodes())
+
+    @property
+    def last_predicted_latents(self) -> Tensor | None:
+        """The subgoal that is pursued in the first environment, (1, 3, T, H, W) uint8, once per chunk of T actions;
+        `decode_predicted_latents` makes a video of many."""
+        return self._here.latents
+
+    @last_predicted_latents.setter
+    def last_predicted_latents(self, latents: Tensor | None) -> None:
+        self._here.latents = latents
 
     @torch.no_grad()
     def select_action(self, batch: dict[str, Any], **_: Any) -> Tensor:
         """(B, A), the next action of each environment; plans and predicts when the last chunk is used up."""
-        if not self._queue:
+        queue = self._here.queue
+        if not queue:
             chunk_BTA = self.predict_action_chunk(batch)[:, : self.config.n_action_steps]
-            self._queue.extend(chunk_BTA.unbind(1))
-        return self._queue.popleft()
+            queue.extend(chunk_BTA.unbind(1))
+        return queue.popleft()
 
     @torch.no_grad()
     def predict_action_chunk(
@@ -189,19 +257,21 @@ class EmuRobotPolicy(PreTrainedPolicy):
         prev_chunk_left_over: (K, A) or (1, K, A) of the chunk before, of which `inference_delay` actions will be
         executed before this one arrives (real-time chunking, for one environment).
         """
-        observations = self._observations(batch)
+        observations, here = self._observations(batch), self._here
         tasks = batch["task"] if "task" in batch else [""] * len(observations)
-        if not self._drivers:
-            self._drivers = [self._driver(task) for task in ([tasks] if isinstance(tasks, str) else tasks)]
-        if len(self._drivers) != len(observations):
-            raise InvalidValueError(f"{len(observations)} observations for {len(self._drivers)} episodes; call reset")
         prefix = self._prefix(prev_chunk_left_over, inference_delay, execution_horizon)
-        chunks = [driver.act(seen, prefix) for driver, seen in zip(self._drivers, observations, strict=True)]
+        with _deciding:
+            if not here.drivers:
+                here.drivers = [self._driver(task) for task in ([tasks] if isinstance(tasks, str) else tasks)]
+            if len(here.drivers) != len(observations):
+                n_episodes = len(here.drivers)
+                raise InvalidValueError(f"{len(observations)} observations for {n_episodes} episodes; call reset")
+            chunks = [driver.act(seen, prefix) for driver, seen in zip(here.drivers, observations, strict=True)]
         subgoal = chunks[0].step.subgoal if chunks[0].step is not None else None
-        self.last_predicted_latents = None
+        here.latents = None
         if self.config.save_predicted_video and subgoal is not None:
             picture_3HW = torch.from_numpy(np.ascontiguousarray(subgoal.transpose(2, 0, 1)))
-            self.last_predicted_latents = picture_3HW[None, :, None].repeat(1, 1, self.config.n_action_steps, 1, 1)
+            here.latents = picture_3HW[None, :, None].repeat(1, 1, self.config.n_action_steps, 1, 1)
         actions_BTA = np.stack([chunk.actions for chunk in chunks])
         if self.config.action_order:
             actions_BTA = actions_BTA[..., np.argsort(self.config.action_order)]
@@ -216,9 +286,11 @@ class EmuRobotPolicy(PreTrainedPolicy):
         """What comes next in each environment, in words; empty where the task is held complete."""
         if query_kind != "next_subtask":
             raise UnknownNameError("query_kind", query_kind, ["next_subtask"])
-        planner, observations = self._acting_planner(), self._observations(batch)
-        images = [observation.images[planner.config.camera] for observation in observations]
-        steps = planner.next_steps(images, list(batch["task"]))
+        observations = self._observations(batch)
+        with _deciding:
+            planner = self._acting_planner()
+            images = [observation.images[planner.config.camera] for observation in observations]
+            steps = planner.next_steps(images, list(batch["task"]))
         return [step.subtask if step is not None else "" for step in steps]
 
     def supports_rtc(self) -> bool:
@@ -234,10 +306,15 @@ class EmuRobotPolicy(PreTrainedPolicy):
         return driver
 
     def _acting_planner(self) -> Planner:
-        if self._planner is None:
-            device = next(self.head.parameters()).device
-            self._planner = Planner.load(self._folder, device=device, int8=device.type == "cpu")
-        return self._planner
+        """Where the head is; LeRobot moves policies, but no planners."""
+        planner, device = self._planner, next(self.head.parameters()).device
+        if planner is None:
+            self._planner = planner = Planner.load(self._folder, device=device, int8=device.type == "cpu")
+        elif self._planner_device != device:
+            model, images = planner.model.to(device), planner.images.to(device)
+            self._planner = planner = Planner(planner.config, model, planner.text, images)
+        self._planner_device = device
+        return planner
 
     def _observations(self, batch: dict[str, Any]) -> list[Observation]:
         """One per environment, in our order of dimensions and our size of pictures."""
@@ -276,18 +353,18 @@ class EmuRobotPolicy(PreTrainedPolicy):
         if folder.resolve() != self._folder.resolve():
             copy_weights(self._folder, folder)
         here = copy.copy(self.config)
-        here.weights = "."
+        here.weights, here.fitted, here.use_peft = ".", {}, False
         here._save_pretrained(folder)
-        if self._examples is None:
+        if self._fitted is None or self._planner is None:
             return
-        state = self.state_dict() if state_dict is None else state_dict
+        state, fitted = self.state_dict() if state_dict is None else state_dict, self._fitted
         extra = {
-            "norm_stats": self._examples.stats.to_dict(),
-            "layout": asdict(self._examples.layout),
-            "control_hz": self._examples.control_hz,
+            "norm_stats": fitted.stats.to_dict(),
+            "layout": asdict(fitted.layout),
+            "control_hz": fitted.control_hz,
         }
-        save_weights(folder, "head", _part(state, "head."), self.head.config, extra=extra)
-        if self.world_model is not None and self._planner is not None:
+        save_weights(folder, "head", _part(state, "head."), fitted.head, extra=extra)
+        if self.world_model is not None:
             self._planner.save(folder, half=False, state=_part(state, "world_model."))
 
     @classmethod
@@ -302,9 +379,11 @@ class EmuRobotPolicy(PreTrainedPolicy):
         local_files_only: bool = False,
         **kwargs: Any,
     ) -> Self:
-        """From a checkpoint or a released weights folder, or from the hub; in evaluation mode."""
+        """From a checkpoint or a weights folder, released weights ("mini"), or the hub; in evaluation mode."""
         folder = Path(pretrained_name_or_path)
-        if not folder.is_dir():
+        if str(pretrained_name_or_path) in released_names():
+            folder = resolve_weights(pretrained_name_or_path)
+        elif not folder.is_dir():
             hub = {"revision": revision, "cache_dir": cache_dir, "token": token, "local_files_only": local_files_only}
             folder = Path(snapshot_download(str(pretrained_name_or_path), **hub))
         config = config or PreTrainedConfig.from_pretrained(folder)

@@ -9,6 +9,7 @@ from weakref import WeakValueDictionary
 
 import numpy as np
 
+from emu_robot.data.recording import Disturbance
 from emu_robot.errors import InvalidValueError
 from emu_robot.lerobot import targets
 from emu_robot.lerobot.announcements import Announcements, Phase
@@ -39,18 +40,23 @@ class EmuSimPandaConfig(RobotConfig):
     instruction: if given, seeds are passed over until a task has exactly these words. LeRobot stores the one
     `--dataset.single_task` with every frame whatever the arm does, so it is true of a recording only where this fixes
     the task: give both the same words.
+    noise: standard deviation of what the arm executes around the targets it is sent [rad], as `emu-robot collect` has
+    it. Without it, layouts that differ only in what lies beside the way are solved by the very same motion.
     """
 
     families: str = "single"
     split: str = "seen"
     seed: int = 0
     instruction: str = ""
+    noise: float = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
         resolve_families(self.families.split(","), self.split)
         if self.seed < 0:
             raise InvalidValueError(f"seed is {self.seed}; it must not be negative")
+        if not 0 <= self.noise <= 1:
+            raise InvalidValueError(f"noise is {self.noise}; it must be in [0, 1] rad")
 
 
 class EmuSimPanda(Robot):
@@ -139,6 +145,7 @@ class EmuSimPanda(Robot):
         seed = self._find_seed(environment.families, environment.split)
         environment.reset(seed, observe=False)
         self._next_seed, self._rested = seed + 1, 0
+        self._disturbance = Disturbance(np.random.default_rng([seed, 1]), self.config.noise, burst_probability=0.0)
         self._announcements.reset_requested = False
         logging.info("%s: seed %d, %r", self.name, seed, environment.instruction)
 
@@ -168,12 +175,13 @@ class EmuSimPanda(Robot):
 
     @check_if_not_connected
     def send_action(self, action: Mapping[str, float]) -> dict[str, float]:
-        """One control tick; returns the targets that were sent, clipped to joint limits and gripper range.
+        """One control tick; returns the targets that were sent, clipped to joint limits and gripper range. The arm
+        executes them disturbed by the configured noise.
 
         Raises `InvalidValueError` for a missing or non-finite target, `UnknownNameError` for one too many.
         """
         sent = targets.clipped(targets.checked(action))
-        self.environment.step(sent, observe=False)
+        self.environment.step(targets.clipped(self._disturbance(sent)), observe=False)
         self._rested = self._rested + 1 if self.environment.subtask is None else 0
         return targets.named(sent)
 

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from huggingface_hub import DatasetCard
 
 from emu_robot.data import lerobot_export
 from emu_robot.data.collect import CollectConfig, collect
@@ -78,6 +79,25 @@ def test_lerobot_loads_what_was_exported(source, tmp_path, capfd):
     assert not (tmp_path / "set.parts").exists()
     videos = list((tmp_path / "set").rglob("*.mp4"))
     assert len(videos) == 2 and all(path.stat().st_mode & 0o444 == 0o444 for path in videos)
+
+
+def test_an_export_has_a_card(source, tmp_path):
+    def told(license: str = "") -> tuple[DatasetCard, str]:
+        shutil.rmtree(tmp_path / "set", ignore_errors=True)
+        card = DatasetCard.load(export(source.path, tmp_path / "set", license=license) / "README.md")
+        return card, card.data.license
+
+    card, licence = told("cc-by-4.0")
+    assert licence == "cc-by-4.0" and card.data.task_categories == ["robotics"]
+    assert "5 episodes, 100 frames at 20 Hz, 5 instructions, 3 subtasks, robot `panda`" in card.text
+    assert "| toy | seen | 5 | 5 | 5 in 0 .. 4 |" in card.text and "joint-position targets [rad]" in card.text
+    assert "More Information Needed" not in card.text
+    (source.path / "prepared.json").write_text('{"dataset": "me/my_set"}')
+    card, licence = told()
+    assert licence == "unknown" and "whatever terms `me/my_set` has" in card.text
+    (source.path / "collection.json").write_text('{"config": {"env": "tabletop", "noise": 0.01}}')
+    card, licence = told()
+    assert licence == "apache-2.0" and "with `noise=0.01`" in card.text
 
 
 def test_a_grown_buffer_adds_its_new_episodes(source, tmp_path, smooth_episode, monkeypatch):

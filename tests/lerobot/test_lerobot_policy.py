@@ -5,13 +5,14 @@ import os
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import cast
 
 import numpy as np
 import pytest
 import torch
-from lerobot_sets import small_episode, write_set
+from policy_on_small_set import batch, made
 from tiny_weights import SIZE, write_weights
 
 from emu_robot.core import Plan, PlanStep
@@ -23,51 +24,13 @@ from emu_robot.planner import Planner
 from emu_robot.policy import load_policy
 from emu_robot.weights import read_manifest
 
-PLUGIN = Path(__file__).parents[2] / "emu_robot/lerobot/plugin"
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory) -> Path:
-    return write_weights(tmp_path_factory.mktemp("weights"))
-
-
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory) -> Path:
-    """Two cameras, three dimensions, the gripper first."""
-    episodes = [small_episode(seed, n_subtasks=1 + seed % 2, task=f"task {seed % 2}") for seed in range(6)]
-    return write_set(tmp_path_factory.mktemp("sets") / "set", episodes, cameras=("side", "top"))
+ROOT = Path(__file__).parents[2]
+PLUGIN, SAMPLE = ROOT / "emu_robot/lerobot/plugin", ROOT / "datasets/tabletop_sample"
 
 
 @pytest.fixture(autouse=True)
 def offline(monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-
-
-def made(weights: Path, dataset: Path, **settings):
-    """A policy to train on the set, and the set."""
-    from lerobot.configs import FeatureType
-    from lerobot.datasets.lerobot_dataset import LeRobotDataset
-    from lerobot.utils.feature_utils import dataset_to_policy_features
-
-    data = LeRobotDataset("local/set", root=dataset, video_backend="pyav")
-    features = dataset_to_policy_features(data.meta.features)
-    inputs = {key: feature for key, feature in features.items() if feature.type is not FeatureType.ACTION}
-    config = EmuRobotConfig(
-        weights=str(weights),
-        planner_camera="top",
-        device="cpu",
-        push_to_hub=False,
-        input_features=inputs,
-        output_features={"action": features["action"]},
-        **settings,
-    )
-    return EmuRobotPolicy(config, dataset_meta=data.meta), data
-
-
-def batch(data, indices) -> dict:
-    frames = [data[i] for i in indices]
-    keys = ("observation.state", "action", "index", "observation.images.side", "observation.images.top")
-    return {key: torch.stack([frame[key] for frame in frames]) for key in keys} | {"task": [f["task"] for f in frames]}
 
 
 def test_it_takes_over_what_fits_and_learns(weights, dataset):
@@ -148,6 +111,27 @@ def test_a_new_chunk_begins_with_what_is_left_of_the_last(weights, dataset):
         policy.predict_action_chunk(seen, inference_delay=3, prev_chunk_left_over=left)
 
 
+def test_threads_have_episodes_of_their_own(weights, dataset):
+    policy, data = made(weights, dataset)
+    seen = [batch(data, [3]), batch(data, [40, 41])]
+
+    def act(i: int) -> torch.Tensor:
+        policy.reset()
+        return torch.stack([policy.select_action(seen[i]) for _ in range(20)])
+
+    alone = [act(i) for i in (0, 1)]
+    with ThreadPoolExecutor(2) as pool:
+        together = list(pool.map(act, (0, 1)))
+    assert all(torch.equal(*pair) for pair in zip(alone, together, strict=True))
+
+
+def test_modules_to_shard_exist(weights, dataset):
+    policy, _ = made(weights, dataset)
+    present = {type(module).__name__ for module in policy.modules()}
+    assert set(EmuRobotPolicy._fsdp_wrap_modules) <= present
+    assert EmuRobotPolicy._no_split_modules == EmuRobotPolicy._fsdp_wrap_modules
+
+
 class FixedPlanner:
     """Always the same next step."""
 
@@ -213,7 +197,7 @@ def test_lerobot_train_resumes_exactly(weights, dataset, tmp_path):
         "policy.device": "cpu", "policy.push_to_hub": "false", "output_dir": tmp_path / "whole",
         "batch_size": 4, "steps": 4, "save_freq": 2, "num_workers": 0,
     }  # fmt: skip
-    lerobot_train(*(f"--{key}={value}" for key, value in settings.items()))
+    lerobot("train", **settings)
     shutil.copytree(tmp_path / "whole", tmp_path / "parts", symlinks=True)
     checkpoints = tmp_path / "parts/checkpoints"
     shutil.rmtree(checkpoints / "000004")
@@ -221,14 +205,40 @@ def test_lerobot_train_resumes_exactly(weights, dataset, tmp_path):
     (checkpoints / "last").symlink_to("000002")
     config = checkpoints / "last/pretrained_model/train_config.json"
     config.write_text(config.read_text().replace(str(tmp_path / "whole"), str(tmp_path / "parts")))
-    lerobot_train(f"--config_path={config}", "--resume=true")
+    lerobot("train", config_path=config, resume="true")
     for stage in ("head", "planner"):
         file = f"checkpoints/000004/pretrained_model/{stage}.safetensors"
         assert (tmp_path / "whole" / file).read_bytes() == (tmp_path / "parts" / file).read_bytes()
 
 
-def lerobot_train(*arguments: str) -> None:
+@pytest.mark.slow
+def test_adapters_train_and_are_evaluated_by_the_commands(tmp_path):
+    """On the sample, evaluated while they train; then two tasks at once."""
+    settings = {
+        "dataset.repo_id": "local/sample", "dataset.root": SAMPLE, "dataset.video_backend": "pyav",
+        "policy.type": "emu_robot", "policy.weights": write_weights(tmp_path / "weights"), "policy.device": "cpu",
+        "policy.cache_dir": tmp_path / "cache", "policy.push_to_hub": "false", "peft.method_type": "LORA",
+        "peft.r": 4, "env.type": "emu_tabletop", "env.task": "open_drawer", "env_eval_freq": 2, "eval.n_episodes": 1,
+        "output_dir": tmp_path / "out", "batch_size": 4, "steps": 4, "save_freq": 4, "num_workers": 0,
+    }  # fmt: skip
+    said = lerobot("train", **settings)
+    assert said.count("Eval policy at step") == 2
+    checkpoint = tmp_path / "out/checkpoints/last/pretrained_model"
+    assert (checkpoint / "adapter_model.safetensors").exists() and not (checkpoint / "manifest.json").exists()
+    evaluated = {
+        "policy.path": checkpoint, "policy.device": "cpu", "env.type": "emu_tabletop", "env.task": "open_drawer,push",
+        "env.max_parallel_tasks": 2, "eval.n_episodes": 2, "eval.batch_size": 1, "output_dir": tmp_path / "eval",
+    }  # fmt: skip
+    lerobot("eval", **evaluated)
+    info = json.loads((tmp_path / "eval/eval_info.json").read_text())
+    assert sorted(task["task_id"] for task in info["per_task"]) == [0, 1] and info["overall"]["n_episodes"] == 4
+
+
+def lerobot(command: str, **settings: object) -> str:
+    """Run one of LeRobot's commands; what it logged."""
     environment = os.environ | {"HF_HUB_OFFLINE": "1", "PYTHONPATH": os.pathsep.join([str(PLUGIN), *sys.path])}
-    command = [sys.executable, "-W", "ignore", "-m", "lerobot.scripts.lerobot_train", *arguments]
-    answer = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    words = [sys.executable, "-W", "ignore", "-m", f"lerobot.scripts.lerobot_{command}"]
+    words += [f"--{key}={value}" for key, value in settings.items()]
+    answer = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
     assert answer.returncode == 0, answer.stderr[-3000:]
+    return answer.stderr

@@ -132,6 +132,21 @@ def test_expert_does_the_task_rests_and_meets_the_next_layout(robot: EmuSimPanda
     assert not robot.environment.success and robot.environment.subtask is not None
 
 
+def test_noise_moves_the_arm_not_the_record(tmp_path: Path) -> None:
+    settings = {"families": "open_drawer", "instruction": WORDS, "calibration_dir": tmp_path}
+    robots = [EmuSimPanda(EmuSimPandaConfig(id=str(noise), noise=noise, **settings)) for noise in (0.0, 0.01)]
+    for robot in robots:
+        robot.connect()
+    sent = [[robot.send_action(HOME) for _ in range(5)] for robot in robots]
+    assert sent[0] == sent[1] == [pytest.approx(HOME)] * 5
+    steady, disturbed = (robot.environment.world.state for robot in robots)
+    assert 1e-4 < np.abs(steady - disturbed)[:7].max() < 0.1
+    for robot in robots:
+        robot.disconnect()
+    with pytest.raises(InvalidValueError, match="noise is -0.1; it must be in"):
+        EmuSimPandaConfig(noise=-0.1)
+
+
 def test_announced_resets_bring_layouts_and_rest(robot: EmuSimPanda, expert: EmuSimExpert, caplog) -> None:
     caplog.set_level(logging.INFO)
 
