@@ -85,10 +85,10 @@ def test_an_export_has_a_card(source, tmp_path):
     def told(license: str = "") -> tuple[DatasetCard, str]:
         shutil.rmtree(tmp_path / "set", ignore_errors=True)
         card = DatasetCard.load(export(source.path, tmp_path / "set", license=license) / "README.md")
-        return card, card.data.license
+        return card, card.data.to_dict()["license"]
 
     card, licence = told("cc-by-4.0")
-    assert licence == "cc-by-4.0" and card.data.task_categories == ["robotics"]
+    assert licence == "cc-by-4.0" and card.data.to_dict()["task_categories"] == ["robotics"]
     assert "5 episodes, 100 frames at 20 Hz, 5 instructions, 3 subtasks, robot `panda`" in card.text
     assert "| toy | seen | 5 | 5 | 5 in 0 .. 4 |" in card.text and "joint-position targets [rad]" in card.text
     assert "More Information Needed" not in card.text

@@ -46,9 +46,9 @@ def load(root: Path) -> Any:
 
 def test_the_sample_is_small_and_has_a_card():
     assert sum(path.stat().st_size for path in SAMPLE.rglob("*")) < 1_000_000
-    data = DatasetCard.load(SAMPLE / "README.md").data
-    assert (data.license, data.task_categories, data.tags[0]) == ("apache-2.0", ["robotics"], "LeRobot")
-    assert data.configs == [{"config_name": "default", "data_files": "data/*/*.parquet"}]
+    data = DatasetCard.load(SAMPLE / "README.md").data.to_dict()
+    assert (data["license"], data["task_categories"], data["tags"][0]) == ("apache-2.0", ["robotics"], "LeRobot")
+    assert data["configs"] == [{"config_name": "default", "data_files": "data/*/*.parquet"}]
 
 
 def test_the_sample_loads_and_becomes_a_training_cache(tmp_path):
@@ -132,7 +132,7 @@ def test_a_zarr_becomes_a_dataset(tmp_path, name, version, unit):
             seen = frame["observation.images.top"].numpy().transpose(1, 2, 0) * 255
             assert np.abs(seen - given["data/img"][t]).mean() < 2
         begin += length
-    assert DatasetCard.load(root / "README.md").data.license == "mit"
+    assert DatasetCard.load(root / "README.md").data.to_dict()["license"] == "mit"
     buffer = ReplayBuffer.open(prepare(PrepareConfig(dataset=str(root), out=tmp_path / "out", workers=0)))
     assert buffer.n_episodes == len(LENGTHS) and buffer.layout.state_names == ("x", "y", "angle")
 

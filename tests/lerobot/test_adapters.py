@@ -43,7 +43,7 @@ def test_adapters_train_load_and_merge(weights, dataset, tmp_path):
     resumed = make_policy(config, ds_meta=data.meta)
     base = PeftConfig.from_pretrained(str(folder)).base_model_name_or_path
     assert base == str(weights)
-    acting = PeftModel.from_pretrained(EmuRobotPolicy.from_pretrained(base, config=config), folder)
+    acting = PeftModel.from_pretrained(EmuRobotPolicy.from_pretrained(weights, config=config), folder)
     state = wrapped.state_dict()
     for again in (resumed, acting):
         assert all(torch.equal(value, state[name]) for name, value in again.state_dict().items())
