@@ -55,6 +55,7 @@ def correct_headers(environment: Path) -> None:
         text = path.read_text()
         right = BAKED.sub(lambda match: python if match[1].startswith("include") else numpy, text)
         if right != text:
+            path.unlink()  # an installer's cache may share the file by a hard link
             path.write_text(right)
 
 
