@@ -82,6 +82,17 @@ class HeadRunner:
         return tuple(self._config.cameras)
 
     @property
+    def image_size(self) -> int:
+        """Of its square images [px]."""
+        return self._config.image_size
+
+    def blank_observation(self) -> Observation:
+        """One that fits, with black images and a state of zeros: to warm up on."""
+        image = np.zeros((self.image_size, self.image_size, 3), np.uint8)
+        state = np.zeros(self._config.state_dim, np.float32)
+        return Observation(images=dict.fromkeys(self.cameras, image), state=state)
+
+    @property
     def action_horizon(self) -> int:
         """Actions per chunk."""
         return self._config.action_horizon

@@ -41,6 +41,11 @@ class Switch:
         self._most_chunks = max(config.dwell, round(config.timeout_factor * segment_steps_p90 / steps_per_chunk))
         self.start()
 
+    @property
+    def most_chunks(self) -> int:
+        """How many chunks a subtask is given."""
+        return self._most_chunks
+
     def start(self) -> None:
         """A subtask begins."""
         self._chunks = 0

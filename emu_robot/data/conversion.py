@@ -5,34 +5,23 @@ Suffixes: T frames, D dimensions.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from PIL import Image as PillowImage
-from PIL import ImageOps
 
-from emu_robot.core import Image
 from emu_robot.data.episode import Episode
 from emu_robot.data.labels import Captioner, LabelSource, Segmentation
 from emu_robot.data.lerobot_files import EpisodeFiles, LeRobotFiles, camera_name
 from emu_robot.errors import ConfigError, UnknownNameError
+from emu_robot.image_fit import ImageFit, fit_image
 from emu_robot.robot_spec import RobotLayout
 
 type Floats = NDArray[np.float32]
 
 FOLLOWS = 0.9
 """Correlation from which an action dimension counts as a target of the state dimension in its place."""
-
-
-class ImageFit(StrEnum):
-    """How a picture becomes a square: black borders, its middle, or stretched."""
-
-    pad = "pad"
-    crop = "crop"
-    stretch = "stretch"
 
 
 class Column(NamedTuple):
@@ -162,21 +151,6 @@ class Converter:
         if not isinstance(words, str) or not words.strip():
             raise ConfigError(f"the captioner answered {words!r} to {instruction!r}, expected words")
         return words
-
-
-def fit_image(image: Image, size: int, fit: ImageFit) -> Image:
-    """(size, size, 3) of a picture of any shape."""
-    if image.shape[:2] == (size, size):
-        return image
-    picture = PillowImage.fromarray(image)
-    match fit:
-        case ImageFit.pad:
-            picture = ImageOps.pad(picture, (size, size), PillowImage.Resampling.BOX)
-        case ImageFit.crop:
-            picture = ImageOps.fit(picture, (size, size), PillowImage.Resampling.BOX)
-        case ImageFit.stretch:
-            picture = picture.resize((size, size), PillowImage.Resampling.BOX)
-    return np.asarray(picture)
 
 
 def _gather(files: LeRobotFiles, episode: EpisodeFiles, rows: pa.Table, columns: Sequence[Column]) -> Floats:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from emu_robot.data.conversion import Conversion, Converter, ImageFit, choose_cameras, choose_columns
+from emu_robot.data.conversion import Conversion, Converter, choose_cameras, choose_columns
 from emu_robot.data.episode import Episode
 from emu_robot.data.files import (
     check_settings,
@@ -32,6 +32,7 @@ from emu_robot.data.progress import progress
 from emu_robot.data.replay_buffer import INDEX, ReplayBuffer
 from emu_robot.data.segmentation_page import write_page
 from emu_robot.errors import ConfigError, DataError
+from emu_robot.image_fit import ImageFit
 from emu_robot.parallel import run_parallel
 from emu_robot.robot_spec import RobotLayout
 

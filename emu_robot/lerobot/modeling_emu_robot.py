@@ -20,11 +20,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from emu_robot.core import Observation
-from emu_robot.data.conversion import ImageFit, fit_image
 from emu_robot.data.lerobot_files import IMAGE_PREFIX, LeRobotFiles
 from emu_robot.data.prepare import PrepareConfig
 from emu_robot.errors import ConfigError, InvalidValueError, UnknownNameError
 from emu_robot.head_runner import ActionPrefix, HeadRunner
+from emu_robot.image_fit import ImageFit, fit_image
 from emu_robot.lerobot.adapters import Fitted, default_targets
 from emu_robot.lerobot.configuration_emu_robot import EmuRobotConfig
 from emu_robot.lerobot.training_examples import MARKED_ONLY, TrainingExamples, prepare_once, seeded

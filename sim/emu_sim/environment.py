@@ -13,7 +13,7 @@ from emu_sim.experts import Expert
 from emu_sim.layout import sample_layout
 from emu_sim.predicates import final_goals, subtask_holds
 from emu_sim.tasks import SINGLE_FAMILIES, Subtask, Task, resolve_families, sample_task
-from emu_sim.world import World
+from emu_sim.world import SUBSTEPS, World
 
 STEPS_PER_SUBTASK = 180  # control ticks; experts need about 80
 HOME_TOLERANCE = 0.12  # [rad]
@@ -75,18 +75,22 @@ class TabletopEnvironment:
 
     def step(self, action: NDArray[Any], *, observe: bool = True) -> Transition:
         """One control tick of 50 ms; observe=False leaves the images out (rendering is most of the cost)."""
-        action = np.asarray(action, dtype=np.float64)
-        if action.shape != (len(PANDA.action_names),):
-            raise ShapeError("action", action.shape, f"({len(PANDA.action_names)},)")
-        if not np.isfinite(action).all():
-            raise InvalidValueError(f"action is not finite: {action.tolist()}")
-        self.world.step(action)
-        self._latch()
+        self.advance(action, SUBSTEPS)
         return Transition(
             observation=self.observe() if observe else self._blind(),
             success=self.success,
             subtasks_done=tuple(i < self._done for i in range(len(self.task.subtasks))),
         )
+
+    def advance(self, action: NDArray[Any], substeps: int) -> None:
+        """Physics alone, for `substeps` of `SUBSTEP_S` [s]: for whoever commands at another rate than 20 Hz."""
+        action = np.asarray(action, dtype=np.float64)
+        if action.shape != (len(PANDA.action_names),):
+            raise ShapeError("action", action.shape, f"({len(PANDA.action_names)},)")
+        if not np.isfinite(action).all():
+            raise InvalidValueError(f"action is not finite: {action.tolist()}")
+        self.world.step(action, substeps)
+        self._latch()
 
     def _latch(self) -> None:
         """Subtasks count in order: achieved when their predicate holds, done once the arm is home as well."""

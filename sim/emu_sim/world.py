@@ -15,7 +15,7 @@ from emu_robot.robot_spec import PANDA
 from emu_sim import scene
 from emu_sim.layout import Layout
 
-SUBSTEPS = 20  # of 2.5 ms: 20 Hz control
+SUBSTEPS, SUBSTEP_S = 20, 0.0025  # 20 Hz control
 GRIPPER_CTRL = 255.0
 DRIVER_CLOSED = 0.80  # [rad] of the gripper's driver joint, fully closed
 _STATE = mujoco.mjtState.mjSTATE_INTEGRATION
@@ -163,11 +163,19 @@ class World:
         """What both fingers touch, if anything."""
         return next((name for name, fingers in self.touching().items() if fingers == 2), None)
 
-    def step(self, action: NDArray) -> None:
-        """One control tick. action (8,): joint targets [rad], clipped to the limits, and gripper opening in [0, 1]."""
+    @property
+    def joint_velocities(self) -> NDArray[np.float64]:
+        """(7,) [rad/s]"""
+        return self.data.qvel[self.dof_index].copy()
+
+    def step(self, action: NDArray, substeps: int = SUBSTEPS) -> None:
+        """One control tick, or `substeps` of `SUBSTEP_S`.
+
+        action (8,): joint targets [rad], clipped to the limits, and gripper opening in [0, 1].
+        """
         self.data.ctrl[:7] = np.clip(action[:7], PANDA.joint_lower, PANDA.joint_upper)
         self.data.ctrl[7] = GRIPPER_CTRL * (1.0 - np.clip(action[7], 0.0, 1.0))
-        mujoco.mj_step(self.model, self.data, nstep=SUBSTEPS)
+        mujoco.mj_step(self.model, self.data, nstep=substeps)
 
     def save(self) -> NDArray[np.float64]:
         state = np.empty(mujoco.mj_stateSize(self.model, _STATE))

@@ -19,5 +19,12 @@ setup(
     maintainer_email="maintainers@emu-robot.org",
     description="Planner, policy, safety gate, simulation, recorder and teleoperation of emu_robot as ROS 2 nodes.",
     license="Apache-2.0",
-    entry_points={"console_scripts": [f"safety = {NAME}.safety_node:main"]},
+    entry_points={
+        "console_scripts": [
+            f"planner = {NAME}.planner_node:main",
+            f"policy = {NAME}.policy_node:main",
+            f"safety = {NAME}.safety_node:main",
+            f"sim_bridge = {NAME}.sim_bridge_node:main",
+        ]
+    },
 )

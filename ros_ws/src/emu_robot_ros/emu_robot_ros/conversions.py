@@ -70,3 +70,9 @@ def to_actions(flat: Any, n_dimensions: int) -> NDArray[np.float64]:
     if not n_dimensions or actions.size % n_dimensions:
         raise ShapeError("actions", f"{actions.size} numbers", f"a multiple of {n_dimensions}")
     return actions.reshape(-1, n_dimensions)
+
+
+def stamp_of(time: float) -> TimeMessage:
+    """Seconds of the epoch -> stamp."""
+    nanoseconds = round(1e9 * time)
+    return TimeMessage(sec=nanoseconds // 1_000_000_000, nanosec=nanoseconds % 1_000_000_000)

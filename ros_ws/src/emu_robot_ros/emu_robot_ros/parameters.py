@@ -3,7 +3,7 @@
 from dataclasses import fields
 from typing import Any
 
-from rcl_interfaces.msg import FloatingPointRange, ParameterDescriptor
+from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 from rclpy.node import Node
 
 
@@ -26,3 +26,24 @@ def read_settings[T](node: Node, kind: type[T]) -> T:
 def declare_text(node: Node, name: str, default: str, description: str) -> None:
     """A parameter of text that stays as it was at the start."""
     node.declare_parameter(name, default, ParameterDescriptor(description=description, read_only=True))
+
+
+def declare_number(node: Node, name: str, default: float, low: float, high: float, description: str) -> None:
+    """A parameter within [low, high] that stays as it was at the start; an integer if the default is one."""
+    descriptor = ParameterDescriptor(description=description, read_only=True)
+    if isinstance(default, int):
+        descriptor.integer_range = [IntegerRange(from_value=int(low), to_value=int(high))]
+    else:
+        descriptor.floating_point_range = [FloatingPointRange(from_value=float(low), to_value=float(high))]
+    node.declare_parameter(name, default, descriptor)
+
+
+def text(node: Node, name: str) -> str:
+    """A parameter of `declare_text`."""
+    return str(node.get_parameter(name).value)
+
+
+def number(node: Node, name: str) -> float:
+    """A parameter of `declare_number`."""
+    value: Any = node.get_parameter(name).value
+    return value

@@ -1,0 +1,344 @@
+"""The planner as a process: a task in, subgoals out, one after the other as the policy gets on with them.
+
+Planning and waiting happen in a thread of their own, one per task; the spinning thread only answers and beats.
+"""
+
+import queue
+import threading
+import time
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import NamedTuple
+
+import torch
+from builtin_interfaces.msg import Time as TimeMessage
+from emu_robot_interfaces.action import ExecuteTask
+from emu_robot_interfaces.msg import PlannerStatus, PolicyStatus, SafetyState, Subgoal
+from emu_robot_interfaces.srv import SetTask
+from rclpy.action import ActionServer, CancelResponse, GoalResponse
+from rclpy.action.server import ServerGoalHandle
+from rclpy.clock import Clock, ClockType
+from rclpy.duration import Duration
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.task import Future
+
+from emu_robot.deployment import read_deployment
+from emu_robot.errors import EmuRobotError
+from emu_robot.head_runner import HeadRunner
+from emu_robot.image_fit import ImageFit
+from emu_robot.observing import NotReadyError, TimedObservation
+from emu_robot.planner import Planner
+from emu_robot.pursuit import Outcome, TaskPursuit
+from emu_robot.safety import GateState
+from emu_robot.switching import Switch, SwitchConfig, Verdict
+from emu_robot.weights import resolve_weights
+from emu_robot_ros import qos, topics
+from emu_robot_ros.conversions import from_image, stamp_of
+from emu_robot_ros.parameters import declare_number, declare_text, number, text
+from emu_robot_ros.running import run_node
+from emu_robot_ros.sensors import Sensors
+
+BEAT_S = 0.03
+"""Between two heartbeats."""
+SIGHT_TIMEOUT_S, POLICY_TIMEOUT_S = 3.0, 3.0
+"""How long a task waits for an observation, and for a word of the policy, before it is given up."""
+
+
+class State(StrEnum):
+    """Of the planner, as its status says it."""
+
+    IDLE = "idle"
+    PLANNING = "planning"
+    WAITING = "waiting"
+    COMPLETE = "complete"
+
+
+class Ended(Exception):
+    """A task is over without success; says why."""
+
+
+class Progress(NamedTuple):
+    """What the policy said of one chunk."""
+
+    sequence: int
+    progress: float
+
+
+@dataclass(kw_only=True)
+class Task:
+    """One task being pursued. goal: of its client, if it has one. stopped: why it is to end, once it is."""
+
+    pursuit: TaskPursuit
+    until: float
+    goal: ServerGoalHandle | None = None
+    started: float = field(default_factory=time.monotonic)
+    finished: Future = field(default_factory=Future)
+    stopped: str = ""
+    heard: "queue.SimpleQueue[Progress]" = field(default_factory=queue.SimpleQueue)
+
+    @property
+    def reason_to_stop(self) -> str:
+        """Empty while there is none."""
+        if self.goal is not None and self.goal.is_cancel_requested:
+            return "canceled"
+        return self.stopped or ("time is up" if time.monotonic() > self.until else "")
+
+
+class PlannerNode(LifecycleNode):
+    """Serves execute_task and set_task; publishes subgoal and planner_status."""
+
+    def __init__(self) -> None:
+        super().__init__("planner")
+        declare_text(self, "robot", "panda_sim", "name or YAML file of the deployment")
+        declare_text(self, "weights", "mini", "released weights or a weights folder")
+        declare_text(self, "device", "cpu", "where the planner computes: cpu, cuda")
+        declare_text(self, "fit", "pad", "how the camera's picture becomes a square: pad, crop or stretch")
+        declare_number(self, "threads", 1, 1, 64, "that the planner computes in")
+        declare_number(self, "chunk_period", 0.4, 0.02, 2.0, "of the policy, between two chunks [s]")
+        declare_number(self, "confirmations", 2, 1, 10, "how often in a row a task must be held complete")
+
+    # -- lifecycle
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        torch.set_num_threads(int(number(self, "threads")))
+        device = text(self, "device")
+        try:
+            self._robot, folder = read_deployment(text(self, "robot")), resolve_weights(text(self, "weights"))
+            self._planner = Planner.load(folder, device=device, int8=device == "cpu")
+            size, camera = self._planner.images.config.resolution, self._planner.config.camera
+            self._sensors = Sensors(self, self._robot, [camera], size, ImageFit(text(self, "fit")))
+            head = HeadRunner.load(folder)
+        except (EmuRobotError, ValueError) as error:
+            self.get_logger().error(str(error))
+            return TransitionCallbackReturn.FAILURE
+        self._segment_steps, self._control_hz = head.segment_steps_p90, head.control_hz
+        self._session, self._sequence, self._chunks = time.time_ns(), 0, 0
+        self._task: Task | None = None
+        self._state, self._planning = State.IDLE, 0.0
+        self._gate, self._policy_heard = "", float("-inf")
+        self._subgoals = self.create_publisher(Subgoal, topics.SUBGOAL, qos.LATCHED)
+        self._status = self.create_publisher(PlannerStatus, topics.PLANNER_STATUS, qos.STATUS)
+        self.create_subscription(PolicyStatus, topics.POLICY_STATUS, self._on_policy_status, qos.STATUS)
+        self.create_subscription(SafetyState, topics.SAFETY_STATE, self._on_safety_state, qos.LATCHED)
+        self.create_service(SetTask, topics.SET_TASK, self._on_set_task)
+        self._server = ActionServer(
+            self,
+            ExecuteTask,
+            topics.EXECUTE_TASK,
+            self._execute,
+            goal_callback=self._on_goal,
+            cancel_callback=lambda goal: CancelResponse.ACCEPT,
+        )
+        return TransitionCallbackReturn.SUCCESS
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self._timer = self.create_timer(BEAT_S, self._beat, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        return super().on_activate(state)
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self._stop("the planner was deactivated")
+        self.destroy_timer(self._timer)
+        return super().on_deactivate(state)
+
+    def destroy_node(self) -> None:
+        if hasattr(self, "_task"):
+            self._stop("the planner was shut down")
+        super().destroy_node()
+
+    # -- tasks
+
+    def _on_goal(self, request: ExecuteTask.Goal) -> GoalResponse:
+        reason = "no instruction" if not request.instruction.strip() else self._unwilling()
+        if self._task is not None:
+            reason = "another task is being executed: cancel it, or go over to another one by set_task"
+        if reason:
+            self.get_logger().warning(f"task refused: {reason}")
+            return GoalResponse.REJECT
+        return GoalResponse.ACCEPT
+
+    def _unwilling(self) -> str:
+        """Why the robot would not move; empty if it would."""
+        if not self._gate:
+            return "no safety gate is there"
+        return "" if GateState(self._gate).is_armed else f"the safety gate is not armed: {self._gate}"
+
+    async def _execute(self, goal: ServerGoalHandle) -> ExecuteTask.Result:
+        task = self._start(goal.request.instruction, goal.request.time_limit, goal)
+        result = await task.finished
+        assert isinstance(result, ExecuteTask.Result)
+        if result.success:
+            goal.succeed()
+        elif goal.is_cancel_requested:
+            goal.canceled()
+        else:
+            goal.abort()
+        return result
+
+    def _on_set_task(self, request: SetTask.Request, response: SetTask.Response) -> SetTask.Response:
+        reason = self._unwilling() if request.instruction.strip() else ""
+        if not reason:
+            self._stop("replaced by set_task" if request.instruction.strip() else "stopped by set_task")
+            if request.instruction.strip():
+                self._start(request.instruction, 0.0, None)
+        response.success, response.message = not reason, reason
+        return response
+
+    def _start(self, instruction: str, time_limit: float, goal: ServerGoalHandle | None) -> Task:
+        switch = Switch(
+            SwitchConfig(),
+            steps_per_chunk=max(round(number(self, "chunk_period") * self._control_hz), 1),
+            segment_steps_p90=self._segment_steps,
+        )
+        self._patience = 2 * switch.most_chunks * number(self, "chunk_period")
+        confirmations = int(number(self, "confirmations"))
+        pursuit = TaskPursuit(self._planner, switch, instruction, confirmations=confirmations)
+        until = time.monotonic() + time_limit if time_limit > 0 else float("inf")
+        self._task = Task(pursuit=pursuit, until=until, goal=goal)
+        self._policy_heard = time.monotonic()
+        self._worker = threading.Thread(target=self._work, args=(self._task,), name="task", daemon=True)
+        self._worker.start()
+        self.get_logger().info(f"task: {instruction}")
+        return self._task
+
+    def _stop(self, reason: str) -> None:
+        """End the task that is being executed, and wait until it has ended."""
+        task = self._task
+        if task is not None:
+            task.stopped = reason
+            self._worker.join()
+
+    # -- one task, in its own thread
+
+    def _work(self, task: Task) -> None:
+        try:
+            self._pursue(task)
+            success, message = True, "complete"
+        except (Ended, EmuRobotError) as error:
+            success, message = False, str(error)
+        self._publish(task, None, "")
+        self._state, self._task = State.IDLE, None
+        self.get_logger().info(f"task over: {message}")
+        task.finished.set_result(
+            ExecuteTask.Result(
+                success=success,
+                message=message,
+                subtasks=task.pursuit.subtasks,
+                duration=time.monotonic() - task.started,
+            )
+        )
+
+    def _pursue(self, task: Task) -> None:
+        """Plan, wait until the step is reached or overdue, plan again. Raises `Ended`."""
+        while True:
+            self._state = State.PLANNING
+            observed, started = self._observe(task), time.monotonic()
+            outcome = task.pursuit.plan(observed.observation)
+            self._planning = time.monotonic() - started
+            if outcome is Outcome.CONFIRMED:
+                return
+            if outcome is Outcome.STEP:
+                self._publish(task, observed, task.pursuit.instruction)
+                self._state = State.WAITING
+                self._await_verdict(task)
+            elif outcome is Outcome.COMPLETE:
+                self._publish(task, observed, task.pursuit.instruction)
+                self._state = State.COMPLETE
+                self._pause(task, SwitchConfig().recheck_chunks * number(self, "chunk_period"))
+
+    def _observe(self, task: Task) -> TimedObservation:
+        """The next observation that can be planned from."""
+        until, problem = time.monotonic() + SIGHT_TIMEOUT_S, ""
+        while time.monotonic() < until:
+            self._check(task)
+            try:
+                return self._sensors.observe()
+            except NotReadyError as error:
+                problem = str(error)
+                time.sleep(0.02)
+        raise Ended(f"nothing to plan from: {problem}")
+
+    def _await_verdict(self, task: Task) -> Verdict:
+        """Until the step is reached or overdue, be it because no chunk is ever made."""
+        until = time.monotonic() + self._patience
+        while time.monotonic() < until:
+            self._check(task)
+            try:
+                heard = task.heard.get(timeout=0.05)
+            except queue.Empty:
+                continue
+            if heard.sequence == self._sequence:
+                self._feed_back(task, heard.progress, None)
+                verdict = task.pursuit.on_progress(heard.progress)
+                if verdict is not Verdict.CONTINUE:
+                    return verdict
+        return Verdict.TIMEOUT
+
+    def _pause(self, task: Task, duration: float) -> None:
+        until = time.monotonic() + duration
+        while time.monotonic() < until:
+            self._check(task)
+            time.sleep(0.02)
+
+    def _check(self, task: Task) -> None:
+        """Raise `Ended` if there is a reason to."""
+        reason = task.reason_to_stop or self._unwilling()
+        if not reason and time.monotonic() - self._policy_heard > POLICY_TIMEOUT_S:
+            reason = f"no policy: silent for {POLICY_TIMEOUT_S:g} s"
+        if reason:
+            raise Ended(reason)
+
+    def _publish(self, task: Task, observed: TimedObservation | None, instruction: str) -> None:
+        """The present step as a subgoal; without an instruction: stop."""
+        step = task.pursuit.step if instruction else None
+        message = Subgoal(session=self._session, sequence=self._sequence + 1, instruction=instruction)
+        message.header.stamp = stamp_of(observed.captured) if observed else self._now()
+        if step is not None:
+            message.subtask = step.subtask
+            message.time_to_live = Duration(seconds=self._patience).to_msg()
+            if step.subgoal is not None:
+                message.image = from_image(step.subgoal, message.header.stamp, self._planner.config.camera)
+        self._sequence += 1
+        self._subgoals.publish(message)
+        if step is not None:
+            self.get_logger().info(f"subgoal {self._sequence}: {step.subtask} ({self._planning:.2f} s)")
+            self._feed_back(task, float("nan"), message)
+
+    def _feed_back(self, task: Task, progress: float, subgoal: Subgoal | None) -> None:
+        step = task.pursuit.step
+        if task.goal is not None and step is not None:
+            feedback = ExecuteTask.Feedback(
+                subtask=step.subtask, n_subtasks=len(task.pursuit.subtasks), progress=progress
+            )
+            if subgoal is not None:
+                feedback.image = subgoal.image
+            task.goal.publish_feedback(feedback)
+
+    # -- what comes in
+
+    def _on_policy_status(self, message: PolicyStatus) -> None:
+        self._policy_heard, task = time.monotonic(), self._task
+        new = message.chunks != self._chunks and message.progress == message.progress
+        if task is not None and new and message.subgoal_session == self._session:
+            self._chunks = message.chunks
+            task.heard.put(Progress(message.subgoal_sequence, message.progress))
+
+    def _on_safety_state(self, message: SafetyState) -> None:
+        self._gate = message.state
+
+    def _beat(self) -> None:
+        task, message = self._task, PlannerStatus(session=self._session, sequence=self._sequence)
+        message.header.stamp = self._now()
+        message.state, message.planning = self._state.value, self._planning
+        message.instruction = task.pursuit.instruction if task else ""
+        self._status.publish(message)
+
+    def _now(self) -> TimeMessage:
+        return self.get_clock().now().to_msg()
+
+
+def main() -> None:
+    run_node(PlannerNode)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,273 @@
+"""The hand's half of the policy as a process: observation and subgoal in, action chunks out.
+
+Chunks are computed in a thread of their own. The heartbeat is sent from the spinning one, but only while the other
+keeps up: a policy that computes for too long is as silent as a dead one, and the gate holds the robot.
+"""
+
+import threading
+import time
+from dataclasses import dataclass
+
+import torch
+from builtin_interfaces.msg import Time as TimeMessage
+from emu_robot_interfaces.action import RunPolicy
+from emu_robot_interfaces.msg import ActionChunk, PlannerStatus, PolicyStatus, Subgoal
+from rclpy.action import ActionServer, CancelResponse, GoalResponse
+from rclpy.action.server import ServerGoalHandle
+from rclpy.clock import Clock, ClockType
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.task import Future
+
+from emu_robot.core import PlanStep
+from emu_robot.deployment import read_deployment
+from emu_robot.errors import ConfigError, EmuRobotError
+from emu_robot.follower import StepFollower
+from emu_robot.image_fit import ImageFit, fit_image
+from emu_robot_ros import qos, topics
+from emu_robot_ros.conversions import from_actions, stamp_of, to_image
+from emu_robot_ros.parameters import declare_number, declare_text, number, text
+from emu_robot_ros.running import run_node
+from emu_robot_ros.sensors import Sensors
+
+BEAT_S = 0.03
+"""Between two heartbeats."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pursued:
+    """What is being done. session, sequence: of its subgoal; until: steady time at which it lapses [s].
+
+    planned: whether a planner must stay alive for it.
+    """
+
+    step: PlanStep
+    instruction: str
+    session: int = 0
+    sequence: int = 0
+    until: float = float("inf")
+    planned: bool = True
+
+
+class PolicyNode(LifecycleNode):
+    """Pursues the planner's subgoals; serves run_policy, which follows words without a planner."""
+
+    def __init__(self) -> None:
+        super().__init__("policy")
+        declare_text(self, "robot", "panda_sim", "name or YAML file of the deployment")
+        declare_text(self, "weights", "mini", "released weights or a weights folder")
+        declare_text(self, "device", "cpu", "where the head computes: cpu, cuda")
+        declare_text(self, "fit", "pad", "how a camera's picture becomes a square: pad, crop or stretch")
+        declare_number(self, "threads", 1, 1, 64, "that the head computes in")
+        declare_number(self, "chunk_period", 0.4, 0.02, 2.0, "between two chunks [s]")
+        declare_number(self, "stall", 0.4, 0.05, 5.0, "computing for longer than this silences the heartbeat [s]")
+        declare_number(self, "planner_timeout", 0.12, 0.05, 5.0, "silence of the planner after which to stop [s]")
+
+    # -- lifecycle
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        torch.set_num_threads(int(number(self, "threads")))
+        try:
+            self._robot = read_deployment(text(self, "robot"))
+            self._follower = StepFollower.load(text(self, "weights"), text(self, "device"))
+            head = self._follower.head
+            if len(head.layout.action_names) != len(self._robot.dimension_names):
+                names = ", ".join(head.layout.action_names)
+                raise ConfigError(f"the weights act on {names}; {self._robot.name} has {self._robot.dimension_names}")
+            self._came = threading.Event()
+            fit = ImageFit(text(self, "fit"))
+            self._sensors = Sensors(self, self._robot, head.cameras, head.image_size, fit, self._came.set)
+        except (EmuRobotError, ValueError) as error:
+            self.get_logger().error(str(error))
+            return TransitionCallbackReturn.FAILURE
+        self._session, self._sequence = time.time_ns(), 0
+        self._subgoal: Pursued | None = None
+        self._own: Pursued | None = None
+        self._planner_heard, self._problem = float("-inf"), ""
+        self._busy_since: float | None = None
+        self._judged: tuple[Pursued | None, float] = (None, float("nan"))
+        self._inference = self._age = 0.0
+        self._chunks = self.create_publisher(ActionChunk, topics.ACTION_CHUNK, qos.CHUNKS)
+        self._status = self.create_publisher(PolicyStatus, topics.POLICY_STATUS, qos.STATUS)
+        self.create_subscription(Subgoal, topics.SUBGOAL, self._on_subgoal, qos.LATCHED)
+        self.create_subscription(PlannerStatus, topics.PLANNER_STATUS, self._on_planner_status, qos.STATUS)
+        self._server = ActionServer(
+            self,
+            RunPolicy,
+            topics.RUN_POLICY,
+            self._run_policy,
+            goal_callback=self._on_goal,
+            cancel_callback=lambda goal: CancelResponse.ACCEPT,
+        )
+        return TransitionCallbackReturn.SUCCESS
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self._working = True
+        self._worker = threading.Thread(target=self._work, name="chunks", daemon=True)
+        self._worker.start()
+        self._timer = self.create_timer(BEAT_S, self._beat, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        return super().on_activate(state)
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self._stop_working()
+        return super().on_deactivate(state)
+
+    def destroy_node(self) -> None:
+        self._stop_working()
+        super().destroy_node()
+
+    def _stop_working(self) -> None:
+        if getattr(self, "_working", False):
+            self._working = False
+            self._came.set()
+            self._worker.join()
+            self.destroy_timer(self._timer)
+
+    # -- what to do
+
+    @property
+    def _pursued(self) -> Pursued | None:
+        """What is to be done now; None with nothing to do, or nobody who watches over it."""
+        now, pursued = time.monotonic(), self._own or self._subgoal
+        if pursued is None or now > pursued.until:
+            return None
+        if pursued.planned and now - self._planner_heard > number(self, "planner_timeout"):
+            return None
+        return pursued
+
+    def _on_subgoal(self, message: Subgoal) -> None:
+        if not message.instruction or not message.subtask:
+            self._subgoal = None
+            return
+        try:
+            size = self._follower.head.image_size
+            image = fit_image(to_image(message.image), size, ImageFit.stretch) if message.image.data else None
+        except EmuRobotError as error:
+            self.get_logger().error(f"subgoal {message.sequence}: {error}")
+            return  # the one before stays, until its time is over
+        ttl = message.time_to_live.sec + 1e-9 * message.time_to_live.nanosec
+        self._planner_heard = time.monotonic()
+        self._subgoal = Pursued(
+            step=PlanStep(subtask=message.subtask, subgoal=image),
+            instruction=message.instruction,
+            session=message.session,
+            sequence=message.sequence,
+            until=time.monotonic() + ttl if ttl else float("inf"),
+        )
+
+    def _on_planner_status(self, message: PlannerStatus) -> None:
+        if self._subgoal is not None and message.session == self._subgoal.session:
+            self._planner_heard = time.monotonic()
+
+    # -- chunks, in the worker's thread
+
+    def _work(self) -> None:
+        self._warm_up()
+        due = 0.0
+        while self._working:
+            self._came.wait(0.2)
+            self._came.clear()
+            pursued, now = self._pursued, time.monotonic()
+            if pursued is None:
+                due = 0.0
+            elif now >= due:
+                due = max(due + number(self, "chunk_period"), now) if due else now + number(self, "chunk_period")
+                self._busy_since = now
+                self._compute(pursued)
+                self._busy_since = None
+
+    def _compute(self, pursued: Pursued) -> None:
+        """One chunk, if there is an observation to compute it from."""
+        try:
+            observation, captured = self._sensors.observe()
+            started = time.monotonic()
+            self._age = 1e-9 * self.get_clock().now().nanoseconds - captured
+            chunk = self._follower.chunk(observation, pursued.step)
+        except EmuRobotError as error:
+            if str(error) != self._problem:
+                self.get_logger().warning(f"no chunk: {error}")
+            self._problem = str(error)
+            return
+        self._problem = ""
+        self._inference = time.monotonic() - started
+        if self._pursued is None:
+            return
+        self._sequence += 1
+        self._judged = (pursued, float("nan") if chunk.progress is None else chunk.progress)
+        message = ActionChunk(session=self._session, sequence=self._sequence, source="policy")
+        message.header.stamp = stamp_of(captured)
+        message.dt, message.names = 1.0 / self._follower.head.control_hz, list(self._robot.dimension_names)
+        message.actions = from_actions(chunk.actions)
+        self._chunks.publish(message)
+        self._tell(pursued)
+
+    def _warm_up(self) -> None:
+        """The first inference takes several times as long as those after it."""
+        try:
+            self._follower.chunk(self._follower.head.blank_observation(), PlanStep(subtask="wait"))
+        except EmuRobotError as error:
+            self.get_logger().error(f"warm-up: {error}")
+
+    # -- heartbeat
+
+    def _beat(self) -> None:
+        busy = self._busy_since
+        if busy is not None and time.monotonic() - busy > number(self, "stall"):
+            self.get_logger().warning("a chunk takes too long", throttle_duration_sec=1.0)
+            return
+        self._tell(None if self._problem else self._pursued)
+
+    def _tell(self, pursued: Pursued | None) -> None:
+        """Alive, and what is being done; an empty instruction says that nothing is."""
+        message = PolicyStatus(session=self._session, chunks=self._sequence, progress=float("nan"))
+        message.header.stamp = self._now()
+        if pursued is not None:
+            judged, progress = self._judged
+            message.instruction = pursued.instruction
+            message.progress = progress if judged is pursued else float("nan")
+            message.subgoal_session, message.subgoal_sequence = pursued.session, pursued.sequence
+            message.inference, message.observation_age = self._inference, self._age
+        self._status.publish(message)
+
+    def _now(self) -> TimeMessage:
+        return self.get_clock().now().to_msg()
+
+    # -- run_policy
+
+    def _on_goal(self, request: RunPolicy.Goal) -> GoalResponse:
+        if not request.instruction.strip() or self._own is not None or self._pursued is not None:
+            self.get_logger().warning("run_policy refused: no instruction, or something is being done already")
+            return GoalResponse.REJECT
+        return GoalResponse.ACCEPT
+
+    async def _run_policy(self, goal: ServerGoalHandle) -> RunPolicy.Result:
+        started, before, finished = time.monotonic(), self._sequence, Future()
+        limit = goal.request.time_limit or float("inf")
+        words = goal.request.instruction
+        self._own = Pursued(step=PlanStep(subtask=words), instruction=words, planned=False)
+
+        def watch() -> None:
+            goal.publish_feedback(RunPolicy.Feedback(chunks=self._sequence - before, inference=self._inference))
+            over = goal.is_cancel_requested or time.monotonic() - started > limit
+            if over and not finished.done():
+                finished.set_result(None)
+
+        timer = self.create_timer(0.1, watch, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        await finished
+        self.destroy_timer(timer)
+        self._own = None
+        if goal.is_cancel_requested:
+            goal.canceled()
+        else:
+            goal.succeed()
+        message = "canceled" if goal.is_cancel_requested else "time is up"
+        return RunPolicy.Result(
+            success=True, message=message, chunks=self._sequence - before, duration=time.monotonic() - started
+        )
+
+
+def main() -> None:
+    run_node(PolicyNode)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,67 @@
+"""A robot's cameras and joint states, as they arrive at a node, kept as observations."""
+
+import threading
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from rclpy.node import Node
+from sensor_msgs.msg import Image, JointState
+
+from emu_robot.deployment import Deployment
+from emu_robot.errors import EmuRobotError, UnknownNameError
+from emu_robot.image_fit import ImageFit
+from emu_robot.observing import ObservationBuffer, TimedObservation
+from emu_robot_ros import qos
+from emu_robot_ros.conversions import positions, seconds, to_image
+
+
+class Sensors:
+    """Subscribes a node to what its policy sees; `observe` may be called from any thread.
+
+    cameras: names of the deployment's, the planner's first. on_image: called whenever that one's image has come.
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        robot: Deployment,
+        cameras: Sequence[str],
+        size: int,
+        fit: ImageFit,
+        on_image: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._node, self._robot, self._on_image, self._first = node, robot, on_image, cameras[0]
+        self._buffer, self._lock = ObservationBuffer(cameras, size, fit), threading.Lock()
+        node.create_subscription(JointState, robot.joint_states, self._on_joint_state, qos.JOINT_STATES_IN)
+        for camera in cameras:
+            if camera not in robot.cameras:
+                raise UnknownNameError(f"camera of {robot.name}", camera, robot.cameras)
+            node.create_subscription(Image, robot.cameras[camera], self._receiver(camera), qos.CAMERA)
+
+    def observe(self) -> TimedObservation:
+        """The last observation; its time is of the node's clock. Raises `NotReadyError`."""
+        with self._lock:
+            return self._buffer.observe(1e-9 * self._node.get_clock().now().nanoseconds)
+
+    def _on_joint_state(self, message: JointState) -> None:
+        found, robot = positions(message), self._robot
+        if not set(robot.dimension_names) <= set(found):
+            return  # drivers may send arm and gripper each on their own; the gate watches over their age
+        opening = robot.gripper.opening(found[robot.gripper.joint])
+        state = np.array([*(found[name] for name in robot.joints.names), opening], np.float32)
+        if np.isfinite(state).all():
+            with self._lock:
+                self._buffer.on_state(state, seconds(message.header.stamp))
+
+    def _receiver(self, camera: str) -> Callable[[Image], None]:
+        def receive(message: Image) -> None:
+            try:
+                image = to_image(message)
+                with self._lock:
+                    self._buffer.on_image(camera, image, seconds(message.header.stamp))
+            except EmuRobotError as error:
+                self._node.get_logger().warning(f"camera {camera}: {error}", throttle_duration_sec=5.0)
+            if camera == self._first:
+                self._on_image()
+
+        return receive

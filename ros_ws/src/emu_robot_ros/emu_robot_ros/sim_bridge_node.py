@@ -1,0 +1,189 @@
+"""The simulated tabletop as a robot's drivers would present it: joint states and cameras out, commands in.
+
+Physics keep pace with the steady clock and stamps are of the system clock, so no other node needs /clock. Where the
+machine is too slow, simulated time falls behind and the node says by how much.
+"""
+
+import time
+
+import numpy as np
+from emu_robot_interfaces.msg import EpisodeState
+from emu_robot_interfaces.srv import ResetEpisode
+from rclpy.clock import Clock, ClockType
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from sensor_msgs.msg import Image, JointState
+from trajectory_msgs.msg import JointTrajectory
+
+from emu_robot.deployment import Deployment, read_deployment
+from emu_robot.errors import ConfigError, EmuRobotError, UnknownNameError
+from emu_robot.robot_spec import PANDA
+from emu_robot_ros import qos, topics
+from emu_robot_ros.conversions import from_image
+from emu_robot_ros.parameters import declare_number, declare_text, number, text
+from emu_robot_ros.running import run_node
+from emu_sim.environment import TabletopEnvironment
+from emu_sim.world import SUBSTEP_S
+
+MOST_LAG_S = 0.2
+"""Physics that are further behind are not caught up with."""
+DEAF_S = 0.1
+"""After a reset: commands on their way were meant for the episode before."""
+
+
+class SimBridgeNode(LifecycleNode):
+    """One episode after the other; serves reset_episode."""
+
+    def __init__(self) -> None:
+        super().__init__("sim_bridge")
+        declare_text(self, "robot", "panda_sim", "name or YAML file of the deployment")
+        declare_text(self, "families", "single", "of tasks, or groups of them, separated by commas")
+        declare_text(self, "split", "seen", "of tasks: seen or heldout")
+        declare_number(self, "seed", 0, 0, 2**31, "of the first episode")
+        declare_number(self, "joint_states_hz", 100.0, 20.0, 400.0, "joint states per second [Hz]")
+        declare_number(self, "camera_hz", 20.0, 1.0, 60.0, "images per second of each camera [Hz]")
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        try:
+            robot: Deployment = read_deployment(text(self, "robot"))
+            if robot.kind != "trajectory" or len(robot.dimension_names) != len(PANDA.action_names):
+                raise ConfigError(f"{robot.name}: the simulated arm is a Panda that takes trajectories")
+            self._environment = self._make(text(self, "families"), text(self, "split"))
+            self._begin(int(number(self, "seed")))
+        except EmuRobotError as error:
+            self.get_logger().error(str(error))
+            return TransitionCallbackReturn.FAILURE
+        self._robot = robot
+        self._joint_states = self.create_publisher(JointState, robot.joint_states, qos.JOINT_STATES_OUT)
+        self._cameras = {name: self.create_publisher(Image, topic, qos.CAMERA) for name, topic in robot.cameras.items()}
+        self._episode = self.create_publisher(EpisodeState, topics.EPISODE_STATE, qos.LATCHED)
+        self.create_subscription(JointTrajectory, robot.command_topic, self._on_arm, qos.COMMANDS)
+        self.create_subscription(JointTrajectory, robot.gripper.topic, self._on_gripper, qos.COMMANDS)
+        self.create_service(ResetEpisode, topics.RESET_EPISODE, self._on_reset)
+        return TransitionCallbackReturn.SUCCESS
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self._present = time.monotonic()
+        self._timers = [
+            self.create_timer(1.0 / number(self, "joint_states_hz"), self._sense, clock=steady),
+            self.create_timer(1.0 / number(self, "camera_hz"), self._look, clock=steady),
+            self.create_timer(1.0, self._tell, clock=steady),
+        ]
+        self._tell()
+        return super().on_activate(state)
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        for timer in self._timers:
+            self.destroy_timer(timer)
+        return super().on_deactivate(state)
+
+    # -- time
+
+    def _advance(self) -> None:
+        """Bring the physics to now."""
+        now = time.monotonic()
+        if now - self._present > MOST_LAG_S:
+            self.get_logger().warning(f"{now - self._present:.2f} s behind, left out", throttle_duration_sec=5.0)
+            self._present = now - MOST_LAG_S
+        substeps = int((now - self._present) / SUBSTEP_S)
+        if substeps:
+            self._environment.advance(self._target, substeps)
+            self._present += substeps * SUBSTEP_S
+            self._simulated += substeps * SUBSTEP_S
+        if self._environment.success and not self._succeeded:
+            self._succeeded = True
+            self._tell()
+
+    def _sense(self) -> None:
+        self._advance()
+        world, names = self._environment.world, self._robot.dimension_names
+        gripper = self._robot.gripper.position(world.gripper_opening)
+        message = JointState(name=names, position=[*world.joints.tolist(), gripper])
+        message.velocity = [*world.joint_velocities.tolist(), 0.0]
+        message.header.stamp = self.get_clock().now().to_msg()
+        self._joint_states.publish(message)
+
+    def _look(self) -> None:
+        self._advance()
+        stamp = self.get_clock().now().to_msg()
+        images = {name: self._environment.render(name) for name in self._cameras}
+        for name, image in images.items():
+            self._cameras[name].publish(from_image(image, stamp, name))
+
+    def _tell(self) -> None:
+        """The episode's truth."""
+        environment = self._environment
+        message = EpisodeState(
+            seed=self._seed,
+            instruction=environment.instruction,
+            success=self._succeeded,
+            n_subtasks=len(environment.task.subtasks),
+            subtasks_done=environment.subtask_index,
+            duration=self._simulated,
+        )
+        message.header.stamp = self.get_clock().now().to_msg()
+        self._episode.publish(message)
+
+    # -- in
+
+    def _on_arm(self, message: JointTrajectory) -> None:
+        self._take(message, self._robot.joints.names, slice(0, -1))
+
+    def _on_gripper(self, message: JointTrajectory) -> None:
+        self._take(message, (self._robot.gripper.joint,), slice(-1, None))
+
+    def _take(self, message: JointTrajectory, names: tuple[str, ...], where: slice) -> None:
+        """Make the last point's positions the targets of these joints."""
+        if time.monotonic() < self._deaf_until:
+            return
+        points = list(message.points)
+        found = dict(zip(message.joint_names, points[-1].positions, strict=False)) if points else {}
+        if set(found) != set(names) or not np.isfinite(list(found.values())).all():
+            self.get_logger().warning(f"not a command: {dict(found)}", throttle_duration_sec=1.0)
+            return
+        positions = np.array([found[name] for name in names])
+        gripper = where.start == -1
+        self._target[where] = self._robot.gripper.opening(positions[0]) if gripper else positions
+
+    def _on_reset(self, request: ResetEpisode.Request, response: ResetEpisode.Response) -> ResetEpisode.Response:
+        try:
+            families, split = request.families or self._families, request.split or self._split
+            if (families, split) != (self._families, self._split):
+                made = self._make(families, split)
+                self._environment.close()
+                self._environment = made
+            self._begin(request.seed)
+        except EmuRobotError as error:
+            response.success, response.message = False, str(error)
+            return response
+        self._tell()
+        response.success, response.instruction = True, self._environment.instruction
+        return response
+
+    def _make(self, families: str, split: str) -> TabletopEnvironment:
+        if split not in ("seen", "heldout"):
+            raise UnknownNameError("split", split, ("seen", "heldout"))
+        made = TabletopEnvironment([name.strip() for name in families.split(",")], split)
+        self._families, self._split = families, split
+        return made
+
+    def _begin(self, seed: int) -> None:
+        self._environment.reset(seed, observe=False)
+        self._seed, self._simulated, self._succeeded = seed, 0.0, False
+        self._target = np.array([*PANDA.home, 1.0])
+        self._present = time.monotonic()
+        self._deaf_until = self._present + DEAF_S
+        self.get_logger().info(f"episode {seed}: {self._environment.instruction}")
+
+    def destroy_node(self) -> None:
+        if hasattr(self, "_environment"):
+            self._environment.close()
+        super().destroy_node()
+
+
+def main() -> None:
+    run_node(SimBridgeNode)
+
+
+if __name__ == "__main__":
+    main()
