@@ -15,7 +15,11 @@ type Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, kw_only=True)
 class TimedChunk:
-    """actions (T, A), meant for the times start, start + dt, ... [s]; between them a cubic spline."""
+    """actions (T, A), each commanded for dt [s], the first one from `start` on.
+
+    In place of steps a cubic spline that passes every action in the middle of its time, so that on average neither is
+    ahead of the other.
+    """
 
     start: float
     dt: float
@@ -29,16 +33,16 @@ class TimedChunk:
 
     @property
     def end(self) -> float:
-        """When the last action is due."""
-        return self.start + self.dt * (len(self.actions) - 1)
+        """When the last action is over."""
+        return self.start + self.dt * len(self.actions)
 
     def at(self, time: float) -> tuple[Floats, Floats]:
-        """Position (A,) and velocity (A,) [1/s]; at rest on the first action before it and on the last one after it.
+        """Position (A,) and velocity (A,) [1/s]; at rest before the first action's middle and after the last one's.
 
         Cubic Hermite with the slopes of Catmull and Rom (half the difference of the neighbours), zero at both ends.
         """
         actions, last = self.actions, len(self.actions) - 1
-        u = (time - self.start) / self.dt
+        u = (time - self.start) / self.dt - 0.5
         i = int(np.floor(np.clip(u, 0, max(last - 1, 0))))
         if u <= 0 or u >= last:
             return actions[0 if u <= 0 else last].copy(), np.zeros(actions.shape[1])

@@ -15,10 +15,10 @@ def sine(start: float, n: int = 40, dt: float = 0.05) -> TimedChunk:
     return TimedChunk(start=start, dt=dt, actions=np.stack([np.sin(times), np.cos(times)], axis=1))
 
 
-def test_a_chunk_passes_through_its_actions_at_their_times():
+def test_a_chunk_passes_through_its_actions_in_the_middle_of_their_times():
     chunk = sine(3.0)
     for i in range(len(chunk.actions)):
-        np.testing.assert_allclose(chunk.at(3.0 + 0.05 * i)[0], chunk.actions[i], atol=1e-9)
+        np.testing.assert_allclose(chunk.at(3.0 + 0.05 * (i + 0.5))[0], chunk.actions[i], atol=1e-9)
     assert np.array_equal(chunk.at(0.0)[0], chunk.actions[0]) and np.array_equal(chunk.at(99.0)[0], chunk.actions[-1])
 
 
@@ -27,7 +27,8 @@ def test_between_actions_it_is_smooth_and_its_velocity_is_the_slope():
     for time in np.linspace(0.11, 1.8, 50):
         slope = (chunk.at(time + step)[0] - chunk.at(time - step)[0]) / (2 * step)
         np.testing.assert_allclose(chunk.at(time)[1], slope, atol=1e-4)
-        np.testing.assert_allclose(chunk.at(time)[0], [np.sin(time), np.cos(time)], atol=1e-3)
+        held = time - 0.025
+        np.testing.assert_allclose(chunk.at(time)[0], [np.sin(held), np.cos(held)], atol=1e-3)
 
 
 def test_a_single_action_is_a_place_to_stay():
@@ -58,7 +59,7 @@ def test_past_its_last_action_a_chunk_says_nothing():
     player = ChunkPlayer(blend_s=0.1)
     assert player.target(0.0) is None
     player.play(sine(0.0), now=0.0)
-    assert player.target(1.0) is not None and player.target(2.0) is None
+    assert player.target(1.99) is not None and player.target(2.01) is None
     player.play(sine(2.0), now=2.0)
     player.stop()
     assert player.target(2.1) is None

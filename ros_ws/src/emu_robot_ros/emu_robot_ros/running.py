@@ -4,17 +4,25 @@ import signal
 from collections.abc import Callable
 
 import rclpy
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode
+from rclpy.signals import SignalHandlerOptions
+
+LOOK_S = 0.1
+"""How often a quiet node looks whether it was told to stop."""
 
 
 def run_node(make_node: Callable[[], LifecycleNode]) -> None:
-    """Make the node, spin it until SIGINT or SIGTERM, destroy it; a second signal does not cut the taking down short.
+    """Make the node, spin it until SIGINT or SIGTERM, destroy it. rclpy's own handlers would take away the context
+    under a callback that is publishing.
 
     With its parameter `autostart` (true by default) it configures and activates itself; else someone does it, as in any
     lifecycle node.
     """
-    rclpy.init()
+    told: list[int] = []
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda number, frame: told.append(number))
+    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     node, executor = None, SingleThreadedExecutor()
     try:
         node = make_node()
@@ -22,12 +30,9 @@ def run_node(make_node: Callable[[], LifecycleNode]) -> None:
         if node.declare_parameter("autostart", True).value:
             node.trigger_configure()
             node.trigger_activate()
-        executor.spin()
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass
+        while not told:
+            executor.spin_once(timeout_sec=LOOK_S)
     finally:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.SIG_IGN)
         if node is not None:
             executor.remove_node(node)
             node.destroy_node()

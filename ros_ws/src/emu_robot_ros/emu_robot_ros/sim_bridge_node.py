@@ -9,6 +9,7 @@ import time
 import numpy as np
 from emu_robot_interfaces.msg import EpisodeState
 from emu_robot_interfaces.srv import ResetEpisode
+from numpy.typing import NDArray
 from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from sensor_msgs.msg import Image, JointState
@@ -28,6 +29,24 @@ MOST_LAG_S = 0.2
 """Physics that are further behind are not caught up with."""
 DEAF_S = 0.1
 """After a reset: commands on their way were meant for the episode before."""
+
+
+class Motion:
+    """Targets of all dimensions, each on its straight way to where it was last sent, as a controller has it."""
+
+    def __init__(self, position: NDArray[np.float64]) -> None:
+        self._origin, self._goal = position.copy(), position.copy()
+        self._start, self._duration = np.zeros(len(position)), np.full(len(position), 1e-3)
+
+    def at(self, now: float) -> NDArray[np.float64]:
+        """(A,) at a steady time [s]."""
+        share = np.clip((now - self._start) / self._duration, 0.0, 1.0)
+        return self._origin + share * (self._goal - self._origin)
+
+    def go(self, where: slice, goal: NDArray[np.float64], now: float, duration: float) -> None:
+        """Send some dimensions from where their targets are now to `goal` within `duration` [s]."""
+        self._origin[where] = self.at(now)[where]
+        self._goal[where], self._start[where], self._duration[where] = goal, now, max(duration, 1e-3)
 
 
 class SimBridgeNode(LifecycleNode):
@@ -87,7 +106,7 @@ class SimBridgeNode(LifecycleNode):
             self._present = now - MOST_LAG_S
         substeps = int((now - self._present) / SUBSTEP_S)
         if substeps:
-            self._environment.advance(self._target, substeps)
+            self._environment.advance(self._motion.at(now), substeps)
             self._present += substeps * SUBSTEP_S
             self._simulated += substeps * SUBSTEP_S
         if self._environment.success and not self._succeeded:
@@ -133,17 +152,19 @@ class SimBridgeNode(LifecycleNode):
         self._take(message, (self._robot.gripper.joint,), slice(-1, None))
 
     def _take(self, message: JointTrajectory, names: tuple[str, ...], where: slice) -> None:
-        """Make the last point's positions the targets of these joints."""
-        if time.monotonic() < self._deaf_until:
+        """Go to the last point's positions of these joints within its time."""
+        now, points = time.monotonic(), list(message.points)
+        if now < self._deaf_until:
             return
-        points = list(message.points)
         found = dict(zip(message.joint_names, points[-1].positions, strict=False)) if points else {}
         if set(found) != set(names) or not np.isfinite(list(found.values())).all():
             self.get_logger().warning(f"not a command: {dict(found)}", throttle_duration_sec=1.0)
             return
         positions = np.array([found[name] for name in names])
-        gripper = where.start == -1
-        self._target[where] = self._robot.gripper.opening(positions[0]) if gripper else positions
+        if where.start == -1:
+            positions = np.array([self._robot.gripper.opening(positions[0])])
+        due = points[-1].time_from_start
+        self._motion.go(where, positions, now, due.sec + 1e-9 * due.nanosec)
 
     def _on_reset(self, request: ResetEpisode.Request, response: ResetEpisode.Response) -> ResetEpisode.Response:
         try:
@@ -170,7 +191,7 @@ class SimBridgeNode(LifecycleNode):
     def _begin(self, seed: int) -> None:
         self._environment.reset(seed, observe=False)
         self._seed, self._simulated, self._succeeded = seed, 0.0, False
-        self._target = np.array([*PANDA.home, 1.0])
+        self._motion = Motion(np.array([*PANDA.home, 1.0]))
         self._present = time.monotonic()
         self._deaf_until = self._present + DEAF_S
         self.get_logger().info(f"episode {seed}: {self._environment.instruction}")
