@@ -36,6 +36,8 @@ LEVELS = {
             "trajectory",
             "safety",
             "deployment",
+            "image_fit",
+            "observing",
         ],
     ),
     "data": (tuple(set(HEAVY) - {"zarr"}), ["data.episode", "data.replay_buffer", "data.collect"]),

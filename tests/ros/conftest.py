@@ -22,12 +22,14 @@ WAIT_S = 30.0
 
 
 @contextmanager
-def running(module: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
-    """A node as its own process and process group; interrupted in the end, killed if it does not listen."""
+def running(module: str, *arguments: str, quiet: bool = False) -> Iterator[subprocess.Popen[str]]:
+    """A node as its own process and process group; interrupted in the end, killed if it does not listen.
+
+    quiet: its output is thrown away; else it is a pipe, for nodes that say little.
+    """
     command = [sys.executable, "-m", module, "--ros-args", *arguments]
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
-    )
+    out = subprocess.DEVNULL if quiet else subprocess.PIPE
+    process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, text=True, start_new_session=True)
     try:
         yield process
     finally:

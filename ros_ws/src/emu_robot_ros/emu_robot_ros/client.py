@@ -1,0 +1,179 @@
+"""The graph from outside: what an operator, a demonstration or a benchmark asks of it, as plain calls."""
+
+import threading
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Self
+
+import rclpy
+from emu_robot_interfaces.action import ExecuteTask
+from emu_robot_interfaces.msg import EpisodeState, SafetyState
+from emu_robot_interfaces.srv import ResetEpisode, SetTask
+from rclpy.action import ActionClient
+from rclpy.client import Client
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.task import Future
+from std_srvs.srv import SetBool, Trigger
+
+from emu_robot.errors import EmuRobotError
+from emu_robot_ros import qos, topics
+
+ANSWER_S = 20.0
+"""Longest wait for an answer to a call."""
+
+
+class GraphError(EmuRobotError):
+    """A node is not there, does not answer, or refuses; the message says which and why."""
+
+
+class TaskHandle:
+    """A task being executed. started: on the steady clock [s]."""
+
+    def __init__(self, client: "GraphClient", goal: Any, started: float) -> None:
+        self._client, self._goal, self._result = client, goal, goal.get_result_async()
+        self.started = started
+
+    @property
+    def done(self) -> bool:
+        """Whether it has ended."""
+        return self._result.done()
+
+    def cancel(self) -> None:
+        """Ask for its end; `result` tells when that has come."""
+        self._client.wait(self._goal.cancel_goal_async(), "execute_task to be canceled")
+
+    def result(self, timeout: float) -> ExecuteTask.Result:
+        """Wait for what came of it. Raises `GraphError` after `timeout` [s]."""
+        return self._client.wait(self._result, "the task to end", timeout).result
+
+
+class GraphClient:
+    """A node with a context of its own, spun in a thread. Use as a context manager, or `close` it.
+
+    gate: the safety gate's latest state, None before; episode: the simulation's.
+    """
+
+    def __init__(self, name: str = "client") -> None:
+        self.context = rclpy.Context()
+        rclpy.init(context=self.context)
+        self.node = Node(name, context=self.context)
+        self.gate: SafetyState | None = None
+        self.episode: EpisodeState | None = None
+        self.feedback: list[tuple[float, ExecuteTask.Feedback]] = []
+        node = self.node
+        node.create_subscription(SafetyState, topics.SAFETY_STATE, self._on_gate, qos.LATCHED)
+        node.create_subscription(EpisodeState, topics.EPISODE_STATE, self._on_episode, qos.LATCHED)
+        self._arm = node.create_client(SetBool, topics.ARM)
+        self._estop = node.create_client(Trigger, topics.ESTOP)
+        self._reset_estop = node.create_client(Trigger, topics.RESET_ESTOP)
+        self._reset_episode = node.create_client(ResetEpisode, topics.RESET_EPISODE)
+        self._set_task = node.create_client(SetTask, topics.SET_TASK)
+        self._execute = ActionClient(node, ExecuteTask, topics.EXECUTE_TASK)
+        self._executor = SingleThreadedExecutor(context=self.context)
+        self._executor.add_node(node)
+        self._thread = threading.Thread(target=self._executor.spin, daemon=True)
+        self._thread.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Leave the graph."""
+        self._executor.shutdown()
+        self._thread.join(5)
+        self.node.destroy_node()
+        rclpy.shutdown(context=self.context)
+
+    # -- the gate
+
+    def arm(self, armed: bool = True, patience: float = ANSWER_S) -> None:
+        """Arm the gate, or disarm it; refusals, as while no joint state has come, are waited out."""
+        self._until_accepted(lambda: self._call(self._arm, SetBool.Request(data=armed)), "arm", patience)
+
+    def disarm(self) -> None:
+        """Make the gate give no more commands."""
+        self.arm(False)
+
+    def estop(self) -> None:
+        """Emergency stop."""
+        self._call(self._estop, Trigger.Request())
+
+    def reset_estop(self) -> None:
+        """Leave a fault or an emergency stop."""
+        self._until_accepted(lambda: self._call(self._reset_estop, Trigger.Request()), "reset_estop", ANSWER_S)
+
+    # -- episodes and tasks
+
+    def reset_episode(self, seed: int, families: str = "", split: str = "", patience: float = 60.0) -> str:
+        """Lay a simulated scene; its instruction. Disarms the gate before and arms it again after."""
+        self.disarm()
+        request = ResetEpisode.Request(seed=seed, families=families, split=split)
+        answer = self._call(self._reset_episode, request, patience)
+        if not answer.success:
+            raise GraphError(f"reset_episode refused: {answer.message}")
+        self.arm()
+        self.wait_until(lambda: self.episode is not None and self.episode.seed == seed, "the episode to begin")
+        return answer.instruction
+
+    def set_task(self, instruction: str) -> None:
+        """Go over to another task at once; an empty instruction stops. Raises `GraphError` if it is refused."""
+        answer = self._call(self._set_task, SetTask.Request(instruction=instruction))
+        if not answer.success:
+            raise GraphError(f"set_task refused: {answer.message}")
+
+    def execute(self, instruction: str, time_limit: float = 0.0, patience: float = 60.0) -> TaskHandle:
+        """Begin a task. Raises `GraphError` if nobody plans within `patience` [s], or the task is refused."""
+        if not self._execute.wait_for_server(patience):
+            raise GraphError(f"no planner within {patience:g} s: nobody serves execute_task")
+        self.feedback.clear()
+        started = time.monotonic()
+
+        def take(message: Any) -> None:
+            self.feedback.append((time.monotonic() - started, message.feedback))
+
+        goal = ExecuteTask.Goal(instruction=instruction, time_limit=time_limit)
+        accepted = self.wait(self._execute.send_goal_async(goal, feedback_callback=take), "execute_task")
+        if not accepted.accepted:
+            raise GraphError("the planner refuses the task; its log says why")
+        return TaskHandle(self, accepted, started)
+
+    # -- waiting
+
+    def wait(self, future: Future, what: str, timeout: float = ANSWER_S) -> Any:
+        """A future's result. Raises `GraphError` after `timeout` [s]."""
+        self.wait_until(future.done, what, timeout)
+        return future.result()
+
+    def wait_until(self, condition: Callable[[], object], what: str, timeout: float = ANSWER_S) -> float:
+        """How long it took [s]. Raises `GraphError` after `timeout` [s]."""
+        started = time.monotonic()
+        while not condition():
+            if time.monotonic() - started > timeout:
+                raise GraphError(f"waited {timeout:g} s for {what}")
+            time.sleep(0.002)
+        return time.monotonic() - started
+
+    def _call(self, client: Client, request: Any, patience: float = ANSWER_S) -> Any:
+        if not client.wait_for_service(patience):
+            raise GraphError(f"no {client.srv_name} within {patience:g} s: is its node running?")
+        return self.wait(client.call_async(request), f"{client.srv_name} to answer")
+
+    def _until_accepted(self, call: Callable[[], Any], what: str, patience: float) -> None:
+        until = time.monotonic() + patience
+        while not (answer := call()).success:
+            if time.monotonic() > until or "joint state" not in answer.message:
+                raise GraphError(f"{what} refused: {answer.message}")
+            time.sleep(0.1)
+
+    def _on_gate(self, message: SafetyState) -> None:
+        self.gate = message
+
+    def _on_episode(self, message: EpisodeState) -> None:
+        self.episode = message

@@ -1,0 +1,143 @@
+"""The whole graph, as separate processes: simulation, planner, policy and gate pursue a real task."""
+
+import math
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import pytest
+from conftest import running, wait_until
+from emu_robot_interfaces.action import RunPolicy
+from rclpy.action import ActionClient
+
+from emu_robot_ros import topics
+from emu_robot_ros.client import GraphClient, GraphError
+
+NODES = ("safety", "sim_bridge", "policy", "planner")
+
+type Graph = dict[str, subprocess.Popen[str]]
+
+
+@pytest.fixture(scope="module")
+def graph() -> Iterator[Graph]:
+    """Every node, started once; their output is thrown away, so that no pipe fills up."""
+    with ExitStack() as stack:
+        yield {name: stack.enter_context(running(f"emu_robot_ros.{name}_node", quiet=True)) for name in NODES}
+
+
+@pytest.fixture(scope="module")
+def client(graph: Graph) -> Iterator[GraphClient]:
+    with GraphClient() as made:
+        made.wait_until(lambda: made.gate is not None and made.episode is not None, "the graph", 90)
+        yield made
+
+
+@pytest.fixture(autouse=True)
+def awake(graph: Graph) -> Iterator[None]:
+    """Nobody stays stopped after a test."""
+    yield
+    for process in graph.values():
+        os.killpg(process.pid, signal.SIGCONT)
+
+
+def begun(client: GraphClient, seed: int = 2003) -> str:
+    instruction = client.reset_episode(seed, "close_drawer", "seen")
+    wait_until(lambda: client.gate and client.gate.state == "holding", "the gate to hold")
+    return instruction
+
+
+def tracking(client: GraphClient) -> bool:
+    return client.gate is not None and client.gate.state == "tracking"
+
+
+def test_a_task_is_planned_executed_and_held_complete(client: GraphClient):
+    instruction = begun(client)
+    result = client.execute(instruction, 60.0).result(80)
+    assert result.success, result.message
+    assert result.subtasks == ["close the drawer"]
+    assert client.episode is not None and client.episode.success
+    pictures = [feedback.image for _, feedback in client.feedback if feedback.image.data]
+    assert pictures and pictures[0].width == pictures[0].height == 128
+    told = [feedback.progress for _, feedback in client.feedback if not math.isnan(feedback.progress)]
+    assert max(told) > 0.8
+    client.wait_until(lambda: not tracking(client), "rest")
+
+
+def test_a_task_can_be_canceled_and_the_arm_rests(client: GraphClient):
+    task = client.execute(begun(client), 60.0)
+    client.wait_until(lambda: tracking(client), "motion")
+    task.cancel()
+    result = task.result(20)
+    assert not result.success and result.message == "canceled"
+    assert client.wait_until(lambda: not tracking(client), "rest") < 1.0
+
+
+def test_a_planner_that_stands_still_is_held(graph: Graph, client: GraphClient):
+    task = client.execute(begun(client), 60.0)
+    client.wait_until(lambda: tracking(client), "motion")
+    os.killpg(graph["planner"].pid, signal.SIGSTOP)
+    assert client.wait_until(lambda: not tracking(client), "hold", 5) < 0.5  # 0.2 s on a machine of its own
+    os.killpg(graph["planner"].pid, signal.SIGCONT)
+    client.wait_until(lambda: tracking(client), "motion again")
+    task.cancel()
+    task.result(20)
+
+
+def test_a_policy_that_stands_still_is_held_and_the_task_given_up(graph: Graph, client: GraphClient):
+    task = client.execute(begun(client), 60.0)
+    client.wait_until(lambda: tracking(client), "motion")
+    os.killpg(graph["policy"].pid, signal.SIGSTOP)
+    assert client.wait_until(lambda: not tracking(client), "hold", 5) < 0.5
+    result = task.result(20)
+    assert not result.success and "no policy" in result.message
+
+
+def test_an_emergency_stop_ends_the_task(client: GraphClient):
+    task = client.execute(begun(client), 60.0)
+    client.wait_until(lambda: tracking(client), "motion")
+    client.estop()
+    result = task.result(20)
+    assert not result.success and "not armed: estop" in result.message
+    with pytest.raises(GraphError, match="refuses the task"):
+        client.execute("open the drawer")
+    client.reset_estop()
+
+
+def test_tasks_replace_each_other_by_set_task(client: GraphClient):
+    task = client.execute(begun(client), 60.0)
+    client.wait_until(lambda: tracking(client), "motion")
+    with pytest.raises(GraphError, match="refuses the task"):
+        client.execute("open the drawer")  # one at a time by the action
+    client.set_task("open the drawer")
+    assert task.result(20).message == "replaced by set_task"
+    client.wait_until(lambda: tracking(client), "motion")
+    client.set_task("")
+    client.wait_until(lambda: not tracking(client), "rest")
+
+
+def test_the_policy_follows_words_without_a_planner(client: GraphClient):
+    begun(client)
+    action = ActionClient(client.node, RunPolicy, topics.RUN_POLICY)
+    goal = client.wait(action.send_goal_async(RunPolicy.Goal(instruction="close the drawer", time_limit=3.0)), "a goal")
+    assert goal.accepted
+    result = client.wait(goal.get_result_async(), "the end", 20).result
+    assert result.success and result.chunks >= 4 and result.message == "time is up"
+    action.destroy()
+
+
+def test_a_scene_that_does_not_exist_is_refused(client: GraphClient):
+    with pytest.raises(GraphError, match="unknown task 'juggle'"):
+        client.reset_episode(0, "juggle")
+    with pytest.raises(GraphError, match="unknown split"):
+        client.reset_episode(0, "single", "test")
+
+
+def test_without_arming_nothing_is_begun(client: GraphClient):
+    begun(client)
+    client.disarm()
+    time.sleep(0.2)
+    with pytest.raises(GraphError, match="refuses the task"):
+        client.execute("close the drawer")
