@@ -101,10 +101,10 @@ class ObservationBuffer:
         self._views[camera] = before._replace(stamp=stamp, since=since, moved=moved)
 
     @property
-    def stamp(self) -> float:
-        """Of the first camera's last image; minus infinity before."""
-        view = self._views.get(self._cameras[0])
-        return -np.inf if view is None else view.stamp
+    def oldest(self) -> float:
+        """Stamp of the oldest of the cameras' last images [s]; minus infinity before every camera has shown one."""
+        views = [self._views.get(camera) for camera in self._cameras]
+        return min(-np.inf if view is None else view.stamp for view in views)
 
     def observe(self, now: float) -> TimedObservation:
         """The last observation. Raises `NotReadyError` naming the camera, or the states, that it cannot be made of."""
@@ -112,12 +112,12 @@ class ObservationBuffer:
             self._check(camera, now)
         if not self._states:
             raise NotReadyError("no joint states yet")
-        stamp, state = min(self._states, key=lambda kept: abs(kept[0] - self.stamp))
+        first = self._views[self._cameras[0]].stamp
+        stamp, state = min(self._states, key=lambda kept: abs(kept[0] - first))
         if now - self._states[-1][0] > self._config.max_age_s:
             raise NotReadyError(f"joint states are {now - self._states[-1][0]:.2f} s old")
-        captured = min(self._views[camera].stamp for camera in self._cameras)
         images = {camera: self._views[camera].image for camera in self._cameras}
-        return TimedObservation(Observation(images=images, state=state), min(captured, stamp))
+        return TimedObservation(Observation(images=images, state=state), min(self.oldest, stamp))
 
     def _check(self, camera: str, now: float) -> None:
         view = self._views.get(camera)

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
@@ -22,14 +22,14 @@ WAIT_S = 30.0
 
 
 @contextmanager
-def running(module: str, *arguments: str, quiet: bool = False) -> Iterator[subprocess.Popen[str]]:
+def running(module: str, *arguments: str, log: Path | None = None) -> Iterator[subprocess.Popen[str]]:
     """A node as its own process and process group; interrupted in the end, killed if it does not listen.
 
-    quiet: its output is thrown away; else it is a pipe, for nodes that say little.
+    log: where its output goes; without one it is a pipe, for nodes that say little.
     """
     command = [sys.executable, "-m", module, "--ros-args", *arguments]
-    out = subprocess.DEVNULL if quiet else subprocess.PIPE
-    process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, text=True, start_new_session=True)
+    with nullcontext(subprocess.PIPE) if log is None else log.open("w") as out:
+        process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, text=True, start_new_session=True)
     try:
         yield process
     finally:

@@ -4,7 +4,6 @@ import math
 import os
 import signal
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 
@@ -17,15 +16,21 @@ from emu_robot_ros import topics
 from emu_robot_ros.client import GraphClient, GraphError
 
 NODES = ("safety", "sim_bridge", "policy", "planner")
+LATE_S = 1.0
+"""Bound on holding that any loaded machine keeps; benchmarks/ros2.py measures what it is."""
 
 type Graph = dict[str, subprocess.Popen[str]]
 
 
 @pytest.fixture(scope="module")
-def graph() -> Iterator[Graph]:
-    """Every node, started once; their output is thrown away, so that no pipe fills up."""
+def graph(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Graph]:
+    """Every node, started once, with a log."""
+    logs = tmp_path_factory.mktemp("nodes")
     with ExitStack() as stack:
-        yield {name: stack.enter_context(running(f"emu_robot_ros.{name}_node", quiet=True)) for name in NODES}
+        yield {
+            name: stack.enter_context(running(f"emu_robot_ros.{name}_node", log=logs / f"{name}.log"))
+            for name in NODES
+        }
 
 
 @pytest.fixture(scope="module")
@@ -72,14 +77,14 @@ def test_a_task_can_be_canceled_and_the_arm_rests(client: GraphClient):
     task.cancel()
     result = task.result(20)
     assert not result.success and result.message == "canceled"
-    assert client.wait_until(lambda: not tracking(client), "rest") < 1.0
+    assert client.wait_until(lambda: not tracking(client), "rest") < LATE_S
 
 
 def test_a_planner_that_stands_still_is_held(graph: Graph, client: GraphClient):
     task = client.execute(begun(client), 60.0)
     client.wait_until(lambda: tracking(client), "motion")
     os.killpg(graph["planner"].pid, signal.SIGSTOP)
-    assert client.wait_until(lambda: not tracking(client), "hold", 5) < 0.5  # 0.2 s on a machine of its own
+    assert client.wait_until(lambda: not tracking(client), "hold", 5) < LATE_S
     os.killpg(graph["planner"].pid, signal.SIGCONT)
     client.wait_until(lambda: tracking(client), "motion again")
     task.cancel()
@@ -90,7 +95,7 @@ def test_a_policy_that_stands_still_is_held_and_the_task_given_up(graph: Graph, 
     task = client.execute(begun(client), 60.0)
     client.wait_until(lambda: tracking(client), "motion")
     os.killpg(graph["policy"].pid, signal.SIGSTOP)
-    assert client.wait_until(lambda: not tracking(client), "hold", 5) < 0.5
+    assert client.wait_until(lambda: not tracking(client), "hold", 5) < LATE_S
     result = task.result(20)
     assert not result.success and "no policy" in result.message
 
@@ -101,8 +106,8 @@ def test_an_emergency_stop_ends_the_task(client: GraphClient):
     client.estop()
     result = task.result(20)
     assert not result.success and "not armed: estop" in result.message
-    with pytest.raises(GraphError, match="refuses the task"):
-        client.execute("open the drawer")
+    refused = client.execute("open the drawer").result(20)
+    assert not refused.success and "not armed: estop" in refused.message and refused.subtasks == []
     client.reset_estop()
 
 
@@ -138,6 +143,5 @@ def test_a_scene_that_does_not_exist_is_refused(client: GraphClient):
 def test_without_arming_nothing_is_begun(client: GraphClient):
     begun(client)
     client.disarm()
-    time.sleep(0.2)
-    with pytest.raises(GraphError, match="refuses the task"):
-        client.execute("close the drawer")
+    refused = client.execute("close the drawer").result(20)
+    assert not refused.success and "not armed: disarmed" in refused.message

@@ -40,8 +40,8 @@ from emu_robot_ros.sensors import Sensors
 
 BEAT_S = 0.03
 """Between two heartbeats."""
-SIGHT_TIMEOUT_S, POLICY_TIMEOUT_S = 3.0, 3.0
-"""How long a task waits for an observation, and for a word of the policy, before it is given up."""
+SIGHT_TIMEOUT_S, POLICY_TIMEOUT_S, GATE_TIMEOUT_S = 3.0, 3.0, 0.5
+"""How long a task waits for an observation, a word of the policy, an armed gate, before it is given up."""
 
 
 class State(StrEnum):
@@ -66,7 +66,10 @@ class Progress(NamedTuple):
 
 @dataclass(kw_only=True)
 class Task:
-    """One task being pursued. goal: of its client, if it has one. stopped: why it is to end, once it is."""
+    """One task being pursued. goal: of its client, if it has one. stopped: why it is to end, once it is.
+
+    Times are of the steady clock [s]; willing_at: when the gate was last known to let it move.
+    """
 
     pursuit: TaskPursuit
     until: float
@@ -74,6 +77,7 @@ class Task:
     started: float = field(default_factory=time.monotonic)
     finished: Future = field(default_factory=Future)
     stopped: str = ""
+    willing_at: float = field(default_factory=time.monotonic)
     heard: "queue.SimpleQueue[Progress]" = field(default_factory=queue.SimpleQueue)
 
     @property
@@ -148,7 +152,7 @@ class PlannerNode(LifecycleNode):
     # -- tasks
 
     def _on_goal(self, request: ExecuteTask.Goal) -> GoalResponse:
-        reason = "no instruction" if not request.instruction.strip() else self._unwilling()
+        reason = "no instruction" if not request.instruction.strip() else ""
         if self._task is not None:
             reason = "another task is being executed: cancel it, or go over to another one by set_task"
         if reason:
@@ -280,9 +284,13 @@ class PlannerNode(LifecycleNode):
             time.sleep(0.02)
 
     def _check(self, task: Task) -> None:
-        """Raise `Ended` if there is a reason to."""
-        reason = task.reason_to_stop or self._unwilling()
-        if not reason and time.monotonic() - self._policy_heard > POLICY_TIMEOUT_S:
+        """Raise `Ended` if there is a reason to. What the gate says of being armed may be a moment late."""
+        now, reason = time.monotonic(), task.reason_to_stop
+        unwilling = self._unwilling()
+        task.willing_at = task.willing_at if unwilling else now
+        if not reason and now - task.willing_at > GATE_TIMEOUT_S:
+            reason = unwilling
+        if not reason and now - self._policy_heard > POLICY_TIMEOUT_S:
             reason = f"no policy: silent for {POLICY_TIMEOUT_S:g} s"
         if reason:
             raise Ended(reason)

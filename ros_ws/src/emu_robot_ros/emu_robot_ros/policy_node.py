@@ -31,6 +31,8 @@ from emu_robot_ros.sensors import Sensors
 
 BEAT_S = 0.03
 """Between two heartbeats."""
+SIGHT_S = 0.3
+"""So long a chunk waits for each camera to show something new; then it is said which one does not."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,15 +163,17 @@ class PolicyNode(LifecycleNode):
     # -- chunks, in the worker's thread
 
     def _work(self) -> None:
+        """Every period, as soon as each camera has shown something new."""
         self._warm_up()
-        due = 0.0
+        due, used = 0.0, float("-inf")
         while self._working:
             self._came.wait(0.2)
             self._came.clear()
-            pursued, now = self._pursued, time.monotonic()
+            pursued, now, oldest = self._pursued, time.monotonic(), self._sensors.oldest
             if pursued is None:
                 due = 0.0
-            elif now >= due:
+            elif now >= due and (oldest != used or now > due + SIGHT_S):
+                used = oldest
                 due = max(due + number(self, "chunk_period"), now) if due else now + number(self, "chunk_period")
                 self._busy_since = now
                 self._compute(pursued)

@@ -18,7 +18,7 @@ from emu_robot_ros.conversions import positions, seconds, to_image
 class Sensors:
     """Subscribes a node to what its policy sees; `observe` may be called from any thread.
 
-    cameras: names of the deployment's, the planner's first. on_image: called whenever that one's image has come.
+    cameras: names of the deployment's, the planner's first. on_image: called whenever an image has come.
     """
 
     def __init__(
@@ -30,7 +30,7 @@ class Sensors:
         fit: ImageFit,
         on_image: Callable[[], None] = lambda: None,
     ) -> None:
-        self._node, self._robot, self._on_image, self._first = node, robot, on_image, cameras[0]
+        self._node, self._robot, self._on_image = node, robot, on_image
         self._buffer, self._lock = ObservationBuffer(cameras, size, fit), threading.Lock()
         node.create_subscription(JointState, robot.joint_states, self._on_joint_state, qos.JOINT_STATES_IN)
         for camera in cameras:
@@ -42,6 +42,12 @@ class Sensors:
         """The last observation; its time is of the node's clock. Raises `NotReadyError`."""
         with self._lock:
             return self._buffer.observe(1e-9 * self._node.get_clock().now().nanoseconds)
+
+    @property
+    def oldest(self) -> float:
+        """Stamp of the oldest of the cameras' last images [s]."""
+        with self._lock:
+            return self._buffer.oldest
 
     def _on_joint_state(self, message: JointState) -> None:
         found, robot = positions(message), self._robot
@@ -61,7 +67,6 @@ class Sensors:
                     self._buffer.on_image(camera, image, seconds(message.header.stamp))
             except EmuRobotError as error:
                 self._node.get_logger().warning(f"camera {camera}: {error}", throttle_duration_sec=5.0)
-            if camera == self._first:
-                self._on_image()
+            self._on_image()
 
         return receive
