@@ -188,6 +188,16 @@ class SafetyGate:
         if session == self._session or self._session is None:
             self._heartbeat_at = now
 
+    def on_idle(self, session: int, now: float) -> None:
+        """The sender of the chunks says that it has stopped: hold, and let anyone come next who looks after now.
+
+        Of any other session it says nothing that matters: idle ones claim no robot.
+        """
+        if session == self._session:
+            if self.state is GateState.TRACKING:
+                self._hold("the policy stopped")
+            self._forget(now)
+
     def on_deadman(self, pressed: bool, now: float) -> None:
         """The operator's switch; released stops what teleoperation began."""
         self._deadman_at = now if pressed else -np.inf

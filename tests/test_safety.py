@@ -188,6 +188,32 @@ def test_a_second_session_is_refused_until_the_first_is_silent():
     assert rig.offer(session=2, sequence=1) is None
 
 
+def test_a_policy_that_says_it_stopped_is_held_at_once_and_gives_the_robot_free():
+    rig = Rig().armed()
+    sent_before = rig.chunk(0.9, captured=rig.now + 0.15, sequence=50)
+    rig.offer(0.9)
+    rig.run(0.2)
+    rig.gate.on_idle(2, rig.now)
+    assert rig.gate.state is GateState.TRACKING  # somebody else idles
+    rig.gate.on_idle(1, rig.now)
+    assert rig.gate.state is GateState.HOLDING and rig.gate.reason == "the policy stopped"
+    rig.run(DT)
+    assert rig.gate.offer(sent_before, rig.now) is Rejection.BEFORE_RESET  # what was under way starts nothing again
+    assert rig.offer(session=2, sequence=1) is None
+
+
+def test_idle_heartbeats_keep_no_claim():
+    rig = Rig().armed()
+    rig.offer(0.1)
+    rig.run(2.0)
+    assert rig.gate.reason == "no action left"
+    assert rig.offer(session=2) is Rejection.OTHER_SESSION
+    rig.gate.on_idle(1, rig.now)
+    assert rig.gate.reason == "no action left"
+    rig.run(DT)
+    assert rig.offer(session=2) is None
+
+
 def test_teleoperation_runs_only_while_its_deadman_is_pressed():
     rig = Rig().armed()
     rig.gate.on_deadman(True, rig.now)

@@ -24,8 +24,10 @@ START = np.array([0.0, -0.55, 0.0, -2.65, 0.0, 2.10, 0.785, 1.0])
 class Peer:
     """Arm, policy and operator in one node, with a context of its own, spun in a thread.
 
-    Publishes joint states at 100 Hz, where the last command put the arm, while `senses`; heartbeats while `alive`.
-    commands: (received at, positions of the arm); states: what the gate said.
+    Publishes joint states at 100 Hz, where the last command put the arm, while `senses`; heartbeats while `alive`, idle
+    ones with an empty `instruction`.
+    commands: (received at, positions of the arm); states: what the gate said, stated_at: when that was received;
+    idled_at: when the first idle heartbeat was sent, 0 before it.
     """
 
     def __init__(self) -> None:
@@ -33,14 +35,17 @@ class Peer:
         rclpy.init(context=self.context)
         self.node = Node("peer", context=self.context)
         self.position, self.senses, self.alive, self.session, self.sequence = START.copy(), True, True, 1, 0
+        self.instruction = "test"
         self.commands: list[tuple[float, np.ndarray]] = []
         self.states: list[SafetyState] = []
+        self.stated_at: list[float] = []
+        self.idled_at = 0.0
         node = self.node
         self._joints = node.create_publisher(JointState, ROBOT.joint_states, qos.JOINT_STATES_OUT)
         self._chunks = node.create_publisher(ActionChunk, topics.ACTION_CHUNK, qos.CHUNKS)
         self._status = node.create_publisher(PolicyStatus, topics.POLICY_STATUS, qos.STATUS)
         node.create_subscription(JointTrajectory, ROBOT.command_topic, self._on_command, qos.COMMANDS)
-        node.create_subscription(SafetyState, topics.SAFETY_STATE, self.states.append, qos.LATCHED)
+        node.create_subscription(SafetyState, topics.SAFETY_STATE, self._on_safety_state, qos.LATCHED)
         self._arm = node.create_client(SetBool, topics.ARM)
         self._estop = node.create_client(Trigger, topics.ESTOP)
         self._reset = node.create_client(Trigger, topics.RESET_ESTOP)
@@ -99,6 +104,10 @@ class Peer:
         self.commands.append((time.monotonic(), position))
         self.position[: len(position)] = position
 
+    def _on_safety_state(self, message: SafetyState) -> None:
+        self.stated_at.append(time.monotonic())
+        self.states.append(message)
+
     def _sense(self) -> None:
         if self.senses:
             message = JointState(name=list(ROBOT.dimension_names), position=self.position.tolist())
@@ -107,4 +116,6 @@ class Peer:
 
     def _beat(self) -> None:
         if self.alive:
-            self._status.publish(PolicyStatus(session=self.session))
+            if not self.instruction and not self.idled_at:
+                self.idled_at = time.monotonic()
+            self._status.publish(PolicyStatus(session=self.session, instruction=self.instruction))

@@ -66,6 +66,18 @@ def test_a_silent_policy_is_held_within_200_ms(gate: subprocess.Popen[str], peer
     assert peer.states[-1].reason == "the policy is silent"
 
 
+def test_a_policy_that_goes_idle_is_held_within_100_ms(gate: subprocess.Popen[str], peer: Peer):
+    armed(peer)
+    peer.send(0.3, n=60)
+    wait_until(lambda: peer.state == "tracking", "tracking")
+    time.sleep(0.2)
+    peer.instruction = ""
+    wait_until(lambda: peer.idled_at, "the idle status to be sent")
+    wait_until(lambda: peer.state == "holding", "hold")
+    assert peer.stated_at[-1] - peer.idled_at < 0.1
+    assert peer.states[-1].reason == "the policy stopped"
+
+
 def test_an_emergency_stop_outlives_the_process(gate: subprocess.Popen[str], peer: Peer, estop_file: Path):
     armed(peer)
     peer.send(0.3, n=60)

@@ -116,7 +116,11 @@ class SafetyNode(LifecycleNode):
         self._tell()
 
     def _on_status(self, message: PolicyStatus) -> None:
-        self.gate.on_heartbeat(message.session, time.monotonic())
+        if message.instruction:
+            self.gate.on_heartbeat(message.session, time.monotonic())
+        else:
+            self.gate.on_idle(message.session, time.monotonic())
+            self._tell()
 
     def _on_deadman(self, message: Bool) -> None:
         self.gate.on_deadman(message.data, time.monotonic())
