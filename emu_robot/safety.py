@@ -88,10 +88,10 @@ class SafetyConfig:
     deadman_timeout_s: float = _parameter(0.2, 0.02, 1.0, "silence of the deadman switch that counts as released [s]")
     max_jump: float = _parameter(0.35, 0.001, 3.2, "largest step of a joint between actions, or to the first [rad]")
     max_tracking_error: float = _parameter(0.5, 0.01, 3.2, "largest distance of a joint from its command [rad]")
-    max_rejections: float = _parameter(5, 1, 1000, "wrong chunks in a row that make a fault")
+    max_rejections: int = _parameter(5, 1, 1000, "wrong chunks in a row that make a fault")
     clock_jump_s: float = _parameter(0.05, 0.001, 10.0, "jump of the wall clock that is a fault [s]")
     blend_s: float = _parameter(0.1, 0.0, 1.0, "how long a new chunk is faded in [s]")
-    max_chunk_actions: float = _parameter(1000, 1, 100_000, "most actions of a chunk")
+    max_chunk_actions: int = _parameter(1000, 1, 100_000, "most actions of a chunk")
 
     def __post_init__(self) -> None:
         for parameter in fields(self):

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import rclpy
 from emu_robot_interfaces.msg import ActionChunk, PolicyStatus, SafetyState
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from sensor_msgs.msg import JointState
@@ -49,6 +51,7 @@ class Peer:
         self._arm = node.create_client(SetBool, topics.ARM)
         self._estop = node.create_client(Trigger, topics.ESTOP)
         self._reset = node.create_client(Trigger, topics.RESET_ESTOP)
+        self._transition = node.create_client(ChangeState, "safety/change_state")
         node.create_timer(0.01, self._sense)
         node.create_timer(0.03, self._beat)
         self._executor = SingleThreadedExecutor(context=self.context)
@@ -69,6 +72,10 @@ class Peer:
 
     def reset(self) -> Any:
         return self._call(self._reset, Trigger.Request())
+
+    def transition(self, number: int) -> Any:
+        """Of the gate's life cycle, by its number in lifecycle_msgs/msg/Transition."""
+        return self._call(self._transition, ChangeState.Request(transition=Transition(id=number)))
 
     def send(self, goal: float = 0.1, n: int = 20, age: float = 0.0, **changes: Any) -> None:
         """A chunk that turns the first joint on by `goal` [rad]; its observation `age` seconds old."""
