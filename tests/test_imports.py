@@ -36,6 +36,7 @@ LEVELS = {
             "trajectory",
             "safety",
             "deployment",
+            "joint_states",
         ],
     ),
     "data": (tuple(set(HEAVY) - {"zarr"}), ["data.episode", "data.replay_buffer", "data.collect"]),

@@ -8,7 +8,7 @@ from rclpy.node import Node
 
 
 def declare_settings(node: Node, kind: type[Any]) -> None:
-    """One parameter per field of a dataclass whose metadata hold low, high and description; integers for whole defaults.
+    """One parameter per field of a dataclass whose metadata hold low, high and description; whole ones as integers.
 
     Read-only: what has been checked together at the start holds until the end, and nobody widens a limit under way.
     """

@@ -16,9 +16,10 @@ from trajectory_msgs.msg import JointTrajectory
 
 from emu_robot.deployment import Deployment, read_deployment
 from emu_robot.errors import EmuRobotError, InvalidValueError
+from emu_robot.joint_states import JointReader
 from emu_robot.safety import ChunkMessage, Command, EstopLatch, GateState, SafetyConfig, SafetyGate
 from emu_robot_ros import qos, topics
-from emu_robot_ros.conversions import positions, seconds, to_actions, trajectory
+from emu_robot_ros.conversions import seconds, to_actions, trajectory
 from emu_robot_ros.gripper_commands import gripper_commands, rival_publishers
 from emu_robot_ros.parameters import declare_settings, declare_text, read_settings
 from emu_robot_ros.running import run_node
@@ -64,7 +65,7 @@ class SafetyNode(LifecycleNode):
         )
         effort = self.get_parameter("gripper_effort").get_parameter_value().double_value
         self._gripper = gripper_commands(self, self._robot.gripper, period=1.0 / self._config.control_hz, effort=effort)
-        self._gripper_opening: float | None = None
+        self._reader = JointReader(self._robot)
         self._said: tuple[GateState, str] | None = None
         self._clock_offset: float | None = None
 
@@ -126,14 +127,18 @@ class SafetyNode(LifecycleNode):
     # -- in
 
     def _on_joint_state(self, message: JointState) -> None:
-        now, found, gripper = time.monotonic(), positions(message), self._robot.gripper
-        if gripper.joint in found:
-            self._gripper_opening = gripper.opening(found[gripper.joint])
-        if self._gripper_opening is None or not set(self._robot.joints.names) <= set(found):
+        now, age = time.monotonic(), 0.0
+        if message.header.stamp.sec:  # some drivers stamp nothing
+            age = self._ros_now() - seconds(message.header.stamp)
+        try:
+            state = self._reader.read(message.name, message.position)
+        except EmuRobotError as error:
+            self.gate.counts["bad joint state"] += 1
+            self.get_logger().warning(str(error), throttle_duration_sec=1.0)
             return
-        age = max(self._ros_now() - seconds(message.header.stamp), 0.0) if message.header.stamp.sec else 0.0
-        position = np.array([*(found[name] for name in self._robot.joints.names), self._gripper_opening])
-        self.gate.on_state(position, now - age)
+        if state is not None and not self.gate.on_state(state, now, age):
+            what = f"joint state from {-age:.3f} s in the future; do the machines' clocks agree?"
+            self.get_logger().warning(what, throttle_duration_sec=1.0)
 
     def _on_chunk(self, message: ActionChunk) -> None:
         now, names = time.monotonic(), self._robot.dimension_names
