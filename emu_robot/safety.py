@@ -4,12 +4,14 @@
     armed states --fault--> FAULT --reset--> HOLDING
     any state --estop--> ESTOP, also over restarts --reset--> DISARMED
 
-Armed, it gives one command per control tick: along the chunks in TRACKING, at rest where the robot was measured in
-every other state. Not safety-rated: hardware limits and the vendor's emergency stop stay authoritative.
+Armed, it gives one command per control tick: along the chunks in TRACKING, at rest where the joints were measured in
+every other state, grippers as they were commanded last. Not safety-rated: hardware limits and the vendor's emergency
+stop stay authoritative.
 
 All times are seconds of one steady clock, which the caller reads; nothing here does.
 """
 
+import os
 from collections import Counter
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
@@ -19,8 +21,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from emu_robot.errors import InvalidValueError
+from emu_robot.errors import InvalidValueError, SystemSetupError
 from emu_robot.trajectory import ChunkPlayer, Floats, MotionLimiter, MotionLimits, TimedChunk
+
+AT_REST = 0.01
+"""Speed of a joint's commands below which they count as resting [rad/s]."""
 
 
 class GateState(StrEnum):
@@ -85,13 +90,14 @@ class SafetyConfig:
     future_tolerance_s: float = _parameter(0.02, 0.0, 0.2, "how far ahead a capture time may lie [s]")
     heartbeat_timeout_s: float = _parameter(0.15, 0.02, 2.0, "silence of the policy after which the robot holds [s]")
     state_timeout_s: float = _parameter(0.1, 0.01, 1.0, "age of the joint states after which the robot holds [s]")
+    driver_timeout_s: float = _parameter(2.0, 0.1, 60.0, "age of the joint states that is a fault: no driver [s]")
     deadman_timeout_s: float = _parameter(0.2, 0.02, 1.0, "silence of the deadman switch that counts as released [s]")
     max_jump: float = _parameter(0.35, 0.001, 3.2, "largest step of a joint between actions, or to the first [rad]")
     max_tracking_error: float = _parameter(0.5, 0.01, 3.2, "largest distance of a joint from its command [rad]")
-    max_rejections: float = _parameter(5, 1, 1000, "wrong chunks in a row that make a fault")
+    max_rejections: int = _parameter(5, 1, 1000, "wrong chunks in a row that make a fault")
     clock_jump_s: float = _parameter(0.05, 0.001, 10.0, "jump of the wall clock that is a fault [s]")
     blend_s: float = _parameter(0.1, 0.0, 1.0, "how long a new chunk is faded in [s]")
-    max_chunk_actions: float = _parameter(1000, 1, 100_000, "most actions of a chunk")
+    max_chunk_actions: int = _parameter(1000, 1, 100_000, "most actions of a chunk")
 
     def __post_init__(self) -> None:
         for parameter in fields(self):
@@ -127,24 +133,42 @@ class Command:
 
 
 class EstopLatch:
-    """Keeps an emergency stop over restarts: a file that is there while stopped; without a path in memory only."""
+    """Keeps an emergency stop over restarts: a file that is there while stopped; without a path in memory only.
+
+    Raises `SystemSetupError` where the file could not be written when it matters.
+    """
 
     def __init__(self, path: Path | None) -> None:
         self._path = path
         self.reason = ""
-        if path is not None and path.exists():
-            self.reason = path.read_text().strip() or "stopped before a restart"
+        if path is None:
+            return
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if path.exists():
+                self.reason = path.read_text().strip() or "stopped before a restart"
+        except OSError as error:
+            raise SystemSetupError(f"{path} cannot keep an emergency stop: {error}") from error
+        if not os.access(path.parent, os.W_OK | os.X_OK):
+            raise SystemSetupError(f"{path} cannot keep an emergency stop: {path.parent} is not writable")
 
     def set(self, reason: str) -> None:
+        """Raises `InvalidValueError` if it will not outlive this process."""
         self.reason = reason
         if self._path is not None:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._path.write_text(reason + "\n")
+            try:
+                self._path.write_text(reason + "\n")
+            except OSError as error:
+                raise InvalidValueError(f"stopped, but not over a restart: {error}") from error
 
     def clear(self) -> None:
-        self.reason = ""
+        """Raises `InvalidValueError`, and stays set, if the file will not go."""
         if self._path is not None:
-            self._path.unlink(missing_ok=True)
+            try:
+                self._path.unlink(missing_ok=True)
+            except OSError as error:
+                raise InvalidValueError(f"still stopped: {error}") from error
+        self.reason = ""
 
 
 class SafetyGate:
@@ -170,23 +194,39 @@ class SafetyGate:
         self._measured_at = self._heartbeat_at = self._deadman_at = self._not_before = -np.inf
         self._session: int | None = None
         self._sequence, self._source = -1, ""
-        self._strikes = 0
+        self._strikes, self._chunk_age = 0, np.nan
         self._hold_at: Floats | None = None
 
     # -- what comes in
 
-    def on_state(self, position: NDArray[np.floating[Any]], now: float) -> bool:
-        """The measured position (A,); False, and counted, if it cannot be one."""
+    def on_state(self, position: NDArray[np.floating[Any]], now: float, age: float = 0.0) -> bool:
+        """The position (A,) measured `age` seconds ago; False, and counted, if it cannot be one.
+
+        One from the future comes from a clock that is not ours: how old it is, nobody knows.
+        """
         if position.shape != (self._size,) or not np.isfinite(position).all():
             self.counts["bad joint state"] += 1
             return False
-        self._measured, self._measured_at = position.astype(np.float64), now
+        if not age >= -self.config.future_tolerance_s:
+            self.counts["bad joint state"] += 1
+            return False
+        self._measured, self._measured_at = position.astype(np.float64), now - max(age, 0.0)
         return True
 
     def on_heartbeat(self, session: int, now: float) -> None:
         """The sender of the chunks is alive; another session takes over once that one is silent."""
         if session == self._session or self._session is None:
             self._heartbeat_at = now
+
+    def on_idle(self, session: int, now: float) -> None:
+        """The sender of the chunks says that it has stopped: hold, and let anyone come next who looks after now.
+
+        Of any other session it says nothing that matters: idle ones claim no robot.
+        """
+        if session == self._session:
+            if self.state is GateState.TRACKING:
+                self._hold("the policy stopped")
+            self._forget(now)
 
     def on_deadman(self, pressed: bool, now: float) -> None:
         """The operator's switch; released stops what teleoperation began."""
@@ -197,7 +237,7 @@ class SafetyGate:
         why = self._judge(chunk, now)
         if why is None:
             self._session, self._sequence, self._source = chunk.session, chunk.sequence, chunk.source
-            self._strikes, self._heartbeat_at = 0, now
+            self._strikes, self._heartbeat_at, self._chunk_age = 0, now, now - chunk.captured
             self._player.play(
                 TimedChunk(start=chunk.captured, dt=chunk.dt, actions=chunk.actions.astype(np.float64)), now
             )
@@ -235,16 +275,14 @@ class SafetyGate:
             )
         self._require_fresh_state(now)
         assert self._measured is not None
-        self._limiter.reset(self._measured)
+        self._rest_at(self._measured)
         self._forget(now)
         self._enter(GateState.HOLDING, "armed, no chunk yet")
-        self._hold_at = self._measured.copy()
 
     def disarm(self) -> None:
         """Give no more commands. An emergency stop stays one."""
-        if self.state is not GateState.ESTOP:
-            self._player.stop()
-            self._enter(GateState.DISARMED, "not armed")
+        self._player.stop()
+        self._let_go(self.state if self.state is GateState.ESTOP else GateState.DISARMED)
 
     def fault(self, reason: str) -> None:
         """Hold until reset."""
@@ -253,34 +291,41 @@ class SafetyGate:
             self._stop(GateState.FAULT, reason)
 
     def estop(self, reason: str) -> None:
-        """Hold until reset, also over a restart."""
+        """Hold until reset, also over a restart. Raises `InvalidValueError` if it has stopped, but only until then."""
         self.counts["estop"] += 1
-        self._latch.set(reason or "emergency stop")
-        self._stop(GateState.ESTOP, self._latch.reason)
+        self._stop(GateState.ESTOP, reason or "emergency stop")
+        self._latch.set(self.reason)
 
     def reset(self, now: float) -> None:
-        """Leave FAULT for HOLDING, ESTOP for DISARMED. No chunk captured before now will run.
+        """Leave FAULT for HOLDING where the robot is now, ESTOP for DISARMED. No chunk captured before now will run.
 
-        Raises `InvalidValueError` in other states, or without a fresh joint state.
+        Raises `InvalidValueError` in other states, without a fresh joint state, or while commands still slow down.
         """
         if self.state not in (GateState.FAULT, GateState.ESTOP):
             raise InvalidValueError(f"nothing to reset: {self.state.value}")
         self._require_fresh_state(now)
         assert self._measured is not None
-        self._forget(now)
+        if np.abs(self._limiter.velocity[: self._joints]).max() > AT_REST:
+            raise InvalidValueError("the robot is still coming to rest")
         if self.state is GateState.ESTOP:
             self._latch.clear()
-            self._enter(GateState.DISARMED, "not armed")
+            self._let_go(GateState.DISARMED)
         else:
+            self._rest_at(np.concatenate([self._measured[: self._joints], self._limiter.position[self._joints :]]))
             self._enter(GateState.HOLDING, "reset, no chunk yet")
+        self._forget(now)
 
     def diagnostics(self, now: float) -> dict[str, str]:
         """State, reason, ages and counts, as text."""
-        ages = {"joint state": self._measured_at, "heartbeat": self._heartbeat_at}
+        ages = {
+            "joint state": now - self._measured_at,
+            "heartbeat": now - self._heartbeat_at,
+            "the last chunk's observation when it came": self._chunk_age,
+        }
         return {
             "state": self.state.value,
             "reason": self.reason,
-            **{f"age of {name} [ms]": f"{1000 * (now - at):.0f}" for name, at in ages.items() if np.isfinite(at)},
+            **{f"age of {name} [ms]": f"{1000 * age:.0f}" for name, age in ages.items() if np.isfinite(age)},
             **{name: str(count) for name, count in sorted(self.counts.items())},
         }
 
@@ -315,17 +360,23 @@ class SafetyGate:
         return Rejection.JUMP if self._jumps(chunk, now) else None
 
     def _jumps(self, chunk: ChunkMessage, now: float) -> bool:
-        """Whether joints leap within the chunk, or from the last command to where it would have them now."""
+        """Whether joints leap within the chunk, or it passes nowhere near the last command between capture and now.
+
+        One that comes late, from a robot at rest, began where the robot is; what it is behind the limiter makes up.
+        """
         joints = chunk.actions[:, : self._joints].astype(np.float64)
-        first, _ = TimedChunk(start=chunk.captured, dt=chunk.dt, actions=joints).at(now)
-        steps = np.abs(np.diff(joints, axis=0))
-        to_first = np.abs(first - self._limiter.position[: self._joints])
-        return max(steps.max(initial=0.0), to_first.max()) > self.config.max_jump
+        timed = TimedChunk(start=chunk.captured, dt=chunk.dt, actions=joints)
+        elapsed = np.append(np.arange(chunk.captured, now, chunk.dt), now)
+        passed = np.stack([timed.at(time)[0] for time in elapsed.tolist()])
+        away = np.abs(passed - self._limiter.position[: self._joints]).max(axis=1).min()
+        return max(np.abs(np.diff(joints, axis=0)).max(initial=0.0), away) > self.config.max_jump
 
     def _supervise(self, now: float) -> None:
         """What may end motion between chunks."""
         config = self.config
-        if now - self._measured_at > config.state_timeout_s:
+        if now - self._measured_at > config.driver_timeout_s:
+            self.fault("the robot's driver is silent")
+        elif now - self._measured_at > config.state_timeout_s:
             self._hold("joint states are stale")
         elif self._tracking_error() > config.max_tracking_error:
             self.fault("the robot does not follow its commands")
@@ -350,11 +401,23 @@ class SafetyGate:
             self._stop(GateState.HOLDING, reason)
 
     def _stop(self, state: GateState, reason: str) -> None:
-        """Come to rest, from motion where the robot was measured; where it holds already, it goes on holding."""
+        """Come to rest, from motion where the joints were measured; where they hold already, they go on holding.
+
+        Grippers keep their last command: one that gave way to what is between its fingers would let it fall.
+        """
         if self.state is GateState.TRACKING and self._measured is not None:
-            self._hold_at = self._measured.copy()
+            self._hold_at = np.concatenate([self._measured[: self._joints], self._limiter.position[self._joints :]])
         self._player.stop()
         self._enter(state, reason)
+
+    def _rest_at(self, position: Floats) -> None:
+        self._limiter.reset(position)
+        self._hold_at = position.copy()
+
+    def _let_go(self, state: GateState) -> None:
+        """Without a place to hold, a stop that comes later does not pull back a robot that somebody has moved since."""
+        self._hold_at = None
+        self._enter(state, self.reason if state is GateState.ESTOP else "not armed")
 
     def _enter(self, state: GateState, reason: str) -> None:
         self.state, self.reason = state, reason

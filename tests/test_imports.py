@@ -38,6 +38,7 @@ LEVELS = {
             "deployment",
             "image_fit",
             "observing",
+            "joint_states",
         ],
     ),
     "data": (tuple(set(HEAVY) - {"zarr"}), ["data.episode", "data.replay_buffer", "data.collect"]),

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from emu_robot.errors import InvalidValueError
+from emu_robot.errors import InvalidValueError, SystemSetupError
 from emu_robot.safety import ChunkMessage, Command, EstopLatch, GateState, Rejection, SafetyConfig, SafetyGate
 from emu_robot.trajectory import MotionLimits
 
@@ -169,6 +169,59 @@ def test_joint_states_that_cannot_be_are_not_believed(state: np.ndarray):
     assert rig.gate.counts["bad joint state"] == 1
 
 
+def test_joint_states_from_the_future_are_not_believed_and_late_ones_are_as_old_as_they_are():
+    rig = Rig().armed()
+    assert not rig.gate.on_state(rig.position, rig.now, age=-1.0) and rig.gate.counts["bad joint state"] == 1
+    assert not rig.gate.on_state(rig.position, rig.now, age=np.nan)
+    rig.offer()
+    rig.sensed = False
+    for _ in range(10):
+        assert rig.gate.on_state(rig.position, rig.now, age=0.3)
+        rig.run(DT)
+    assert rig.gate.state is GateState.HOLDING and rig.gate.reason == "joint states are stale"
+
+
+def test_a_driver_that_is_gone_is_a_fault_and_a_reset_holds_where_the_robot_is_by_then():
+    rig = Rig(driver_timeout_s=1.0).armed()
+    rig.offer(0.2)
+    rig.run(0.5)
+    rig.sensed = False
+    rig.run(1.1)
+    assert rig.gate.state is GateState.FAULT and rig.gate.reason == "the robot's driver is silent"
+    rig.sensed, rig.follows = True, False
+    rig.position = np.array([-0.8, 0.3, 1.0])
+    rig.run(0.1)
+    rig.gate.reset(rig.now)
+    rig.run(0.5)
+    assert rig.gate.state is GateState.HOLDING
+    np.testing.assert_allclose(rig.commands[-1].position[:2], rig.position[:2], atol=1e-9)
+
+
+def test_nothing_is_reset_while_the_robot_still_slows_down():
+    rig = Rig().armed()
+    rig.offer(0.9)
+    rig.run(0.5)
+    rig.gate.fault("test")
+    rig.run(DT)
+    with pytest.raises(InvalidValueError, match="still coming to rest"):
+        rig.gate.reset(rig.now)
+    rig.run(0.5)
+    rig.gate.reset(rig.now)
+
+
+def test_a_gripper_that_holds_something_goes_on_squeezing_while_the_arm_holds():
+    rig = Rig().armed()
+    closing = np.zeros((20, A))
+    closing[:, 2] = np.linspace(0.8, 0.2, 20)
+    rig.offer(actions=closing)
+    rig.follows = False
+    for _ in range(60):
+        rig.position = np.maximum(rig.commands[-1].position, [-9, -9, 0.5])  # something is between its fingers
+        rig.run(DT)
+    assert rig.gate.reason == "no action left"
+    assert rig.commands[-1].position[2] == pytest.approx(0.2, abs=0.01)
+
+
 def test_a_robot_that_does_not_follow_is_a_fault():
     rig = Rig(max_tracking_error=0.1).armed()
     rig.follows = False
@@ -186,6 +239,32 @@ def test_a_second_session_is_refused_until_the_first_is_silent():
     rig.alive = False
     rig.run(0.3)
     assert rig.offer(session=2, sequence=1) is None
+
+
+def test_a_policy_that_says_it_stopped_is_held_at_once_and_gives_the_robot_free():
+    rig = Rig().armed()
+    sent_before = rig.chunk(0.9, captured=rig.now + 0.15, sequence=50)
+    rig.offer(0.9)
+    rig.run(0.2)
+    rig.gate.on_idle(2, rig.now)
+    assert rig.gate.state is GateState.TRACKING  # somebody else idles
+    rig.gate.on_idle(1, rig.now)
+    assert rig.gate.state is GateState.HOLDING and rig.gate.reason == "the policy stopped"
+    rig.run(DT)
+    assert rig.gate.offer(sent_before, rig.now) is Rejection.BEFORE_RESET  # what was under way starts nothing again
+    assert rig.offer(session=2, sequence=1) is None
+
+
+def test_idle_heartbeats_keep_no_claim():
+    rig = Rig().armed()
+    rig.offer(0.1)
+    rig.run(2.0)
+    assert rig.gate.reason == "no action left"
+    assert rig.offer(session=2) is Rejection.OTHER_SESSION
+    rig.gate.on_idle(1, rig.now)
+    assert rig.gate.reason == "no action left"
+    rig.run(DT)
+    assert rig.offer(session=2) is None
 
 
 def test_teleoperation_runs_only_while_its_deadman_is_pressed():
@@ -223,6 +302,35 @@ def test_an_emergency_stop_holds_at_once_survives_a_restart_and_forgets_what_was
     assert again.gate.state is GateState.DISARMED and not path.exists()
     again.gate.arm(again.now)
     assert again.offer(captured=again.now - 0.01) is Rejection.BEFORE_RESET
+
+
+def test_a_stop_after_disarming_does_not_pull_the_robot_back():
+    rig = Rig().armed()
+    rig.offer(0.2)
+    rig.run(1.5)
+    rig.gate.disarm()
+    rig.position, n_commands = np.array([-0.5, 0.5, 0.0]), len(rig.commands)
+    rig.run(0.1)
+    rig.gate.estop("operator")
+    rig.run(0.1)
+    assert rig.gate.state is GateState.ESTOP and len(rig.commands) == n_commands
+
+
+def test_a_stop_that_cannot_be_kept_stops_all_the_same(tmp_path: Path):
+    path = tmp_path / "gone" / "estop"
+    rig = Rig(EstopLatch(path)).armed()
+    rig.offer(0.9)
+    rig.run(0.2)
+    path.parent.rmdir()
+    with pytest.raises(InvalidValueError, match="stopped, but not over a restart"):
+        rig.gate.estop("operator")
+    assert rig.gate.state is GateState.ESTOP and rig.gate.reason == "operator"
+
+
+def test_a_place_that_cannot_keep_a_stop_is_said_at_the_start(tmp_path: Path):
+    (tmp_path / "file").touch()
+    with pytest.raises(SystemSetupError, match="cannot keep an emergency stop"):
+        EstopLatch(tmp_path / "file" / "estop")
 
 
 def test_resetting_needs_to_know_where_the_robot_is():
@@ -293,7 +401,9 @@ def test_every_parameter_is_described_and_bounded():
 def test_diagnostics_say_state_reason_ages_and_counts():
     rig = Rig().armed()
     rig.run(0.1)
+    rig.offer(captured=rig.now - 0.05)
     rig.offer(dt=9.0)
     found = rig.gate.diagnostics(rig.now)
     assert found["state"] == "holding" and found["reason"] == "chunk wrong time between actions"
+    assert found["age of the last chunk's observation when it came [ms]"] == "50"
     assert found["age of joint state [ms]"] == "0" and found["chunk wrong time between actions"] == "1"

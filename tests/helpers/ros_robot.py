@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import rclpy
 from emu_robot_interfaces.msg import ActionChunk, PolicyStatus, SafetyState
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from sensor_msgs.msg import JointState
@@ -24,8 +26,10 @@ START = np.array([0.0, -0.55, 0.0, -2.65, 0.0, 2.10, 0.785, 1.0])
 class Peer:
     """Arm, policy and operator in one node, with a context of its own, spun in a thread.
 
-    Publishes joint states at 100 Hz, where the last command put the arm, while `senses`; heartbeats while `alive`.
-    commands: (received at, positions of the arm); states: what the gate said.
+    Publishes joint states at 100 Hz, where the last command put the arm, while `senses`; heartbeats while `alive`, idle
+    ones with an empty `instruction`.
+    commands: (received at, positions of the arm); states: what the gate said, stated_at: when that was received;
+    idled_at: when the first idle heartbeat was sent, 0 before it.
     """
 
     def __init__(self) -> None:
@@ -33,17 +37,21 @@ class Peer:
         rclpy.init(context=self.context)
         self.node = Node("peer", context=self.context)
         self.position, self.senses, self.alive, self.session, self.sequence = START.copy(), True, True, 1, 0
+        self.instruction = "test"
         self.commands: list[tuple[float, np.ndarray]] = []
         self.states: list[SafetyState] = []
+        self.stated_at: list[float] = []
+        self.idled_at = 0.0
         node = self.node
         self._joints = node.create_publisher(JointState, ROBOT.joint_states, qos.JOINT_STATES_OUT)
         self._chunks = node.create_publisher(ActionChunk, topics.ACTION_CHUNK, qos.CHUNKS)
         self._status = node.create_publisher(PolicyStatus, topics.POLICY_STATUS, qos.STATUS)
         node.create_subscription(JointTrajectory, ROBOT.command_topic, self._on_command, qos.COMMANDS)
-        node.create_subscription(SafetyState, topics.SAFETY_STATE, self.states.append, qos.LATCHED)
+        node.create_subscription(SafetyState, topics.SAFETY_STATE, self._on_safety_state, qos.LATCHED)
         self._arm = node.create_client(SetBool, topics.ARM)
         self._estop = node.create_client(Trigger, topics.ESTOP)
         self._reset = node.create_client(Trigger, topics.RESET_ESTOP)
+        self._transition = node.create_client(ChangeState, "safety/change_state")
         node.create_timer(0.01, self._sense)
         node.create_timer(0.03, self._beat)
         self._executor = SingleThreadedExecutor(context=self.context)
@@ -64,6 +72,10 @@ class Peer:
 
     def reset(self) -> Any:
         return self._call(self._reset, Trigger.Request())
+
+    def transition(self, number: int) -> Any:
+        """Of the gate's life cycle, by its number in lifecycle_msgs/msg/Transition."""
+        return self._call(self._transition, ChangeState.Request(transition=Transition(id=number)))
 
     def send(self, goal: float = 0.1, n: int = 20, age: float = 0.0, **changes: Any) -> None:
         """A chunk that turns the first joint on by `goal` [rad]; its observation `age` seconds old."""
@@ -99,6 +111,10 @@ class Peer:
         self.commands.append((time.monotonic(), position))
         self.position[: len(position)] = position
 
+    def _on_safety_state(self, message: SafetyState) -> None:
+        self.stated_at.append(time.monotonic())
+        self.states.append(message)
+
     def _sense(self) -> None:
         if self.senses:
             message = JointState(name=list(ROBOT.dimension_names), position=self.position.tolist())
@@ -107,4 +123,6 @@ class Peer:
 
     def _beat(self) -> None:
         if self.alive:
-            self._status.publish(PolicyStatus(session=self.session))
+            if not self.instruction and not self.idled_at:
+                self.idled_at = time.monotonic()
+            self._status.publish(PolicyStatus(session=self.session, instruction=self.instruction))

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import running, wait_until
+from lifecycle_msgs.msg import Transition
 from ros_robot import START, Peer
 from trajectory_msgs.msg import JointTrajectory
 
@@ -66,6 +67,18 @@ def test_a_silent_policy_is_held_within_200_ms(gate: subprocess.Popen[str], peer
     assert peer.states[-1].reason == "the policy is silent"
 
 
+def test_a_policy_that_goes_idle_is_held_within_100_ms(gate: subprocess.Popen[str], peer: Peer):
+    armed(peer)
+    peer.send(0.3, n=60)
+    wait_until(lambda: peer.state == "tracking", "tracking")
+    time.sleep(0.2)
+    peer.instruction = ""
+    wait_until(lambda: peer.idled_at, "the idle status to be sent")
+    wait_until(lambda: peer.state == "holding", "hold")
+    assert peer.stated_at[-1] - peer.idled_at < 0.1
+    assert peer.states[-1].reason == "the policy stopped"
+
+
 def test_an_emergency_stop_outlives_the_process(gate: subprocess.Popen[str], peer: Peer, estop_file: Path):
     armed(peer)
     peer.send(0.3, n=60)
@@ -93,6 +106,22 @@ def test_nobody_else_may_command_the_arm(gate: subprocess.Popen[str], peer: Peer
     peer.node.destroy_publisher(rival)
 
 
+def test_it_stops_commanding_when_deactivated_and_can_be_configured_anew(gate: subprocess.Popen[str], peer: Peer):
+    armed(peer)
+    peer.send(0.3, n=60)
+    wait_until(lambda: peer.state == "tracking", "tracking")
+    assert peer.transition(Transition.TRANSITION_DEACTIVATE).success
+    wait_until(lambda: peer.state == "disarmed", "the gate to disarm")
+    time.sleep(0.05)  # what it sent before arrives
+    n_commands = len(peer.commands)
+    time.sleep(0.2)
+    assert len(peer.commands) == n_commands
+    for number in (Transition.TRANSITION_CLEANUP, Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_ACTIVATE):
+        assert peer.transition(number).success
+    armed(peer)  # refused if publishers of its life before were left
+    wait_until(lambda: len(peer.commands) > n_commands, "commands")
+
+
 def test_joint_states_that_stop_are_noticed(gate: subprocess.Popen[str], peer: Peer):
     armed(peer)
     peer.send(0.3, n=60)
@@ -101,7 +130,8 @@ def test_joint_states_that_stop_are_noticed(gate: subprocess.Popen[str], peer: P
     wait_until(lambda: peer.states[-1].reason == "joint states are stale", "the silence to be noticed")
 
 
-def test_a_setting_out_of_range_is_refused(peer: Peer):
-    with running(NODE, "-p", "blend_s:=99.0") as process:
+@pytest.mark.parametrize("setting", ["blend_s:=99.0", "max_rejections:=0", "gripper_effort:=-1.0"])
+def test_a_setting_out_of_range_is_refused(setting: str):
+    with running(NODE, "-p", setting) as process:
         output, _ = process.communicate(timeout=30)
-    assert process.returncode != 0 and "blend_s" in output
+    assert process.returncode != 0 and setting.split(":")[0] in output

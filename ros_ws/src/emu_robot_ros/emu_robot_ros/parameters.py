@@ -8,14 +8,18 @@ from rclpy.node import Node
 
 
 def declare_settings(node: Node, kind: type[Any]) -> None:
-    """One parameter per field of a dataclass whose metadata hold low, high and description."""
+    """One parameter per field of a dataclass whose metadata hold low, high and description; whole ones as integers.
+
+    Read-only: what has been checked together at the start holds until the end, and nobody widens a limit under way.
+    """
     for setting in fields(kind):
-        bounds = FloatingPointRange(from_value=float(setting.metadata["low"]), to_value=float(setting.metadata["high"]))
-        descriptor = ParameterDescriptor(
-            description=setting.metadata["description"], floating_point_range=[bounds], read_only=True
-        )
-        default: Any = setting.default
-        node.declare_parameter(setting.name, float(default), descriptor)
+        low, high, default = setting.metadata["low"], setting.metadata["high"], setting.default
+        descriptor = ParameterDescriptor(description=setting.metadata["description"], read_only=True)
+        if isinstance(default, int):
+            descriptor.integer_range = [IntegerRange(from_value=low, to_value=high)]
+        else:
+            descriptor.floating_point_range = [FloatingPointRange(from_value=float(low), to_value=float(high))]
+        node.declare_parameter(setting.name, default, descriptor)
 
 
 def read_settings[T](node: Node, kind: type[T]) -> T:

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from emu_robot_interfaces.msg import ActionChunk, PolicyStatus, SafetyState
+from rcl_interfaces.msg import FloatingPointRange, ParameterDescriptor
 from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from sensor_msgs.msg import JointState
@@ -15,9 +16,11 @@ from trajectory_msgs.msg import JointTrajectory
 
 from emu_robot.deployment import Deployment, read_deployment
 from emu_robot.errors import EmuRobotError, InvalidValueError
+from emu_robot.joint_states import JointReader
 from emu_robot.safety import ChunkMessage, Command, EstopLatch, GateState, SafetyConfig, SafetyGate
 from emu_robot_ros import qos, topics
-from emu_robot_ros.conversions import positions, seconds, to_actions, trajectory
+from emu_robot_ros.conversions import seconds, to_actions, trajectory
+from emu_robot_ros.gripper_commands import gripper_commands, rival_publishers
 from emu_robot_ros.parameters import declare_settings, declare_text, read_settings
 from emu_robot_ros.running import run_node
 
@@ -31,67 +34,111 @@ class SafetyNode(LifecycleNode):
         super().__init__("safety")
         declare_text(self, "robot", "panda_sim", "name or YAML file of the deployment")
         declare_text(self, "estop_file", "", "where an emergency stop is kept over restarts; empty: not at all")
+        bounds = [FloatingPointRange(from_value=0.0, to_value=500.0)]
+        effort = "limit of a gripper that takes goals with one [N]; 0: whatever its driver makes of that"
+        descriptor = ParameterDescriptor(description=effort, floating_point_range=bounds, read_only=True)
+        self.declare_parameter("gripper_effort", 20.0, descriptor)
         declare_settings(self, SafetyConfig)
 
     # -- lifecycle
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         try:
-            self._config = read_settings(self, SafetyConfig)
-            self._robot: Deployment = read_deployment(str(self.get_parameter("robot").value))
+            self._configure()
         except EmuRobotError as error:
             self.get_logger().error(str(error))
             return TransitionCallbackReturn.FAILURE
-        robot, kept = self._robot, str(self.get_parameter("estop_file").value)
-        self.gate = SafetyGate(
-            config=self._config,
-            limits=robot.limits,
-            joints=len(robot.joints.names),
-            latch=EstopLatch(Path(kept).expanduser() if kept else None),
-        )
-        self._gripper_opening: float | None = None
-        self._said: tuple[GateState, str] | None = None
-        self._clock_offset: float | None = None
-        self._arm_commands = self._command_publisher(robot.kind, robot.command_topic)
-        self._gripper_commands = self._command_publisher(robot.gripper.kind, robot.gripper.topic)
-        self._states = self.create_publisher(SafetyState, topics.SAFETY_STATE, qos.LATCHED)
-        self._diagnostics = self.create_publisher(DiagnosticArray, topics.DIAGNOSTICS, 10)
-        self.create_subscription(JointState, robot.joint_states, self._on_joint_state, qos.JOINT_STATES_IN)
-        self.create_subscription(ActionChunk, topics.ACTION_CHUNK, self._on_chunk, qos.CHUNKS)
-        self.create_subscription(PolicyStatus, topics.POLICY_STATUS, self._on_status, qos.STATUS)
-        self.create_subscription(Bool, topics.DEADMAN, self._on_deadman, qos.DEADMAN)
-        self.create_service(SetBool, topics.ARM, self._on_arm)
-        self.create_service(Trigger, topics.ESTOP, self._on_estop)
-        self.create_service(Trigger, topics.RESET_ESTOP, self._on_reset)
+        self._open(self._robot)
         self._tell()
         return TransitionCallbackReturn.SUCCESS
 
+    def _configure(self) -> None:
+        """Everything that may be set wrong."""
+        self._config = read_settings(self, SafetyConfig)
+        self._robot: Deployment = read_deployment(str(self.get_parameter("robot").value))
+        kept = str(self.get_parameter("estop_file").value)
+        self.gate = SafetyGate(
+            config=self._config,
+            limits=self._robot.limits,
+            joints=len(self._robot.joints.names),
+            latch=EstopLatch(Path(kept).expanduser() if kept else None),
+        )
+        effort = self.get_parameter("gripper_effort").get_parameter_value().double_value
+        self._gripper = gripper_commands(self, self._robot.gripper, period=1.0 / self._config.control_hz, effort=effort)
+        self._reader = JointReader(self._robot)
+        self._said: tuple[GateState, str] | None = None
+        self._clock_offset: float | None = None
+
+    def _open(self, robot: Deployment) -> None:
+        """Everything that the graph sees of this node but the gripper.
+
+        No deadline nor liveliness on chunks: the heartbeat comes from the loop that computes them and covers both. The
+        middleware goes on asserting liveliness for a loop that hangs, and its deadlines know writers, not sessions.
+        """
+        kind = JointTrajectory if robot.kind == "trajectory" else Float64MultiArray
+        self._arm_commands = self.create_publisher(kind, robot.command_topic, qos.COMMANDS)
+        self._states = self.create_publisher(SafetyState, topics.SAFETY_STATE, qos.LATCHED)
+        self._diagnostics = self.create_publisher(DiagnosticArray, topics.DIAGNOSTICS, 10)
+        self._inputs = [
+            self.create_subscription(JointState, robot.joint_states, self._on_joint_state, qos.JOINT_STATES_IN),
+            self.create_subscription(ActionChunk, topics.ACTION_CHUNK, self._on_chunk, qos.CHUNKS),
+            self.create_subscription(PolicyStatus, topics.POLICY_STATUS, self._on_status, qos.STATUS),
+            self.create_subscription(Bool, topics.DEADMAN, self._on_deadman, qos.DEADMAN),
+        ]
+        self._servers = [
+            self.create_service(SetBool, topics.ARM, self._on_arm),
+            self.create_service(Trigger, topics.ESTOP, self._on_estop),
+            self.create_service(Trigger, topics.RESET_ESTOP, self._on_reset),
+        ]
+
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         steady = Clock(clock_type=ClockType.STEADY_TIME)
-        self._timers = [
+        self._loops = [
             self.create_timer(1.0 / self._config.control_hz, self._tick, clock=steady),
             self.create_timer(1.0, self._diagnose, clock=steady),
         ]
         return super().on_activate(state)
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self._rest()
+        return super().on_deactivate(state)
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        if state.label == "active":
+            self._rest()
+        return super().on_shutdown(state)
+
+    def _rest(self) -> None:
         self.gate.disarm()
-        for timer in self._timers:
+        for timer in self._loops:
             self.destroy_timer(timer)
         self._tell()
-        return super().on_deactivate(state)
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self._gripper.destroy()
+        for publisher in (self._arm_commands, self._states, self._diagnostics):
+            self.destroy_publisher(publisher)
+        for subscription in self._inputs:
+            self.destroy_subscription(subscription)
+        for service in self._servers:
+            self.destroy_service(service)
+        return super().on_cleanup(state)
 
     # -- in
 
     def _on_joint_state(self, message: JointState) -> None:
-        now, found, gripper = time.monotonic(), positions(message), self._robot.gripper
-        if gripper.joint in found:
-            self._gripper_opening = gripper.opening(found[gripper.joint])
-        if self._gripper_opening is None or not set(self._robot.joints.names) <= set(found):
+        now, age = time.monotonic(), 0.0
+        if message.header.stamp.sec:  # some drivers stamp nothing
+            age = self._ros_now() - seconds(message.header.stamp)
+        try:
+            state = self._reader.read(message.name, message.position)
+        except EmuRobotError as error:
+            self.gate.counts["bad joint state"] += 1
+            self.get_logger().warning(str(error), throttle_duration_sec=1.0)
             return
-        age = max(self._ros_now() - seconds(message.header.stamp), 0.0) if message.header.stamp.sec else 0.0
-        position = np.array([*(found[name] for name in self._robot.joints.names), self._gripper_opening])
-        self.gate.on_state(position, now - age)
+        if state is not None and not self.gate.on_state(state, now, age):
+            what = f"joint state from {-age:.3f} s in the future; do the machines' clocks agree?"
+            self.get_logger().warning(what, throttle_duration_sec=1.0)
 
     def _on_chunk(self, message: ActionChunk) -> None:
         now, names = time.monotonic(), self._robot.dimension_names
@@ -116,7 +163,11 @@ class SafetyNode(LifecycleNode):
         self._tell()
 
     def _on_status(self, message: PolicyStatus) -> None:
-        self.gate.on_heartbeat(message.session, time.monotonic())
+        if message.instruction:
+            self.gate.on_heartbeat(message.session, time.monotonic())
+        else:
+            self.gate.on_idle(message.session, time.monotonic())
+            self._tell()
 
     def _on_deadman(self, message: Bool) -> None:
         self.gate.on_deadman(message.data, time.monotonic())
@@ -133,18 +184,13 @@ class SafetyNode(LifecycleNode):
 
     def _publish(self, command: Command) -> None:
         robot, period = self._robot, 1.0 / self._config.control_hz
-        n, gripper = len(robot.joints.names), robot.gripper
+        n = len(robot.joints.names)
         self._arm_commands.publish(
             trajectory(robot.joints.names, command.position[:n], command.velocity[:n], period)
             if robot.kind == "trajectory"
             else Float64MultiArray(data=command.position[:n].tolist())
         )
-        position = np.array([gripper.position(float(command.position[n]))])
-        self._gripper_commands.publish(
-            trajectory((gripper.joint,), position, np.zeros(1), period)
-            if gripper.kind == "trajectory"
-            else Float64MultiArray(data=position.tolist())
-        )
+        self._gripper.send(robot.gripper.position(float(command.position[n])), time.monotonic())
 
     def _tell(self) -> None:
         """The state, when it has changed."""
@@ -156,7 +202,7 @@ class SafetyNode(LifecycleNode):
             self.get_logger().info(f"{self.gate.state.value}: {self.gate.reason}")
 
     def _diagnose(self) -> None:
-        others = self._other_publishers()
+        others = self._rivals()
         if others and self.gate.state.is_armed:
             self.gate.fault(others)
         found = self.gate.diagnostics(time.monotonic())
@@ -177,7 +223,7 @@ class SafetyNode(LifecycleNode):
         def act() -> None:
             if not request.data:
                 return self.gate.disarm()
-            if others := self._other_publishers():
+            if others := self._rivals():
                 raise InvalidValueError(f"cannot arm: {others}")
             self.gate.arm(time.monotonic())
 
@@ -200,18 +246,9 @@ class SafetyNode(LifecycleNode):
 
     # -- helpers
 
-    def _command_publisher(self, kind: str, topic: str):
-        return self.create_publisher(
-            JointTrajectory if kind == "trajectory" else Float64MultiArray, topic, qos.COMMANDS
-        )
-
-    def _other_publishers(self) -> str:
+    def _rivals(self) -> str:
         """Who else could command the robot, in words; empty if nobody."""
-        for topic in (self._robot.command_topic, self._robot.gripper.topic):
-            count = self.count_publishers(topic)
-            if count > 1:
-                return f"{topic} has {count} publishers, nobody else may command the robot"
-        return ""
+        return rival_publishers(self, self._robot.command_topic) or self._gripper.rivals()
 
     def _ros_now(self) -> float:
         return 1e-9 * self.get_clock().now().nanoseconds
