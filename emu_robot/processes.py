@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
@@ -21,6 +21,8 @@ from typing import Self
 from emu_robot.errors import InvalidValueError, SystemSetupError
 
 POLL_S = 0.02
+ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""What a person or a system says to end."""
 PREPARE = """
 import ctypes, os, signal, sys
 parent, nice, *command = sys.argv[1:]
@@ -108,7 +110,7 @@ class Processes:
             time.sleep(POLL_S)
 
     def stop(self) -> None:
-        """End all that still run, in order; a second Ctrl-C does not cut it short."""
+        """End all that still run, in order; whoever says so again does not cut it short."""
         with _interrupts_ignored():
             for last in (False, True):
                 self._end([settings.name for settings in self._wanted if settings.last_to_stop is last])
@@ -134,7 +136,8 @@ class Processes:
     def _read(self, name: str, process: subprocess.Popen[str]) -> None:
         assert process.stdout is not None
         for line in process.stdout:
-            self._say(f"[{name}] {line.rstrip()}")
+            with suppress(OSError):  # nobody reads us any more; a process that nobody reads would come to a stand
+                self._say(f"[{name}] {line.rstrip()}")
 
     def _end(self, names: list[str]) -> None:
         processes = {name: self._running[name] for name in names if name in self._running}
@@ -168,8 +171,9 @@ def _interrupts_ignored() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in ENDINGS}
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
