@@ -48,15 +48,14 @@ def mixture(python: Path, environment: Mapping[str, str]) -> str:
     )
 
 
-def node_environment(graph: Graph) -> dict[str, str]:
-    """What the graph wants set and this process has not; lines of the nodes come out as they are written."""
-    wanted = {name: value for name, value in graph.environment.items() if name not in os.environ}
-    return {**wanted, "PYTHONUNBUFFERED": "1"}
+def node_environment(wanted: Mapping[str, str]) -> dict[str, str]:
+    """Of these variables, those that this process has not; and that lines of the nodes come out as they are written."""
+    return {**{name: value for name, value in wanted.items() if name not in os.environ}, "PYTHONUNBUFFERED": "1"}
 
 
 def node_processes(graph: Graph) -> list[ProcessSettings]:
     """What `processes.Processes` runs for this graph. Raises `SystemSetupError` without ROS."""
-    python, environment = find_interpreter(), node_environment(graph)
+    python, environment = find_interpreter(), node_environment(graph.environment)
     return [
         ProcessSettings(
             name=node.name,
