@@ -1,13 +1,63 @@
-"""`emu-robot doctor`: what this machine has, and how to get what it lacks."""
+"""`emu-robot doctor`: what this machine has, and how to get what it lacks.
 
+`emu-robot doctor ros [robot=panda_sim] [graph=running]`: the same for ROS 2, and for a robot's graph as it runs. It
+listens for three seconds and moves nothing. graph=drivers: the arm's drivers alone, before bringup; graph=running: and
+the safety gate; graph=sim or another of bringup's: and each of its nodes.
+"""
+
+import os
+import subprocess
+import sys
 from collections.abc import Sequence
 
-from emu_robot.doctor import report, run_checks
+from emu_robot.cli.bringup import pairs
+from emu_robot.deployment import read_deployment
+from emu_robot.doctor import Check, report, run_checks
+from emu_robot.errors import SystemSetupError, UnknownNameError
+from emu_robot.graph_file import GraphEntry, graph_path, read_graph_file
+from emu_robot.ros_checks import PROFILE, check_imports, machine_checks, probe
+from emu_robot.ros_environment import find_interpreter, node_environment
+
+EXPECTED: dict[str, tuple[str, ...]] = {"drivers": (), "running": ("safety",)}
+"""Our nodes that must run, beside those of bringup's graphs."""
 
 
 def run(arguments: Sequence[str]) -> int:
     """Exit status 1 if something required is missing."""
-    if arguments:
+    if any(word in ("-h", "--help") for word in arguments):
         print(__doc__)
-        return 0 if arguments[0] in ("-h", "--help") else 2
+        return 0
+    if arguments and arguments[0] == "ros":
+        return _ros(pairs(arguments[1:]))
+    if arguments:
+        raise UnknownNameError("part", arguments[0], ("ros",))
     return 0 if report(run_checks()) else 1
+
+
+def _ros(settings: dict[str, str]) -> int:
+    for key in settings:
+        if key not in ("robot", "graph"):
+            raise UnknownNameError("key", key, ("robot", "graph"))
+    robot, name, file = settings.get("robot", "panda_sim"), settings.get("graph", "running"), graph_path()
+    read_deployment(robot)
+    described = read_graph_file(file)
+    if name not in (*EXPECTED, *described.graphs):
+        raise UnknownNameError("graph", name, (*EXPECTED, *described.graphs))
+    graph = described.graphs.get(name, GraphEntry(nodes=EXPECTED.get(name, ())))
+    environment = {**described.environment, **graph.environment}
+    try:
+        python = find_interpreter()
+    except SystemSetupError as error:
+        report([Check(name="ROS 2", problem=str(error))])
+        return 1
+    found = probe(python)
+    imports = check_imports(python, found)
+    nice = min((node.nice for node in described.nodes.values()), default=0)
+    well = report([*imports, *machine_checks(found, environment.get(PROFILE, ""), nice)])
+    if any(check.problem for check in imports):
+        return 1  # nothing could look at the graph
+    sys.stdout.flush()
+    command = [str(python), "-m", "emu_robot_ros.preflight", f"--robot={robot}", f"--nodes={','.join(graph.nodes)}"]
+    command.append(f"--namespace={graph.namespace}")
+    alive = subprocess.run(command, env=os.environ | node_environment(environment), check=False).returncode == 0
+    return 0 if well and alive else 1

@@ -10,7 +10,7 @@ from typing import Any
 from emu_robot.errors import EmuRobotError, UnknownNameError
 
 VERBS = {
-    "doctor": "check that this machine can run everything",
+    "doctor": "check that this machine can run everything; doctor ros: and what the robot's graph lacks",
     "demo": "run long-horizon episodes with the released weights and write a report",
     "plan": "show what the planner would do from a picture and an instruction",
     "imagine": "look many subtasks ahead without moving, and check it against the simulator",
@@ -22,6 +22,7 @@ VERBS = {
     "train-mini": "make the released weights from nothing: collect, train every stage, release",
     "data": "prepare|encode|merge|export: from a LeRobotDataset; add image codes; several as one; to a LeRobotDataset",
     "to-lerobot": "weights as a checkpoint that LeRobot's commands load",
+    "bringup": "start the ROS 2 nodes of a graph: graph=sim|arm robot=...",
     "sim": "bench: environment steps per second of one core",
 }
 EXTRAS = {

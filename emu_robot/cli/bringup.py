@@ -1,0 +1,55 @@
+"""`emu-robot bringup [graph=sim] [robot=…] [nodes=…] [node.parameter=value …]`: the ROS 2 nodes as processes.
+
+graph=sim: a simulated arm, planner, policy, safety gate. graph=arm: the same without the simulation, beside the drivers
+of the arm that robot= names, one that ships or a YAML file. weights=mini: what planner and policy load.
+nodes=+recorder,-planner: one more, one less; nodes=safety: only these. file=: another graph.yaml.
+Runs until Ctrl-C or until a node ends; the safety gate is the last to go.
+"""
+
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+
+from emu_robot.errors import ConfigError
+from emu_robot.graph import read_graph
+from emu_robot.processes import ENDINGS, Processes
+from emu_robot.ros_environment import node_processes
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Exit status 0 after Ctrl-C, 1 if a node ended by itself."""
+    if any(word in ("-h", "--help") for word in arguments):
+        print(__doc__)
+        return 0
+    settings = pairs(arguments)
+    name, nodes, file = (settings.pop(key, "") for key in ("graph", "nodes", "file"))
+    graph = read_graph(name or "sim", nodes=nodes, settings=settings, file=Path(file) if file else None)
+    processes = node_processes(graph)
+    print(f"{graph.name}: {', '.join(node.name for node in graph.nodes)}; Ctrl-C ends them", flush=True)
+    for number in ENDINGS:
+        signal.signal(number, _interrupt)
+    try:
+        with Processes(processes, say=_say) as running:
+            ended = running.wait()
+    except KeyboardInterrupt:
+        return 0
+    print(f"error: {ended}; the others were told to end", file=sys.stderr)
+    return 1
+
+
+def pairs(arguments: Sequence[str]) -> dict[str, str]:
+    """Words of the form key=value. Raises `ConfigError` for others."""
+    for word in arguments:
+        if not word.partition("=")[0] or "=" not in word:
+            raise ConfigError(f"{word!r} is not of the form key=value")
+    return dict(word.split("=", 1) for word in arguments)
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt

@@ -1,0 +1,195 @@
+"""Listens to the running graph for a few seconds and says what would keep the robot from moving. Commands nothing.
+
+python -m emu_robot_ros.preflight --robot=ur5e [--nodes=safety,planner,policy] [--namespace=…]
+"""
+
+import argparse
+import sys
+import time
+import zlib
+from collections import Counter
+from typing import Any
+
+import rclpy
+from emu_robot_interfaces.msg import SafetyState
+from lifecycle_msgs.srv import GetState
+from rcl_interfaces.srv import GetParameters
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.parameter import parameter_value_to_python
+from sensor_msgs.msg import Image, JointState
+from std_msgs.msg import Header
+
+from emu_robot.deployment import Deployment, read_deployment
+from emu_robot.doctor import Check, report
+from emu_robot.errors import EmuRobotError
+from emu_robot.graph_file import graph_path, read_graph_file
+from emu_robot.preflight import COMMAND_TYPES, CommandTopic, ImageStream, JointStream, NodeSeen, Seen, Stream, judge
+from emu_robot_ros import qos, topics
+from emu_robot_ros.conversions import positions, seconds, to_image
+
+LISTEN_S, MOST_S = 3.0, 6.0
+"""How long to listen [s], and how long where something is wrong: some are found only when they announce themselves
+again, every 3 s.
+"""
+
+
+class PreflightNode(Node):
+    """Gathers a `Seen`: subscribes to what the robot's drivers send, asks our nodes how they are."""
+
+    def __init__(self, robot: Deployment, ours: list[str], **options: Any) -> None:
+        super().__init__("preflight", **options)
+        self._robot, self._ours = robot, ours
+        self._joints = JointStream(topic=robot.joint_states)
+        self._cameras = {name: ImageStream(topic=topic) for name, topic in robot.cameras.items()}
+        self._gate = SafetyState()
+        self._questions = {name: self._questions_for(name) for name in ours}
+        self._said: dict[tuple[str, str], Any] = {}
+        self.create_subscription(JointState, robot.joint_states, self._on_joints, qos.JOINT_STATES_IN)
+        for name, topic in robot.cameras.items():
+            self.create_subscription(Image, topic, lambda message, name=name: self._on_image(name, message), qos.CAMERA)
+        self.create_subscription(SafetyState, topics.SAFETY_STATE, self._on_gate, qos.LATCHED)
+
+    def ask(self) -> None:
+        """Send each question once, as soon as there is somebody to answer it."""
+        for name, (state, parameters) in self._questions.items():
+            if (name, "state") not in self._said and state.service_is_ready():
+                self._said[name, "state"] = state.call_async(GetState.Request())
+            if (name, "parameters") not in self._said and parameters.service_is_ready():
+                request = GetParameters.Request(names=["use_sim_time", "robot"])
+                self._said[name, "parameters"] = parameters.call_async(request)
+
+    def seen(self) -> Seen:
+        """What was found so far."""
+        full_names = [f"{space.rstrip('/')}/{name}" for name, space in self.get_node_names_and_namespaces()]
+        count = Counter(full_names)
+        for stream, kind in [(self._joints, "JointState"), *((camera, "Image") for camera in self._cameras.values())]:
+            self._look_up(stream, f"sensor_msgs/msg/{kind}")
+        gripper, space = self._robot.gripper, self.get_namespace().rstrip("/")
+        return Seen(
+            joints=self._joints,
+            cameras=self._cameras,
+            commands=[
+                self._commands(self._robot.command_topic, self._robot.kind),
+                self._commands(gripper.topic, gripper.kind),
+            ],
+            nodes={name: self._node(name, count[f"{space}/{name}"]) for name in self._ours},
+            duplicates=sorted(name for name, times in count.items() if times > 1),
+            gate_state=self._gate.state,
+            gate_reason=self._gate.reason,
+            clock_publishers=self.count_publishers("/clock"),
+        )
+
+    def _questions_for(self, name: str) -> tuple[Any, Any]:
+        return self.create_client(GetState, f"{name}/get_state"), self.create_client(
+            GetParameters, f"{name}/get_parameters"
+        )
+
+    def _on_joints(self, message: JointState) -> None:
+        found = positions(message)
+        self._joints.positions.update(found)
+        self._joints.complete += set(self._robot.joints.names) <= set(found)
+        self._arrived(self._joints, message.header)
+
+    def _on_image(self, name: str, message: Image) -> None:
+        camera = self._cameras[name]
+        camera.what = f"{message.width} x {message.height} {message.encoding}"
+        camera.different.add(zlib.crc32(message.data))
+        try:
+            to_image(message)
+            camera.problem = ""
+        except EmuRobotError as error:
+            camera.problem = str(error)
+        self._arrived(camera, message.header)
+
+    def _on_gate(self, message: SafetyState) -> None:
+        self._gate = message
+
+    def _arrived(self, stream: Stream, header: Header) -> None:
+        stream.arrivals.append(time.monotonic())
+        if header.stamp.sec:
+            stream.ages.append(1e-9 * self.get_clock().now().nanoseconds - seconds(header.stamp))
+
+    def _look_up(self, stream: Stream, kind: str) -> None:
+        stream.publishers = [_name_of(end) for end in self.get_publishers_info_by_topic(stream.topic)]
+        stream.elsewhere = [
+            topic
+            for topic, kinds in self.get_topic_names_and_types()
+            if kind in kinds and topic != stream.topic and self.count_publishers(topic)
+        ]
+
+    def _commands(self, topic: str, kind: str) -> CommandTopic:
+        if kind == "gripper_command":
+            services = [name for name, _ in self.get_service_names_and_types()]
+            taken = [f"the action server {topic}"] if f"{topic}/_action/send_goal" in services else []
+            return CommandTopic(topic=topic, kind=kind, subscribers=taken)
+        return CommandTopic(
+            topic=topic,
+            kind=kind,
+            publishers=[_name_of(end) for end in self.get_publishers_info_by_topic(topic)],
+            subscribers=[_name_of(end) for end in self.get_subscriptions_info_by_topic(topic)],
+            elsewhere=[
+                name
+                for name, kinds in self.get_topic_names_and_types()
+                if COMMAND_TYPES[kind] in kinds and name != topic and self.count_subscribers(name)
+            ],
+        )
+
+    def _node(self, name: str, count: int) -> NodeSeen:
+        node, state = NodeSeen(count=count), self._said.get((name, "state"))
+        if state is not None and state.done():
+            node.lifecycle = state.result().current_state.label
+        parameters = self._said.get((name, "parameters"))
+        if parameters is not None and parameters.done():
+            values = [parameter_value_to_python(value) for value in parameters.result().values]
+            sim_time, robot = values if len(values) == 2 else (None, None)
+            node.uses_sim_time = sim_time
+            node.robot = read_deployment(str(robot)).name if robot else None
+        return node
+
+
+def look(robot: Deployment, expected: list[str], *, listen_s: float, most_s: float, namespace: str = "") -> list[Check]:
+    """Every check after having listened for `listen_s`, or for as long as something is wrong, but at most `most_s`."""
+    context = rclpy.Context()
+    rclpy.init(context=context)
+    ours = list(dict.fromkeys([*expected, *read_graph_file(graph_path()).nodes]))
+    node = PreflightNode(robot, ours, context=context, namespace=namespace)
+    executor = SingleThreadedExecutor(context=context)
+    executor.add_node(node)
+    try:
+        start = time.monotonic()
+        while True:
+            until = time.monotonic() + listen_s
+            while time.monotonic() < until:
+                node.ask()
+                executor.spin_once(timeout_sec=0.02)
+            checks, listen_s = judge(node.seen(), robot, expected), 0.5
+            if time.monotonic() - start >= most_s or all(check.problem is None for check in checks):
+                return checks
+    finally:
+        executor.shutdown()
+        node.destroy_node()
+        rclpy.shutdown(context=context)
+
+
+def _name_of(end: Any) -> str:
+    """Of the node that an endpoint belongs to."""
+    return f"{end.node_namespace.rstrip('/')}/{end.node_name}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--robot", default="panda_sim", help="a robot that ships, or a YAML file")
+    parser.add_argument("--nodes", default="safety", help="our nodes that must run, separated by commas")
+    parser.add_argument("--namespace", default="")
+    wanted = parser.parse_args()
+    try:
+        robot, expected = read_deployment(wanted.robot), [name for name in wanted.nodes.split(",") if name]
+        checks = look(robot, expected, listen_s=LISTEN_S, most_s=MOST_S, namespace=wanted.namespace)
+    except EmuRobotError as error:
+        sys.exit(f"error: {error}")
+    sys.exit(0 if report(checks) else 1)
+
+
+if __name__ == "__main__":
+    main()
