@@ -250,15 +250,16 @@ class PlannerNode(LifecycleNode):
                 self._pause(task, SwitchConfig().recheck_chunks * number(self, "chunk_period"))
 
     def _observe(self, task: Task) -> TimedObservation:
-        """The next observation that can be planned from."""
+        """The next observation that can be planned from, once the robot may move."""
         until, problem = time.monotonic() + SIGHT_TIMEOUT_S, ""
         while time.monotonic() < until:
             self._check(task)
             try:
-                return self._sensors.observe()
+                if not self._unwilling():
+                    return self._sensors.observe()
             except NotReadyError as error:
                 problem = str(error)
-                time.sleep(0.02)
+            time.sleep(0.02)
         raise Ended(f"nothing to plan from: {problem}")
 
     def _await_verdict(self, task: Task) -> Verdict:
