@@ -49,7 +49,6 @@ class TimedObservation(NamedTuple):
 
 class _View(NamedTuple):
     image: Image
-    raw: Image
     stamp: float
     since: NDArray[np.float32] | None
     """State when this very picture first came."""
@@ -93,18 +92,12 @@ class ObservationBuffer:
             return
         self._refused.pop(camera, None)
         before, state = self._views.get(camera), self._states[-1][1] if self._states else None
-        if before is None or not np.array_equal(before.raw, image):
-            self._views[camera] = _View(fit_image(image, self._size, self._fit), image, stamp, state, 0.0)
+        if before is None or not np.array_equal(before.image, image):
+            self._views[camera] = _View(image, stamp, state, 0.0)
             return
         since = state if before.since is None else before.since
         moved = 0.0 if state is None or since is None else float(np.abs(state - since).max())
         self._views[camera] = before._replace(stamp=stamp, since=since, moved=moved)
-
-    @property
-    def oldest(self) -> float:
-        """Stamp of the oldest of the cameras' last images [s]; minus infinity before every camera has shown one."""
-        views = [self._views.get(camera) for camera in self._cameras]
-        return min(-np.inf if view is None else view.stamp for view in views)
 
     def observe(self, now: float) -> TimedObservation:
         """The last observation. Raises `NotReadyError` naming the camera, or the states, that it cannot be made of."""
@@ -116,8 +109,9 @@ class ObservationBuffer:
         stamp, state = min(self._states, key=lambda kept: abs(kept[0] - first))
         if now - self._states[-1][0] > self._config.max_age_s:
             raise NotReadyError(f"joint states are {now - self._states[-1][0]:.2f} s old")
-        images = {camera: self._views[camera].image for camera in self._cameras}
-        return TimedObservation(Observation(images=images, state=state), min(self.oldest, stamp))
+        captured = min(self._views[camera].stamp for camera in self._cameras)
+        images = {camera: fit_image(self._views[camera].image, self._size, self._fit) for camera in self._cameras}
+        return TimedObservation(Observation(images=images, state=state), min(captured, stamp))
 
     def _check(self, camera: str, now: float) -> None:
         view = self._views.get(camera)

@@ -175,7 +175,7 @@ class SafetyGate:
     """Takes chunks, joint states and heartbeats; gives commands.
 
     joints: how many of the first dimensions are joints; `max_jump` and `max_tracking_error` hold for these, the others
-    are grippers. counts: rejected chunks by reason, faults, holds.
+    are grippers. counts: chunks taken, chunks rejected by reason, faults, holds.
     """
 
     def __init__(
@@ -236,6 +236,7 @@ class SafetyGate:
         """Take a chunk, or say why not."""
         why = self._judge(chunk, now)
         if why is None:
+            self.counts["chunk taken"] += 1
             self._session, self._sequence, self._source = chunk.session, chunk.sequence, chunk.source
             self._strikes, self._heartbeat_at, self._chunk_age = 0, now, now - chunk.captured
             self._player.play(

@@ -32,7 +32,7 @@ from emu_robot_ros.sensors import Sensors
 BEAT_S = 0.03
 """Between two heartbeats."""
 SIGHT_S = 0.3
-"""So long a chunk waits for each camera to show something new; then it is said which one does not."""
+"""How long every camera may take to show something new; then it is said which one does not."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,15 +165,14 @@ class PolicyNode(LifecycleNode):
     def _work(self) -> None:
         """Every period, as soon as each camera has shown something new."""
         self._warm_up()
-        due, used = 0.0, float("-inf")
+        due = 0.0
         while self._working:
-            self._came.wait(0.2)
+            self._came.wait(SIGHT_S)
             self._came.clear()
-            pursued, now, oldest = self._pursued, time.monotonic(), self._sensors.oldest
+            pursued, now = self._pursued, time.monotonic()
             if pursued is None:
                 due = 0.0
-            elif now >= due and (oldest != used or now > due + SIGHT_S):
-                used = oldest
+            elif now >= due:
                 due = max(due + number(self, "chunk_period"), now) if due else now + number(self, "chunk_period")
                 self._busy_since = now
                 self._compute(pursued)

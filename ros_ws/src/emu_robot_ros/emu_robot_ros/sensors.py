@@ -18,7 +18,8 @@ from emu_robot_ros.conversions import positions, seconds, to_image
 class Sensors:
     """Subscribes a node to what its policy sees; `observe` may be called from any thread.
 
-    cameras: names of the deployment's, the planner's first. on_image: called whenever an image has come.
+    cameras: names of the deployment's, the planner's first. on_images: called whenever every one has shown something
+    new since the last call, so that pictures taken together are used together.
     """
 
     def __init__(
@@ -28,9 +29,10 @@ class Sensors:
         cameras: Sequence[str],
         size: int,
         fit: ImageFit,
-        on_image: Callable[[], None] = lambda: None,
+        on_images: Callable[[], None] = lambda: None,
     ) -> None:
-        self._node, self._robot, self._on_image = node, robot, on_image
+        self._node, self._robot, self._on_images = node, robot, on_images
+        self._cameras, self._shown = set(cameras), set[str]()
         self._buffer, self._lock = ObservationBuffer(cameras, size, fit), threading.Lock()
         node.create_subscription(JointState, robot.joint_states, self._on_joint_state, qos.JOINT_STATES_IN)
         for camera in cameras:
@@ -42,12 +44,6 @@ class Sensors:
         """The last observation; its time is of the node's clock. Raises `NotReadyError`."""
         with self._lock:
             return self._buffer.observe(1e-9 * self._node.get_clock().now().nanoseconds)
-
-    @property
-    def oldest(self) -> float:
-        """Stamp of the oldest of the cameras' last images [s]."""
-        with self._lock:
-            return self._buffer.oldest
 
     def _on_joint_state(self, message: JointState) -> None:
         found, robot = positions(message), self._robot
@@ -67,6 +63,9 @@ class Sensors:
                     self._buffer.on_image(camera, image, seconds(message.header.stamp))
             except EmuRobotError as error:
                 self._node.get_logger().warning(f"camera {camera}: {error}", throttle_duration_sec=5.0)
-            self._on_image()
+            self._shown.add(camera)
+            if self._shown == self._cameras:
+                self._shown.clear()
+                self._on_images()
 
         return receive
