@@ -2,15 +2,18 @@
 
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import rclpy
+from builtin_interfaces.msg import Time
 from emu_robot_interfaces.msg import ActionChunk, PolicyStatus, SafetyState
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
+from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import JointState
 from std_srvs.srv import SetBool, Trigger
 from trajectory_msgs.msg import JointTrajectory
@@ -26,16 +29,19 @@ START = np.array([0.0, -0.55, 0.0, -2.65, 0.0, 2.10, 0.785, 1.0])
 class Peer:
     """Arm, policy and operator in one node, with a context of its own, spun in a thread.
 
-    Publishes joint states at 100 Hz, where the last command put the arm, while `senses`; heartbeats while `alive`, idle
-    ones with an empty `instruction`.
+    Publishes joint states at 100 Hz, where the last command put the arm, while `senses`, stamped `lag` seconds late and
+    with what `garble` does to them; heartbeats while `alive`, idle ones with an empty `instruction`. With `simulated`
+    time, its own clock is the graph's, `ahead` seconds before the machine's.
     commands: (received at, positions of the arm); states: what the gate said, stated_at: when that was received;
     idled_at: when the first idle heartbeat was sent, 0 before it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, simulated: bool = False) -> None:
         self.context = rclpy.Context()
         rclpy.init(context=self.context)
         self.node = Node("peer", context=self.context)
+        self.lag, self.ahead = 0.0, 0.0
+        self.garble: Callable[[JointState], None] | None = None
         self.position, self.senses, self.alive, self.session, self.sequence = START.copy(), True, True, 1, 0
         self.instruction = "test"
         self.commands: list[tuple[float, np.ndarray]] = []
@@ -54,6 +60,9 @@ class Peer:
         self._transition = node.create_client(ChangeState, "safety/change_state")
         node.create_timer(0.01, self._sense)
         node.create_timer(0.03, self._beat)
+        if simulated:
+            self._clock = node.create_publisher(Clock, "/clock", 10)
+            node.create_timer(0.005, lambda: self._clock.publish(Clock(clock=self._stamp())))
         self._executor = SingleThreadedExecutor(context=self.context)
         self._executor.add_node(node)
         self._thread = threading.Thread(target=self._executor.spin, daemon=True)
@@ -82,12 +91,11 @@ class Peer:
         self.sequence += 1
         actions = np.repeat(self.position[None], n, axis=0)
         actions[:, 0] += np.linspace(0, goal, n)
-        now = self.node.get_clock().now().nanoseconds - int(1e9 * age)
         message = ActionChunk(
             session=self.session, sequence=self.sequence, source="policy", dt=0.05,
             names=list(ROBOT.dimension_names), actions=from_actions(actions),
         )  # fmt: skip
-        message.header.stamp.sec, message.header.stamp.nanosec = divmod(now, 1_000_000_000)
+        message.header.stamp = self._stamp(-age)
         for name, value in changes.items():
             setattr(message, name, value)
         self._chunks.publish(message)
@@ -118,8 +126,14 @@ class Peer:
     def _sense(self) -> None:
         if self.senses:
             message = JointState(name=list(ROBOT.dimension_names), position=self.position.tolist())
-            message.header.stamp = self.node.get_clock().now().to_msg()
+            message.header.stamp = self._stamp(-self.lag)
+            if self.garble:
+                self.garble(message)
             self._joints.publish(message)
+
+    def _stamp(self, shift: float = 0.0) -> Time:
+        nanoseconds = self.node.get_clock().now().nanoseconds + int(1e9 * (self.ahead + shift))
+        return Time(sec=nanoseconds // 1_000_000_000, nanosec=nanoseconds % 1_000_000_000)
 
     def _beat(self) -> None:
         if self.alive:

@@ -4,6 +4,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from builtin_interfaces.msg import Time as TimeMessage
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from emu_robot_interfaces.msg import ActionChunk, PolicyStatus, SafetyState
 from rcl_interfaces.msg import FloatingPointRange, ParameterDescriptor
@@ -129,7 +130,7 @@ class SafetyNode(LifecycleNode):
     def _on_joint_state(self, message: JointState) -> None:
         now, age = time.monotonic(), 0.0
         if message.header.stamp.sec:  # some drivers stamp nothing
-            age = self._ros_now() - seconds(message.header.stamp)
+            age = self._age(message.header.stamp, now)
         try:
             state = self._reader.read(message.name, message.position)
         except EmuRobotError as error:
@@ -148,7 +149,7 @@ class SafetyNode(LifecycleNode):
             actions = np.zeros((0, 0))
         if tuple(message.names) != names:
             actions = np.zeros((0, 0))  # the gate refuses it by its shape
-        age = self._ros_now() - seconds(message.header.stamp)
+        age = self._age(message.header.stamp, now)
         chunk = ChunkMessage(
             session=message.session,
             sequence=message.sequence,
@@ -252,6 +253,11 @@ class SafetyNode(LifecycleNode):
 
     def _ros_now(self) -> float:
         return 1e-9 * self.get_clock().now().nanoseconds
+
+    def _age(self, stamp: TimeMessage, now: float) -> float:
+        """Of a stamp [s], by a clock that has not jumped since it was looked at last."""
+        self._watch_clock(now)
+        return self._ros_now() - seconds(stamp)
 
     def _watch_clock(self, now: float) -> None:
         """A wall clock that jumps makes ages of chunks meaningless."""
