@@ -133,7 +133,7 @@ def _make_node(name: str, found: GraphFile, arguments: Mapping[str, str | None],
 
 def _usual_settings(node: str) -> dict[str, Parameter]:
     kind = SETTINGS_OF.get(node)
-    return {setting.name: float(setting.default) for setting in fields(kind)} if kind else {}
+    return {setting.name: setting.default for setting in fields(kind)} if kind else {}
 
 
 def _check_settings(node: str, parameters: Mapping[str, Parameter]) -> None:

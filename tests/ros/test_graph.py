@@ -28,8 +28,7 @@ def graph(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Graph]:
     logs = tmp_path_factory.mktemp("nodes")
     with ExitStack() as stack:
         yield {
-            name: stack.enter_context(running(f"emu_robot_ros.{name}_node", log=logs / f"{name}.log"))
-            for name in NODES
+            name: stack.enter_context(running(f"emu_robot_ros.{name}_node", log=logs / f"{name}.log")) for name in NODES
         }
 
 
