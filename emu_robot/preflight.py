@@ -181,7 +181,7 @@ def check_nodes(seen: Seen, expected: Sequence[str]) -> list[Check]:
 def check_gate(seen: Seen, robot: str) -> list[Check]:
     """The gate is for this robot, and not stopped."""
     node = seen.nodes.get(SAFETY)
-    if node is None or node.lifecycle is None:
+    if node is None or not node.count or node.lifecycle is None:
         return []
     problem = None
     if node.robot is not None and node.robot != robot:

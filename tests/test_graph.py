@@ -28,7 +28,8 @@ def test_the_simulated_graph_that_ships():
     assert graph.environment["ROS_AUTOMATIC_DISCOVERY_RANGE"] == "LOCALHOST"
     assert Path(graph.environment["FASTRTPS_DEFAULT_PROFILES_FILE"]).is_file()
     assert parameters(graph, "planner")["weights"] == "mini"
-    assert parameters(graph, "safety") == {"robot": "panda_sim", "estop_file": "~/.emu_robot/panda_sim.estop"}
+    gate = parameters(graph, "safety")
+    assert gate["robot"] == "panda_sim" and gate["estop_file"] == "~/.emu_robot/panda_sim.estop"
 
 
 def test_a_real_arm_must_be_named_and_brings_its_drivers():
@@ -60,10 +61,12 @@ def test_nodes_are_chosen_by_name(wanted: str, found: list[str]):
 
 def test_what_is_typed_becomes_what_the_node_declares():
     typed = {"sim_bridge.seed": "3", "sim_bridge.camera_hz": "30", "sim_bridge.families": "7", "safety.max_jump": "1"}
-    graph = read_graph(settings=typed)
+    graph = read_graph(settings={**typed, "safety.max_rejections": "3"})
     bridge = parameters(graph, "sim_bridge")
     assert bridge["seed"] == 3 and bridge["families"] == "7"
-    assert isinstance(bridge["camera_hz"], float) and isinstance(parameters(graph, "safety")["max_jump"], float)
+    gate = parameters(graph, "safety")
+    assert isinstance(bridge["camera_hz"], float) and isinstance(gate["max_jump"], float)
+    assert gate["max_rejections"] == 3 and isinstance(gate["max_rejections"], int)
     words = next(node.ros_arguments("/left") for node in graph.nodes if node.name == "sim_bridge")
     assert words[:3] == ["--ros-args", "-r", "__ns:=/left"]
     assert 'families:="7"' in words and "seed:=3" in words and "camera_hz:=30.0" in words

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import rclpy
 from conftest import WAIT_S, running, wait_until
-from rclpy.lifecycle import LifecycleNode
+from rclpy.node import Node
 from rclpy.timer import Timer
 from ros_robot import ROBOT, Peer
 from sensor_msgs.msg import Image, JointState
@@ -120,10 +120,10 @@ def no_gripper_controller(rig: Rig) -> Iterator[None]:
 
 @contextmanager
 def a_node_that_hangs(name: str) -> Iterator[None]:
-    """Nobody spins it."""
+    """It is there, but answers no question."""
     context = rclpy.Context()
     rclpy.init(context=context)
-    node = LifecycleNode(name, context=context)
+    node = Node(name, context=context)
     yield
     node.destroy_node()
     rclpy.shutdown(context=context)

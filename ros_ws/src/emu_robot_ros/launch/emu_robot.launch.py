@@ -1,0 +1,66 @@
+"""The nodes of config/graph.yaml under ROS 2's own launch, as `emu-robot bringup` starts them without it.
+
+When one node ends, launch tells all others at the same time; bringup keeps the safety gate for last.
+
+ros2 launch emu_robot_ros emu_robot.launch.py graph:=sim
+ros2 launch emu_robot_ros emu_robot.launch.py graph:=arm robot:=ur5e nodes:=+recorder
+"""
+
+import os
+from pathlib import Path
+
+from launch import LaunchContext, LaunchDescription
+from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable, Shutdown
+from launch.substitutions import LaunchConfiguration
+from launch_ros.actions import LifecycleNode
+from launch_ros.parameter_descriptions import ParameterValue
+
+from emu_robot.graph import GraphNode, read_graph
+
+ARGUMENTS = {
+    "graph": ("sim", "sim, arm, or another of the file's"),
+    "robot": ("", "a robot that ships, or a YAML file; empty: the graph's"),
+    "weights": ("", "what planner and policy load; empty: the graph's"),
+    "nodes": ("", "instead of the graph's nodes, or +a,-b for one more and one less"),
+    "file": ("", "another graph.yaml"),
+}
+
+
+def generate_launch_description() -> LaunchDescription:
+    """Arguments, then what they ask for."""
+    declared = [
+        DeclareLaunchArgument(name, default_value=default, description=description)
+        for name, (default, description) in ARGUMENTS.items()
+    ]
+    return LaunchDescription([*declared, OpaqueFunction(function=start)])
+
+
+def start(context: LaunchContext) -> list[SetEnvironmentVariable | LifecycleNode]:
+    """What to do once the arguments are known: environment, then nodes; all end when one does."""
+    given = {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}
+    settings = {name: given[name] for name in ("robot", "weights") if given[name]}
+    file = Path(given["file"]) if given["file"] else None
+    graph = read_graph(given["graph"], nodes=given["nodes"], settings=settings, file=file)
+    variables = {name: value for name, value in graph.environment.items() if name not in os.environ}
+    return [
+        *(SetEnvironmentVariable(name, value) for name, value in variables.items()),
+        *(lifecycle_node(node, graph.namespace) for node in graph.nodes),
+    ]
+
+
+def lifecycle_node(node: GraphNode, namespace: str) -> LifecycleNode:
+    """Configures and activates itself, by its parameter autostart. Text must say that it is, else "7" would be 7."""
+    parameters = {
+        name: ParameterValue(value, value_type=str) if isinstance(value, str) else value
+        for name, value in node.parameters.items()
+    }
+    return LifecycleNode(
+        package="emu_robot_ros",
+        executable=node.name,
+        name=node.name,
+        namespace=namespace,
+        parameters=[{**parameters, "autostart": True}],
+        prefix=f"nice -n {node.nice}" if node.nice else None,
+        output="screen",
+        on_exit=Shutdown(reason=f"{node.name} ended"),
+    )

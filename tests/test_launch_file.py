@@ -1,0 +1,122 @@
+"""The launch file against stand-ins for launch and launch_ros, which exist only in a ROS installation."""
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from emu_robot.errors import UnknownNameError
+from emu_robot.graph import read_graph
+
+PACKAGE = Path(__file__).parents[1] / "ros_ws/src/emu_robot_ros"
+
+
+class Made:
+    """Whatever it is, it remembers how it was made."""
+
+    def __init__(self, *given: Any, **named: Any) -> None:
+        self.given, self.named = given, named
+
+
+class LaunchDescription(Made): ...
+
+
+class DeclareLaunchArgument(Made): ...
+
+
+class OpaqueFunction(Made): ...
+
+
+class SetEnvironmentVariable(Made): ...
+
+
+class Shutdown(Made): ...
+
+
+class LifecycleNode(Made): ...
+
+
+class ParameterValue(Made): ...
+
+
+class LaunchConfiguration(Made):
+    def perform(self, context: dict[str, str]) -> str:
+        return context[self.given[0]]
+
+
+MODULES = {
+    "launch": {"LaunchDescription": LaunchDescription, "LaunchContext": dict},
+    "launch.actions": {
+        kind.__name__: kind for kind in (DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable, Shutdown)
+    },
+    "launch.substitutions": {"LaunchConfiguration": LaunchConfiguration},
+    "launch_ros": {},
+    "launch_ros.actions": {"LifecycleNode": LifecycleNode},
+    "launch_ros.parameter_descriptions": {"ParameterValue": ParameterValue},
+}
+
+
+@pytest.fixture
+def launch_file(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    for name, contents in MODULES.items():
+        module = ModuleType(name)
+        vars(module).update(contents)
+        monkeypatch.setitem(sys.modules, name, module)
+    spec = importlib.util.spec_from_file_location("emu_robot_launch", PACKAGE / "launch/emu_robot.launch.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def launched(launch_file: ModuleType, **typed: str) -> list[Made]:
+    """What launch would do after `ros2 launch ... key:=value`."""
+    (description,) = launch_file.generate_launch_description().given
+    declared = {action.given[0]: action.named["default_value"] for action in description[:-1]}
+    assert set(declared) >= {"graph", "robot", "weights"} and set(typed) <= set(declared)
+    return description[-1].named["function"]({**declared, **typed})
+
+
+@pytest.mark.parametrize(("graph", "robot"), [("sim", ""), ("arm", "ur5e")])
+def test_launch_starts_what_bringup_starts(
+    launch_file: ModuleType, graph: str, robot: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.delenv("FASTRTPS_DEFAULT_PROFILES_FILE", raising=False)
+    monkeypatch.setenv("RMW_IMPLEMENTATION", "mine")
+    actions = launched(launch_file, graph=graph, robot=robot, nodes="+recorder")
+    wanted = read_graph(graph, nodes="+recorder", settings={"robot": robot} if robot else {})
+    nodes = [action.named for action in actions if isinstance(action, LifecycleNode)]
+    assert [node["name"] for node in nodes] == [node.name for node in wanted.nodes]
+    for named, node in zip(nodes, wanted.nodes, strict=True):
+        assert (named["package"], named["executable"], named["namespace"]) == ("emu_robot_ros", node.name, "")
+        assert named["prefix"] == (f"nice -n {node.nice}" if node.nice else None)
+        assert named["on_exit"].named["reason"] == f"{node.name} ended"
+        (parameters,) = named["parameters"]
+        assert parameters.pop("autostart") is True
+        assert {name: plain(value) for name, value in parameters.items()} == node.parameters
+    variables = dict(action.given for action in actions if isinstance(action, SetEnvironmentVariable))
+    assert "RMW_IMPLEMENTATION" not in variables
+    assert variables["FASTRTPS_DEFAULT_PROFILES_FILE"] == wanted.environment["FASTRTPS_DEFAULT_PROFILES_FILE"]
+
+
+def plain(value: Any) -> Any:
+    """Text is wrapped, so that launch does not read it as YAML."""
+    if isinstance(value, ParameterValue):
+        assert value.named == {"value_type": str}
+        return value.given[0]
+    assert not isinstance(value, str)
+    return value
+
+
+def test_a_mistake_is_named(launch_file: ModuleType):
+    with pytest.raises(UnknownNameError, match="unknown graph 'lab'; known: sim, arm"):
+        launched(launch_file, graph="lab")
+
+
+def test_the_package_installs_what_it_needs():
+    setup = (PACKAGE / "setup.py").read_text()
+    for folder in ("launch", "config"):
+        assert f'glob("{folder}/*' in setup and list((PACKAGE / folder).iterdir())
