@@ -105,11 +105,12 @@ def find_recordings(given: Sequence[Path]) -> list[Path]:
         if not files:
             raise DataError(f"{path}: holds no .mcap file")
         found += files
+    found = list(dict.fromkeys(found))
     several = [folder for folder, n in Counter(path.parent for path in found).items() if n > 1]
     split = next((folder for folder in several if (folder / "metadata.yaml").exists()), None)
     if split is not None:
         raise DataError(f"{split}: one recording in several files; make one of them first (ros2 bag convert)")
-    return list(dict.fromkeys(found))
+    return found
 
 
 def layout_of(robot: Deployment) -> RobotLayout:

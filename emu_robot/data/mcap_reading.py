@@ -99,13 +99,14 @@ class McapFile:
 
 def _records(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
     """Kind and content of the records that are complete."""
-    file.seek(len(MAGIC))
+    end = file.seek(0, 2)
+    offset = file.seek(len(MAGIC))
     while len(head := file.read(9)) == 9:
         kind, size = struct.unpack("<BQ", head)
-        record = file.read(size)
-        if len(record) < size:
+        offset += 9 + size
+        if offset > end:
             return
-        yield kind, record
+        yield kind, file.read(size)
 
 
 def _contents(chunk: bytes) -> Iterator[tuple[int, memoryview]]:

@@ -9,6 +9,7 @@ import shutil
 import threading
 import time
 from collections import Counter, deque
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple, cast
@@ -24,7 +25,7 @@ from rosbags.interfaces import (
 )
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.rosbag2.storage_mcap import McapWriter
-from rosbags.typesys import Stores, get_typestore
+from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
 from emu_robot.data.recording_contract import CONTRACT_KEY, CONTRACT_TOPIC, Contract
 
@@ -121,7 +122,8 @@ class McapRecording:
         return cast(McapWriter, self._writer.storage)
 
     def _write_contract(self, contract: Contract, time_ns: int) -> None:
-        store = get_typestore(Stores.ROS2_JAZZY)
+        store = get_typestore(Stores.EMPTY)
+        store.register(get_types_from_msg("string data\n", CONTRACT_TYPE))
         connection = self._writer.add_connection(CONTRACT_TOPIC, CONTRACT_TYPE, typestore=store)
         data = store.serialize_cdr(store.types[CONTRACT_TYPE](data=contract.to_json()), CONTRACT_TYPE)
         self._writer.write(connection, time_ns, bytes(data))
@@ -129,17 +131,22 @@ class McapRecording:
         self._storage.bio.flush()
 
     def _run(self) -> None:
-        """The thread: write batches until the end; at the first problem only the closing is still tried."""
-        try:
-            self._write_batches()
-        except Exception as error:  # whatever it is, whoever records has to hear of it
-            self._fail(error)
-        try:
-            self._writer.close()
-        except Exception as error:
-            self._fail(error)
+        """The thread: write batches until the end. A disk that takes no more leaves the file as a killed process does:
+        whole up to its last complete chunk."""
+        failed = self._attempt(self._write_batches)
+        if isinstance(failed, OSError) or self._attempt(self._writer.close) is not None:
             with suppress(Exception):
                 self._writer.abort()
+
+    def _attempt(self, step: Callable[[], None]) -> Exception | None:
+        """What went wrong, if anything did; whatever it is, whoever records has to hear of it."""
+        try:
+            step()
+        except Exception as error:
+            with self._changed:
+                self.problem = self.problem or f"nothing more was written: {type(error).__name__}: {error}"
+            return error
+        return None
 
     def _write_batches(self) -> None:
         is_last, chunk_due = False, time.monotonic() + CHUNK_S
@@ -164,10 +171,6 @@ class McapRecording:
             self._connections[item.name] = self._writer.add_connection(
                 item.name, item.type, msgdef=item.definition, rihs01=item.digest, offered_qos_profiles=[item.qos]
             )
-
-    def _fail(self, error: Exception) -> None:
-        with self._changed:
-            self.problem = self.problem or f"{type(error).__name__}: {error}"
 
 
 def free_gb(folder: Path) -> float:

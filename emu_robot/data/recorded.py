@@ -209,11 +209,7 @@ class _Reading:
         task = self._task or (self._contract.task if self._contract else "") or self._instruction
         if not task:
             raise DataError(f"{self._file.path}: neither its contract nor a subgoal says what was done; say task=")
-        robot, topics = self._robot, self._topics
-        gripper = self._command_samples("gripper_command") if "gripper_command" in topics else None
-        if gripper is not None:
-            openings = [robot.gripper.opening(position) for position in gripper.values[:, 0]]
-            gripper = gripper._replace(values=np.array(openings))
+        robot = self._robot
         return Recorded(
             path=self._file.path,
             contract=self._contract,
@@ -222,7 +218,7 @@ class _Reading:
             cameras={name: self._camera_samples(name) for name in robot.cameras},
             joints={name: self._joint_samples(name) for name in robot.dimension_names},
             arm=self._command_samples("arm_command"),
-            gripper=gripper,
+            gripper=self._gripper_samples(),
             chunks=self._chunks,
             intended=self._intended,
             success=self._success,
@@ -249,6 +245,12 @@ class _Reading:
         times, positions = zip(*(self._commands[topic] or self._missing("command", topic)), strict=True)
         order = np.argsort(times, kind="stable")
         return Samples(topic, np.array(times)[order], np.array(positions)[order])
+
+    def _gripper_samples(self) -> Samples | None:
+        if "gripper_command" not in self._topics:
+            return None
+        found, gripper = self._command_samples("gripper_command"), self._robot.gripper
+        return found._replace(values=np.array([gripper.opening(position) for position in found.values[:, 0]]))
 
     # -- helpers
 
