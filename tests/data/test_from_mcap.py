@@ -51,7 +51,8 @@ def numbers_of(recorded: Recorded, **changes: Any):
     return resample(recorded, **{"control_hz": 20, "max_gap_s": 0.25} | changes)
 
 
-def load(root: Path):
+def load(root: Path) -> Any:
+    """The dataset as LeRobot reads it."""
     from lerobot.datasets.lerobot_dataset import LeRobotDataset
 
     return LeRobotDataset("local/test", root=root, video_backend="pyav")
@@ -351,9 +352,10 @@ def test_what_is_no_recording(tmp_path: Path):
     (tmp_path / "set").mkdir()
     with pytest.raises(DataError, match="set: already exists"):
         convert(tmp_path / "photo.mcap")
-    for wrong in ({"control_hz": 0}, {"image_size": 3}, {"max_gap_s": 0.0}):
-        with pytest.raises(ConfigError, match=next(iter(wrong))):
-            FromMcapConfig(**wrong)
+    wrong: list[dict[str, Any]] = [{"control_hz": 0}, {"image_size": 3}, {"max_gap_s": 0.0}]
+    for settings in wrong:
+        with pytest.raises(ConfigError, match=next(iter(settings))):
+            FromMcapConfig(**settings)
 
 
 def test_an_unknown_contract(tmp_path: Path):

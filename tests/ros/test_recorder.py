@@ -187,9 +187,11 @@ def test_what_was_sent_is_what_others_read(robot: Robot, tmp_path: Path):
     assert sum(map(len, found.values())) == result.messages + 1  # the contract
     for camera in ROBOT.cameras.values():
         shown = [int(message.data[0]) for message in found[camera]]
-        assert len(shown) > 20 and set(np.diff(shown)) == {1}, "a picture was lost"
+        assert len(shown) > 20
+        check_lost(camera, shown, result.message)
     chunks = [int(message.sequence) for message in found["/action_chunk"]]
-    assert np.diff(chunks).max() == 1 and len(found[ROBOT.joint_states]) == pytest.approx(len(chunks), abs=3)
+    check_lost("/action_chunk", chunks, result.message)
+    assert len(found[ROBOT.joint_states]) > 100
     assert [(m.subtask, m.sequence) for m in found["/subgoal"]] == [("open the drawer", 1), ("", 2)]
     assert found["/safety_state"][0].state == "tracking" and found["/extra"][0].data == "extra"
     check_contract(path, Contract.from_json(found[CONTRACT_TOPIC][0].data, "it"))
@@ -202,16 +204,20 @@ def test_what_was_sent_is_what_others_read(robot: Robot, tmp_path: Path):
     assert list(last.actions) == list(found["/action_chunk"][-1].actions)
 
 
+def check_lost(topic: str, numbers: list[int], said: str) -> None:
+    """Nothing is missing, or the recorder told; a busy machine loses what the middleware has no room for."""
+    missing = int(np.diff(numbers).sum()) - len(numbers) + 1
+    assert missing == 0 or f"on {topic} lost on their way here" in said
+
+
 def check_contract(path: Path, contract: Contract) -> None:
     assert contract.task == TASK and contract.deployment("it") == ROBOT
     assert contract.weights == "mini" and len(contract.weights_sha256) == 64
     assert contract.software["emu_robot"] and contract.software["emu_robot_interfaces"]
     assert contract.topics["camera.front"] == "/front/image_raw" and contract.topics["subgoal"] == "/subgoal"
-    for place in (path, mcap_of(path)):
-        with AnyReader([place]) as reader:
-            custom = reader.readers[0].storage.metadata.custom  # pyright: ignore
-        if place == path:
-            assert Contract.from_json(custom[CONTRACT_KEY], "it") == contract
+    with AnyReader([path]) as reader:
+        custom: Any = reader.readers[0].storage.metadata.custom  # pyright: ignore
+        assert Contract.from_json(custom[CONTRACT_KEY], "it") == contract
     with mcap_of(path).open("rb") as file:
         record = next(record for record in make_reader(file).iter_metadata() if record.name == "rosbag2")
     assert CONTRACT_KEY in record.metadata["serialized_metadata"]
@@ -253,6 +259,16 @@ def test_a_wrong_time_limit_is_refused_and_it_can_record_again(robot: Robot, tmp
         assert status == GoalStatus.STATUS_ABORTED and "time_limit is -1.0 s" in result.message
         for _ in range(2):
             assert robot.result(robot.record(time_limit=0.2))[1].success
+
+
+def test_settings_that_make_no_sense_are_named(tmp_path: Path):
+    for setting, said in (
+        ("robot:=nobody", "unknown robot 'nobody'; known: "),
+        ("topics:=/a, /b?", "Invalid topic name"),
+    ):
+        with recorder(tmp_path, setting) as process:
+            output, _ = process.communicate(timeout=30)
+        assert process.returncode != 0 and said in output
 
 
 def test_what_finds_no_room_is_counted(robot: Robot, tmp_path: Path):

@@ -3,19 +3,23 @@
 import math
 import re
 import time
+from collections import Counter
 from datetime import datetime
 from functools import partial
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from emu_robot_interfaces.action import RecordEpisode
 from rcl_interfaces.msg import FloatingPointRange, ParameterDescriptor
 from rclpy.action.server import ActionServer, CancelResponse, GoalResponse, ServerGoalHandle
 from rclpy.clock import Clock, ClockType
+from rclpy.event_handler import SubscriptionEventCallbacks
+from rclpy.exceptions import NameValidationException
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.task import Future
+from rclpy.validate_topic_name import validate_topic_name
 
 from emu_robot.data.mcap_writing import McapRecording, Topic, free_gb
 from emu_robot.data.recording_contract import Contract, weights_sha256
@@ -57,10 +61,13 @@ class RecorderNode(LifecycleNode):
             self._sources = graph(parse_deployment(self._robot_yaml, path))
             for source in self._sources:
                 definition_of(message_name(source.kind))  # to fail now, if it has to
+            names = [name.strip() for name in self._text("topics").split(",") if name.strip()]
+            self._extras = {self.resolve_topic_name(name) for name in names if validate_topic_name(name)}
+            self._is_simulated = bool(self.get_parameter("use_sim_time").value)
             self._folder = Path(self._text("folder")).expanduser()
             self._folder.mkdir(parents=True, exist_ok=True)
             software = {"emu_robot": version(), "git": commit() or "", INTERFACES: package_version(INTERFACES)}
-        except (EmuRobotError, OSError) as error:
+        except (EmuRobotError, NameValidationException, OSError) as error:
             self.get_logger().error(str(error))
             return TransitionCallbackReturn.FAILURE
         weights = self._text("weights")
@@ -85,6 +92,8 @@ class RecorderNode(LifecycleNode):
         return super().on_deactivate(state)
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        if self._ended is not None:  # the last goal has not had its result yet
+            return TransitionCallbackReturn.FAILURE
         if self._server is not None:
             self._server.destroy()
             self._server = None
@@ -111,27 +120,14 @@ class RecorderNode(LifecycleNode):
         return CancelResponse.ACCEPT
 
     async def _record(self, goal: ServerGoalHandle) -> RecordEpisode.Result:
-        ended = self._ended
-        assert ended is not None
         try:
-            self._recording = recording = self._open(goal.request)
+            self._recording = self._open(goal.request)
+            result = await self._record_until_ended(goal, self._recording)
         except (EmuRobotError, OSError) as error:
-            self._ended = None
-            goal.abort()
+            result = RecordEpisode.Result(message=str(error))
             self.get_logger().error(str(error))
-            return RecordEpisode.Result(message=str(error))
-        self.get_logger().info(f"recording {recording.path}")
-        began, limit, steady = time.monotonic(), goal.request.time_limit, Clock(clock_type=ClockType.STEADY_TIME)
-        self._listen()
-        timers = [self.create_timer(1.0, partial(self._watch, goal, began), clock=steady)]
-        if limit:
-            timers.append(self.create_timer(limit, partial(self._end, "time limit reached"), clock=steady))
-        why, is_well = await ended
-        duration = time.monotonic() - began
-        for timer in timers:
-            self.destroy_timer(timer)
-        result = self._close(recording, why, duration, is_well)
-        self._ended = self._recording = None
+        finally:
+            self._ended = self._recording = None
         if goal.is_cancel_requested:
             goal.canceled()
         elif result.success:
@@ -140,10 +136,32 @@ class RecorderNode(LifecycleNode):
             goal.abort()
         return result
 
+    async def _record_until_ended(self, goal: ServerGoalHandle, recording: McapRecording) -> RecordEpisode.Result:
+        self.get_logger().info(f"recording {recording.path}")
+        began, limit, steady = time.monotonic(), goal.request.time_limit, Clock(clock_type=ClockType.STEADY_TIME)
+        self._listen(recording)
+        timers = [self.create_timer(1.0, partial(self._watch, goal, recording, began), clock=steady)]
+        if limit:
+            timers.append(self.create_timer(limit, partial(self._end, "time limit reached"), clock=steady))
+        assert self._ended is not None
+        why, is_well = cast(tuple[str, bool], await self._ended)
+        duration = time.monotonic() - began
+        for timer in timers:
+            self.destroy_timer(timer)
+        for subscription in self._subscriptions_now:
+            self.destroy_subscription(subscription)
+        recording.close()
+        result = RecordEpisode.Result(path=str(recording.path), messages=recording.received.total(), duration=duration)
+        result.success = is_well and not recording.problem
+        result.message = f"{why} after {duration:.1f} s; {self._account(recording)}"
+        self.get_logger().info(f"{recording.path}: {result.message}")
+        return result
+
     def _open(self, request: RecordEpisode.Goal) -> McapRecording:
         if not (math.isfinite(request.time_limit) and request.time_limit >= 0):
             raise InvalidValueError(f"time_limit is {request.time_limit} s, must be 0 (none) or positive")
-        if shortage := self._shortage():
+        shortage, _ = self._shortage()
+        if shortage:
             raise SystemSetupError(f"not recording: {shortage}")
         contract = Contract(
             task=request.task,
@@ -155,74 +173,66 @@ class RecorderNode(LifecycleNode):
         queue_bytes = int(1e6 * self._number("queue_mb"))
         return McapRecording(self._new_path(request.task), contract, time_ns=self._now_ns(), queue_bytes=queue_bytes)
 
-    def _close(self, recording: McapRecording, why: str, duration: float, is_well: bool) -> RecordEpisode.Result:
-        """What became of it, with all that is missing in words."""
-        for subscription in self._subscriptions_now:
-            self.destroy_subscription(subscription)
-        recording.close()
+    def _account(self, recording: McapRecording) -> str:
+        """What came, and all that is missing, in words."""
         received, dropped = recording.received, recording.dropped
-        said = [f"{why} after {duration:.1f} s", f"{received.total()} messages", f"{dropped.total()} dropped"]
-        said += [f"{n} of them on {name}" for name, n in dropped.items()]
         silent = [name for name in (*self._listened, *sorted(self._to_find)) if not received[name]]
+        said = [f"{received.total()} messages", f"{dropped.total()} dropped"]
+        said += [f"{n} of them on {name}" for name, n in dropped.items()]
+        said += [f"{n} on {name} lost on their way here" for name, n in self._lost.items() if n]
         said += [f"nothing came on {' '.join(silent)}"] if silent else []
-        said += [recording.problem] if recording.problem else []
-        result = RecordEpisode.Result(message="; ".join(said), path=str(recording.path), messages=received.total())
-        result.success, result.duration = is_well and not recording.problem, duration
-        self.get_logger().info(f"{recording.path}: {result.message}")
-        return result
+        return "; ".join([*said, *([recording.problem] if recording.problem else [])])
 
     # -- while recording
 
-    def _listen(self) -> None:
+    def _listen(self, recording: McapRecording) -> None:
         """To every topic that is known by now; `_watch` adds those of the parameter `topics` as they appear."""
         self._subscriptions_now: list[Any] = []
         self._listened: list[str] = []
+        self._lost: Counter[str] = Counter()
         for source in self._sources:
-            self._subscribe(self.resolve_topic_name(source.name), source.kind, source.profile)
-        wanted = {self.resolve_topic_name(name.strip()) for name in self._text("topics").split(",") if name.strip()}
-        self._to_find = wanted - set(self._listened)
-        self._find()
+            self._subscribe(recording, self.resolve_topic_name(source.name), source.kind, source.profile)
+        self._to_find = self._extras - set(self._listened)
+        self._find(recording)
 
-    def _find(self) -> None:
+    def _find(self, recording: McapRecording) -> None:
         there = {name: kinds for name, kinds in self.get_topic_names_and_types() if name in self._to_find}
         for name, kinds in there.items():
             try:
-                self._subscribe(name, message_class(kinds[0]), RELIABLE)
+                self._subscribe(recording, name, message_class(kinds[0]), RELIABLE)
                 self._to_find.remove(name)
             except EmuRobotError as error:
                 self.get_logger().error(f"{name} cannot be recorded: {error}", throttle_duration_sec=10.0)
 
-    def _subscribe(self, name: str, kind: Any, expected: QoSProfile) -> None:
-        assert self._recording is not None
+    def _subscribe(self, recording: McapRecording, name: str, kind: Any, expected: QoSProfile) -> None:
         definition, digest = definition_of(message_name(kind))
         offers = [info.qos_profile for info in self.get_publishers_info_by_topic(name)]
         profile = listening(kind, offers or [expected])
         is_reliable = profile.reliability == ReliabilityPolicy.RELIABLE
         is_latched = profile.durability == DurabilityPolicy.TRANSIENT_LOCAL
-        self._recording.add(Topic(name, message_name(kind), definition, digest, is_reliable, is_latched))
+        recording.add(Topic(name, message_name(kind), definition, digest, is_reliable, is_latched))
         self._listened.append(name)
-        self._subscriptions_now.append(
-            self.create_subscription(kind, name, partial(self._store, name), profile, raw=True)
-        )
+        store: Any = partial(self._store, recording, name)
+        events = SubscriptionEventCallbacks(message_lost=partial(self._on_lost, name))
+        subscription = self.create_subscription(kind, name, store, profile, raw=True, event_callbacks=events)
+        self._subscriptions_now.append(subscription)
 
-    def _store(self, topic: str, data: bytes, info: dict[str, int]) -> None:
-        if self._recording is not None:
-            received = self._now_ns() if self._is_simulated else info["received_timestamp"]
-            self._recording.put(topic, received, data)
+    def _store(self, recording: McapRecording, topic: str, data: bytes, info: dict[str, int]) -> None:
+        received = self._now_ns() if self._is_simulated else info["received_timestamp"]
+        recording.put(topic, received, data)
 
-    def _watch(self, goal: ServerGoalHandle, began: float) -> None:
+    def _on_lost(self, topic: str, info: Any) -> None:
+        self._lost[topic] += info.total_count_change
+
+    def _watch(self, goal: ServerGoalHandle, recording: McapRecording, began: float) -> None:
         """Every second: tell, look for topics, for room on the disk, and whether it is still being written."""
-        recording = self._recording
-        if recording is None:
-            return
-        self._find()
-        feedback = RecordEpisode.Feedback(messages=recording.received.total())
-        feedback.duration, feedback.free_space = time.monotonic() - began, free_gb(self._folder)
+        self._find(recording)
+        shortage, free = self._shortage()
+        feedback = RecordEpisode.Feedback(messages=recording.received.total(), free_space=free)
+        feedback.duration = time.monotonic() - began
         goal.publish_feedback(feedback)
-        if shortage := self._shortage():
-            self._end(shortage, is_well=False)
-        elif recording.problem:
-            self._end("nothing is written any more", is_well=False)
+        if shortage or recording.problem:
+            self._end(shortage or "writing failed", is_well=False)
 
     def _end(self, why: str, is_well: bool = True) -> None:
         if self._ended is not None and not self._ended.done():
@@ -230,20 +240,20 @@ class RecorderNode(LifecycleNode):
 
     # -- helpers
 
-    def _shortage(self) -> str:
-        """Of disk space, in words; empty if there is enough."""
-        free, needed = free_gb(self._folder), self._number("min_free_gb")
-        return f"{free:.1f} GB free in {self._folder}, min_free_gb is {needed:.1f}" if free < needed else ""
+    def _shortage(self) -> tuple[str, float]:
+        """Why there is no room to record, empty if there is; free space [GB]."""
+        try:
+            free, needed = free_gb(self._folder), self._number("min_free_gb")
+        except OSError as error:
+            return f"{self._folder}: {error.strerror}", 0.0
+        is_short = free < needed
+        return f"{free:.1f} GB free in {self._folder}, min_free_gb is {needed:.1f}" if is_short else "", free
 
     def _new_path(self, task: str) -> Path:
         words = re.sub(r"[^a-z0-9]+", "_", task.lower()).strip("_")[:40]
         name = f"{datetime.now():%Y-%m-%d_%H-%M-%S}{'_' if words else ''}{words}"
         names = (name if i == 0 else f"{name}_{i}" for i in count())
         return next(path for path in map(self._folder.joinpath, names) if not path.exists())
-
-    @property
-    def _is_simulated(self) -> bool:
-        return bool(self.get_parameter("use_sim_time").value)
 
     def _now_ns(self) -> int:
         return self.get_clock().now().nanoseconds
