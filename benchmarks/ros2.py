@@ -335,7 +335,7 @@ def random_peer(kind: type[Any]) -> Any:
                     case 4:
                         age = -float(rng.uniform(0.1, 100))
                     case 5:
-                        message.sequence = int(rng.integers(0, max(self.sequence - 1, 1)))
+                        message.sequence = int(rng.integers(2))  # what came first, and before it
                     case 6:
                         names[rng.integers(8)] = "elbow"
                     case 7:

@@ -22,6 +22,7 @@ SCHEMAS = {
     "encode": "emu_robot.training.tokenizer:EncodeConfig",
     "eval": "emu_robot.evaluation.config:EvalConfig",
     "export": "emu_robot.cli.data:ExportConfig",
+    "from-mcap": "emu_robot.data.from_mcap:FromMcapConfig",
     "merge": "emu_robot.data.merge:MergeConfig",
     "finetune": "emu_robot.training.finetune:FinetuneConfig",
     "imagine": "emu_robot.evaluation.imagination:ImagineConfig",

@@ -116,24 +116,35 @@ def deployments() -> list[str]:
     return sorted(path.stem for path in ROBOTS.glob("*.yaml"))
 
 
+def find_deployment(name_or_path: str | Path) -> Path:
+    """The YAML file of a robot that ships, or any other one. Raises `UnknownNameError` if there is none."""
+    path = next((path for path in (ROBOTS / f"{name_or_path}.yaml", Path(name_or_path)) if path.is_file()), None)
+    if path is None:
+        raise UnknownNameError("robot", str(name_or_path), [*deployments(), "any YAML file like these"])
+    return path
+
+
 def read_deployment(name_or_path: str | Path) -> Deployment:
     """A robot that ships, or one in a YAML file.
 
     Raises `UnknownNameError` if there is none, `ConfigError` naming file and key of what is wrong.
     """
-    path = next((path for path in (ROBOTS / f"{name_or_path}.yaml", Path(name_or_path)) if path.is_file()), None)
-    if path is None:
-        raise UnknownNameError("robot", str(name_or_path), [*deployments(), "any YAML file like these"])
+    path = find_deployment(name_or_path)
+    return parse_deployment(path.read_text(), path)
+
+
+def parse_deployment(text: str, source: str | Path) -> Deployment:
+    """A robot from the YAML of such a file. Raises `ConfigError` naming `source` and the key of what is wrong."""
     try:
-        values = yaml.safe_load(path.read_text())
+        values = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: not YAML ({str(error).splitlines()[0]})") from error
+        raise ConfigError(f"{source}: not YAML ({str(error).splitlines()[0]})") from error
     try:
         joints = _construct(Joints, _part(values, "joints"), "joints.")
         gripper = _construct(Gripper, _part(values, "gripper"), "gripper.")
         return _construct(Deployment, {**values, "joints": joints, "gripper": gripper}, "")
     except (ConfigError, UnknownNameError) as error:
-        raise ConfigError(f"{path}: {error}") from error
+        raise ConfigError(f"{source}: {error}") from error
 
 
 def _part(values: Any, name: str) -> Mapping[str, Any]:

@@ -63,7 +63,7 @@ def test_every_verb_explains_itself(verb: str, capsys: pytest.CaptureFixture[str
         (["sim", "bench", "steps=0"], "steps=0: at least 1 is needed"),
         (["plan", "image=a.png"], "instruction= is needed with image="),
         (["plan", "weights=nowhere"], "unknown weights 'nowhere'; known: "),
-        (["data"], "unknown data command ''; known: encode, export, merge, prepare"),
+        (["data"], "unknown data command ''; known: encode, export, from-mcap, merge, prepare"),
     ],
 )
 def test_a_mistake_is_one_line(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:

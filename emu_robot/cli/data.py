@@ -1,7 +1,8 @@
-"""`emu-robot data encode|export|merge|prepare key=value ...`
+"""`emu-robot data encode|export|from-mcap|merge|prepare key=value ...`
 
 encode: add image codes to a replay buffer, to train a planner on it.
 export: a replay buffer as a LeRobotDataset v3.
+from-mcap: recordings of the ROS 2 graph as a LeRobotDataset v3; recording= may be given several times.
 merge: several replay buffers as one.
 prepare: any LeRobotDataset as a replay buffer, cut into subtasks.
 """
@@ -25,11 +26,12 @@ class ExportConfig:
 
 
 def run(arguments: Sequence[str]) -> None:
-    """Do one of the four; export and prepare need the extra [train]."""
+    """Do one of them; export, from-mcap and prepare need the extra [train], from-mcap also [ros]."""
     if arguments and arguments[0] in ("-h", "--help"):
         print(__doc__)
         return
-    command, overrides = sub_verb("data", ("encode", "export", "merge", "prepare"), arguments)
+    command, overrides = sub_verb("data", ("encode", "export", "from-mcap", "merge", "prepare"), arguments)
+    overrides = _joined("recording", overrides) if command == "from-mcap" else overrides
     config = configure(command, overrides)
     if config is None:
         return
@@ -42,6 +44,10 @@ def run(arguments: Sequence[str]) -> None:
             from emu_robot.data.lerobot_export import export_lerobot
 
             export_lerobot(config.buffer, config.out, license=config.license)
+        case "from-mcap":
+            from emu_robot.data.from_mcap import from_mcap
+
+            from_mcap(config)
         case "merge":
             from emu_robot.data.merge import merge
 
@@ -50,3 +56,10 @@ def run(arguments: Sequence[str]) -> None:
             from emu_robot.data.prepare import prepare
 
             prepare(config)
+
+
+def _joined(key: str, overrides: Sequence[str]) -> list[str]:
+    """All that was given for a list's key as one override."""
+    values = [word.removeprefix(f"{key}=") for word in overrides if word.startswith(f"{key}=")]
+    others = [word for word in overrides if not word.startswith(f"{key}=")]
+    return [*others, f"{key}={','.join(values)}"] if values else others

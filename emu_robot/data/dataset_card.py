@@ -1,7 +1,7 @@
 """The dataset card of a LeRobotDataset: README.md with the front matter the hub lists it by, what is in it, whence."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -69,7 +69,8 @@ def write_card(root: Path, origin: Origin, name: str = "") -> Path:
 def origin_of(buffer: ReplayBuffer, license: str = "") -> Origin:
     """What a replay buffer knows of its origin. license: none given means Apache-2.0, that of our code, for what
     `emu_robot.data.collect` made, and unknown for the rest."""
-    collected, prepared = (_settings(buffer.path / name) for name in ("collection.json", "prepared.json"))
+    names = ("collection.json", "prepared.json", "recorded.json")
+    collected, prepared, recorded = (_settings(buffer.path / name) for name in names)
     if collected:
         config = collected["config"]
         summary = f"Demonstrations by scripted experts in the simulated environment `{config['env']}`."
@@ -82,13 +83,15 @@ def origin_of(buffer: ReplayBuffer, license: str = "") -> Origin:
         given = Path(dataset).name if Path(dataset).exists() else dataset
         summary = f"The LeRobotDataset `{given}`, its episodes cut into subtasks."
         said = f"Made by `emu-robot data prepare`; whatever terms `{given}` has hold for this one."
+    elif recorded:
+        summary, said = _of_recordings(recorded["recordings"])
     else:
         summary, said = "Demonstrations kept by emu_robot.", "Exported from a replay buffer by `emu-robot data export`."
     return Origin(
         summary=summary,
         license=license or UNKNOWN,
         provenance=f"{said}\n\n{family_table(buffer)}",
-        limits=("Simulated, not real.",) if collected else (),
+        limits=("Simulated, not real.",) if collected or _is_simulated(recorded) else (),
         meanings=_meanings(buffer),
     )
 
@@ -107,8 +110,25 @@ def family_table(buffer: ReplayBuffer) -> str:
     return "\n".join(lines)
 
 
+def _of_recordings(recordings: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
+    """Summary and provenance of what `emu-robot data from-mcap` made."""
+    robots = ", ".join(f"`{name}`" for name in sorted({one["robot"] for one in recordings}))
+    software = {" ".join(f"{name} {state}" for name, state in one["software"].items() if state) for one in recordings}
+    weights = sorted({one["weights"] for one in recordings} - {""})
+    said = [
+        f"Made by `emu-robot data from-mcap` of {len(recordings)} recordings; actions are what the arm was commanded."
+    ]
+    said += [f"Recorded with {', '.join(sorted(software - {''}))}."] if software - {""} else []
+    said += [f"Weights of the policy that drove: {', '.join(f'`{name}`' for name in weights)}."] if weights else []
+    return f"Episodes of the robot {robots}, recorded from its ROS 2 graph.", " ".join(said)
+
+
+def _is_simulated(recorded: Mapping[str, Any]) -> bool:
+    return any(one["simulated"] for one in recorded.get("recordings", ()))
+
+
 def _meanings(buffer: ReplayBuffer) -> dict[str, str]:
-    if buffer.layout != PANDA.layout:
+    if buffer.layout != PANDA.layout and not (buffer.path / "recorded.json").exists():
         return {}
     gripper = "opening in [0, 1], 1 open"
     return {

@@ -29,6 +29,7 @@ class LabelSource(StrEnum):
     language = "language"
     task_index = "task_index"
     motion = "motion"
+    subgoal = "subgoal"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,13 +1,13 @@
 """`eval_info.json`: LeRobot's names and nesting (per_task, per_group, overall), and what it takes to repeat the run."""
 
 import platform
-import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from emu_robot.evaluation.config import EvalConfig, LayoutsConfig
 from emu_robot.evaluation.records import EpisodeRecord, successes
+from emu_robot.provenance import commit
 
 
 def eval_info(config: EvalConfig, records: Sequence[EpisodeRecord], eval_s: float) -> dict[str, Any]:
@@ -46,18 +46,6 @@ def failure_counts(records: Sequence[EpisodeRecord]) -> dict[str, int]:
     return {kind: kinds.count(kind) for kind in sorted(set(kinds), key=lambda kind: (-kinds.count(kind), kind))}
 
 
-def commit() -> str | None:
-    """The git commit of this source tree, with "+changes" if it is not clean; None outside a repository."""
-    folder = Path(__file__).resolve().parents[2]
-    if not (folder / ".git").exists():
-        return None
-    try:
-        head = _git(folder, "rev-parse", "--short=12", "HEAD")
-        return head + ("+changes" if _git(folder, "status", "--porcelain", "--untracked-files=no") else "")
-    except (OSError, subprocess.CalledProcessError):
-        return None
-
-
 def machine() -> str:
     """The kind of machine, without its name."""
     model = platform.processor() or platform.machine()
@@ -66,11 +54,6 @@ def machine() -> str:
     models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     cpu = f"{len(models)} x {models[0]}" if models else model
     return f"{cpu}, {platform.system()}, Python {platform.python_version()}"
-
-
-def _git(folder: Path, *arguments: str) -> str:
-    run = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=True, timeout=10)
-    return run.stdout.strip()
 
 
 def _metrics(records: Sequence[EpisodeRecord]) -> dict[str, Any]:

@@ -24,6 +24,7 @@ setup(
         "console_scripts": [
             f"planner = {NAME}.planner_node:main",
             f"policy = {NAME}.policy_node:main",
+            f"recorder = {NAME}.recorder_node:main",
             f"safety = {NAME}.safety_node:main",
             f"sim_bridge = {NAME}.sim_bridge_node:main",
         ]

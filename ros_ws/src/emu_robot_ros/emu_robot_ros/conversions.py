@@ -10,23 +10,19 @@ from rclpy.duration import Duration
 from sensor_msgs.msg import Image, JointState
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
-from emu_robot.errors import InvalidValueError, ShapeError
-
-CHANNELS = {"rgb8": 3, "bgr8": 3, "rgba8": 4, "bgra8": 4, "mono8": 1}
+from emu_robot.errors import ShapeError
+from emu_robot.image_encoding import decode_image
 
 
 def to_image(message: Image) -> NDArray[np.uint8]:
     """(H, W, 3) uint8 RGB. Raises `InvalidValueError` for another encoding, `ShapeError` if the data do not fit."""
-    channels = CHANNELS.get(message.encoding)
-    if channels is None:
-        raise InvalidValueError(f"image encoding {message.encoding!r}; known: {', '.join(CHANNELS)}")
-    data, height, width, step = np.frombuffer(message.data, np.uint8), message.height, message.width, message.step
-    if step < width * channels or data.size != height * step or not data.size:
-        raise ShapeError("image data", f"{data.size} bytes", f"{height} rows of {step} >= {width} x {channels}")
-    pixels = data.reshape(height, step)[:, : width * channels].reshape(height, width, channels)
-    if channels == 1:
-        return np.repeat(pixels, 3, axis=2)
-    return np.ascontiguousarray(pixels[..., :3] if message.encoding.startswith("rgb") else pixels[..., 2::-1])
+    return decode_image(
+        np.frombuffer(message.data, np.uint8),
+        encoding=message.encoding,
+        height=message.height,
+        width=message.width,
+        step=message.step,
+    )
 
 
 def from_image(image: NDArray[np.uint8], stamp: TimeMessage, frame: str = "") -> Image:

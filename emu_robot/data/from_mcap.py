@@ -1,0 +1,238 @@
+"""Recordings of the graph as a LeRobotDataset: MCAP in, episodes at a steady rate out. Needs no ROS."""
+
+import shutil
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from emu_robot.data.conversion import ImageFit, fit_image
+from emu_robot.data.episode import Episode
+from emu_robot.data.files import disk_full_as_setup_error, replace_json, require_disk_space
+from emu_robot.data.keyframes import KeyframeConfig, KeyframeFinder
+from emu_robot.data.labels import Segmentation, from_motion
+from emu_robot.data.mcap_reading import McapFile
+from emu_robot.data.progress import progress
+from emu_robot.data.recorded import Recorded, read_recorded
+from emu_robot.data.recorded_episode import Numbers, planned_subtasks, resample, succeeded
+from emu_robot.data.replay_buffer import ReplayBuffer
+from emu_robot.deployment import Deployment
+from emu_robot.errors import ConfigError, DataError, EmuRobotError
+from emu_robot.image_encoding import decode_image
+from emu_robot.robot_spec import RobotLayout
+
+RECORD = "recorded.json"
+"""In the replay buffer: where its episodes come from, for the dataset card."""
+FAMILY = "recorded"
+
+
+@dataclass(kw_only=True)
+class FromMcapConfig:
+    """recording: what the recorder wrote: folders, their .mcap files, or folders that hold several of either; an
+    episode each. out: the new LeRobotDataset. license: for its card, as the hub calls it.
+
+    control_hz: rate of the result. max_gap_s: longest silence of a camera, of joint states or commands [s].
+    image_size, fit: size [px] of the stored pictures and how others come to it.
+    robot: deployment, by name or YAML file, of recordings without a contract. task: instruction of all of them, in
+    place of what they say themselves.
+    keyframes: how subtasks are found where no planner said them.
+    """
+
+    recording: list[Path] = field(default_factory=list)
+    out: Path = Path("data/recorded")
+    license: str = ""
+    control_hz: int = 20
+    max_gap_s: float = 0.25
+    image_size: int = 128
+    fit: ImageFit = ImageFit.pad
+    robot: str = ""
+    task: str = ""
+    keyframes: KeyframeConfig = field(default_factory=KeyframeConfig)
+
+    def __post_init__(self) -> None:
+        for name, low in (("control_hz", 1), ("image_size", 8)):
+            if getattr(self, name) < low:
+                raise ConfigError(f"{name} is {getattr(self, name)}, must be at least {low}")
+        if self.max_gap_s <= 0:
+            raise ConfigError(f"max_gap_s is {self.max_gap_s}, must be positive")
+
+
+def from_mcap(config: FromMcapConfig) -> Path:
+    """Write the dataset `config.out`, which appears only when it is complete, and return its path.
+
+    Raises `DataError` naming recording and topic of what is missing or makes no sense, before anything is written;
+    `SystemSetupError` for a full disk.
+    """
+    if config.out.exists():
+        raise DataError(f"{config.out}: already exists; choose a new path")
+    takes = _read(config)
+    robot = _common_robot(takes)
+    segmentations, method = _segment(takes, config)
+    partial = config.out.with_name(f"{config.out.name}.converting")
+    shutil.rmtree(partial, ignore_errors=True)
+    with disk_full_as_setup_error(config.out):
+        config.out.parent.mkdir(parents=True, exist_ok=True)
+        _write_buffer(partial, takes, segmentations, config)
+        _export(partial, robot, config)
+    shutil.rmtree(partial)
+    sources = ", ".join(f"{name} ({n})" for name, n in Counter(one.source.value for one in segmentations).items())
+    n_frames, n_subtasks = sum(len(take.numbers.times) for take in takes), sum(len(s.subtasks) for s in segmentations)
+    print(f"{config.out}: {len(takes)} episodes, {n_frames} frames; {n_subtasks} subtasks from {sources}{method}")
+    return config.out
+
+
+class Take(NamedTuple):
+    """A recording, and its numbers at the rate of the dataset."""
+
+    recorded: Recorded
+    numbers: Numbers
+
+
+def find_recordings(given: Sequence[Path]) -> list[Path]:
+    """The .mcap files that are meant, in order. Raises `DataError` for what is none and holds none."""
+    if not given:
+        raise ConfigError("recording= is missing: a folder that the recorder wrote, or several")
+    found: list[Path] = []
+    for path in given:
+        if not path.exists():
+            raise DataError(f"{path}: no such file or folder")
+        files = sorted(path.rglob("*.mcap")) if path.is_dir() else [path]
+        if not files:
+            raise DataError(f"{path}: holds no .mcap file")
+        found += files
+    found = list(dict.fromkeys(found))
+    several = [folder for folder, n in Counter(path.parent for path in found).items() if n > 1]
+    split = next((folder for folder in several if (folder / "metadata.yaml").exists()), None)
+    if split is not None:
+        raise DataError(f"{split}: one recording in several files; make one of them first (ros2 bag convert)")
+    return found
+
+
+def layout_of(robot: Deployment) -> RobotLayout:
+    """LeRobot's names for the joints, then the gripper; actions are targets of the states in their places."""
+    names = (*(f"{joint}.pos" for joint in robot.joints.names), "gripper.pos")
+    return RobotLayout(state_names=names, action_names=names, n_grippers=1, relative_dims=len(robot.joints.names))
+
+
+def _read(config: FromMcapConfig) -> list[Take]:
+    """All but the pictures; says which recordings were cut off."""
+    takes, paths = [], find_recordings(config.recording)
+    with progress("reading", len(paths)) as report:
+        for path in paths:
+            recorded = read_recorded(path, robot=config.robot, task=config.task)
+            numbers = resample(recorded, control_hz=config.control_hz, max_gap_s=config.max_gap_s)
+            takes.append(Take(recorded, numbers))
+            report("")
+    for recorded, numbers in takes:
+        if not recorded.is_whole:
+            print(f"{recorded.path}: was never closed; taken up to {numbers.times[-1]:.1f} s, where it breaks off")
+    return takes
+
+
+def _common_robot(takes: Sequence[Take]) -> Deployment:
+    first = takes[0].recorded
+    for take in takes[1:]:
+        other = take.recorded
+        if layout_of(other.robot) != layout_of(first.robot) or set(other.robot.cameras) != set(first.robot.cameras):
+            said = f"another robot, {other.robot.name}, than {first.robot.name} of {first.path}"
+            raise DataError(f"{other.path}: {said}; convert them into datasets of their own")
+    return first.robot
+
+
+def _segment(takes: Sequence[Take], config: FromMcapConfig) -> tuple[list[Segmentation], str]:
+    """The subtasks of every episode, and in words how those were found that no planner said."""
+    planned = [planned_subtasks(take.recorded, take.numbers.times) for take in takes]
+    known = [one for one in planned if one is not None]
+    if len(known) == len(takes):
+        return known, ""
+    grippers = layout_of(takes[0].recorded.robot).gripper_states
+    finder = KeyframeFinder([take.numbers.state for take in takes], grippers, config.control_hz, config.keyframes)
+    segmentations = [
+        plan or from_motion(finder.find(take.numbers.state), take.recorded.task)
+        for plan, take in zip(planned, takes, strict=True)
+    ]
+    return segmentations, f" by {finder.method.value}"
+
+
+def _write_buffer(
+    path: Path, takes: Sequence[Take], segmentations: Sequence[Segmentation], config: FromMcapConfig
+) -> None:
+    n_images = sum(len(take.numbers.times) * len(take.numbers.shown) for take in takes)
+    require_disk_space(path, 2 * n_images * config.image_size**2 * 3)
+    layout = layout_of(takes[0].recorded.robot)
+    with closing(ReplayBuffer.create(path, layout)) as buffer, progress("converting", len(takes)) as report:
+        for index, (take, segmentation) in enumerate(zip(takes, segmentations, strict=True)):
+            buffer.append(make_episode(index, take, segmentation, config))
+            report("")
+    replace_json(path / RECORD, {"recordings": [_origin(take.recorded) for take in takes]})
+
+
+def make_episode(index: int, take: Take, segmentation: Segmentation, config: FromMcapConfig) -> Episode:
+    """An episode with pictures at every frame; its seed is the simulation's, or else its place among the recordings."""
+    recorded, numbers = take
+    success, keyframes = succeeded(recorded), segmentation.keyframes
+    return Episode(
+        instruction=recorded.task,
+        family=FAMILY,
+        split="seen",
+        seed=index if recorded.seed is None else recorded.seed,
+        success=success,
+        fps=config.control_hz,
+        subtasks=segmentation.subtasks,
+        keyframes=keyframes if success else keyframes[:-1],
+        starts=segmentation.starts,
+        state=numbers.state,
+        action=numbers.action,
+        image_frames=np.arange(len(numbers.times), dtype=np.int32),
+        images=read_pictures(recorded, numbers, config.image_size, config.fit),
+    )
+
+
+def read_pictures(recorded: Recorded, numbers: Numbers, size: int, fit: ImageFit) -> dict[str, NDArray[np.uint8]]:
+    """Camera -> (T, size, size, 3): what is shown at each tick. Raises `DataError` for a picture that is none."""
+    images = {name: np.zeros((len(numbers.times), size, size, 3), np.uint8) for name in numbers.shown}
+    names = {samples.topic: name for name, samples in recorded.cameras.items()}
+    counts: Counter[str] = Counter()
+    file = McapFile(recorded.path)
+    for message in file.messages():
+        name = names.get(message.topic)
+        if name is None:
+            continue
+        ticks = np.flatnonzero(numbers.shown[name] == counts[name])
+        counts[name] += 1
+        if ticks.size:
+            picture = file.decode(message)
+            try:
+                image = decode_image(
+                    picture.data,
+                    encoding=picture.encoding,
+                    height=picture.height,
+                    width=picture.width,
+                    step=picture.step,
+                )
+            except EmuRobotError as error:
+                raise DataError(f"{recorded.path}: picture {counts[name]} on {message.topic}: {error}") from error
+            images[name][ticks] = fit_image(image, size, fit)
+    return images
+
+
+def _origin(recorded: Recorded) -> dict[str, object]:
+    contract = recorded.contract
+    return {
+        "recording": recorded.path.name,
+        "robot": recorded.robot.name,
+        "simulated": recorded.success is not None,
+        "weights": contract.weights if contract else "",
+        "software": dict(contract.software) if contract else {},
+    }
+
+
+def _export(buffer: Path, robot: Deployment, config: FromMcapConfig) -> None:
+    from emu_robot.data.lerobot_export import export_lerobot  # only here: it needs torch and lerobot
+
+    export_lerobot(buffer, config.out, robot.name, license=config.license)

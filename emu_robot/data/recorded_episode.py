@@ -1,0 +1,135 @@
+"""From what a recording holds to numbers at a steady rate, and to subtasks. Suffixes: T ticks, S state, A action."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from emu_robot.data.labels import LabelSource, Segmentation
+from emu_robot.data.recorded import Recorded, Samples
+from emu_robot.errors import DataError
+
+type Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Numbers:
+    """times (T,) [s] since the recording's first message; state, action (T, D) float32: joints, then the gripper.
+
+    shown: our camera -> (T,) number of the last picture that had come at each tick, counted from 0.
+    """
+
+    times: Floats
+    state: NDArray[np.float32]
+    action: NDArray[np.float32]
+    shown: dict[str, NDArray[np.int64]]
+
+
+def resample(recorded: Recorded, *, control_hz: int, max_gap_s: float) -> Numbers:
+    """Ticks from when everything has come to where something ends, or the planner says stop.
+
+    State: between the two nearest joint states, the gripper as opening. Action: the position commanded for the tick's
+    end. Raises `DataError` for a longer silence than `max_gap_s` in between, or if less than two ticks remain.
+    """
+    needed = [*recorded.cameras.values(), *recorded.joints.values(), recorded.arm]
+    needed += [recorded.gripper] if recorded.gripper else []
+    begin, end = max(one.times[0] for one in needed), min(one.times[-1] for one in needed)
+    end = min([end, *_stops(recorded)])
+    n_ticks = int((end - begin) * control_hz + 1e-6)
+    if n_ticks < 2:
+        spans = ", ".join(sorted({f"{one.topic} {one.times[0]:.2f} to {one.times[-1]:.2f} s" for one in needed}))
+        raise DataError(f"{recorded.path}: too little in which everything is there: {spans}")
+    for one in needed:
+        _check_gaps(recorded, one, begin, end, max_gap_s)
+    times = begin + np.arange(n_ticks) / control_hz
+    ends = times + 1 / control_hz
+    joints = [np.interp(times, *recorded.joints[name][1:]) for name in recorded.robot.joints.names]
+    opening = _measured_opening(recorded, times)
+    commanded = [np.interp(ends, recorded.arm.times, one) for one in recorded.arm.values.T]
+    return Numbers(
+        times=times,
+        state=np.stack([*joints, opening], 1).astype(np.float32),
+        action=np.stack([*commanded, _commanded_opening(recorded, ends)], 1).astype(np.float32),
+        shown={name: _latest(one.times, times) for name, one in recorded.cameras.items()},
+    )
+
+
+def succeeded(recorded: Recorded) -> bool:
+    """What the simulation said last; else whether the planner held the task complete; a recording in which neither
+    spoke is a demonstration."""
+    if recorded.success is not None:
+        return recorded.success
+    plan = [one for one in recorded.intended if one.words or one.is_complete]
+    return not any(one.words for one in plan) or not plan[-1].words
+
+
+def planned_subtasks(recorded: Recorded, times: Floats) -> Segmentation | None:
+    """What the planner had done, by its subgoals; None where there are none.
+
+    A subtask begins with its subgoal, the first one with the episode. It is complete when the planner says so, or at
+    the last tick before the next one begins. Of several that came between two ticks the last one counts.
+    """
+    begun: list[tuple[float, str]] = []
+    done: dict[int, float] = {}
+    for one in recorded.intended:
+        if one.words:
+            begun.append((one.time, one.words))
+        elif begun:
+            done.setdefault(len(begun) - 1, one.time)
+    frame = np.searchsorted(times, [time for time, _ in begun])
+    ends = np.append(frame[1:], len(times))
+    kept = [k for k in range(len(begun)) if frame[k] < ends[k]]
+    if not kept:
+        return None
+    starts = frame[kept]
+    starts[0] = 0
+    last = np.append(starts[1:], len(times)) - 1
+    complete = [int(np.searchsorted(times, done[k])) if k in done else len(times) for k in kept]
+    return Segmentation(
+        subtasks=tuple(begun[k][1] for k in kept),
+        starts=starts.astype(np.int32),
+        keyframes=np.clip(complete, starts, last).astype(np.int32),
+        source=LabelSource.subgoal,
+    )
+
+
+def _stops(recorded: Recorded) -> list[float]:
+    """When the planner, having begun, let go of the task [s]."""
+    begun = [one.time for one in recorded.intended if one.words]
+    stops = [one.time for one in recorded.intended if not one.words and not one.is_complete]
+    return [time for time in stops if begun and time > begun[0]]
+
+
+def _check_gaps(recorded: Recorded, samples: Samples, begin: float, end: float, longest: float) -> None:
+    first, last = np.searchsorted(samples.times, begin, "right") - 1, np.searchsorted(samples.times, end)
+    times = samples.times[first : last + 1]
+    gaps = np.diff(times)
+    if gaps.size and gaps.max() > longest:
+        at = int(gaps.argmax())
+        said = f"nothing from {times[at]:.2f} to {times[at + 1]:.2f} s, more than max_gap_s={longest}"
+        raise DataError(f"{recorded.path}: {samples.topic}: {said}")
+
+
+def _latest(times: Floats, at: Floats) -> NDArray[np.int64]:
+    """(T,) the last one of `times` that is not after each of `at`; -1 before all of them."""
+    return np.searchsorted(times, at + 1e-9, "right") - 1
+
+
+def _measured_opening(recorded: Recorded, times: Floats) -> Floats:
+    gripper = recorded.robot.gripper
+    positions = np.interp(times, *recorded.joints[gripper.joint][1:])
+    return np.array([gripper.opening(position) for position in positions])
+
+
+def _commanded_opening(recorded: Recorded, times: Floats) -> Floats:
+    """(T,) as last commanded; of a driver that takes an action: as the last chunk wants it, before it as measured."""
+    if recorded.gripper is not None:
+        return recorded.gripper.values[_latest(recorded.gripper.times, times)]
+    openings = _measured_opening(recorded, times)
+    came = np.array([chunk.time for chunk in recorded.chunks])
+    for t, k in enumerate(_latest(came, times) if len(came) else []):
+        if k >= 0:
+            chunk = recorded.chunks[k]
+            step = int((times[t] - chunk.start) / chunk.dt)
+            openings[t] = chunk.openings[np.clip(step, 0, len(chunk.openings) - 1)]
+    return openings

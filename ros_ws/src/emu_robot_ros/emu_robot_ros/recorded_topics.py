@@ -1,0 +1,64 @@
+"""Which topics a recording holds, and how they are asked for."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from diagnostic_msgs.msg import DiagnosticArray
+from emu_robot_interfaces.msg import ActionChunk, EpisodeState, PlannerStatus, PolicyStatus, SafetyState, Subgoal
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import Image, JointState
+from std_msgs.msg import Bool, Float64MultiArray
+from trajectory_msgs.msg import JointTrajectory
+
+from emu_robot.data.recording_contract import topics_of
+from emu_robot.deployment import Deployment
+from emu_robot_ros import qos, topics
+
+COMMANDS = {"trajectory": JointTrajectory, "positions": Float64MultiArray}
+RELIABLE = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
+IMAGE_DEPTH, DEPTH = 10, 100
+"""Of subscriptions: what may come while the process does something else."""
+
+
+class Source(NamedTuple):
+    """A topic to record; role: see `Contract.topics`; profile: as its publishers are expected to offer it."""
+
+    role: str
+    name: str
+    kind: Any
+    profile: QoSProfile
+
+
+def graph(robot: Deployment) -> list[Source]:
+    """Every topic of the robot's drivers and of ours."""
+    drivers = {
+        "joint_states": (JointState, qos.JOINT_STATES_IN),
+        "arm_command": (COMMANDS[robot.kind], qos.COMMANDS),
+        "gripper_command": (COMMANDS.get(robot.gripper.kind), qos.COMMANDS),
+    }
+    ours = {
+        topics.ACTION_CHUNK: (ActionChunk, qos.CHUNKS),
+        topics.POLICY_STATUS: (PolicyStatus, qos.STATUS),
+        topics.PLANNER_STATUS: (PlannerStatus, qos.STATUS),
+        topics.SUBGOAL: (Subgoal, qos.LATCHED),
+        topics.SAFETY_STATE: (SafetyState, qos.LATCHED),
+        topics.EPISODE_STATE: (EpisodeState, qos.STATUS),
+        topics.DEADMAN: (Bool, qos.DEADMAN),
+        topics.DIAGNOSTICS: (DiagnosticArray, RELIABLE),
+    }
+    found = [Source(role, name, *drivers.get(role, (Image, qos.CAMERA))) for role, name in topics_of(robot).items()]
+    return found + [Source(name.strip("/"), name, *what) for name, what in ours.items()]
+
+
+def listening(kind: Any, offers: Sequence[QoSProfile]) -> QoSProfile:
+    """The most that all these offers allow, with room for what comes while nobody looks.
+
+    Pictures are never asked for reliably: sending them again would disturb whoever drives.
+    """
+    is_reliable = kind is not Image and all(o.reliability == ReliabilityPolicy.RELIABLE for o in offers)
+    is_latched = is_reliable and all(o.durability == DurabilityPolicy.TRANSIENT_LOCAL for o in offers)
+    return QoSProfile(
+        depth=IMAGE_DEPTH if kind is Image else DEPTH,
+        reliability=ReliabilityPolicy.RELIABLE if is_reliable else ReliabilityPolicy.BEST_EFFORT,
+        durability=DurabilityPolicy.TRANSIENT_LOCAL if is_latched else DurabilityPolicy.VOLATILE,
+    )

@@ -1,0 +1,164 @@
+"""Small recordings as the recorder makes them, without ROS: every message can be left out or made wrong."""
+
+from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from rosbags.typesys import Stores, get_types_from_msg, get_typestore
+from rosbags.typesys.store import Typestore
+
+from emu_robot.data.mcap_writing import McapRecording, Topic
+from emu_robot.data.recording_contract import Contract, topics_of
+from emu_robot.deployment import find_deployment, parse_deployment
+
+INTERFACES = Path(__file__).parents[2] / "ros_ws/src/emu_robot_interfaces/msg"
+EPOCH_NS = 1_700_000_000_000_000_000
+TASK = "put the cup into the drawer"
+PICTURE = (48, 64)
+IMAGE_HZ, STATE_HZ, COMMAND_HZ, AHEAD = 30.0, 100.0, 50.0, 0.02
+"""Cameras begin at 0.05 s, joint states at 0, commands at 0.01 s, each meant for 0.02 s later."""
+
+
+class Sent(NamedTuple):
+    """A message on a topic at a time [s] since the recording's first one."""
+
+    time: float
+    topic: str
+    type: str
+    message: Any
+
+
+type Changes = Callable[[list[Sent]], list[Sent]]
+
+
+@cache
+def types() -> Typestore:
+    """Of Jazzy and of ours."""
+    store = get_typestore(Stores.ROS2_JAZZY)
+    for path in sorted(INTERFACES.glob("*.msg")):
+        store.register(get_types_from_msg(path.read_text(), f"emu_robot_interfaces/msg/{path.stem}"))
+    return store
+
+
+def message(kind: str, /, **fields: Any) -> Any:
+    """A message of type "package/Name", of what is given and else of zeros."""
+    store, full = types(), kind.replace("/", "/msg/")
+    values = {field: fields.get(field, _empty(inner)) for field, inner in store.fielddefs[full][1]}
+    return store.types[full](**values)
+
+
+def _empty(kind: Any) -> Any:
+    node, inner = kind
+    if node.name == "NAME":
+        return message(inner.replace("/msg/", "/"))
+    if node.name == "BASE":
+        return "" if inner[0] == "string" else inner[0] == "bool" and False
+    element = inner[0]
+    is_number = element[0].name == "BASE" and element[1][0] != "string"
+    return np.zeros(0, element[1][0]) if is_number else []
+
+
+def joints_at(time: float, n: int = 7) -> np.ndarray:
+    """Where the arm is [rad]."""
+    return 0.1 * np.arange(n) + 0.3 * np.sin(2 * time + np.arange(n))
+
+
+def commanded_at(time: float, n: int = 7) -> np.ndarray:
+    """Where the arm is to be."""
+    return joints_at(time, n) + 0.01
+
+
+def opening_at(time: float) -> float:
+    """What the gripper is commanded."""
+    return 1.0 if time < 1.0 else 0.25
+
+
+def picture(number: int) -> np.ndarray:
+    """The camera's picture of that number."""
+    rows = np.linspace(0, 40, PICTURE[0])[:, None, None]
+    return np.broadcast_to(rows + 3 * number % 200, (*PICTURE, 3)).astype(np.uint8)
+
+
+def stamped(time: float) -> Any:
+    seconds, rest = divmod(EPOCH_NS + round(1e9 * time), 1_000_000_000)
+    return message("std_msgs/Header", stamp=message("builtin_interfaces/Time", sec=seconds, nanosec=rest))
+
+
+def image(time: float, number: int) -> Any:
+    pixels = picture(number)
+    return message(
+        "sensor_msgs/Image", header=stamped(time), height=PICTURE[0], width=PICTURE[1], encoding="rgb8",
+        step=3 * PICTURE[1], data=pixels.ravel(),
+    )  # fmt: skip
+
+
+def trajectory(names: Sequence[str], positions: Sequence[float]) -> Any:
+    ahead = message("builtin_interfaces/Duration", nanosec=int(1e9 * AHEAD))
+    point = message("trajectory_msgs/JointTrajectoryPoint", positions=np.array(positions), time_from_start=ahead)
+    return message("trajectory_msgs/JointTrajectory", joint_names=list(names), points=[point])
+
+
+def subgoal(time: float, sequence: int, words: str, instruction: str = TASK) -> Sent:
+    said = message("emu_robot_interfaces/Subgoal", session=5, sequence=sequence, instruction=instruction, subtask=words)
+    return Sent(time, "/subgoal", "emu_robot_interfaces/msg/Subgoal", said)
+
+
+def episode_state(time: float, success: bool, seed: int = 77) -> Sent:
+    said = message("emu_robot_interfaces/EpisodeState", seed=seed, success=success, instruction=TASK)
+    return Sent(time, "/episode_state", "emu_robot_interfaces/msg/EpisodeState", said)
+
+
+def robots_part(robot: str, seconds: float) -> list[Sent]:
+    """What cameras, joint states and the gate send."""
+    spec = parse_deployment(find_deployment(robot).read_text(), robot)
+    names, gripper, n = spec.joints.names, spec.gripper, len(spec.joints.names)
+    sent = []
+    for k, time in enumerate(np.arange(0.05, seconds, 1 / IMAGE_HZ).tolist()):
+        sent += [Sent(time, topic, "sensor_msgs/msg/Image", image(time, k)) for topic in spec.cameras.values()]
+    for time in np.arange(0, seconds, 1 / STATE_HZ).tolist():
+        positions = np.array([*joints_at(time, n), gripper.position(0.5)])
+        state = message(
+            "sensor_msgs/JointState", header=stamped(time), name=list(spec.dimension_names), position=positions
+        )
+        sent.append(Sent(time, spec.joint_states, "sensor_msgs/msg/JointState", state))
+    for time in np.arange(0.01, seconds, 1 / COMMAND_HZ).tolist():
+        target = commanded_at(time + AHEAD, n)
+        if spec.kind == "positions":
+            at_once = message("std_msgs/Float64MultiArray", data=commanded_at(time, n))
+            sent.append(Sent(time, spec.command_topic, "std_msgs/msg/Float64MultiArray", at_once))
+        else:
+            command = trajectory(names, target.tolist())
+            sent.append(Sent(time, spec.command_topic, "trajectory_msgs/msg/JointTrajectory", command))
+        if gripper.kind == "trajectory":
+            command = trajectory([gripper.joint], [gripper.position(opening_at(time + AHEAD))])
+            sent.append(Sent(time, gripper.topic, "trajectory_msgs/msg/JointTrajectory", command))
+    return sent
+
+
+def write_recording(
+    path: Path,
+    said: Sequence[Sent] = (),
+    *,
+    robot: str = "panda_sim",
+    seconds: float = 2.0,
+    task: str = TASK,
+    changes: Changes = lambda sent: sent,
+) -> Path:
+    """A recording's folder with what the robot sends, and what `said` adds; `changes` may make any of it wrong."""
+    text = find_deployment(robot).read_text()
+    ours = {name: f"/{name}" for name in ("action_chunk", "subgoal", "episode_state")}
+    topics = {**topics_of(parse_deployment(text, robot)), **ours}
+    contract = Contract(task=task, robot=text, topics=topics, weights="mini", software={"emu_robot": "0.1.0"})
+    recording = McapRecording(path, contract, time_ns=EPOCH_NS, queue_bytes=10**9)
+    sent = changes(sorted([*robots_part(robot, seconds), *said], key=lambda one: one.time))
+    store = types()
+    for topic, kind in dict.fromkeys((one.topic, one.type) for one in sent):
+        recording.add(Topic(topic, kind, store.generate_msgdef(kind, ros_version=2)[0], store.hash_rihs01(kind)))
+    for one in sent:
+        data = store.serialize_cdr(one.message, one.type)
+        recording.put(one.topic, EPOCH_NS + round(1e9 * one.time), bytes(data))
+    recording.close()
+    assert not recording.problem and not recording.dropped
+    return path
