@@ -76,9 +76,9 @@ def from_mcap(config: FromMcapConfig) -> Path:
     partial = config.out.with_name(f"{config.out.name}.converting")
     shutil.rmtree(partial, ignore_errors=True)
     with disk_full_as_setup_error(config.out):
-        config.out.parent.mkdir(parents=True, exist_ok=True)
-        _write_buffer(partial, takes, segmentations, config)
-        _export(partial, robot, config)
+        partial.mkdir(parents=True)
+        _write_buffer(partial / "buffer", takes, segmentations, config)
+        _export(partial / "buffer", partial / config.out.name, robot, config).replace(config.out)
     shutil.rmtree(partial)
     sources = ", ".join(f"{name} ({n})" for name, n in Counter(one.source.value for one in segmentations).items())
     n_frames, n_subtasks = sum(len(take.numbers.times) for take in takes), sum(len(s.subtasks) for s in segmentations)
@@ -130,7 +130,7 @@ def _read(config: FromMcapConfig) -> list[Take]:
             report("")
     for recorded, numbers in takes:
         if not recorded.is_whole:
-            print(f"{recorded.path}: was never closed; taken up to {numbers.times[-1]:.1f} s, where it breaks off")
+            print(f"{recorded.path}: was never closed, or still is written to; taken up to {numbers.times[-1]:.1f} s")
     return takes
 
 
@@ -232,7 +232,7 @@ def _origin(recorded: Recorded) -> dict[str, object]:
     }
 
 
-def _export(buffer: Path, robot: Deployment, config: FromMcapConfig) -> None:
+def _export(buffer: Path, out: Path, robot: Deployment, config: FromMcapConfig) -> Path:
     from emu_robot.data.lerobot_export import export_lerobot  # only here: it needs torch and lerobot
 
-    export_lerobot(buffer, config.out, robot.name, license=config.license)
+    return export_lerobot(buffer, out, robot.name, license=config.license)

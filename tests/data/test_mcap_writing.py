@@ -1,6 +1,8 @@
 """The writing thread: what it drops, what a failing disk leaves, how soon a message is safe."""
 
 import errno
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -101,3 +103,9 @@ def test_the_contract_says_which_weights():
     assert len(weights_sha256("mini")) == 64 and weights_sha256("") == weights_sha256("nowhere") == ""
     with pytest.raises(DataError, match="it: its contract is not JSON"):
         Contract.from_json("{", "it")
+
+
+def test_the_recorders_process_stays_light():
+    code = "import sys, emu_robot.data.mcap_writing, emu_robot.provenance; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert not {"torch", "zarr", "lerobot", "mujoco", "pyarrow"} & set(loaded)
