@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup requirements ros demo test test-slow check format train-mini bench build clean
+.PHONY: help setup requirements ros ros-demo demo test test-slow check format train-mini bench build clean
 
 PYTHON ?= python3.12
 VENV := .venv
@@ -43,6 +43,9 @@ $(ROS)/.wheels: ros_ws/requirements.txt $(STAMP)
 $(ROS_STAMP): $(ROS)/.wheels ros_ws/without_ros.py $(shell find ros_ws/src/emu_robot_interfaces -type f)
 	$(PYTHON) ros_ws/without_ros.py $(ROS) --also $(VENV)/lib/python3.12/site-packages
 	@touch $@
+
+ros-demo: $(ROS_STAMP) ## one task through the ROS 2 graph: simulated arm, planner, policy, gate; writes MCAP and video
+	$(ROS)/bin/python -m emu_robot_ros.demo
 
 demo: setup ## long-horizon episodes with the released weights; prints the success line and the report's path
 	$(BIN)/emu-robot demo

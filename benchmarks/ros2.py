@@ -181,7 +181,7 @@ def jitter(wanted: argparse.Namespace) -> dict[str, Any]:
 
     found: dict[str, Any] = {}
     with graph(), GraphClient("benchmark") as client:
-        ready(client)
+        client.wait_for_graph()
         arrivals: list[float] = []
         topic = read_deployment("panda_sim").command_topic
         client.node.create_subscription(
@@ -215,7 +215,7 @@ def holds(wanted: argparse.Namespace) -> dict[str, Any]:
     n = wanted.n or 20
     found: dict[str, Any] = {}
     with graph() as nodes, GraphClient("benchmark") as client:
-        ready(client)
+        client.wait_for_graph()
         for name in ("policy", "planner"):
             for number, times in ((signal.SIGSTOP, n), (signal.SIGKILL, max(n // 4, 3))):
                 taken = []
@@ -408,7 +408,7 @@ def success(wanted: argparse.Namespace) -> dict[str, Any]:
     environment = TabletopEnvironment(["single"], "seen")
     limit_s = 9.0
     with graph(), GraphClient("benchmark") as client:
-        ready(client)
+        client.wait_for_graph()
         for seed in range(FIRST_SEED, FIRST_SEED + n):
             through.append(graph_episode(client, seed, limit_s))
             print(seed, through[-1], file=sys.stderr, flush=True)
@@ -439,10 +439,6 @@ def graph_episode(client: Any, seed: int, limit_s: float) -> bool:
 
 
 # Helpers
-
-
-def ready(client: Any) -> None:
-    client.wait_until(lambda: client.gate is not None and client.episode is not None, "the graph", 120)
 
 
 def until(condition: Any, seconds: float = 60.0) -> None:

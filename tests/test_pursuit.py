@@ -14,7 +14,7 @@ NOWHERE = Observation(images={}, state=np.zeros(1, np.float32))
 class Scripted:
     """A planner that says one subtask after the other: None is complete, an error is raised."""
 
-    def __init__(self, script: Sequence[str | None | Exception]) -> None:
+    def __init__(self, script: Sequence[str | Exception | None]) -> None:
         self._script = list(script)
 
     def plan(self, observation: Observation, instruction: str, max_steps: int | None = None) -> Plan:
@@ -24,7 +24,7 @@ class Scripted:
         return Plan(instruction=instruction, steps=(PlanStep(subtask=said),) if said else ())
 
 
-def pursuit(*script: str | None | Exception, **options: int) -> TaskPursuit:
+def pursuit(*script: str | Exception | None, **options: int) -> TaskPursuit:
     switch = Switch(SwitchConfig(), steps_per_chunk=8, segment_steps_p90=80)
     return TaskPursuit(Scripted(script), switch, "tidy up", **options)
 

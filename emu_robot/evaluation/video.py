@@ -94,8 +94,8 @@ class ClipRecorder(Subscriber):
         else:
             draw.text((MAIN + 5, 3), "no subgoal", MUTED, self._small)
         self._label(draw, (MAIN + 5, SIDE + 3), "wrist")
-        draw.text((8, MAIN + 5), _fit(self._instruction, self._small), MUTED, self._small)
-        draw.text((8, MAIN + 21), _fit(self._words, self._font), ink, self._font)
+        draw.text((8, MAIN + 5), fit_text(self._instruction, self._small), MUTED, self._small)
+        draw.text((8, MAIN + 21), fit_text(self._words, self._font), ink, self._font)
         self._clip.add(np.asarray(canvas))
 
     def _label(self, draw: ImageDraw.ImageDraw, at: tuple[int, int], text: str) -> None:
@@ -104,7 +104,7 @@ class ClipRecorder(Subscriber):
         draw.text(at, text, INK, self._small)
 
 
-def _fit(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
+def fit_text(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
     """The text, cut with an ellipsis where it would leave the frame."""
     shown = text
     while shown and font.getlength(shown) > MAIN + SIDE - 16:

@@ -35,7 +35,7 @@ def graph(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Graph]:
 @pytest.fixture(scope="module")
 def client(graph: Graph) -> Iterator[GraphClient]:
     with GraphClient() as made:
-        made.wait_until(lambda: made.gate is not None and made.episode is not None, "the graph", 90)
+        made.wait_for_graph()
         yield made
 
 

@@ -2,12 +2,13 @@
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self
 
 import rclpy
-from emu_robot_interfaces.action import ExecuteTask
+from emu_robot_interfaces.action import ExecuteTask, RecordEpisode
 from emu_robot_interfaces.msg import EpisodeState, SafetyState
 from emu_robot_interfaces.srv import ResetEpisode, SetTask
 from rclpy.action import ActionClient
@@ -71,6 +72,7 @@ class GraphClient:
         self._reset_episode = node.create_client(ResetEpisode, topics.RESET_EPISODE)
         self._set_task = node.create_client(SetTask, topics.SET_TASK)
         self._execute = ActionClient(node, ExecuteTask, topics.EXECUTE_TASK)
+        self._record = ActionClient(node, RecordEpisode, topics.RECORD_EPISODE)
         self._executor = SingleThreadedExecutor(context=self.context)
         self._executor.add_node(node)
         self._thread = threading.Thread(target=self._executor.spin, daemon=True)
@@ -90,6 +92,12 @@ class GraphClient:
         self._thread.join(5)
         self.node.destroy_node()
         rclpy.shutdown(context=self.context)
+
+    def wait_for_graph(self, patience: float = 120.0) -> None:
+        """Until gate, simulation and planner are there. Raises `GraphError`."""
+        self.wait_until(lambda: self.gate is not None, "the safety gate", patience)
+        self.wait_until(lambda: self.episode is not None, "the simulation", patience)
+        self.wait_until(self._execute.server_is_ready, "the planner", patience)
 
     # -- the gate
 
@@ -143,6 +151,24 @@ class GraphClient:
         if not accepted.accepted:
             raise GraphError("the planner refuses the task; its log says why")
         return TaskHandle(self, accepted, started)
+
+    @contextmanager
+    def recording(self, task: str, patience: float = 60.0) -> Iterator[list[RecordEpisode.Result]]:
+        """Record the graph meanwhile; the list holds what came of it afterwards.
+
+        Raises `GraphError` if nobody records within `patience` [s], or the recorder refuses.
+        """
+        if not self._record.wait_for_server(patience):
+            raise GraphError(f"no recorder within {patience:g} s: nobody serves record_episode")
+        goal = self.wait(self._record.send_goal_async(RecordEpisode.Goal(task=task)), "record_episode")
+        if not goal.accepted:
+            raise GraphError("the recorder refuses; its log says why")
+        ended: list[RecordEpisode.Result] = []
+        try:
+            yield ended
+        finally:
+            self.wait(goal.cancel_goal_async(), "the recording to be ended")
+            ended.append(self.wait(goal.get_result_async(), "the recording to be closed").result)
 
     # -- waiting
 

@@ -1,0 +1,123 @@
+"""What a recording of the graph shows: how long things took, and a video of it. Needs no ROS."""
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image as PillowImage
+from PIL import ImageDraw, ImageFont
+
+from emu_robot.core import Image
+from emu_robot.data.mcap_reading import McapFile
+from emu_robot.deployment import Deployment
+from emu_robot.evaluation.video import BAND, INK, MAIN, MUTED, PAPER, SIDE, Clip, fit_text
+
+FPS = 20
+
+
+class Timing(NamedTuple):
+    """Of something that happened n times [ms]."""
+
+    name: str
+    n: int
+    p50: float
+    p99: float
+
+    def __str__(self) -> str:
+        return f"{self.name:<38} n = {self.n:<5} p50 {self.p50:7.1f} ms   p99 {self.p99:7.1f} ms"
+
+
+def timings(path: Path, robot: Deployment) -> list[Timing]:
+    """Of plans, chunks and commands, from an MCAP file that the recorder wrote."""
+    found: dict[str, list[float]] = defaultdict(list)
+    file, last = McapFile(path), dict[str, float]()
+    for message in file.messages():
+        now = 1e-9 * message.time_ns
+        match message.topic:
+            case "/planner_status":
+                content = file.decode(message)
+                if content.planning and content.planning != last.get("planning"):
+                    found["plan: words and subgoal image"].append(content.planning)
+                last["planning"] = content.planning
+            case "/policy_status":
+                content = file.decode(message)
+                if content.chunks != last.get("chunks") and content.inference:
+                    found["chunk: inference"].append(content.inference)
+                last["chunks"] = content.chunks
+            case "/action_chunk":
+                found["chunk: image taken -> chunk sent"].append(now - _seconds(file.decode(message).header.stamp))
+            case robot.command_topic:
+                if now - last.get("command", -np.inf) < 1.0:  # else it was disarmed meanwhile
+                    found["command: period"].append(now - last["command"])
+                last["command"] = now
+    return [
+        Timing(name, len(values), *(1000 * np.percentile(values, [50, 99])).round(1).tolist())
+        for name, values in sorted(found.items())
+    ]
+
+
+def write_video(path: Path, robot: Deployment, out: Path, title: str) -> int:
+    """What the planner's camera saw, with subgoal, other camera and words, in real time; how many frames it has."""
+    clip, fonts = Clip(out, fps=FPS), (ImageFont.load_default(size=12), ImageFont.load_default(size=15))
+    frames = 0
+    for view in _views(path, robot):
+        clip.add(_draw(view, title, fonts))
+        frames += 1
+    clip.close()
+    return frames
+
+
+class _View(NamedTuple):
+    front: Image
+    side: Image | None
+    subgoal: Image | None
+    words: str
+
+
+def _views(path: Path, robot: Deployment) -> Iterator[_View]:
+    """One for every frame of the video, of what had come by then."""
+    file, due = McapFile(path), 0
+    others = [topic for name, topic in robot.cameras.items() if name != robot.planner_camera]
+    front = side = subgoal = None
+    words, gate = "", ""
+    for message in file.messages():
+        if message.topic == robot.cameras[robot.planner_camera]:
+            front = _image(file.decode(message))
+        elif message.topic in others[:1]:
+            side = _image(file.decode(message))
+        elif message.topic == "/subgoal":
+            content = file.decode(message)
+            words = content.subtask or ("complete" if content.instruction else "")
+            subgoal = _image(content.image) if len(content.image.data) else subgoal if content.subtask else None
+        elif message.topic == "/safety_state":
+            gate = file.decode(message).state
+        while front is not None and message.time_ns >= due:
+            due = (due or message.time_ns) + 1_000_000_000 // FPS
+            yield _View(front, side, subgoal, f"{words}   [{gate}]" if gate else words)
+
+
+def _draw(view: _View, title: str, fonts: Sequence[Any]) -> Image:
+    canvas, (small, large) = PillowImage.new("RGB", (MAIN + SIDE, MAIN + BAND), PAPER), fonts
+    places = ((view.front, MAIN, (0, 0)), (view.subgoal, SIDE, (MAIN, 0)), (view.side, SIDE, (MAIN, SIDE)))
+    for image, size, place in places:
+        if image is not None:
+            picture = PillowImage.fromarray(image).resize((size, size), PillowImage.Resampling.BICUBIC)
+            canvas.paste(picture, place)
+    draw = ImageDraw.Draw(canvas)
+    if view.subgoal is None:
+        draw.text((MAIN + 5, 3), "no subgoal", MUTED, small)
+    draw.text((8, MAIN + 5), fit_text(title, small), MUTED, small)
+    draw.text((8, MAIN + 21), fit_text(view.words, large), INK, large)
+    return np.asarray(canvas)
+
+
+def _image(message: Any) -> Image:
+    """Of an rgb8 message."""
+    rows = np.frombuffer(message.data, np.uint8).reshape(message.height, message.step)
+    return rows[:, : 3 * message.width].reshape(message.height, message.width, 3)
+
+
+def _seconds(stamp: Any) -> float:
+    return stamp.sec + 1e-9 * stamp.nanosec
