@@ -1,8 +1,8 @@
 """Write a recording: a rosbag2 folder with one MCAP file, by a thread of its own. Knows no middleware.
 
 Whatever is a second old is in the file, in chunks that are complete: a killed process loses that much, and the index,
-the summary and metadata.yaml that `close` writes. `mcap recover FILE` makes a whole file of what is left;
-`emu-robot data from-mcap` and every reader that goes through a file from its beginning take it as it is.
+the summary and metadata.yaml that `close` writes. `emu-robot data from-mcap` and every reader that goes through a file
+from its beginning take what is left as it is.
 """
 
 import shutil

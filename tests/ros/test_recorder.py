@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import rclpy
 from action_msgs.msg import GoalStatus
+from builtin_interfaces.msg import Time
 from conftest import running, wait_until
 from emu_robot_interfaces.action import RecordEpisode
 from emu_robot_interfaces.msg import ActionChunk, EpisodeState, SafetyState, Subgoal
@@ -27,6 +28,7 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.parameter_client import AsyncParameterClient
 from rosbags.highlevel import AnyReader
+from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image, JointState
 from std_msgs.msg import String
 from trajectory_msgs.msg import JointTrajectory
@@ -277,6 +279,25 @@ def test_what_finds_no_room_is_counted(robot: Robot, tmp_path: Path):
     found = by_topic(Path(result.path))
     assert "/front/image_raw" not in found and len(found["/joint_states"]) > 50
     assert "of them on /front/image_raw" in result.message and " 0 dropped" not in result.message
+
+
+def test_with_a_simulated_clock_its_time_counts(robot: Robot, tmp_path: Path):
+    clock, began = robot.node.create_publisher(Clock, "/clock", 10), time.monotonic()
+
+    def tick() -> None:
+        seconds, rest = divmod(100.0 + (time.monotonic() - began) / 4, 1.0)
+        clock.publish(Clock(clock=Time(sec=int(seconds), nanosec=int(1e9 * rest))))
+
+    robot.node.create_timer(0.02, tick)
+    with recorder(tmp_path, "use_sim_time:=true"):
+        assert robot.client.wait_for_server(20.0)
+        time.sleep(0.2)
+        _, result = robot.result(robot.record(time_limit=1.0))
+    with AnyReader([Path(result.path)]) as reader:
+        times = [1e-9 * time_ns for connection, time_ns, _ in reader.messages() if connection.topic == "/joint_states"]
+    assert 100 < times[0] < times[-1] < 120 and times[-1] - times[0] == pytest.approx(0.25, abs=0.1)
+    contract = read_recorded(mcap_of(result.path)).contract
+    assert contract is not None and contract.simulated_clock
 
 
 def test_an_interrupted_recorder_closes_its_file(robot: Robot, tmp_path: Path):
