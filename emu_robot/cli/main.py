@@ -20,7 +20,7 @@ VERBS = {
     "train": "train one stage: stage=tokenizer|planner|dida|head|world_model",
     "finetune": "planner and head on any LeRobotDataset, in one go",
     "train-mini": "make the released weights from nothing: collect, train every stage, release",
-    "data": "prepare|encode|merge|export: from a LeRobotDataset; add image codes; several as one; to a LeRobotDataset",
+    "data": "prepare|encode|merge|export|from-mcap: LeRobotDatasets and recordings in, image codes, a LeRobotDataset out",
     "to-lerobot": "weights as a checkpoint that LeRobot's commands load",
     "bringup": "start the ROS 2 nodes of a graph: graph=sim|arm robot=...",
     "sim": "bench: environment steps per second of one core",
@@ -33,6 +33,7 @@ EXTRAS = {
     "accelerate": "emu35",
     "bitsandbytes": "emu35",
     "peft": "train",
+    "rosbags": "ros",
 }
 USAGE = "usage: emu-robot [--debug] VERB [--help] [key=value ...]"
 

@@ -33,7 +33,7 @@ from emu_robot.safety import GateState
 from emu_robot.switching import Switch, SwitchConfig, Verdict
 from emu_robot.weights import resolve_weights
 from emu_robot_ros import qos, topics
-from emu_robot_ros.conversions import from_image, stamp_of
+from emu_robot_ros.conversions import from_image, seconds, stamp_of
 from emu_robot_ros.parameters import declare_number, declare_text, number, text
 from emu_robot_ros.running import run_node
 from emu_robot_ros.sensors import Sensors
@@ -250,13 +250,14 @@ class PlannerNode(LifecycleNode):
                 self._pause(task, SwitchConfig().recheck_chunks * number(self, "chunk_period"))
 
     def _observe(self, task: Task) -> TimedObservation:
-        """The next observation that can be planned from, once the robot may move."""
-        until, problem = time.monotonic() + SIGHT_TIMEOUT_S, ""
+        """The next observation, of a moment after this call, once the robot may move."""
+        until, problem, since = time.monotonic() + SIGHT_TIMEOUT_S, "no new image", seconds(self._now())
         while time.monotonic() < until:
             self._check(task)
             try:
-                if not self._unwilling():
-                    return self._sensors.observe()
+                observed = self._sensors.observe()
+                if observed.captured >= since and not self._unwilling():
+                    return observed
             except NotReadyError as error:
                 problem = str(error)
             time.sleep(0.02)
