@@ -37,6 +37,7 @@ LEVELS = {
             "safety",
             "deployment",
             "joint_states",
+            "teleop",
         ],
     ),
     "data": (tuple(set(HEAVY) - {"zarr"}), ["data.episode", "data.replay_buffer", "data.collect"]),

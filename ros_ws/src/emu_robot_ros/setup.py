@@ -19,5 +19,10 @@ setup(
     maintainer_email="maintainers@emu-robot.org",
     description="Planner, policy, safety gate, simulation, recorder and teleoperation of emu_robot as ROS 2 nodes.",
     license="Apache-2.0",
-    entry_points={"console_scripts": [f"safety = {NAME}.safety_node:main"]},
+    entry_points={
+        "console_scripts": [
+            f"safety = {NAME}.safety_node:main",
+            f"teleop = {NAME}.teleop_node:main",
+        ]
+    },
 )
