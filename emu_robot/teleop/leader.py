@@ -1,6 +1,6 @@
 """A leader arm that the robot follows. Numpy only; knows no middleware."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
@@ -48,7 +48,7 @@ class LeaderArm:
         self._velocity: Floats = np.zeros(len(ours))
         self._caught_up = False
 
-    def on_leader(self, names: Sequence[str], positions: Sequence[float]) -> bool:
+    def on_leader(self, names: Collection[str], positions: Collection[float]) -> bool:
         """A joint state of the leader's; False if its joints are not in it, or not all were heard of.
 
         Raises `ShapeError` or `InvalidValueError` as `JointReader.read` does.

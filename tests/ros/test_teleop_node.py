@@ -31,8 +31,11 @@ class Operator:
         self._arm = node.create_publisher(JointState, LEADER, 10)
         self._switch = node.create_publisher(Bool, "deadman_switch", 10)
         node.create_subscription(PolicyStatus, topics.POLICY_STATUS, self.statuses.append, qos.STATUS)
-        node.create_subscription(Bool, topics.DEADMAN, lambda message: self.deadman.append(message.data), qos.DEADMAN)
+        node.create_subscription(Bool, topics.DEADMAN, self._on_deadman, qos.DEADMAN)
         node.create_timer(0.02, self._act)
+
+    def _on_deadman(self, message: Bool) -> None:
+        self.deadman.append(message.data)
 
     def _act(self) -> None:
         if self.has_pad:

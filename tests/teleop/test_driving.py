@@ -1,5 +1,7 @@
 """When an operator's input moves the robot, and how: with a clock that the test moves, and the real gate."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -30,7 +32,7 @@ class Turning:
 class Rig:
     """Everything that driving needs, each of which a test may take away."""
 
-    def __init__(self, **settings: float) -> None:
+    def __init__(self, **settings: Any) -> None:
         self.source, self.now = Turning(), 50.0
         self.teleop = Teleoperation(self.source, TeleopConfig(**settings))
         self.pressed, self.device, self.sensed = False, True, True

@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -13,7 +15,7 @@ NOTHING = [0] * 8
 DT = 0.04
 
 
-def jogger(**settings: float) -> Jogger:
+def jogger(**settings: Any) -> Jogger:
     found = Jogger(LIMITS, 7, default_groups(NAMES), TeleopConfig(**settings))
     found.on_pad(np.zeros(6).tolist(), NOTHING)
     found.start(HOME)

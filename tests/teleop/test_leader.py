@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -13,7 +15,7 @@ REST = np.array([0.1, -0.5, 0.5, 0.2, 0.0, 0.5])
 DT = 0.04
 
 
-def leader_at(position: np.ndarray, **settings: float) -> LeaderArm:
+def leader_at(position: np.ndarray, **settings: Any) -> LeaderArm:
     """A leader of the robot's own kind, at a state (A,) of the robot."""
     leader = LeaderArm(ROBOT, TeleopConfig(**settings))
     heard(leader, position)
