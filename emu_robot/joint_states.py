@@ -1,6 +1,6 @@
 """From a driver's joint states to a robot's state. Numpy only; knows no middleware."""
 
-from collections.abc import Sequence
+from collections.abc import Collection
 
 import numpy as np
 
@@ -16,7 +16,7 @@ class JointReader:
         self._joints, self._gripper = robot.joints.names, robot.gripper
         self._opening: float | None = None
 
-    def read(self, names: Sequence[str], positions: Sequence[float]) -> Floats | None:
+    def read(self, names: Collection[str], positions: Collection[float]) -> Floats | None:
         """State (A,): joints [rad], gripper's opening; None if the arm's joints are not in it, or no gripper was yet.
 
         Raises `ShapeError` or `InvalidValueError` for what no driver should send: positions that are missing for some

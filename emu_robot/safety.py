@@ -77,33 +77,39 @@ _HARMLESS = frozenset(
 )
 
 
-def _parameter(default: float, low: float, high: float, description: str) -> Any:
+def parameter(default: float, low: float, high: float, description: str) -> Any:
+    """A field of a dataclass of settings, with its range and what it means in its metadata."""
     return field(default=default, metadata={"low": low, "high": high, "description": description})
+
+
+def check_ranges(settings: Any, name: str) -> None:
+    """Raise `InvalidValueError` naming the first `parameter` of a dataclass that is out of its range."""
+    for setting in fields(settings):
+        value, low, high = getattr(settings, setting.name), setting.metadata["low"], setting.metadata["high"]
+        if not low <= value <= high:
+            raise InvalidValueError(f"{name}.{setting.name} is {value}, must lie in [{low}, {high}]")
 
 
 @dataclass(kw_only=True)
 class SafetyConfig:
     """Every parameter of the gate, each with its range and what it means in its metadata."""
 
-    control_hz: float = _parameter(50.0, 10.0, 1000.0, "commands per second [Hz]")
-    max_chunk_age_s: float = _parameter(0.5, 0.01, 5.0, "oldest observation a chunk may answer to [s]")
-    future_tolerance_s: float = _parameter(0.02, 0.0, 0.2, "how far ahead a capture time may lie [s]")
-    heartbeat_timeout_s: float = _parameter(0.15, 0.02, 2.0, "silence of the policy after which the robot holds [s]")
-    state_timeout_s: float = _parameter(0.1, 0.01, 1.0, "age of the joint states after which the robot holds [s]")
-    driver_timeout_s: float = _parameter(2.0, 0.1, 60.0, "age of the joint states that is a fault: no driver [s]")
-    deadman_timeout_s: float = _parameter(0.2, 0.02, 1.0, "silence of the deadman switch that counts as released [s]")
-    max_jump: float = _parameter(0.35, 0.001, 3.2, "largest step of a joint between actions, or to the first [rad]")
-    max_tracking_error: float = _parameter(0.5, 0.01, 3.2, "largest distance of a joint from its command [rad]")
-    max_rejections: int = _parameter(5, 1, 1000, "wrong chunks in a row that make a fault")
-    clock_jump_s: float = _parameter(0.05, 0.001, 10.0, "jump of the wall clock that is a fault [s]")
-    blend_s: float = _parameter(0.1, 0.0, 1.0, "how long a new chunk is faded in [s]")
-    max_chunk_actions: int = _parameter(1000, 1, 100_000, "most actions of a chunk")
+    control_hz: float = parameter(50.0, 10.0, 1000.0, "commands per second [Hz]")
+    max_chunk_age_s: float = parameter(0.5, 0.01, 5.0, "oldest observation a chunk may answer to [s]")
+    future_tolerance_s: float = parameter(0.02, 0.0, 0.2, "how far ahead a capture time may lie [s]")
+    heartbeat_timeout_s: float = parameter(0.15, 0.02, 2.0, "silence of the policy after which the robot holds [s]")
+    state_timeout_s: float = parameter(0.1, 0.01, 1.0, "age of the joint states after which the robot holds [s]")
+    driver_timeout_s: float = parameter(2.0, 0.1, 60.0, "age of the joint states that is a fault: no driver [s]")
+    deadman_timeout_s: float = parameter(0.2, 0.02, 1.0, "silence of the deadman switch that counts as released [s]")
+    max_jump: float = parameter(0.35, 0.001, 3.2, "largest step of a joint between actions, or to the first [rad]")
+    max_tracking_error: float = parameter(0.5, 0.01, 3.2, "largest distance of a joint from its command [rad]")
+    max_rejections: int = parameter(5, 1, 1000, "wrong chunks in a row that make a fault")
+    clock_jump_s: float = parameter(0.05, 0.001, 10.0, "jump of the wall clock that is a fault [s]")
+    blend_s: float = parameter(0.1, 0.0, 1.0, "how long a new chunk is faded in [s]")
+    max_chunk_actions: int = parameter(1000, 1, 100_000, "most actions of a chunk")
 
     def __post_init__(self) -> None:
-        for parameter in fields(self):
-            value, low, high = getattr(self, parameter.name), parameter.metadata["low"], parameter.metadata["high"]
-            if not low <= value <= high:
-                raise InvalidValueError(f"safety.{parameter.name} is {value}, must lie in [{low}, {high}]")
+        check_ranges(self, "safety")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

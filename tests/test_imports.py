@@ -39,6 +39,7 @@ LEVELS = {
             "image_fit",
             "observing",
             "joint_states",
+            "teleop",
         ],
     ),
     "data": (tuple(set(HEAVY) - {"zarr"}), ["data.episode", "data.replay_buffer", "data.collect"]),

@@ -392,10 +392,10 @@ def test_every_parameter_is_described_and_bounded():
     for name, parameter in SafetyConfig.__dataclass_fields__.items():
         low, high = parameter.metadata["low"], parameter.metadata["high"]
         assert low <= parameter.default <= high and len(parameter.metadata["description"]) > 10
-        with pytest.raises(InvalidValueError, match=f"safety.{name} is"):
-            SafetyConfig(**{name: high * 1.01 + 1})
-        with pytest.raises(InvalidValueError):
-            SafetyConfig(**{name: np.nan})
+        for value in (high * 1.01 + 1, np.nan):
+            changes: dict[str, Any] = {name: value}
+            with pytest.raises(InvalidValueError, match=f"safety.{name} is"):
+                SafetyConfig(**changes)
 
 
 def test_diagnostics_say_state_reason_ages_and_counts():

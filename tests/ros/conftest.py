@@ -54,12 +54,14 @@ def wait_until(condition: Callable[[], object], what: str, seconds: float = WAIT
 
 
 @pytest.fixture(scope="session", autouse=True)
-def domain(worker_id: str) -> str:
-    """A ROS domain that nobody else on this machine uses, for the processes, too."""
-    number = 60 + (int(worker_id.removeprefix("gw") or 0) if worker_id != "master" else 0) + os.getpid() % 20 * 2
-    os.environ["ROS_DOMAIN_ID"] = str(number)
-    os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
-    return str(number)
+def domain() -> Iterator[None]:
+    """A ROS domain that no other test on this machine uses, for the processes, too."""
+    from domain_coordinator import domain_id  # comes with ROS
+
+    with domain_id() as number:
+        os.environ["ROS_DOMAIN_ID"] = str(number)
+        os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+        yield
 
 
 @pytest.fixture

@@ -122,15 +122,15 @@ def test_a_restarted_policy_gets_the_robot_once_the_old_one_is_silent(gate: subp
 
 
 def not_a_number(message: JointState) -> None:
-    message.position[2] = np.nan
+    message.position = [np.nan, *list(message.position)[1:]]
 
 
 def a_joint_missing(message: JointState) -> None:
-    message.name, message.position = message.name[1:], message.position[1:]
+    message.name, message.position = list(message.name)[1:], list(message.position)[1:]
 
 
 def too_few_positions(message: JointState) -> None:
-    message.position = message.position[:-2]
+    message.position = list(message.position)[:-2]
 
 
 def too_many_positions(message: JointState) -> None:

@@ -27,6 +27,7 @@ setup(
             f"recorder = {NAME}.recorder_node:main",
             f"safety = {NAME}.safety_node:main",
             f"sim_bridge = {NAME}.sim_bridge_node:main",
+            f"teleop = {NAME}.teleop_node:main",
         ]
     },
 )

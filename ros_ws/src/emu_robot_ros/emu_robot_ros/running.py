@@ -1,11 +1,12 @@
 """From a node to a process: spin until told to stop, take down in order."""
 
 import signal
+import sys
 from collections.abc import Callable
 
 import rclpy
 from rclpy.executors import SingleThreadedExecutor
-from rclpy.lifecycle import LifecycleNode
+from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
 from rclpy.signals import SignalHandlerOptions
 
 LOOK_S = 0.1
@@ -16,8 +17,8 @@ def run_node(make_node: Callable[[], LifecycleNode]) -> None:
     """Make the node, spin it until SIGINT or SIGTERM, destroy it. rclpy's own handlers would take away the context
     under a callback that is publishing.
 
-    With its parameter `autostart` (true by default) it configures and activates itself; else someone does it, as in any
-    lifecycle node.
+    With its parameter `autostart` (true by default) it configures and activates itself, and the process ends with
+    status 1 where it cannot; else someone does it, as in any lifecycle node.
     """
     told: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -28,8 +29,9 @@ def run_node(make_node: Callable[[], LifecycleNode]) -> None:
         node = make_node()
         executor.add_node(node)
         if node.declare_parameter("autostart", True).value:
-            node.trigger_configure()
-            node.trigger_activate()
+            for step in (node.trigger_configure, node.trigger_activate):
+                if step() != TransitionCallbackReturn.SUCCESS:
+                    sys.exit(1)  # the node has said why
         while not told:
             executor.spin_once(timeout_sec=LOOK_S)
     finally:

@@ -1,0 +1,142 @@
+"""When an operator's input moves the robot, and the chunks it becomes. Numpy only; knows no middleware."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from emu_robot.errors import InvalidValueError
+from emu_robot.safety import GateState, check_ranges, parameter
+from emu_robot.trajectory import Floats
+
+CHUNK_DT = 0.05
+"""Seconds between the actions of a chunk."""
+BEFORE, AFTER = 1, 3
+"""Actions of a chunk before and after now. One before, so that the spline through them has its speed by now; three
+after, so that a sender who is late by the usual scheduling of a desktop computer does not end the motion, while one who
+is gone ends it soon: the robot would coast on for 0.15 s, and the gate holds it by then.
+"""
+
+
+@dataclass(kw_only=True)
+class TeleopConfig:
+    """Every setting of teleoperation that is a number, each with its range and what it means in its metadata."""
+
+    rate_hz: float = parameter(25.0, 20.0, 30.0, "chunks and deadman messages per second [Hz]")
+    input_timeout_s: float = parameter(0.2, 0.05, 1.0, "silence of the operator's device that stops the robot [s]")
+    state_timeout_s: float = parameter(0.2, 0.02, 1.0, "age of the joint states that stops the robot [s]")
+    max_jump: float = parameter(0.3, 0.01, 1.0, "farthest that a leader's joint may be from the robot's [rad]")
+    catch_up: float = parameter(0.5, 0.05, 2.0, "speed of joints on their way to the leader's at the start [rad/s]")
+    speed: float = parameter(0.2, 0.01, 1.0, "speed at full stick, as a share of the joints' limits")
+    dead_zone: float = parameter(0.1, 0.0, 0.9, "deflection of a stick that is none yet")
+    leash: float = parameter(0.3, 0.01, 1.0, "farthest that jogging leads the measured joints [rad]")
+    deadman_button: int = parameter(5, 0, 63, "button to be held while driving")
+    group_button: int = parameter(4, 0, 63, "button that goes over to the next group of joints")
+    open_button: int = parameter(3, 0, 63, "button that opens the gripper while it is held")
+    close_button: int = parameter(0, 0, 63, "button that closes the gripper while it is held")
+
+    def __post_init__(self) -> None:
+        check_ranges(self, "teleop")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Motion:
+    """Where the robot shall be now, and how fast it shall move from there; each (A,)."""
+
+    position: Floats
+    velocity: Floats
+
+    @property
+    def actions(self) -> Floats:
+        """(T, A), of which the first is meant for CHUNK_DT * BEFORE seconds ago."""
+        times = CHUNK_DT * np.arange(-BEFORE, AFTER + 1)
+        return self.position + times[:, None] * self.velocity
+
+
+class Source(Protocol):
+    """An operator's device, as far as it says where the robot shall go."""
+
+    def start(self, measured: Floats) -> None:
+        """Begin to drive a robot that is at `measured` (A,). Raises `InvalidValueError` if it would leap."""
+        ...
+
+    def step(self, measured: Floats, dt: float) -> Motion:
+        """What is wanted now, `dt` seconds after the step before. Raises `InvalidValueError` if it cannot go on."""
+        ...
+
+
+class Teleoperation:
+    """Deadman, fresh input, fresh joint states, an armed gate: while all are there, the source drives.
+
+    Whenever one was missing, and when the gate has held for whatever reason, the source starts anew from where the
+    robot is. always: no deadman is needed; for simulated robots. reason: why nothing moves; empty while it does.
+    """
+
+    def __init__(self, source: Source, config: TeleopConfig, *, always: bool = False) -> None:
+        self._source, self._config, self._always = source, config, always
+        self._measured: Floats | None = None
+        self._measured_at = self._input_at = self._deadman_at = self._stepped_at = -np.inf
+        self._pressed, self._must_release = False, not always
+        self._gate: GateState | None = None
+        self._driving = False
+        self.reason = "nothing heard yet"
+
+    def on_deadman(self, pressed: bool, now: float) -> None:
+        """The switch. Pressed at the start, or after a silence, it counts only once it was released."""
+        if pressed and self._pressed and not self.is_pressed(now):
+            self._must_release = True
+        if not pressed:
+            self._must_release = False
+        self._pressed, self._deadman_at = pressed, now
+
+    def on_input(self, now: float) -> None:
+        """The device is there."""
+        self._input_at = now
+
+    def on_state(self, measured: Floats, now: float) -> None:
+        """measured: (A,)."""
+        self._measured, self._measured_at = measured, now
+
+    def on_gate(self, state: GateState) -> None:
+        """Every change of the gate's state."""
+        self._gate = state
+        if state is not GateState.TRACKING:
+            self._driving = False
+
+    def is_pressed(self, now: float) -> bool:
+        """Whether the operator holds the deadman switch."""
+        heard = now - self._deadman_at <= self._config.input_timeout_s
+        return self._always or (self._pressed and heard and not self._must_release)
+
+    def step(self, now: float) -> Motion | None:
+        """What the robot shall do now; None: nothing, for `reason`."""
+        dt = min(now - self._stepped_at, 2.0 / self._config.rate_hz)
+        self._stepped_at = now
+        self.reason = self._why_not(now)
+        if self.reason or self._measured is None:
+            self._driving = False
+            return None
+        try:
+            if not self._driving:
+                self._source.start(self._measured)
+            motion = self._source.step(self._measured, dt)
+        except InvalidValueError as error:
+            self.reason, self._driving = str(error), False
+            return None
+        self._driving = True
+        return motion
+
+    def _why_not(self, now: float) -> str:
+        config = self._config
+        if not self.is_pressed(now):
+            return "the deadman switch was pressed all along: release it first" if self._held(now) else "not pressed"
+        if now - self._input_at > config.input_timeout_s:
+            return "the device is silent"
+        if self._measured is None or now - self._measured_at > config.state_timeout_s:
+            return "joint states are stale"
+        if self._gate is None:
+            return "no safety gate is heard of"
+        return "" if self._gate.is_armed else f"the safety gate is not armed: {self._gate.value}"
+
+    def _held(self, now: float) -> bool:
+        return self._pressed and self._must_release and now - self._deadman_at <= self._config.input_timeout_s

@@ -1,0 +1,104 @@
+"""A leader arm that the robot follows. Numpy only; knows no middleware."""
+
+from collections.abc import Collection, Sequence
+
+import numpy as np
+
+from emu_robot.deployment import Deployment
+from emu_robot.errors import ConfigError, InvalidValueError
+from emu_robot.joint_states import JointReader
+from emu_robot.teleop.driving import Motion, TeleopConfig
+from emu_robot.trajectory import Floats
+
+SMOOTHING = 0.5
+"""Share of the newest difference in the estimate of a leader's velocity."""
+
+
+class LeaderArm:
+    """A leader's joints, each times its scale plus its offset, are where the robot's shall be.
+
+    names: of the leader's joints, in the order of the robot's dimensions, the gripper's last; empty: as the robot's.
+    scale, offset: one for all, or one per dimension; the gripper's lead to its joint's position, not to its opening.
+
+    It drives only a robot that is near: where it starts, joints catch up slowly, then they follow as fast as they may.
+    """
+
+    def __init__(
+        self,
+        robot: Deployment,
+        config: TeleopConfig,
+        *,
+        names: Sequence[str] = (),
+        scale: Sequence[float] = (1.0,),
+        offset: Sequence[float] = (0.0,),
+    ) -> None:
+        ours = robot.dimension_names
+        theirs = tuple(names) or ours
+        if len(theirs) != len(ours) or len(set(theirs)) != len(theirs):
+            raise ConfigError(f"the leader needs {len(ours)} different joints, for {', '.join(ours)}; got {theirs}")
+        factors = _one_each("scale", scale, len(ours))
+        if not all(factors):
+            raise ConfigError(f"a scale of the leader is 0: {factors}")
+        shifts = _one_each("offset", offset, len(ours))
+        self._map = dict(zip(theirs, zip(ours, factors, shifts, strict=True), strict=True))
+        self._reader, self._limits, self._names = JointReader(robot), robot.limits, robot.joints.names
+        self._config = config
+        self._wanted: Floats | None = None
+        self._target: Floats | None = None
+        self._velocity: Floats = np.zeros(len(ours))
+        self._caught_up = False
+
+    def on_leader(self, names: Collection[str], positions: Collection[float]) -> bool:
+        """A joint state of the leader's; False if its joints are not in it, or not all were heard of.
+
+        Raises `ShapeError` or `InvalidValueError` as `JointReader.read` does.
+        """
+        renamed = [self._map[name][0] if name in self._map else "" for name in names]
+        if len(names) == len(positions):
+            positions = [self._moved(name, float(at)) for name, at in zip(names, positions, strict=True)]
+        state = self._reader.read(renamed, positions)
+        if state is not None:
+            self._wanted = np.clip(state, self._limits.lower, self._limits.upper)
+        return state is not None
+
+    def start(self, measured: Floats) -> None:
+        """Raises `InvalidValueError` naming the joint that is too far from the robot's."""
+        self._require_near(measured)
+        self._target, self._caught_up = measured.copy(), False
+        self._velocity = np.zeros(len(measured))
+
+    def step(self, measured: Floats, dt: float) -> Motion:
+        """Raises `InvalidValueError` if the leader has run away from what the robot can follow."""
+        assert self._wanted is not None and self._target is not None, "not started"
+        self._require_near(self._target)
+        fastest = self._limits.velocity.copy()
+        if not self._caught_up:
+            n = len(self._names)
+            fastest[:n] = np.minimum(fastest[:n], self._config.catch_up)
+        gap, reach = self._wanted - self._target, dt * fastest
+        self._caught_up = self._caught_up or bool((np.abs(gap) <= reach).all())
+        moved = np.clip(gap, -reach, reach)
+        self._target = self._target + moved
+        self._velocity += SMOOTHING * (moved / dt - self._velocity)
+        return Motion(position=self._target.copy(), velocity=self._velocity.copy())
+
+    def _moved(self, name: str, position: float) -> float:
+        _, scale, offset = self._map.get(name, ("", 1.0, 0.0))
+        return scale * position + offset
+
+    def _require_near(self, position: Floats) -> None:
+        if self._wanted is None:
+            raise InvalidValueError("nothing heard of the leader's joints")
+        distance = (self._wanted - position)[: len(self._names)]
+        farthest = int(np.abs(distance).argmax())
+        if abs(distance[farthest]) > self._config.max_jump:
+            raise InvalidValueError(
+                f"the leader is {distance[farthest]:+.2f} rad from the robot's {self._names[farthest]}; "
+                f"bring it within {self._config.max_jump:.2f} rad"
+            )
+
+
+def _one_each(what: str, values: Sequence[float], n: int) -> list[float]:
+    if len(values) not in (1, n) or not np.isfinite(values).all():
+        raise ConfigError(f"{what} of the leader: one finite number for all joints, or {n}; got {list(values)}")
+    return [float(values[0])] * n if len(values) == 1 else [float(value) for value in values]
