@@ -166,7 +166,7 @@ def check_nodes(seen: Seen, expected: Sequence[str]) -> list[Check]:
         if not node.count:
             problem = f"the node {name} does not run, or hangs. Start it: emu-robot bringup"
         elif node.lifecycle is None:
-            problem = f"the node {name} does not answer: it hangs, or the machine is overloaded. Start it anew"
+            problem = f"the node {name} does not answer: it still loads, hangs, or lacks CPU time. Wait, then start it anew"
         elif node.lifecycle != "active":
             problem = f"the node {name} is {node.lifecycle}. Its log says why; then ros2 lifecycle set /{name} activate"
         checks.append(Check(name=f"node {name} is active", problem=problem))

@@ -184,7 +184,7 @@ FAULTS: dict[str, Callable[[Rig], Any]] = {
     "nobody takes commands on /gripper_controller/joint_trajectory; trajectory_msgs/msg/JointTrajectory is taken on: "
     "/arm_controller/joint_trajectory": no_gripper_controller,
     "several nodes are called /peer": lambda rig: a_node_that_hangs("peer"),
-    "the node planner does not answer: it hangs": lambda rig: a_node_that_hangs("planner"),
+    "the node planner does not answer: it still loads, hangs": lambda rig: a_node_that_hangs("planner"),
     "the safety gate is in estop (requested). When its cause is gone: ros2 service call": an_emergency_stop,
 }
 

@@ -164,7 +164,7 @@ def look(robot: Deployment, expected: list[str], *, listen_s: float, most_s: flo
                 node.ask()
                 executor.spin_once(timeout_sec=0.02)
             checks, listen_s = judge(node.seen(), robot, expected), 0.5
-            if time.monotonic() - start >= most_s or all(check.problem is None for check in checks):
+            if time.monotonic() - start >= most_s or not any(check.problem and check.required for check in checks):
                 return checks
     finally:
         executor.shutdown()
