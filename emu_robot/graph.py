@@ -13,7 +13,7 @@ import yaml
 
 from emu_robot.deployment import deployments, read_deployment
 from emu_robot.errors import ConfigError, InvalidValueError, UnknownNameError
-from emu_robot.graph_file import GraphFile, Parameter, graph_path, read_graph_file
+from emu_robot.graph_file import GraphFile, Parameter, Scalar, graph_path, read_graph_file
 from emu_robot.safety import SafetyConfig
 
 SETTINGS_OF: dict[str, type[Any]] = {"safety": SafetyConfig}
@@ -143,7 +143,14 @@ def _check_settings(node: str, parameters: Mapping[str, Parameter]) -> None:
 
 
 def _like(usual: Parameter, text: str, key: str) -> Parameter:
-    """What was typed, as the type of what it replaces."""
+    """What was typed, as the type of what it replaces; a list as "a,b" or "[a, b]"."""
+    if not isinstance(usual, list):
+        return _scalar_like(usual, text, key)
+    inner = text[1:-1] if text.startswith("[") and text.endswith("]") else text
+    return [_scalar_like(usual[0], word.strip(), key) for word in inner.split(",")]
+
+
+def _scalar_like(usual: Scalar, text: str, key: str) -> Scalar:
     if isinstance(usual, str):
         return text
     try:

@@ -10,7 +10,8 @@ import yaml
 
 from emu_robot.errors import ConfigError, UnknownNameError
 
-type Parameter = bool | int | float | str
+type Scalar = bool | int | float | str
+type Parameter = Scalar | list[Scalar]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,6 +105,15 @@ def _a(what: str, *kinds: type) -> _Check:
     return check
 
 
+def _parameter(value: Any, key: str) -> Parameter:
+    """A scalar, or a list of one type that is not empty: ROS could not tell the type of an empty one."""
+    if not isinstance(value, list):
+        return _SCALAR(value, key)
+    if not value or len({type(one) for one in value}) != 1:
+        raise ConfigError(f"{key} is {value!r}, must be a list of values of one type, at least one")
+    return [_SCALAR(one, key) for one in value]
+
+
 def _table(check: _Check) -> _Check:
     return lambda value, key: {name: check(one, _dotted(key, name)) for name, one in _mapping(value, key).items()}
 
@@ -125,9 +135,10 @@ def _dotted(key: str, name: str) -> str:
 
 
 _TEXT, _ARGUMENT = _a("text", str), _a("text or null", str, type(None))
+_SCALAR = _a("a number, text, true or false, or a list", bool, int, float, str)
 _NODE: dict[str, _Check] = {
     "arguments": _names,
-    "parameters": _table(_a("a number, text, true or false", bool, int, float, str)),
+    "parameters": _table(_parameter),
     "nice": _a("a whole number", int),
     "last_to_stop": _a("true or false", bool),
 }

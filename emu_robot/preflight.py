@@ -6,6 +6,7 @@ from statistics import median
 
 from emu_robot.deployment import Deployment
 from emu_robot.doctor import Check
+from emu_robot.observing import ObservingConfig
 from emu_robot.safety import GateState, SafetyConfig
 
 SLOW_CAMERA_HZ = 10.0
@@ -130,7 +131,7 @@ def check_camera(name: str, stream: ImageStream) -> list[Check]:
     if not stream.arrivals:
         return [_silent(stream, f"pictures of camera {name}", "its driver", f"cameras.{name}")]
     what = f"{stream.topic}: {stream.what}"
-    problem = f"{stream.topic}: {stream.problem}. Set the driver's encoding" if stream.problem else None
+    problem = f"{stream.topic}: {stream.problem}" if stream.problem else None
     checks = [Check(name=what, problem=problem), _check_rate(stream, SLOW_CAMERA_HZ, "the camera")]
     if len(stream.arrivals) > 2 and len(stream.different) == 1:
         problem = f"{stream.topic}: {len(stream.arrivals)} times the same picture. A real camera has frozen: restart it"
@@ -138,7 +139,7 @@ def check_camera(name: str, stream: ImageStream) -> list[Check]:
     if len(stream.publishers) > 1:
         problem = f"{stream.topic} has several publishers: {', '.join(stream.publishers)}. Leave one"
         checks.append(Check(name="one publisher", problem=problem))
-    return [*checks, _check_age(stream, SafetyConfig().max_chunk_age_s)]
+    return [*checks, _check_age(stream, ObservingConfig().max_age_s)]
 
 
 def check_commands(command: CommandTopic, robot: str) -> list[Check]:
@@ -166,7 +167,9 @@ def check_nodes(seen: Seen, expected: Sequence[str]) -> list[Check]:
         if not node.count:
             problem = f"the node {name} does not run, or hangs. Start it: emu-robot bringup"
         elif node.lifecycle is None:
-            problem = f"the node {name} does not answer: it hangs, or the machine is overloaded. Start it anew"
+            problem = (
+                f"the node {name} does not answer: it still loads, hangs, or lacks CPU time. Wait, then start it anew"
+            )
         elif node.lifecycle != "active":
             problem = f"the node {name} is {node.lifecycle}. Its log says why; then ros2 lifecycle set /{name} activate"
         checks.append(Check(name=f"node {name} is active", problem=problem))

@@ -124,6 +124,19 @@ def test_what_is_wrong_in_a_file_is_named(tmp_path: Path, key: str, value: objec
     assert str(found.value).startswith(f"{path}: {said}")
 
 
+def test_lists_are_typed_with_commas(tmp_path: Path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("graphs: {mine: {nodes: [arm]}}\nnodes: {arm: {parameters: {scale: [1.0], axes: [a]}}}\n")
+    (node,) = read_graph("mine", settings={"arm.scale": "2,0.5", "arm.axes": "[b, 7]"}, file=path).nodes
+    assert node.parameters == {"scale": [2.0, 0.5], "axes": ["b", "7"]}
+    assert node.ros_arguments()[-3:] == ["scale:=[2.0, 0.5]", "-p", 'axes:=["b", "7"]']
+    with pytest.raises(EmuRobotError, match="arm.scale=x: must be a number"):
+        read_graph("mine", settings={"arm.scale": "1,x"}, file=path)
+    path.write_text("graphs: {mine: {nodes: [arm]}}\nnodes: {arm: {parameters: {scale: [1.0, a]}}}\n")
+    with pytest.raises(ConfigError, match="nodes.arm.parameters.scale is .* must be a list of values of one type"):
+        read_graph("mine", file=path)
+
+
 def test_a_file_that_is_no_yaml_is_named(tmp_path: Path):
     path = tmp_path / "mine.yaml"
     path.write_text("graphs: [")

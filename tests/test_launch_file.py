@@ -4,7 +4,7 @@ import importlib.util
 import sys
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, List  # noqa: UP035
 
 import pytest
 
@@ -102,13 +102,19 @@ def test_launch_starts_what_bringup_starts(
     assert variables["FASTRTPS_DEFAULT_PROFILES_FILE"] == wanted.environment["FASTRTPS_DEFAULT_PROFILES_FILE"]
 
 
-def plain(value: Any) -> Any:
-    """Text is wrapped, so that launch does not read it as YAML."""
-    if isinstance(value, ParameterValue):
-        assert value.named == {"value_type": str}
-        return value.given[0]
-    assert not isinstance(value, str)
-    return value
+def plain(value: ParameterValue) -> Any:
+    """Without its type, which keeps launch from reading it as YAML."""
+    (given,), kind = value.given, value.named["value_type"]
+    assert kind is (List[type(given[0])] if isinstance(given, list) else type(given))  # noqa: UP006
+    return given
+
+
+def test_lists_keep_the_type_of_what_is_in_them(launch_file: ModuleType, tmp_path: Path):
+    path = tmp_path / "mine.yaml"
+    path.write_text('graphs: {sim: {nodes: [arm]}}\nnodes: {arm: {parameters: {axes: [""], scale: [1.0, 2.0]}}}\n')
+    (node,) = launched(launch_file, file=str(path))
+    (parameters,) = node.named["parameters"]
+    assert plain(parameters["axes"]) == [""] and plain(parameters["scale"]) == [1.0, 2.0]
 
 
 def test_a_mistake_is_named(launch_file: ModuleType):

@@ -8,6 +8,7 @@ ros2 launch emu_robot_ros emu_robot.launch.py graph:=arm robot:=ur5e nodes:=+rec
 
 import os
 from pathlib import Path
+from typing import List  # noqa: UP035
 
 from launch import LaunchContext, LaunchDescription
 from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable, Shutdown
@@ -16,6 +17,7 @@ from launch_ros.actions import LifecycleNode
 from launch_ros.parameter_descriptions import ParameterValue
 
 from emu_robot.graph import GraphNode, read_graph
+from emu_robot.graph_file import Parameter
 
 ARGUMENTS = {
     "graph": ("sim", "sim, arm, or another of the file's"),
@@ -49,11 +51,8 @@ def start(context: LaunchContext) -> list[SetEnvironmentVariable | LifecycleNode
 
 
 def lifecycle_node(node: GraphNode, namespace: str) -> LifecycleNode:
-    """Configures and activates itself, by its parameter autostart. Text must say that it is, else "7" would be 7."""
-    parameters = {
-        name: ParameterValue(value, value_type=str) if isinstance(value, str) else value
-        for name, value in node.parameters.items()
-    }
+    """Configures and activates itself, by its parameter autostart. Values bring their types, else "7" would be 7."""
+    parameters = {name: ParameterValue(value, value_type=type_of(value)) for name, value in node.parameters.items()}
     return LifecycleNode(
         package="emu_robot_ros",
         executable=node.name,
@@ -64,3 +63,8 @@ def lifecycle_node(node: GraphNode, namespace: str) -> LifecycleNode:
         output="screen",
         on_exit=Shutdown(reason=f"{node.name} ended"),
     )
+
+
+def type_of(value: Parameter) -> object:
+    """As launch names it: float, or List[float], which is not the same as list[float] to it."""
+    return List[type(value[0])] if isinstance(value, list) else type(value)  # noqa: UP006
