@@ -11,10 +11,10 @@ from emu_robot.trajectory import Floats
 
 CHUNK_DT = 0.05
 """Seconds between the actions of a chunk."""
-BEFORE, AFTER = 1, 3
-"""Actions of a chunk before and after now. One before, so that the spline through them has its speed by now; three
+BEFORE, AFTER = 2, 3
+"""Actions of a chunk before and after now. Two before, so that the spline through them has its speed by now; three
 after, so that a sender who is late by the usual scheduling of a desktop computer does not end the motion, while one who
-is gone ends it soon: the robot would coast on for 0.15 s, and the gate holds it by then.
+is gone ends it soon: the robot would coast on for 0.2 s, and the gate holds it before.
 """
 
 
@@ -48,8 +48,8 @@ class Motion:
 
     @property
     def actions(self) -> Floats:
-        """(T, A), of which the first is meant for CHUNK_DT * BEFORE seconds ago."""
-        times = CHUNK_DT * np.arange(-BEFORE, AFTER + 1)
+        """(T, A), the first one from CHUNK_DT * BEFORE seconds ago on, each for the middle of its time."""
+        times = CHUNK_DT * (np.arange(-BEFORE, AFTER + 1) + 0.5)
         return self.position + times[:, None] * self.velocity
 
 
