@@ -15,8 +15,9 @@ from emu_robot.deployment import deployments, read_deployment
 from emu_robot.errors import ConfigError, InvalidValueError, UnknownNameError
 from emu_robot.graph_file import GraphFile, Parameter, Scalar, graph_path, read_graph_file
 from emu_robot.safety import SafetyConfig
+from emu_robot.teleop.driving import TeleopConfig
 
-SETTINGS_OF: dict[str, type[Any]] = {"safety": SafetyConfig}
+SETTINGS_OF: dict[str, type[Any]] = {"safety": SafetyConfig, "teleop": TeleopConfig}
 """Nodes whose parameters are also the fields of a dataclass, each a number with a range."""
 
 
@@ -132,8 +133,10 @@ def _make_node(name: str, found: GraphFile, arguments: Mapping[str, str | None],
 
 
 def _usual_settings(node: str) -> dict[str, Parameter]:
-    kind = SETTINGS_OF.get(node)
-    return {setting.name: setting.default for setting in fields(kind)} if kind else {}
+    usual: dict[str, Any] = {}
+    if kind := SETTINGS_OF.get(node):
+        usual = {setting.name: setting.default for setting in fields(kind)}
+    return usual
 
 
 def _check_settings(node: str, parameters: Mapping[str, Parameter]) -> None:

@@ -163,7 +163,8 @@ def check_shared_memory(folder: Path = SHM, needed_mb: int = SHM_MB) -> list[Che
     left = [path.with_name(path.name.removesuffix("_el")) for path in folder.glob("fastrtps_*_el") if _is_left(path)]
     size = sum(path.stat().st_size for path in left if path.exists()) // 1_000_000
     if size >= PROCESS_MB:
-        problem = f"killed processes left {size} MB in {folder}. Remove it: fastdds shm clean, or restart the machine"
+        remedy = f"Remove it: fastdds shm clean, or rm {folder}/*fastrtps_* once no node runs"
+        problem = f"killed processes left {size} MB in {folder}. {remedy}"
         checks.append(Check(name="segments of killed processes", problem=problem, required=False))
     return checks
 

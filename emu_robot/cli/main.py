@@ -20,7 +20,7 @@ VERBS = {
     "train": "train one stage: stage=tokenizer|planner|dida|head|world_model",
     "finetune": "planner and head on any LeRobotDataset, in one go",
     "train-mini": "make the released weights from nothing: collect, train every stage, release",
-    "data": "prepare|encode|merge|export|from-mcap: LeRobotDatasets and recordings in, image codes, a LeRobotDataset out",
+    "data": "prepare|encode|merge|export|from-mcap: LeRobotDatasets and recordings in, codes, a LeRobotDataset out",
     "to-lerobot": "weights as a checkpoint that LeRobot's commands load",
     "bringup": "start the ROS 2 nodes of a graph: graph=sim|arm robot=...",
     "sim": "bench: environment steps per second of one core",

@@ -8,6 +8,7 @@ import sys
 import time
 import zlib
 from collections import Counter
+from functools import partial
 from typing import Any
 
 import rclpy
@@ -48,7 +49,7 @@ class PreflightNode(Node):
         self._said: dict[tuple[str, str], Any] = {}
         self.create_subscription(JointState, robot.joint_states, self._on_joints, qos.JOINT_STATES_IN)
         for name, topic in robot.cameras.items():
-            self.create_subscription(Image, topic, lambda message, name=name: self._on_image(name, message), qos.CAMERA)
+            self.create_subscription(Image, topic, partial(self._on_image, name), qos.CAMERA)
         self.create_subscription(SafetyState, topics.SAFETY_STATE, self._on_gate, qos.LATCHED)
 
     def ask(self) -> None:
@@ -144,7 +145,7 @@ class PreflightNode(Node):
         if parameters is not None and parameters.done():
             values = [parameter_value_to_python(value) for value in parameters.result().values]
             sim_time, robot = values if len(values) == 2 else (None, None)
-            node.uses_sim_time = sim_time
+            node.uses_sim_time = None if sim_time is None else bool(sim_time)
             node.robot = read_deployment(str(robot)).name if robot else None
         return node
 
