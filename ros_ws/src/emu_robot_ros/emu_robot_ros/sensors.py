@@ -10,9 +10,10 @@ from sensor_msgs.msg import Image, JointState
 from emu_robot.deployment import Deployment
 from emu_robot.errors import EmuRobotError, UnknownNameError
 from emu_robot.image_fit import ImageFit
+from emu_robot.joint_states import JointReader
 from emu_robot.observing import ObservationBuffer, TimedObservation
 from emu_robot_ros import qos
-from emu_robot_ros.conversions import positions, seconds, to_image
+from emu_robot_ros.conversions import seconds, to_image
 
 
 class Sensors:
@@ -31,7 +32,7 @@ class Sensors:
         fit: ImageFit,
         on_images: Callable[[], None] = lambda: None,
     ) -> None:
-        self._node, self._robot, self._on_images = node, robot, on_images
+        self._node, self._joints, self._on_images = node, JointReader(robot), on_images
         self._cameras, self._shown = set(cameras), set[str]()
         self._buffer, self._lock = ObservationBuffer(cameras, size, fit), threading.Lock()
         node.create_subscription(JointState, robot.joint_states, self._on_joint_state, qos.JOINT_STATES_IN)
@@ -46,14 +47,14 @@ class Sensors:
             return self._buffer.observe(1e-9 * self._node.get_clock().now().nanoseconds)
 
     def _on_joint_state(self, message: JointState) -> None:
-        found, robot = positions(message), self._robot
-        if not set(robot.dimension_names) <= set(found):
-            return  # drivers may send arm and gripper each on their own; the gate watches over their age
-        opening = robot.gripper.opening(found[robot.gripper.joint])
-        state = np.array([*(found[name] for name in robot.joints.names), opening], np.float32)
-        if np.isfinite(state).all():
+        try:
+            state = self._joints.read(list(message.name), list(message.position))
+        except EmuRobotError as error:
+            self._node.get_logger().warning(str(error), throttle_duration_sec=5.0)
+            return
+        if state is not None:
             with self._lock:
-                self._buffer.on_state(state, seconds(message.header.stamp))
+                self._buffer.on_state(state.astype(np.float32), seconds(message.header.stamp))
 
     def _receiver(self, camera: str) -> Callable[[Image], None]:
         def receive(message: Image) -> None:
