@@ -19,7 +19,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,10 @@ def main() -> None:
     parser.add_argument("--n", type=int, help="repetitions; episodes of success; messages of random")
     parser.add_argument("--seconds", type=float, default=60.0, help="of latency and jitter")
     wanted = parser.parse_args()
+    from emu_robot.graph import read_graph
+
     os.environ |= {
+        **read_graph("sim").environment,  # shared memory with room for images, for this process, too
         "ROS_DOMAIN_ID": str(10 + os.getpid() % 90),
         "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
         "OMP_NUM_THREADS": "1",
@@ -104,10 +107,15 @@ def summary(values: Sequence[float], unit: float = 1000.0) -> dict[str, float]:
 
 
 def latency(wanted: argparse.Namespace) -> dict[str, Any]:
-    return {f"{hz:g} Hz": latency_at(hz, wanted.seconds) for hz in (50.0, 250.0)}
+    sizes = {"128 px": (128, 128), "VGA": (480, 640)}
+    return {
+        f"{name}, gate at {hz:g} Hz": latency_at(hz, size, wanted.seconds)
+        for name, size in sizes.items()
+        for hz in (50.0, 250.0)
+    }
 
 
-def latency_at(control_hz: float, seconds: float) -> dict[str, Any]:
+def latency_at(control_hz: float, size: tuple[int, int], seconds: float) -> dict[str, Any]:
     """From the publication of the images that a chunk answers to, without the inference of that chunk."""
     from emu_robot_interfaces.action import RunPolicy
     from emu_robot_interfaces.msg import ActionChunk, PolicyStatus
@@ -119,15 +127,16 @@ def latency_at(control_hz: float, seconds: float) -> dict[str, Any]:
     from emu_robot_ros import qos, topics
     from emu_robot_ros.conversions import from_image
 
-    with graph("arm", "safety,policy", robot="panda_sim", safety__control_hz=f"{control_hz}"):
+    with graph("arm", "safety,policy", robot="panda_sim", safety__control_hz=f"{control_hz}"), first_served():
         peer = Peer()
         peer.alive = False
         robot, node = read_deployment("panda_sim"), peer.node
         cameras = [node.create_publisher(Image, topic, qos.CAMERA) for topic in robot.cameras.values()]
-        noise = [np.random.default_rng(i).integers(0, 256, (480, 640, 3), np.uint8) for i in range(8)]
+        noise = [np.random.default_rng(i).integers(0, 256, (*size, 3), np.uint8) for i in range(8)]
         published: dict[tuple[int, int], float] = {}
         chunks: list[tuple[int, float, tuple[int, int]]] = []
         inference: dict[int, float] = {}
+        age: dict[int, float] = {}
 
         def look() -> None:
             stamp = node.get_clock().now().to_msg()
@@ -141,6 +150,7 @@ def latency_at(control_hz: float, seconds: float) -> dict[str, Any]:
 
         def on_status(message: PolicyStatus) -> None:
             inference.setdefault(message.chunks, message.inference)
+            age.setdefault(message.chunks, message.observation_age)
 
         node.create_subscription(ActionChunk, topics.ACTION_CHUNK, on_chunk, qos.CHUNKS)
         node.create_subscription(PolicyStatus, topics.POLICY_STATUS, on_status, qos.STATUS)
@@ -164,6 +174,7 @@ def latency_at(control_hz: float, seconds: float) -> dict[str, Any]:
     return {
         "image to chunk": summary(to_chunk),
         "image to command": summary(to_command),
+        "image to inference": summary([age[sequence] for sequence, _, _ in chunks[5:] if sequence in age]),
         "inference": summary(list(inference.values())),
     }
 
@@ -180,7 +191,7 @@ def jitter(wanted: argparse.Namespace) -> dict[str, Any]:
     from emu_robot_ros.client import GraphClient
 
     found: dict[str, Any] = {}
-    with graph(), GraphClient("benchmark") as client:
+    with graph(), first_served(), GraphClient("benchmark") as client:
         client.wait_for_graph()
         arrivals: list[float] = []
         topic = read_deployment("panda_sim").command_topic
@@ -439,6 +450,18 @@ def graph_episode(client: Any, seed: int, limit_s: float) -> bool:
 
 
 # Helpers
+
+
+@contextmanager
+def first_served() -> Iterator[None]:
+    """Threads begun meanwhile, where that is permitted: who measures stands for a controller and adds no delay."""
+    with suppress(PermissionError):
+        os.setpriority(os.PRIO_PROCESS, 0, -10)
+    try:
+        yield
+    finally:
+        with suppress(PermissionError):
+            os.setpriority(os.PRIO_PROCESS, 0, 0)
 
 
 def until(condition: Any, seconds: float = 60.0) -> None:

@@ -15,7 +15,7 @@ from emu_robot.deployment import read_deployment
 from emu_robot.errors import EmuRobotError
 from emu_robot.graph import read_graph
 from emu_robot.processes import Processes
-from emu_robot.ros_environment import node_processes
+from emu_robot.ros_environment import node_environment, node_processes
 from emu_robot_ros.client import GraphClient, TaskHandle
 from emu_robot_ros.recording_review import timings, write_video
 
@@ -43,7 +43,9 @@ def run(families: str, split: str, seed: int, out: Path) -> None:
     """Start the graph, execute one task, end the graph. Raises `EmuRobotError`."""
     out.mkdir(parents=True, exist_ok=True)
     settings = {"safety.estop_file": "", "recorder.folder": str(out.resolve()), "recorder.min_free_gb": "0.5"}
-    nodes = node_processes(read_graph("sim", nodes="+recorder", settings=settings))
+    graph = read_graph("sim", nodes="+recorder", settings=settings)
+    os.environ.update(node_environment(graph.environment))  # of this process, too
+    nodes = node_processes(graph)
     log = (out / "nodes.log").open("w")
     with log, Processes(nodes, say=lambda line: print(line, file=log, flush=True)), GraphClient("demo") as client:
         print(f"starting {', '.join(node.name for node in nodes)}; their log: {log.name}", flush=True)

@@ -347,7 +347,7 @@ class PlannerNode(LifecycleNode):
 
 
 def main() -> None:
-    run_node(PlannerNode)
+    run_node(PlannerNode, awaits=True)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,6 @@ from rclpy.action import ActionServer, CancelResponse, GoalResponse
 from rclpy.action.server import ServerGoalHandle
 from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
-from rclpy.task import Future
 
 from emu_robot.core import PlanStep
 from emu_robot.deployment import read_deployment
@@ -48,6 +47,15 @@ class Pursued:
     sequence: int = 0
     until: float = float("inf")
     planned: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One run_policy. started: on the steady clock [s]; chunks: how many had been sent before."""
+
+    goal: ServerGoalHandle
+    started: float
+    chunks: int
 
 
 class PolicyNode(LifecycleNode):
@@ -84,6 +92,7 @@ class PolicyNode(LifecycleNode):
         self._session, self._sequence = time.time_ns(), 0
         self._subgoal: Pursued | None = None
         self._own: Pursued | None = None
+        self._run: Run | None = None
         self._planner_heard, self._problem = float("-inf"), ""
         self._busy_since: float | None = None
         self._judged: tuple[Pursued | None, float] = (None, float("nan"))
@@ -96,8 +105,9 @@ class PolicyNode(LifecycleNode):
             self,
             RunPolicy,
             topics.RUN_POLICY,
-            self._run_policy,
+            self._finish,
             goal_callback=self._on_goal,
+            handle_accepted_callback=self._begin,
             cancel_callback=lambda goal: CancelResponse.ACCEPT,
         )
         return TransitionCallbackReturn.SUCCESS
@@ -106,7 +116,11 @@ class PolicyNode(LifecycleNode):
         self._working = True
         self._worker = threading.Thread(target=self._work, name="chunks", daemon=True)
         self._worker.start()
-        self._timer = self.create_timer(BEAT_S, self._beat, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self._timers = [
+            self.create_timer(BEAT_S, self._beat, clock=steady),
+            self.create_timer(0.1, self._watch, clock=steady),
+        ]
         return super().on_activate(state)
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -122,7 +136,8 @@ class PolicyNode(LifecycleNode):
             self._working = False
             self._came.set()
             self._worker.join()
-            self.destroy_timer(self._timer)
+            for timer in self._timers:
+                self.destroy_timer(timer)
 
     # -- what to do
 
@@ -242,29 +257,33 @@ class PolicyNode(LifecycleNode):
             return GoalResponse.REJECT
         return GoalResponse.ACCEPT
 
-    async def _run_policy(self, goal: ServerGoalHandle) -> RunPolicy.Result:
-        started, before, finished = time.monotonic(), self._sequence, Future()
-        limit = goal.request.time_limit or float("inf")
+    def _begin(self, goal: ServerGoalHandle) -> None:
         words = goal.request.instruction
         self._own = Pursued(step=PlanStep(subtask=words), instruction=words, planned=False)
+        self._run = Run(goal=goal, started=time.monotonic(), chunks=self._sequence)
 
-        def watch() -> None:
-            goal.publish_feedback(RunPolicy.Feedback(chunks=self._sequence - before, inference=self._inference))
-            over = goal.is_cancel_requested or time.monotonic() - started > limit
-            if over and not finished.done():
-                finished.set_result(None)
+    def _watch(self) -> None:
+        """What run_policy is doing, and whether it is over."""
+        run = self._run
+        if run is None or self._own is None:
+            return
+        chunks = self._sequence - run.chunks
+        run.goal.publish_feedback(RunPolicy.Feedback(chunks=chunks, inference=self._inference))
+        limit = run.goal.request.time_limit or float("inf")
+        if run.goal.is_cancel_requested or time.monotonic() - run.started > limit:
+            self._own = None
+            run.goal.execute()  # calls _finish
 
-        timer = self.create_timer(0.1, watch, clock=Clock(clock_type=ClockType.STEADY_TIME))
-        await finished
-        self.destroy_timer(timer)
-        self._own = None
-        if goal.is_cancel_requested:
-            goal.canceled()
-        else:
-            goal.succeed()
-        message = "canceled" if goal.is_cancel_requested else "time is up"
+    def _finish(self, goal: ServerGoalHandle) -> RunPolicy.Result:
+        assert self._run is not None
+        started, before, self._run = self._run.started, self._run.chunks, None
+        canceled = goal.is_cancel_requested
+        (goal.canceled if canceled else goal.succeed)()
         return RunPolicy.Result(
-            success=True, message=message, chunks=self._sequence - before, duration=time.monotonic() - started
+            success=True,
+            message="canceled" if canceled else "time is up",
+            chunks=self._sequence - before,
+            duration=time.monotonic() - started,
         )
 
 

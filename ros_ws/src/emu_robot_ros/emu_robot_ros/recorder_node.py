@@ -272,7 +272,7 @@ class RecorderNode(LifecycleNode):
 
 
 def main() -> None:
-    run_node(RecorderNode)
+    run_node(RecorderNode, awaits=True)
 
 
 if __name__ == "__main__":
