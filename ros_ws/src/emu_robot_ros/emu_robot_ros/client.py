@@ -23,6 +23,8 @@ from emu_robot_ros import qos, topics
 
 ANSWER_S = 20.0
 """Longest wait for an answer to a call."""
+SETTLE_S = 0.2
+"""Between a scene's reset and arming: a gate that had not yet seen the arm leap would hold it where it was before."""
 
 
 class GraphError(EmuRobotError):
@@ -126,8 +128,9 @@ class GraphClient:
         answer = self._call(self._reset_episode, request, patience)
         if not answer.success:
             raise GraphError(f"reset_episode refused: {answer.message}")
-        self.arm()
         self.wait_until(lambda: self.episode is not None and self.episode.seed == seed, "the episode to begin")
+        time.sleep(SETTLE_S)
+        self.arm()
         return answer.instruction
 
     def set_task(self, instruction: str) -> None:
