@@ -32,7 +32,7 @@ class Peer:
     Publishes joint states at 100 Hz, where the last command put the arm, while `senses`, stamped `lag` seconds late and
     with what `garble` does to them; heartbeats while `alive`, idle ones with an empty `instruction`. With `simulated`
     time, its own clock is the graph's, `ahead` seconds before the machine's.
-    commands: (received at, positions of the arm); states: what the gate said, stated_at: when that was received;
+    commands: (received at, positions of the arm); states: what else the gate said, stated_at: when;
     idled_at: when the first idle heartbeat was sent, 0 before it.
     """
 
@@ -120,8 +120,9 @@ class Peer:
         self.position[: len(position)] = position
 
     def _on_safety_state(self, message: SafetyState) -> None:
-        self.stated_at.append(time.monotonic())
-        self.states.append(message)
+        if not self.states or (message.state, message.reason) != (self.states[-1].state, self.states[-1].reason):
+            self.stated_at.append(time.monotonic())
+            self.states.append(message)
 
     def _sense(self) -> None:
         if self.senses:

@@ -99,6 +99,14 @@ def test_a_policy_that_stands_still_is_held_and_the_task_given_up(graph: Graph, 
     assert not result.success and "no policy" in result.message
 
 
+def test_a_gate_that_stands_still_has_the_task_given_up(graph: Graph, client: GraphClient):
+    task = client.execute(begun(client), 60.0)
+    client.wait_until(lambda: tracking(client), "motion")
+    os.killpg(graph["safety"].pid, signal.SIGSTOP)
+    result = task.result(20)
+    assert not result.success and "no safety gate" in result.message
+
+
 def test_an_emergency_stop_ends_the_task(client: GraphClient):
     task = client.execute(begun(client), 60.0)
     client.wait_until(lambda: tracking(client), "motion")

@@ -15,7 +15,7 @@ from emu_robot_ros import qos, topics
 
 GATE, NODE = "emu_robot_ros.safety_node", "emu_robot_ros.teleop_node"
 AXES, BUTTONS, DEADMAN = 6, 8, 5
-LEADER = "leader/joint_states"
+PAD, LEADER, SWITCH = INPUTS = "joy", "leader/joint_states", "deadman_switch"
 
 
 class Operator:
@@ -27,9 +27,9 @@ class Operator:
         self.statuses: list[PolicyStatus] = []
         self.deadman: list[bool] = []
         node = peer.node
-        self._pad = node.create_publisher(Joy, "joy", 10)
+        self._pad = node.create_publisher(Joy, PAD, 10)
         self._arm = node.create_publisher(JointState, LEADER, 10)
-        self._switch = node.create_publisher(Bool, "deadman_switch", 10)
+        self._switch = node.create_publisher(Bool, SWITCH, 10)
         node.create_subscription(PolicyStatus, topics.POLICY_STATUS, self.statuses.append, qos.STATUS)
         node.create_subscription(Bool, topics.DEADMAN, self._on_deadman, qos.DEADMAN)
         node.create_timer(0.02, self._act)
@@ -65,7 +65,8 @@ def connected(peer: Peer) -> None:
     """Teleoperation is there, and has had time to hear the gate and its inputs."""
     wait_until(lambda: peer.node.count_publishers(topics.DEADMAN) > 0, "teleoperation")
     wait_until(lambda: peer.node.count_subscribers(topics.SAFETY_STATE) > 1, "its subscriptions")
-    time.sleep(0.5)
+    wait_until(lambda: any(peer.node.count_subscribers(topic) for topic in INPUTS), "its input")
+    time.sleep(1.0)
 
 
 def hold(peer: Peer) -> float:

@@ -40,8 +40,10 @@ from emu_robot_ros.sensors import Sensors
 
 BEAT_S = 0.03
 """Between two heartbeats."""
-SIGHT_TIMEOUT_S, POLICY_TIMEOUT_S, GATE_TIMEOUT_S = 3.0, 3.0, 0.5
-"""How long a task waits for an observation, a word of the policy, an armed gate, before it is given up."""
+SIGHT_TIMEOUT_S, POLICY_TIMEOUT_S, GATE_TIMEOUT_S, UNARMED_S = 3.0, 3.0, 3.0, 0.5
+"""How long a task waits before it is given up: for an observation, for a word of the policy and of the gate, for a gate
+that is not armed to be so.
+"""
 
 
 class State(StrEnum):
@@ -119,7 +121,8 @@ class PlannerNode(LifecycleNode):
         self._session, self._sequence, self._chunks = time.time_ns(), 0, 0
         self._task: Task | None = None
         self._state, self._planning = State.IDLE, 0.0
-        self._gate, self._policy_heard = "", float("-inf")
+        self._gate: GateState | None = None
+        self._gate_heard = self._policy_heard = float("-inf")
         self._subgoals = self.create_publisher(Subgoal, topics.SUBGOAL, qos.LATCHED)
         self._status = self.create_publisher(PlannerStatus, topics.PLANNER_STATUS, qos.STATUS)
         self.create_subscription(PolicyStatus, topics.POLICY_STATUS, self._on_policy_status, qos.STATUS)
@@ -161,10 +164,10 @@ class PlannerNode(LifecycleNode):
         return GoalResponse.ACCEPT
 
     def _unwilling(self) -> str:
-        """Why the robot would not move; empty if it would."""
-        if not self._gate:
-            return "no safety gate is there"
-        return "" if GateState(self._gate).is_armed else f"the safety gate is not armed: {self._gate}"
+        """Why the robot would not move; empty if it would, as far as is known."""
+        if self._gate is None or self._gate.is_armed:
+            return ""
+        return f"the safety gate is not armed: {self._gate}"
 
     async def _execute(self, goal: ServerGoalHandle) -> ExecuteTask.Result:
         task = self._start(goal.request.instruction, goal.request.time_limit, goal)
@@ -198,7 +201,7 @@ class PlannerNode(LifecycleNode):
         pursuit = TaskPursuit(self._planner, switch, instruction, confirmations=confirmations)
         until = time.monotonic() + time_limit if time_limit > 0 else float("inf")
         self._task = Task(pursuit=pursuit, until=until, goal=goal)
-        self._policy_heard = time.monotonic()
+        self._policy_heard = self._gate_heard = time.monotonic()
         self._worker = threading.Thread(target=self._work, args=(self._task,), name="task", daemon=True)
         self._worker.start()
         self.get_logger().info(f"task: {instruction}")
@@ -256,7 +259,7 @@ class PlannerNode(LifecycleNode):
             self._check(task)
             try:
                 observed = self._sensors.observe()
-                if observed.captured >= since and not self._unwilling():
+                if observed.captured >= since and self._gate is not None and not self._unwilling():
                     return observed
             except NotReadyError as error:
                 problem = str(error)
@@ -290,8 +293,10 @@ class PlannerNode(LifecycleNode):
         now, reason = time.monotonic(), task.reason_to_stop
         unwilling = self._unwilling()
         task.willing_at = task.willing_at if unwilling else now
-        if not reason and now - task.willing_at > GATE_TIMEOUT_S:
+        if not reason and now - task.willing_at > UNARMED_S:
             reason = unwilling
+        if not reason and now - self._gate_heard > GATE_TIMEOUT_S:
+            reason = f"no safety gate: silent for {GATE_TIMEOUT_S:g} s"
         if not reason and now - self._policy_heard > POLICY_TIMEOUT_S:
             reason = f"no policy: silent for {POLICY_TIMEOUT_S:g} s"
         if reason:
@@ -333,7 +338,7 @@ class PlannerNode(LifecycleNode):
             task.heard.put(Progress(message.subgoal_sequence, message.progress))
 
     def _on_safety_state(self, message: SafetyState) -> None:
-        self._gate = message.state
+        self._gate, self._gate_heard = GateState(message.state), time.monotonic()
 
     def _beat(self) -> None:
         task, message = self._task, PlannerStatus(session=self._session, sequence=self._sequence)

@@ -25,6 +25,8 @@ from emu_robot_ros.gripper_commands import gripper_commands, rival_publishers
 from emu_robot_ros.parameters import declare_settings, declare_text, read_settings
 from emu_robot_ros.running import run_node
 
+STATE_PERIOD_S = 0.5
+"""Between two words of an unchanged state."""
 LEVELS = {GateState.FAULT: DiagnosticStatus.ERROR, GateState.ESTOP: DiagnosticStatus.ERROR}
 
 
@@ -68,6 +70,7 @@ class SafetyNode(LifecycleNode):
         self._gripper = gripper_commands(self, self._robot.gripper, period=1.0 / self._config.control_hz, effort=effort)
         self._reader = JointReader(self._robot)
         self._said: tuple[GateState, str] | None = None
+        self._said_at = float("-inf")
         self._clock_offset: float | None = None
 
     def _open(self, robot: Deployment) -> None:
@@ -194,13 +197,15 @@ class SafetyNode(LifecycleNode):
         self._gripper.send(robot.gripper.position(float(command.position[n])), time.monotonic())
 
     def _tell(self) -> None:
-        """The state, when it has changed."""
-        if self._said != (self.gate.state, self.gate.reason):
-            self._said = (self.gate.state, self.gate.reason)
+        """The state, when it has changed, and now and then as a sign of life."""
+        said, now = (self.gate.state, self.gate.reason), time.monotonic()
+        if said != self._said or now - self._said_at > STATE_PERIOD_S:
             message = SafetyState(state=self.gate.state.value, reason=self.gate.reason)
             message.header.stamp = self.get_clock().now().to_msg()
             self._states.publish(message)
-            self.get_logger().info(f"{self.gate.state.value}: {self.gate.reason}")
+            if said != self._said:
+                self.get_logger().info(f"{self.gate.state.value}: {self.gate.reason}")
+            self._said, self._said_at = said, now
 
     def _diagnose(self) -> None:
         others = self._rivals()
