@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 
 import pytest
-from conftest import running, wait_until
+from conftest import LATE_S, running, wait_until
 from emu_robot_interfaces.action import RunPolicy
 from rclpy.action import ActionClient
 
@@ -16,8 +16,6 @@ from emu_robot_ros import topics
 from emu_robot_ros.client import GraphClient, GraphError
 
 NODES = ("safety", "sim_bridge", "policy", "planner")
-LATE_S = 1.0
-"""Bound on holding that any loaded machine keeps; benchmarks/ros2.py measures what it is."""
 
 type Graph = dict[str, subprocess.Popen[str]]
 
@@ -123,7 +121,7 @@ def test_tasks_replace_each_other_by_set_task(client: GraphClient):
     client.wait_until(lambda: tracking(client), "motion")
     with pytest.raises(GraphError, match="refuses the task"):
         client.execute("open the drawer")  # one at a time by the action
-    client.set_task("open the drawer")
+    client.set_task("close the drawer")
     assert task.result(20).message == "replaced by set_task"
     client.wait_until(lambda: tracking(client), "motion")
     client.set_task("")
