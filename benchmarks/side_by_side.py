@@ -52,7 +52,9 @@ STAGES = (
     ("train", "stage=head"),
 )
 """What our training consists of, each with the preset side_by_side."""
-CELLS = [(tasks, split) for tasks in ("single", "long") for split in ("seen", "heldout")]
+EPISODES = {"single": 100, "long": 50}
+"""How many, by what they ask for; a long one takes four times as long."""
+CELLS = [(tasks, split) for tasks in EPISODES for split in ("seen", "heldout")]
 TURNS = 3
 
 
@@ -60,7 +62,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["data", "rates", "train", "evaluate", "latency", "table"])
     parser.add_argument("policies", nargs="*", default=["ours", *PEERS], choices=["ours", *PEERS])
-    parser.add_argument("--n", type=int, default=100, help="episodes of each cell")
     wanted = parser.parse_args()
     os.environ |= {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "MUJOCO_GL": os.environ.get("MUJOCO_GL", "egl")}
     peers = [name for name in wanted.policies if name in PEERS]
@@ -74,7 +75,7 @@ def main() -> None:
     elif wanted.what == "evaluate":
         for name in wanted.policies:
             for tasks, split in CELLS:
-                evaluate(name, tasks, split, wanted.n)
+                evaluate(name, tasks, split)
     elif wanted.what == "latency":
         keep("latency", latency(wanted.policies))
     else:
@@ -171,7 +172,8 @@ def checkpoint(name: str) -> Path:
     return folder
 
 
-def evaluate(name: str, tasks: str, split: str, n: int) -> None:
+def evaluate(name: str, tasks: str, split: str) -> None:
+    n = EPISODES[tasks]
     out = OUT / name / f"eval-{tasks}-{split}-{n}"
     if not (out / "eval_info.json").exists():
         cpu_seconds([

@@ -21,6 +21,8 @@ def main() -> None:
     node = rclpy.create_node("sender")
     chunks = node.create_publisher(ActionChunk, topics.ACTION_CHUNK, qos.CHUNKS)
     statuses = node.create_publisher(PolicyStatus, topics.POLICY_STATUS, qos.STATUS)
+    while chunks.get_subscription_count() == 0:  # else the arm would be far behind by then
+        time.sleep(PERIOD_S)
     names, session, sequence, start = list(read_deployment("panda_sim").dimension_names), time.time_ns(), 0, time.time()
     while rclpy.ok():
         actions = np.tile(START, (N_ACTIONS, 1))

@@ -45,8 +45,8 @@ def awake(graph: Graph) -> Iterator[None]:
         os.killpg(process.pid, signal.SIGCONT)
 
 
-def begun(client: GraphClient, seed: int = 2003) -> str:
-    instruction = client.reset_episode(seed, "close_drawer", "seen")
+def begun(client: GraphClient, family: str = "close_drawer") -> str:
+    instruction = client.reset_episode(2003, family, "seen")
     wait_until(lambda: client.gate and client.gate.state == "holding", "the gate to hold")
     return instruction
 
@@ -117,11 +117,12 @@ def test_an_emergency_stop_ends_the_task(client: GraphClient):
 
 
 def test_tasks_replace_each_other_by_set_task(client: GraphClient):
-    task = client.execute(begun(client), 60.0)
+    instruction = begun(client, "pick_place")
+    task = client.execute(instruction, 60.0)
     client.wait_until(lambda: tracking(client), "motion")
     with pytest.raises(GraphError, match="refuses the task"):
         client.execute("open the drawer")  # one at a time by the action
-    client.set_task("close the drawer")
+    client.set_task(instruction)
     assert task.result(20).message == "replaced by set_task"
     client.wait_until(lambda: tracking(client), "motion")
     client.set_task("")
