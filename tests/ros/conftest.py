@@ -57,16 +57,12 @@ def wait_until(condition: Callable[[], object], what: str, seconds: float = WAIT
 
 @pytest.fixture(scope="session", autouse=True)
 def domain() -> Iterator[None]:
-    """A ROS domain that no other test on this machine uses, for the processes, too.
-
-    By UDP: after a process was stopped or killed, readers that share memory with it are deaf once in some thirty times.
-    """
+    """A ROS domain that no other test on this machine uses, for the processes, too."""
     from domain_coordinator import domain_id  # comes with ROS
 
     with domain_id() as number:
         os.environ["ROS_DOMAIN_ID"] = str(number)
         os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
-        os.environ["FASTDDS_BUILTIN_TRANSPORTS"] = "UDPv4"
         yield
 
 
