@@ -1,12 +1,11 @@
 """The whole graph, as separate processes: simulation, planner, policy and gate pursue a real task."""
 
 import math
-import os
-import signal
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 import pytest
 from conftest import LATE_S, running, wait_until
@@ -21,10 +20,9 @@ NODES = ("safety", "sim_bridge", "policy", "planner")
 type Graph = dict[str, subprocess.Popen[str]]
 
 
-@pytest.fixture(scope="module")
-def graph(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Graph]:
-    """Every node, started once, with a log."""
-    logs = tmp_path_factory.mktemp("nodes")
+@contextmanager
+def running_graph(logs: Path) -> Iterator[Graph]:
+    """Every node, with a log."""
     with ExitStack() as stack:
         yield {
             name: stack.enter_context(running(f"emu_robot_ros.{name}_node", log=logs / f"{name}.log")) for name in NODES
@@ -32,18 +30,17 @@ def graph(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Graph]:
 
 
 @pytest.fixture(scope="module")
+def graph(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Graph]:
+    """Started once."""
+    with running_graph(tmp_path_factory.mktemp("nodes")) as nodes:
+        yield nodes
+
+
+@pytest.fixture(scope="module")
 def client(graph: Graph) -> Iterator[GraphClient]:
     with GraphClient() as made:
         made.wait_for_graph()
         yield made
-
-
-@pytest.fixture(autouse=True)
-def awake(graph: Graph) -> Iterator[None]:
-    """Nobody stays stopped after a test."""
-    yield
-    for process in graph.values():
-        os.killpg(process.pid, signal.SIGCONT)
 
 
 def begun(client: GraphClient, family: str = "close_drawer") -> str:
@@ -76,34 +73,6 @@ def test_a_task_can_be_canceled_and_the_arm_rests(client: GraphClient):
     result = task.result(20)
     assert not result.success and result.message == "canceled"
     assert client.wait_until(lambda: not tracking(client), "rest") < LATE_S
-
-
-def test_a_planner_that_stands_still_is_held(graph: Graph, client: GraphClient):
-    task = client.execute(begun(client), 60.0)
-    client.wait_until(lambda: tracking(client), "motion")
-    os.killpg(graph["planner"].pid, signal.SIGSTOP)
-    assert client.wait_until(lambda: not tracking(client), "hold", 5) < LATE_S
-    os.killpg(graph["planner"].pid, signal.SIGCONT)
-    client.wait_until(lambda: tracking(client), "motion again")
-    task.cancel()
-    task.result(20)
-
-
-def test_a_policy_that_stands_still_is_held_and_the_task_given_up(graph: Graph, client: GraphClient):
-    task = client.execute(begun(client), 60.0)
-    client.wait_until(lambda: tracking(client), "motion")
-    os.killpg(graph["policy"].pid, signal.SIGSTOP)
-    assert client.wait_until(lambda: not tracking(client), "hold", 5) < LATE_S
-    result = task.result(20)
-    assert not result.success and "no policy" in result.message
-
-
-def test_a_gate_that_stands_still_has_the_task_given_up(graph: Graph, client: GraphClient):
-    task = client.execute(begun(client), 60.0)
-    client.wait_until(lambda: tracking(client), "motion")
-    os.killpg(graph["safety"].pid, signal.SIGSTOP)
-    result = task.result(20)
-    assert not result.success and "no safety gate" in result.message
 
 
 def test_an_emergency_stop_ends_the_task(client: GraphClient):
