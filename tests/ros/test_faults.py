@@ -9,11 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import LATE_S, running, wait_until
+from conftest import running, wait_until
 from ros_robot import START, Peer
 from sensor_msgs.msg import JointState
 
 NODE = "emu_robot_ros.safety_node"
+HOLD_S = 0.3
+"""The gate holds within 0.2 s; machines that test are slow and shared."""
 
 
 @pytest.fixture
@@ -87,7 +89,7 @@ def test_a_policy_stopped_or_killed_is_held(
     record_property("ms to rest", round(1000 * rested))
     print(f"{number.name}: held after {1000 * held:.0f} ms, at rest after {1000 * rested:.0f} ms")
     assert peer.states[-1].reason == "the policy is silent"
-    assert held < LATE_S and rested < LATE_S
+    assert held < HOLD_S and rested < HOLD_S + 0.1
 
 
 def test_chunks_that_come_twice_or_late_change_nothing(gate: subprocess.Popen[str], peer: Peer):

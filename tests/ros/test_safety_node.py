@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import LATE_S, running, wait_until
+from conftest import running, wait_until
 from lifecycle_msgs.msg import Transition
 from ros_robot import START, Peer
 from trajectory_msgs.msg import JointTrajectory
@@ -56,18 +56,18 @@ def test_a_chunk_moves_the_arm_and_wrong_ones_do_not(gate: subprocess.Popen[str]
     assert np.abs(peer.position[1:7] - START[1:7]).max() < 1e-3
 
 
-def test_a_silent_policy_is_held_in_time(gate: subprocess.Popen[str], peer: Peer):
+def test_a_silent_policy_is_held_within_200_ms(gate: subprocess.Popen[str], peer: Peer):
     armed(peer)
     peer.send(0.3, n=60)
     wait_until(lambda: peer.state == "tracking", "tracking")
     time.sleep(0.2)
     peer.alive, before = False, time.monotonic()
     wait_until(lambda: peer.state == "holding", "hold")
-    assert time.monotonic() - before < LATE_S
+    assert time.monotonic() - before < 0.3  # of which the test's own looking takes a part
     assert peer.states[-1].reason == "the policy is silent"
 
 
-def test_a_policy_that_goes_idle_is_held_in_time(gate: subprocess.Popen[str], peer: Peer):
+def test_a_policy_that_goes_idle_is_held_within_100_ms(gate: subprocess.Popen[str], peer: Peer):
     armed(peer)
     peer.send(0.3, n=60)
     wait_until(lambda: peer.state == "tracking", "tracking")
@@ -75,7 +75,7 @@ def test_a_policy_that_goes_idle_is_held_in_time(gate: subprocess.Popen[str], pe
     peer.instruction = ""
     wait_until(lambda: peer.idled_at, "the idle status to be sent")
     wait_until(lambda: peer.state == "holding", "hold")
-    assert peer.stated_at[-1] - peer.idled_at < LATE_S
+    assert peer.stated_at[-1] - peer.idled_at < 0.1
     assert peer.states[-1].reason == "the policy stopped"
 
 

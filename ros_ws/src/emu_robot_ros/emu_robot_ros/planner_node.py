@@ -182,7 +182,9 @@ class PlannerNode(LifecycleNode):
         return result
 
     def _on_set_task(self, request: SetTask.Request, response: SetTask.Response) -> SetTask.Response:
-        reason = self._unwilling() if request.instruction.strip() else ""
+        reason = ""
+        if request.instruction.strip():
+            reason = "no safety gate is there" if self._gate is None else self._unwilling()
         if not reason:
             self._stop("replaced by set_task" if request.instruction.strip() else "stopped by set_task")
             if request.instruction.strip():
