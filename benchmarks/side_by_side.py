@@ -1,36 +1,40 @@
 """Our policy beside LeRobot's own: same demonstrations, same training time, same tasks, through LeRobot's commands.
 
-python benchmarks/side_by_side.py data                     1000 demonstrations, for all of them (30 min of two cores)
-python benchmarks/side_by_side.py rates                    training samples per CPU second, taking turns
-python benchmarks/side_by_side.py train ours               from nothing, every stage; says what CPU time it took
-python benchmarks/side_by_side.py train act diffusion      each for as long as ours took, by the rates measured
+python benchmarks/side_by_side.py data                     1500 demonstrations as a LeRobotDataset (1 h of two cores)
+python benchmarks/side_by_side.py prepare                  our training cache of the same LeRobotDataset
+python benchmarks/side_by_side.py rates                    training samples per second, all at the same time
+python benchmarks/side_by_side.py train --seconds 400      from nothing, all at the same time, by the rates measured
 python benchmarks/side_by_side.py evaluate ours act        single and long tasks, seen and held-out, by lerobot-eval
 python benchmarks/side_by_side.py latency                  CPU time of a chunk on one thread, taking turns
 python benchmarks/side_by_side.py table                    what was measured so far
 
-One thread each. Everything is kept in outputs/side_by_side, and what was cut off goes on. The peers have LeRobot's
-defaults but for what PEERS says: no weights from the internet, learning rates for so few steps, chunks of 2 s and 1.6 s
-as in their papers, half the U-Net's width, which makes for twice the steps in the same time. They are not told the
-instruction; neither takes one.
+Whoever trains shares one GPU with the others and has as many cores as each of them. Everything is kept in
+outputs/side_by_side. The peers have LeRobot's defaults but for what PEERS says: no weights from the internet, learning
+rates for so few steps, chunks of 2 s (Diffusion Policy: 1.6 s), Diffusion Policy with half the U-Net's width, SmolVLA
+with a vision-language model that is small enough to learn from nothing. ACT and Diffusion Policy are not told the
+instruction; neither takes one. SmolVLA reads it.
 """
 
 import argparse
 import json
 import math
 import os
-import resource
 import statistics
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 OUT = Path("outputs/side_by_side")
 DATA = Path("outputs/data/side_by_side_lerobot")
 BIN = Path(sys.executable).parent
-BATCH_SIZE = 8
+BATCH_SIZE = 64
 NO_DOWNLOAD = ["--policy.pretrained_backbone_weights=null"]
 PEERS: dict[str, list[str]] = {
     "act": [
@@ -43,60 +47,64 @@ PEERS: dict[str, list[str]] = {
         "--policy.noise_scheduler_type=DDIM", "--policy.num_inference_steps=10",
         "--policy.scheduler_warmup_steps=100",
     ],
+    "smolvla": [
+        f"--policy.vlm_model_name={OUT / 'small_vlm'}", "--policy.num_vlm_layers=8",
+        "--policy.train_expert_only=false", "--policy.freeze_vision_encoder=false",
+        "--policy.resize_imgs_with_padding=[128,128]", "--policy.chunk_size=40", "--policy.n_action_steps=20",
+        "--policy.optimizer_lr=3e-4", "--policy.scheduler_warmup_steps=100",
+    ],
 }  # fmt: skip
-STAGES = (
-    ("data", "merge"),
-    ("train", "stage=tokenizer"),
-    ("data", "encode"),
-    ("train", "stage=planner"),
-    ("train", "stage=head"),
-)
-"""What our training consists of, each with the preset side_by_side."""
+
+
+class Stage(NamedTuple):
+    """Of our training, with the preset side_by_side. share: of the time."""
+
+    batch_size: int
+    share: float
+
+
+STAGES = {"tokenizer": Stage(64, 0.2), "planner": Stage(128, 0.45), "head": Stage(128, 0.35)}
+FEW_STEPS, LOG_EVERY = 80, 10
 EPISODES = {"single": 100, "long": 50}
 """How many, by what they ask for; a long one takes four times as long."""
 CELLS = [(tasks, split) for tasks in EPISODES for split in ("seen", "heldout")]
-TURNS = 3
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["data", "rates", "train", "evaluate", "latency", "table"])
+    parser.add_argument("what", choices=["data", "prepare", "rates", "train", "evaluate", "latency", "table"])
     parser.add_argument("policies", nargs="*", default=["ours", *PEERS], choices=["ours", *PEERS])
+    parser.add_argument("--seconds", type=float, default=400, help="of training, for each")
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"], help="of an evaluation")
     wanted = parser.parse_args()
     os.environ |= {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "MUJOCO_GL": os.environ.get("MUJOCO_GL", "egl")}
-    peers = [name for name in wanted.policies if name in PEERS]
+    names = wanted.policies
     if wanted.what == "data":
         ours("collect")
+        ours("data", "export")
+    elif wanted.what == "prepare":
+        ours("data", "prepare", f"workers={len(os.sched_getaffinity(0))}")
     elif wanted.what == "rates":
-        keep("rates", rates(peers))
+        keep("rates", rates())
     elif wanted.what == "train":
-        for name in wanted.policies:
-            train_ours() if name == "ours" else train_peer(name)
+        keep("seconds", side_by_side({name: training(name, wanted.seconds) for name in names}))
     elif wanted.what == "evaluate":
-        for name in wanted.policies:
+        for name in names:
             for tasks, split in CELLS:
-                evaluate(name, tasks, split)
+                evaluate(name, tasks, split, wanted.device)
     elif wanted.what == "latency":
-        keep("latency", latency(wanted.policies))
+        keep("latency", latency(names))
     else:
         print(table())
 
 
-def ours(*words: str) -> float:
-    """One of our commands with its preset; its CPU time [s]."""
-    return cpu_seconds([BIN / "emu-robot", *words, "experiment=side_by_side"])
+def ours(*words: str) -> None:
+    """One of our commands with its preset. Raises `CalledProcessError` if it fails."""
+    run([BIN / "emu-robot", *words, "experiment=side_by_side"])
 
 
-def cpu_seconds(command: Sequence[str | Path]) -> float:
-    """Run it; CPU time of it and of what it started [s]. Raises `CalledProcessError` if it fails."""
-
-    def spent() -> float:
-        used = resource.getrusage(resource.RUSAGE_CHILDREN)
-        return used.ru_utime + used.ru_stime
-
-    before = spent()
+def run(command: Sequence[str | Path]) -> None:
     subprocess.run(list(map(str, command)), check=True)
-    return spent() - before
 
 
 def read(name: str) -> dict[str, Any]:
@@ -114,50 +122,133 @@ def keep(name: str, new: dict[str, Any]) -> None:
 # Training
 
 
-def train_ours() -> None:
-    """Every stage not yet finished; adds up the CPU time over interruptions as far as stages go."""
-    for verb, stage in STAGES:
-        name = f"ours {stage.removeprefix('stage=')}"
-        if name not in read("cpu_seconds"):
-            keep("cpu_seconds", {name: ours(verb, stage)})
+def side_by_side(work: dict[str, Callable[[], None]]) -> dict[str, float]:
+    """All of it at the same time, each with an equal share of the cores; how long each took [s]."""
+    cores = sorted(os.sched_getaffinity(0))
+    share = max(len(cores) // len(work), 1)
+    seconds: dict[str, float] = {}
+
+    def timed(i: int, name: str) -> None:
+        os.sched_setaffinity(0, cores[i * share % len(cores) :][:share])  # of this thread and what it starts
+        start = time.monotonic()
+        work[name]()
+        seconds[name] = time.monotonic() - start
+
+    if "smolvla" in work:
+        write_small_vlm(OUT / "small_vlm")
+    with ThreadPoolExecutor(len(work)) as pool:
+        for done in [pool.submit(timed, i, name) for i, name in enumerate(work)]:
+            done.result()
+    return seconds
 
 
-def train_peer(name: str) -> None:
-    """As many steps as fit into the CPU time that ours took, or the rest of them."""
-    spent, rate = read("cpu_seconds"), read("rates")[name]
-    budget = sum(seconds for key, seconds in spent.items() if key.startswith("ours "))
-    steps, last = int(budget * rate / BATCH_SIZE), OUT / name / "run/checkpoints/last"
-    if last.exists() and int(last.resolve().name) >= steps:
-        return
-    if last.exists():
-        seconds = cpu_seconds(
-            [BIN / "lerobot-train", f"--config_path={last}/pretrained_model/train_config.json", "--resume=true"]
-        )
-    else:
-        seconds = cpu_seconds(train_command(name, OUT / name / "run", steps, 500))
-    keep("cpu_seconds", {name: spent.get(name, 0) + seconds})
-    keep("steps", {name: steps})
+def training(name: str, seconds: float) -> Callable[[], None]:
+    """As many steps as fit into so much time, by the rates measured."""
+    known = read("rates")
+
+    def steps(what: str, share: float = 1.0) -> int:
+        owner = what.split()[0]
+        return int(share * (seconds - known[f"{owner} besides"]) * known[what])
+
+    if name == "ours":
+        wanted = {stage: steps(f"ours {stage}", how.share) for stage, how in STAGES.items()}
+        return lambda: train_ours(OUT / "ours", wanted)
+    command = train_command(name, OUT / name / "run", steps(name))
+    return lambda: run(command)
 
 
-def train_command(name: str, out: Path, steps: int, save_every: int) -> list[str | Path]:
-    return [
+def train_ours(out: Path, steps: dict[str, int], *more: str) -> None:
+    """Every stage in its turn, `more` being settings of each."""
+    weights = f"weights={out / 'weights'}"
+    for stage, how in STAGES.items():
+        sizes = f"loop.steps={steps[stage]}", f"loop.batch_size={how.batch_size}"
+        ours("train", f"stage={stage}", f"out={out}", weights, *sizes, *more)
+        if stage == "tokenizer":
+            ours("data", "encode", weights)
+
+
+def train_command(name: str, out: Path, steps: int) -> list[str]:
+    words = [
         BIN / "lerobot-train", f"--policy.type={name}", *PEERS[name], f"--output_dir={out}",
-        "--dataset.repo_id=local/side_by_side", f"--dataset.root={DATA}", "--policy.device=cpu",
-        "--policy.push_to_hub=false", f"--batch_size={BATCH_SIZE}", "--num_workers=0", f"--steps={steps}",
-        f"--save_freq={save_every}", "--seed=0", "--log_freq=50",
+        "--dataset.repo_id=local/side_by_side", f"--dataset.root={DATA}", "--policy.push_to_hub=false",
+        f"--batch_size={BATCH_SIZE}", f"--num_workers={max(len(os.sched_getaffinity(0)) // (1 + len(PEERS)), 1)}",
+        f"--steps={steps}", f"--save_freq={steps}", "--seed=0", f"--log_freq={LOG_EVERY}",
     ]  # fmt: skip
+    return list(map(str, words))
 
 
-def rates(peers: Sequence[str]) -> dict[str, float]:
-    """Training samples per CPU second: of a long and a short run of each, the short one taken off; medians of turns."""
-    short, long = 2, 12
-    found: dict[str, list[float]] = {name: [] for name in peers}
-    for turn in range(TURNS):
-        for name in peers:
-            out = OUT / "rates" / f"{name}-{turn}-{time.time_ns()}"
-            seconds = [cpu_seconds(train_command(name, out.with_suffix(f".{n}"), n, 10_000)) for n in (short, long)]
-            found[name].append((long - short) * BATCH_SIZE / (seconds[1] - seconds[0]))
-    return {name: statistics.median(values) for name, values in found.items()}
+def rates() -> dict[str, float]:
+    """Steps per second, and what each needs besides its steps [s]: the peers train until we have shown each stage."""
+    found: dict[str, float] = {}
+    out, over = OUT / "rates" / str(time.time_ns()), threading.Event()
+    out.mkdir(parents=True)
+
+    def ours_few() -> None:
+        start = time.monotonic()
+        try:
+            train_ours(out / "ours", dict.fromkeys(STAGES, FEW_STEPS), f"loop.log_every={LOG_EVERY}")
+        finally:
+            over.set()
+        besides = time.monotonic() - start
+        for stage in STAGES:
+            lines = [json.loads(line) for line in (out / "ours" / stage / "metrics.jsonl").read_text().splitlines()]
+            seconds = [line["seconds"] for line in lines if "loss" in line]
+            found[f"ours {stage}"] = LOG_EVERY * (len(seconds) - 1) / (seconds[-1] - seconds[0])
+            besides -= FEW_STEPS / found[f"ours {stage}"]
+        found["ours besides"] = besides
+
+    def peer(name: str) -> None:
+        log, start = out / f"{name}.log", datetime.now()
+        with log.open("w") as file:
+            command = train_command(name, out / name, 1_000_000)
+            process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT)
+        over.wait()
+        process.terminate()
+        process.wait()
+        times = [time_of(line) for line in log.read_text().splitlines() if " step:" in line]
+        if len(times) < 3:
+            raise RuntimeError(f"{name} was too slow or failed, see {log}")
+        found[name] = LOG_EVERY * (len(times) - 1) / (times[-1] - times[0]).total_seconds()
+        found[f"{name} besides"] = (times[0] - start).total_seconds() - LOG_EVERY / found[name]
+
+    side_by_side({"ours": ours_few} | {name: partial(peer, name) for name in PEERS})
+    return found
+
+
+def time_of(line: str) -> datetime:
+    """When LeRobot wrote it."""
+    day, clock = line.split("INFO ", 1)[1].split()[:2]
+    return datetime.fromisoformat(f"{day} {clock}")
+
+
+def write_small_vlm(folder: Path) -> None:
+    """What SmolVLA asks the hub for, made here: a SmolVLM to be trained from nothing, and a tokenizer of our words."""
+    import pandas as pd
+    from tokenizers import ByteLevelBPETokenizer
+    from transformers import PreTrainedTokenizerFast, SmolVLMConfig, SmolVLMImageProcessor, SmolVLMProcessor
+    from transformers.models.smolvlm.video_processing_smolvlm import SmolVLMVideoProcessor
+
+    names = {"image": "<image>", "fake_image": "<fake_token_around_image>", "global_image": "<global-img>"}
+    special = {f"{name}_token": text for name, text in names.items()} | {"end_of_utterance_token": "<end_of_utterance>"}
+    words = ByteLevelBPETokenizer()
+    tasks = list(pd.read_parquet(DATA / "meta/tasks.parquet").index)
+    words.train_from_iterator(tasks, vocab_size=1024, special_tokens=["<pad>", "<eos>", *special.values()])
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=words._tokenizer, pad_token="<pad>", eos_token="<eos>", extra_special_tokens=special
+    )
+    SmolVLMProcessor(SmolVLMImageProcessor(), tokenizer, SmolVLMVideoProcessor()).save_pretrained(folder)
+    vision = {
+        "hidden_size": 256, "intermediate_size": 1024, "num_hidden_layers": 6, "num_attention_heads": 8,
+        "image_size": 128, "patch_size": 16,
+    }  # fmt: skip
+    language = {
+        "model_type": "llama", "vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id,
+        "hidden_size": 384, "intermediate_size": 1024, "num_hidden_layers": 8, "num_attention_heads": 6,
+        "num_key_value_heads": 2, "head_dim": 64, "max_position_embeddings": 1024,
+    }  # fmt: skip
+    image = tokenizer.convert_tokens_to_ids(names["image"])
+    config = SmolVLMConfig(image_token_id=image, scale_factor=2, vision_config=vision, text_config=language)
+    config.save_pretrained(folder)
 
 
 # Evaluation
@@ -168,25 +259,25 @@ def checkpoint(name: str) -> Path:
         return OUT / name / "run/checkpoints/last/pretrained_model"
     folder = OUT / "ours/checkpoint"
     if not folder.exists():
-        cpu_seconds([BIN / "emu-robot", "to-lerobot", f"weights={OUT / 'ours/weights'}", f"out={folder}"])
+        run([BIN / "emu-robot", "to-lerobot", f"weights={OUT / 'ours/weights'}", f"out={folder}"])
     return folder
 
 
-def evaluate(name: str, tasks: str, split: str) -> None:
+def evaluate(name: str, tasks: str, split: str, device: str) -> None:
     n = EPISODES[tasks]
     out = OUT / name / f"eval-{tasks}-{split}-{n}"
     if not (out / "eval_info.json").exists():
-        cpu_seconds([
-            BIN / "lerobot-eval", f"--policy.path={checkpoint(name)}", "--policy.device=cpu", f"--output_dir={out}",
-            "--env.type=emu_tabletop", f"--env.task={tasks}", f"--env.split={split}", "--env.pooled=true",
-            f"--eval.n_episodes={n}", "--eval.batch_size=1", "--seed=0",
+        run([
+            BIN / "lerobot-eval", f"--policy.path={checkpoint(name)}", f"--policy.device={device}",
+            f"--output_dir={out}", "--env.type=emu_tabletop", f"--env.task={tasks}", f"--env.split={split}",
+            "--env.pooled=true", f"--eval.n_episodes={n}", "--eval.batch_size=1", "--seed=0",
         ])  # fmt: skip
     found = json.loads((out / "eval_info.json").read_text())["overall"]
     keep("success", {f"{name} {tasks} {split}": [round(found["pc_success"] * n / 100), n]})
 
 
 def latency(names: Sequence[str]) -> dict[str, float]:
-    """Median CPU time of a chunk [ms]; for ours also of the first one, which is planned before."""
+    """Median CPU time of a chunk [ms]; for ours also of one that is planned before."""
     import torch
 
     torch.set_num_threads(1)
@@ -194,7 +285,7 @@ def latency(names: Sequence[str]) -> dict[str, float]:
     for name in names:
         calls |= chunk_calls(name)
     spent: dict[str, list[float]] = {name: [] for name in calls}
-    for _ in range(12):
+    for _ in range(12):  # the first two are not counted
         for name, call in calls.items():
             start = time.process_time()
             call()
@@ -206,14 +297,19 @@ def chunk_calls(name: str) -> dict[str, Callable[[], object]]:
     """Name of what is timed -> that, on one random observation."""
     import torch
     from lerobot.configs.policies import PreTrainedConfig
-    from lerobot.policies.factory import get_policy_class
+    from lerobot.policies.factory import get_policy_class, make_pre_post_processors
 
     from emu_robot.lerobot.modeling_emu_robot import EmuRobotPolicy
 
-    config = PreTrainedConfig.from_pretrained(checkpoint(name))
-    policy = get_policy_class(config.type).from_pretrained(checkpoint(name))
-    batch: dict[str, Any] = {key: torch.rand(1, *feature.shape) for key, feature in config.input_features.items()}
-    batch["task"] = ["put the red cube on the green plate"]
+    folder = str(checkpoint(name))
+    config = PreTrainedConfig.from_pretrained(folder)
+    config.device = "cpu"
+    policy = get_policy_class(config.type).from_pretrained(folder, config=config)
+    prepare, _ = make_pre_post_processors(
+        config, pretrained_path=folder, preprocessor_overrides={"device_processor": {"device": "cpu"}}
+    )
+    observation: dict[str, Any] = {key: torch.rand(feature.shape) for key, feature in config.input_features.items()}
+    batch = prepare(observation | {"task": "put the red cube on the green plate"})
 
     def first() -> object:
         policy.reset()
@@ -221,9 +317,9 @@ def chunk_calls(name: str) -> dict[str, Callable[[], object]]:
 
     if not isinstance(policy, EmuRobotPolicy):
         return {name: first}
-    planned = EmuRobotPolicy.from_pretrained(checkpoint(name))
+    planned = EmuRobotPolicy.from_pretrained(folder, config=config)
     planned.predict_action_chunk(batch)
-    return {name: lambda: planned.predict_action_chunk(batch), f"{name}, planned before": first}
+    return {name: lambda: planned.predict_action_chunk(batch), f"{name}, planning first": first}
 
 
 def table() -> str:
@@ -231,8 +327,9 @@ def table() -> str:
     from emu_robot.evaluation.statistics import Proportion, barnard
 
     success = {key: Proportion(*value) for key, value in read("success").items()}
-    seconds, chunk = read("cpu_seconds"), read("latency")
-    header = ["policy", "parameters", "CPU min", *(f"{tasks}, {split}" for tasks, split in CELLS), "chunk [ms]"]
+    rate, seconds, chunk = read("rates"), read("seconds"), read("latency")
+    cells = [f"{tasks}, {split}" for tasks, split in CELLS]
+    header = ["policy", "parameters", "training [s]", "samples/s", *cells, "chunk [ms]"]
     lines = ["| " + " | ".join(header) + " |", "|---" * len(header) + "|"]
     for name in ("ours", *PEERS):
         cells = []
@@ -240,9 +337,13 @@ def table() -> str:
             mine, reference = success.get(f"{name} {tasks} {split}"), success.get(f"ours {tasks} {split}")
             p = f", p = {barnard(mine, reference):.2g}" if mine and reference and name != "ours" else ""
             cells.append(f"{mine}{p}" if mine else "")
-        minutes = sum(value for key, value in seconds.items() if key.split()[0] == name) / 60
+        speeds = {f"{name} {stage}": how.batch_size for stage, how in STAGES.items()} | {name: BATCH_SIZE}
+        speed = ", ".join(
+            f"{key.removeprefix('ours ')} {rate[key] * n:.0f}" for key, n in speeds.items() if key in rate
+        )
         size = f"{n_parameters(checkpoint(name)) / 1e6:.1f} M" if checkpoint(name).exists() else ""
-        lines.append("| " + " | ".join([name, size, f"{minutes:.0f}", *cells, f"{chunk.get(name, 0):.0f}"]) + " |")
+        line = [name, size, f"{seconds.get(name, 0):.0f}", speed, *cells, f"{chunk.get(name, 0):.0f}"]
+        lines.append("| " + " | ".join(line) + " |")
     return "\n".join(lines)
 
 

@@ -18,11 +18,15 @@ from emu_robot.cli.options import configure, sub_verb
 class ExportConfig:
     """buffer: a replay buffer that `collect` or `prepare` wrote; out: the folder of the new dataset.
     license: for its dataset card, as the hub calls it; none given means apache-2.0 for what `collect` made.
+    gop: frames from one picture that is stored whole to the next; crf: quality, 0 (lossless) to 51; workers: processes.
     """
 
     buffer: Path = Path("data/demonstrations")
     out: Path = Path("data/demonstrations_lerobot")
     license: str = ""
+    gop: int = 2
+    crf: int = 18
+    workers: int = 2
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -43,7 +47,14 @@ def run(arguments: Sequence[str]) -> None:
         case "export":
             from emu_robot.data.lerobot_export import export_lerobot
 
-            export_lerobot(config.buffer, config.out, license=config.license)
+            export_lerobot(
+                config.buffer,
+                config.out,
+                license=config.license,
+                gop=config.gop,
+                crf=config.crf,
+                workers=config.workers,
+            )
         case "from-mcap":
             from emu_robot.data.from_mcap import from_mcap
 

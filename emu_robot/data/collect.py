@@ -128,7 +128,7 @@ def collect(config: CollectConfig) -> Path:
     if config.lerobot:
         from emu_robot.data.lerobot_export import export_lerobot  # only here: it needs torch and lerobot
 
-        export_lerobot(out, out.with_name(f"{out.name}_lerobot"))
+        export_lerobot(out, out.with_name(f"{out.name}_lerobot"), workers=config.workers)
     return out
 
 

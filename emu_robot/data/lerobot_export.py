@@ -15,8 +15,9 @@ its complete parts, and a buffer that has grown adds only its new episodes.
 import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,7 @@ from emu_robot.data.files import disk_full_as_setup_error, lock_directory, repla
 from emu_robot.data.progress import progress
 from emu_robot.data.replay_buffer import ReplayBuffer
 from emu_robot.errors import ConfigError, DataError
+from emu_robot.parallel import run_parallel
 from emu_robot.robot_spec import ROBOTS, RobotLayout
 
 EPISODES_PER_PART = 50
@@ -54,6 +56,7 @@ class _Export:
     robot: str
     license: str
     gop: int
+    crf: int
     subtask_index: dict[str, int]
 
     @property
@@ -65,12 +68,21 @@ class _Export:
         return f"local/{self.out.name}"
 
 
-def export_lerobot(source: str | Path, out: str | Path, robot: str = "", *, license: str = "", gop: int = 2) -> Path:
+def export_lerobot(
+    source: str | Path,
+    out: str | Path,
+    robot: str = "",
+    *,
+    license: str = "",
+    gop: int = 2,
+    crf: int = H264_CRF,
+    workers: int = 1,
+) -> Path:
     """Export the episodes of the replay buffer `source` that the dataset `out` does not hold yet; returns `out`.
 
     robot: its name; none given means the known one with the buffer's layout. license: for the dataset card, see
     `origin_of`. gop: frames from one picture that is stored whole to the next; 2 makes random access quick, 20 makes
-    videos of half the size.
+    videos smaller. crf: quality of the videos, 0 (lossless) to 51. workers: processes; 1 writes in this one.
 
     Raises `DataError` if `source` is not a buffer or `out` is something else, `ConfigError` if images are not stored
     for every frame (collect with image_every=1), `SystemSetupError` if the disk fills up.
@@ -84,29 +96,36 @@ def export_lerobot(source: str | Path, out: str | Path, robot: str = "", *, lice
     texts = dict.fromkeys(text for meta in buffer.metadata for text in meta["subtasks"])
     index = {text: i for i, text in enumerate(texts)}
     robot = robot or next((spec.name for spec in ROBOTS.values() if spec.layout == buffer.layout), "unknown")
-    export = _Export(buffer=buffer, out=out, robot=robot, license=license, gop=gop, subtask_index=index)
+    export = _Export(buffer=buffer, out=out, robot=robot, license=license, gop=gop, crf=crf, subtask_index=index)
     with disk_full_as_setup_error(out), quiet():
         export.parts.mkdir(parents=True, exist_ok=True)
         with lock_directory(export.parts):
             _recover_swap(export)
             n_exported = _n_episodes(out) if out.exists() else 0
             if n_exported < buffer.n_episodes:
-                _merge(export, n_exported, list(_write_parts(export, n_exported)))
+                _merge(export, n_exported, _write_parts(export, n_exported, workers))
             shutil.rmtree(export.parts)
     return out
 
 
 def create_set(
-    root: Path, repo_id: str, *, fps: int, features: Mapping[str, Mapping[str, Any]], robot: str, gop: int = 2
+    root: Path,
+    repo_id: str,
+    *,
+    fps: int,
+    features: Mapping[str, Mapping[str, Any]],
+    robot: str,
+    gop: int = 2,
+    crf: int = H264_CRF,
 ) -> LeRobotDataset:
-    """An empty dataset in the new folder `root` to add frames to, its videos in H.264; see `export_lerobot` for gop."""
+    """An empty dataset in the new folder `root` to add frames to, its videos in H.264; see `export_lerobot`."""
     return LeRobotDataset.create(
         repo_id,
         fps=fps,
         features={key: dict(feature) for key, feature in features.items()},
         root=root,
         robot_type=robot,
-        rgb_encoder=RGBEncoderConfig(vcodec="h264", crf=H264_CRF, preset="veryfast", g=gop),
+        rgb_encoder=RGBEncoderConfig(vcodec="h264", crf=crf, preset="veryfast", g=gop),
         streaming_encoding=True,
         video_backend="pyav",
         encoder_queue_maxsize=100_000,  # a full queue would drop frames
@@ -159,30 +178,52 @@ def _n_episodes(path: Path) -> int:
 # Parts
 
 
-def _write_parts(export: _Export, n_exported: int) -> Iterator[Path]:
+def _write_parts(export: _Export, n_exported: int, workers: int) -> list[Path]:
     """Complete parts <begin>-<end> from episode n_exported on, in order, writing those that are missing."""
     done = {int(part.name.split("-")[0]): part for part in export.parts.glob("*-*") if part.suffix != ".partial"}
     begin, n_episodes = n_exported, export.buffer.n_episodes
-    with progress("exporting", total=n_episodes - n_exported) as report:
-        while begin < n_episodes:
-            end = int(done[begin].name.split("-")[1]) if begin in done else min(begin + EPISODES_PER_PART, n_episodes)
-            part = done.get(begin) or export.parts / f"{begin:06d}-{end:06d}"
-            if begin in done:
-                for _ in range(begin, end):
-                    report("")
-            else:
-                _write_part(export, range(begin, end), part, report)
-            yield part
-            begin = end
+    parts: list[Path] = []
+    missing: dict[int, range] = {}
+    while begin < n_episodes:
+        if begin not in done:
+            missing[begin] = range(begin, min(begin + EPISODES_PER_PART, n_episodes))
+            done[begin] = export.parts / f"{begin:06d}-{missing[begin].stop:06d}"
+        parts.append(done[begin])
+        begin = int(done[begin].name.split("-")[1])
+    make_writer = partial(_PartWriter, export, missing)
+    with (
+        progress("exporting", total=sum(map(len, missing.values()))) as report,
+        closing(run_parallel(make_writer, list(missing), workers if workers > 1 else 0)) as written,
+    ):
+        for n_episodes in written:
+            for _ in range(n_episodes):
+                report("")
+    return parts
 
 
-def _write_part(export: _Export, episodes: range, part: Path, report: Any) -> None:
-    partial = part.with_name(f"{part.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
+class _PartWriter:
+    """Writes the part that begins at an episode; how many it holds."""
+
+    def __init__(self, export: _Export, episodes: Mapping[int, range]) -> None:
+        self._export, self._episodes = export, episodes
+
+    def run(self, index: int) -> int:
+        episodes = self._episodes[index]
+        with quiet():
+            _write_part(self._export, episodes, self._export.parts / f"{index:06d}-{episodes.stop:06d}")
+        return len(episodes)
+
+    def close(self) -> None:
+        pass
+
+
+def _write_part(export: _Export, episodes: range, part: Path) -> None:
+    unfinished = part.with_name(f"{part.name}.partial")
+    shutil.rmtree(unfinished, ignore_errors=True)
     first = export.buffer.episode(episodes[0])
     dataset = create_set(
-        partial, export.repo_id, fps=first.fps, features=_features(export.buffer.layout, first), robot=export.robot,
-        gop=export.gop,
+        unfinished, export.repo_id, fps=first.fps, features=_features(export.buffer.layout, first), robot=export.robot,
+        gop=export.gop, crf=export.crf,
     )  # fmt: skip
     language = []
     for i in episodes:
@@ -191,10 +232,9 @@ def _write_part(export: _Export, episodes: range, part: Path, report: Any) -> No
             dataset.add_frame(frame)
         dataset.save_episode()
         language.append(_language(episode))
-        report("")
     dataset.finalize()
-    _add_language(partial, language)
-    partial.replace(part)
+    _add_language(unfinished, language)
+    unfinished.replace(part)
 
 
 def _features(layout: RobotLayout, episode: Episode) -> dict[str, dict[str, Any]]:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -74,7 +75,7 @@ class TrainingExamples:
             self.config,
             SamplingConfig(shift=0, noise=0.015, generated=0.0),
             planner.text.encode,
-            goals=GoalImages(reconstructed=reconstructed_goals(data, weights)),
+            goals=GoalImages(reconstructed=reconstructed_goals(data, weights, torch.device("cpu"))),
             batch_size=1,
             seed=0,
         )

@@ -15,7 +15,7 @@ from emu_robot.tokenizers.text import TextTokenizer
 from emu_robot.training.head_data import Demonstrations, Ints
 from emu_robot.training.head_goals import generated_goals, reconstructed_goals
 from emu_robot.training.head_sampler import GoalImages, HeadSampler, SamplingConfig
-from emu_robot.training.loop import LoopConfig, Metrics, fit
+from emu_robot.training.loop import LoopConfig, Metrics, fit, select_device
 from emu_robot.training.warm_start import warm_start
 from emu_robot.weights import load_weights, resolve_weights, save_weights
 
@@ -83,7 +83,7 @@ def train(config: HeadTrainConfig) -> Path:
     stats = data.norm_stats(config.model.action_horizon, relative, config.model.keyposes, data.frame_M[train_rows])
     goals = GoalImages()
     if config.sampling.reconstructed:
-        goals.reconstructed = reconstructed_goals(data, config.weights)
+        goals.reconstructed = reconstructed_goals(data, config.weights, select_device(config.loop.device))
     if config.generated_goals and config.sampling.generated:
         path = config.out / "head" / "generated_goals.npz"
         goals.generated = generated_goals(data, config.weights, path, config.generated_goals, config.loop.seed)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from emu_robot.core import Image, PlanStep
 from emu_robot.planner import Planner
@@ -15,9 +16,9 @@ from emu_robot.training.head_sampler import GeneratedGoals, Images
 type Plans = Callable[[Sequence[Image], Sequence[str]], Sequence[PlanStep | None]]
 
 
-def reconstructed_goals(data: Demonstrations, weights: Path, block: int = 64) -> Images:
+def reconstructed_goals(data: Demonstrations, weights: Path, device: torch.device, block: int = 64) -> Images:
     """Every subtask's keyframe after the image tokenizer in `weights` and back, (K, H, W, 3) uint8."""
-    tokenizer, rows = ImageTokenizer.load(weights), data.keyframe_image_K
+    tokenizer, rows = ImageTokenizer.load(weights).to(device), data.keyframe_image_K
     blocks = [data.goal_view[rows[i : i + block]] for i in range(0, len(rows), block)]
     return np.concatenate([tokenizer.decode_images(tokenizer.encode_images(images)) for images in blocks])
 

@@ -6,9 +6,12 @@ depend on (seed, step) alone, and model, optimiser and EMA are restored from the
 
 import copy
 import math
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections import deque
+from collections.abc import Callable, Generator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing, nullcontext
 from dataclasses import asdict, dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +48,7 @@ _RESUME_MUST_MATCH = (
 class LoopConfig:
     """How to optimise. The learning rate warms up linearly and falls as a cosine to 0 at `steps`.
 
+    prefetch: threads that make the batches of coming steps, so that a GPU need not wait; 0: made when they are needed.
     track: where metrics are shown besides metrics.jsonl. It is no part of what a run is, nor of its repr: it may change
     when one goes on, and what is finished stays so.
     """
@@ -64,6 +68,7 @@ class LoopConfig:
     dtype: str = "float32"  # autocast type; bfloat16 is 4 times faster on CPUs with avx512_bf16 and on GPUs
     compile: bool = False
     channels_last: bool = False
+    prefetch: int = 0
     log_every: int = 50
     save_every: int = 500
     eval_every: int = 0  # 0: only after the last step
@@ -109,7 +114,8 @@ def fit(
 ) -> nn.Module:
     """Train `model` for `config.steps` steps, or finish a run that was cut off, and return its EMA weights on the CPU.
 
-    batch_fn: step -> dict of CPU tensors; must depend on the step alone (see `step_rng`).
+    batch_fn: step -> dict of CPU tensors; must depend on the step alone (see `step_rng`); with `config.prefetch` it is
+    called by several threads at once.
     loss_fn: (model, batch) -> (scalar loss, metrics to log); may draw from torch's global generator.
     eval_fn: (EMA model) -> metrics, called every `config.eval_every` steps and after the last one.
     settings: the stage's whole configuration, a dataclass, for a tracker to show; without it `config` is shown.
@@ -135,9 +141,13 @@ def fit(
     context = torch.autocast(device.type, _DTYPES[config.dtype]) if autocast else nullcontext()
     sums: dict[str, Tensor] = {}
     tracker = start_tracker(config.track, folder, settings or config, resumed=start > 0)
-    with TrainingProgress(folder / "metrics.jsonl", stage, start, config.steps, tracker) as progress:
-        for step in range(start, config.steps):
-            batch = {name: tensor.to(device, non_blocking=True) for name, tensor in batch_fn(step).items()}
+    steps = range(start, config.steps)
+    with (
+        TrainingProgress(folder / "metrics.jsonl", stage, start, config.steps, tracker) as progress,
+        closing(_batches(batch_fn, steps, config.prefetch)) as batches,
+    ):
+        for step, drawn in zip(steps, batches, strict=True):
+            batch = {name: tensor.to(device, non_blocking=True) for name, tensor in drawn.items()}
             torch.manual_seed(int(step_rng(config.seed, step, stream=1).integers(2**62)))
             with context:
                 loss, metrics = compute(model, batch)
@@ -152,12 +162,28 @@ def fit(
             if eval_fn is not None and (done == config.steps or (config.eval_every and done % config.eval_every == 0)):
                 progress.report(done, eval_fn(ema))
             if done % config.save_every == 0 or done == config.steps:
+                _require_finite(sums)
                 content = {"step": done, "model": _trained(model), "ema": _trained(ema, like=model)}
                 save_checkpoint(
                     folder / "checkpoint.pt",
                     {**content, "optimizer": optimizer.state_dict(), "config": _settings(config)},
                 )
     return ema.cpu()
+
+
+def _batches(batch_fn: BatchFn, steps: range, prefetch: int) -> Generator[Batch]:
+    """The batch of each step, in order; by threads, two for each ahead of what is asked for, or by this one."""
+    if not prefetch:
+        yield from map(batch_fn, steps)
+        return
+    pool = ThreadPoolExecutor(prefetch, "batches")
+    coming, waiting = iter(steps), deque[Future[Batch]]()
+    try:
+        for _ in steps:
+            waiting.extend(pool.submit(batch_fn, step) for step in islice(coming, 2 * prefetch - len(waiting)))
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _trained(model: nn.Module, like: nn.Module | None = None) -> dict[str, Tensor]:
@@ -220,17 +246,22 @@ def _update_ema(ema: nn.Module, model: nn.Module, decay: float) -> None:
 
 
 def _accumulate(sums: dict[str, Tensor], metrics: Metrics) -> None:
-    """Add one step's metrics; a value that is not finite stops the run rather than spoiling the weights on disk."""
+    """Add one step's metrics, where they are: nothing waits for a GPU."""
     count = sums.setdefault("_count", torch.zeros(()))
     count += 1
     for name, value in metrics.items():
         value = torch.as_tensor(value).detach().float()
         sums[name] = sums[name] + value if name in sums else value
-    if not math.isfinite(sums["loss"].item()):
+
+
+def _require_finite(sums: dict[str, Tensor]) -> None:
+    """A loss that is not finite stops the run rather than spoiling the weights on disk."""
+    if "loss" in sums and not math.isfinite(sums["loss"].item()):
         raise InvalidValueError("the loss is not finite; lower lr or check the data")
 
 
 def _drain(sums: dict[str, Tensor]) -> dict[str, float]:
+    _require_finite(sums)
     count = sums.pop("_count").item()
     means = {name: value.item() / count for name, value in sums.items()}
     sums.clear()

@@ -111,6 +111,11 @@ def test_a_grown_buffer_adds_its_new_episodes(source, tmp_path, smooth_episode, 
     assert written == [range(5, 7)]
 
 
+def test_processes_write_the_same_set(source, tmp_path, monkeypatch):
+    monkeypatch.setattr(lerobot_export, "EPISODES_PER_PART", 2)
+    check_same(export(source.path, tmp_path / "set", workers=2), source)
+
+
 def test_an_interrupted_export_keeps_its_complete_parts(source, tmp_path, monkeypatch):
     monkeypatch.setattr(lerobot_export, "EPISODES_PER_PART", 2)
     written = record_calls(monkeypatch, interrupt_at=1)
@@ -134,12 +139,12 @@ def test_an_interrupted_swap_puts_the_old_set_back(source, tmp_path):
 def record_calls(monkeypatch, interrupt_at: int | None = None) -> list[range]:
     write_part, calls = lerobot_export._write_part, []
 
-    def write(settings, episodes, part, report):
+    def write(settings, episodes, part):
         calls.append(episodes)
         if len(calls) - 1 == interrupt_at:
             part.with_name(f"{part.name}.partial").mkdir()
             raise KeyboardInterrupt
-        write_part(settings, episodes, part, report)
+        write_part(settings, episodes, part)
 
     monkeypatch.setattr(lerobot_export, "_write_part", write)
     return calls
@@ -147,7 +152,7 @@ def record_calls(monkeypatch, interrupt_at: int | None = None) -> list[range]:
 
 def test_collect_exports_too(tmp_path, monkeypatch, toy_environment):
     calls = []
-    monkeypatch.setattr(lerobot_export, "export_lerobot", lambda *paths: calls.append(paths))
+    monkeypatch.setattr(lerobot_export, "export_lerobot", lambda *paths, workers: calls.append(paths))
     out = collect(CollectConfig(env="toy", n=2, out=str(tmp_path / "toy"), workers=1))
     assert calls == [(out, tmp_path / "toy_lerobot")]
 

@@ -53,6 +53,24 @@ def test_resumed_run_is_bit_identical_to_uninterrupted(tmp_path: Path) -> None:
     assert steps[-1] == 12
 
 
+def test_batches_made_ahead_change_nothing(tmp_path: Path) -> None:
+    asked, plain = [], fit(model(), batch, loss, config(), tmp_path / "a", "stage")
+    ahead = fit(model(), lambda step: asked.append(step) or batch(step), loss, config(prefetch=3), tmp_path / "b", "stage")
+    assert sorted(asked) == list(range(12))
+    for name, tensor in plain.state_dict().items():
+        assert torch.equal(tensor, ahead.state_dict()[name]), name
+
+
+def test_a_batch_that_cannot_be_made_ends_the_run(tmp_path: Path) -> None:
+    def damaged(step: int):
+        if step == 8:
+            raise InvalidValueError("no such image")
+        return batch(step)
+
+    with pytest.raises(InvalidValueError, match="no such image"):
+        fit(model(), damaged, loss, config(prefetch=3), tmp_path, "stage")
+
+
 def test_other_settings_do_not_resume(tmp_path: Path) -> None:
     fit(model(), batch, loss, config(), tmp_path, "stage")
     with pytest.raises(ConfigError, match=r"lr was 0\.01, is 0\.02"):
