@@ -76,6 +76,7 @@ def main() -> None:
     parser.add_argument("policies", nargs="*", default=["ours", *PEERS], choices=["ours", *PEERS])
     parser.add_argument("--seconds", type=float, default=400, help="of training, for each")
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"], help="of an evaluation")
+    parser.add_argument("--envs", type=int, default=1, help="episodes that an evaluation plays at once")
     wanted = parser.parse_args()
     os.environ |= {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "MUJOCO_GL": os.environ.get("MUJOCO_GL", "egl")}
     names = wanted.policies
@@ -91,7 +92,7 @@ def main() -> None:
     elif wanted.what == "evaluate":
         for name in names:
             for tasks, split in CELLS:
-                evaluate(name, tasks, split, wanted.device)
+                evaluate(name, tasks, split, wanted.device, wanted.envs)
     elif wanted.what == "latency":
         keep("latency", latency(names))
     else:
@@ -263,14 +264,15 @@ def checkpoint(name: str) -> Path:
     return folder
 
 
-def evaluate(name: str, tasks: str, split: str, device: str) -> None:
+def evaluate(name: str, tasks: str, split: str, device: str, envs: int) -> None:
     n = EPISODES[tasks]
     out = OUT / name / f"eval-{tasks}-{split}-{n}"
     if not (out / "eval_info.json").exists():
         run([
             BIN / "lerobot-eval", f"--policy.path={checkpoint(name)}", f"--policy.device={device}",
             f"--output_dir={out}", "--env.type=emu_tabletop", f"--env.task={tasks}", f"--env.split={split}",
-            "--env.pooled=true", f"--eval.n_episodes={n}", "--eval.batch_size=1", "--seed=0",
+            "--env.pooled=true", f"--eval.n_episodes={n}", f"--eval.batch_size={envs}",
+            f"--eval.use_async_envs={envs > 1}", "--seed=0",
         ])  # fmt: skip
     found = json.loads((out / "eval_info.json").read_text())["overall"]
     keep("success", {f"{name} {tasks} {split}": [round(found["pc_success"] * n / 100), n]})
