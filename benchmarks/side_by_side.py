@@ -63,8 +63,8 @@ class Stage(NamedTuple):
     share: float
 
 
-STAGES = {"tokenizer": Stage(64, 0.2), "planner": Stage(128, 0.45), "head": Stage(128, 0.35)}
-FEW_STEPS, LOG_EVERY = 80, 10
+STAGES = {"tokenizer": Stage(64, 0.2), "planner": Stage(128, 0.4), "head": Stage(128, 0.4)}
+FEW_STEPS, LOG_EVERY = 50, 10
 EPISODES = {"single": 100, "long": 50}
 """How many, by what they ask for; a long one takes four times as long."""
 CELLS = [(tasks, split) for tasks in EPISODES for split in ("seen", "heldout")]
@@ -73,13 +73,13 @@ CELLS = [(tasks, split) for tasks in EPISODES for split in ("seen", "heldout")]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["data", "prepare", "rates", "train", "evaluate", "latency", "table"])
-    parser.add_argument("policies", nargs="*", default=["ours", *PEERS], choices=["ours", *PEERS])
+    parser.add_argument("policies", nargs="*", metavar="policy", help=f"ours, {", ".join(PEERS)}; none: all")
     parser.add_argument("--seconds", type=float, default=400, help="of training, for each")
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"], help="of an evaluation")
     parser.add_argument("--envs", type=int, default=1, help="episodes that an evaluation plays at once")
     wanted = parser.parse_args()
     os.environ |= {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "MUJOCO_GL": os.environ.get("MUJOCO_GL", "egl")}
-    names = wanted.policies
+    names = wanted.policies or ["ours", *PEERS]
     if wanted.what == "data":
         ours("collect")
         ours("data", "export")

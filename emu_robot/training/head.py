@@ -68,6 +68,7 @@ class HeadTrainConfig:
 def train(config: HeadTrainConfig) -> Path:
     """Run the stage, resuming what was cut off; returns the weights folder with the head in it."""
     torch.manual_seed(config.loop.seed)
+    device = select_device(config.loop.device)
     buffer, text = ReplayBuffer.open(config.data), TextTokenizer.load(config.weights)
     started = load_weights(resolve_weights(config.start), "head") if config.start else None
     if started is not None:
@@ -83,7 +84,7 @@ def train(config: HeadTrainConfig) -> Path:
     stats = data.norm_stats(config.model.action_horizon, relative, config.model.keyposes, data.frame_M[train_rows])
     goals = GoalImages()
     if config.sampling.reconstructed:
-        goals.reconstructed = reconstructed_goals(data, config.weights, select_device(config.loop.device))
+        goals.reconstructed = reconstructed_goals(data, config.weights, device)
     if config.generated_goals and config.sampling.generated:
         path = config.out / "head" / "generated_goals.npz"
         goals.generated = generated_goals(data, config.weights, path, config.generated_goals, config.loop.seed)
@@ -116,14 +117,14 @@ def train(config: HeadTrainConfig) -> Path:
         lambda model: validate(model, validation, stats, layout.n_grippers),
         settings=config,
     )
-    metrics = validate(head, validation, stats, layout.n_grippers, batches=24)
+    metrics = validate(head.to(device), validation, stats, layout.n_grippers, batches=24)
     extra = {
         "norm_stats": stats.to_dict(),
         "metrics": metrics,
         "layout": asdict(layout),
         "control_hz": buffer.metadata[0]["fps"],
     }
-    save_weights(config.weights, "head", head.state_dict(), config.model, half=True, extra=extra)
+    save_weights(config.weights, "head", head.cpu().state_dict(), config.model, half=True, extra=extra)
     return config.weights
 
 

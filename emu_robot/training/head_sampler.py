@@ -22,6 +22,9 @@ from emu_robot.training.loop import step_rng
 
 type Images = NDArray[np.uint8]
 
+NOISE_POOL = 1 << 22
+"""Normal numbers from which every image's noise is a piece: to draw it anew would take most of a batch's time."""
+
 
 @dataclass(kw_only=True)
 class SamplingConfig:
@@ -106,6 +109,7 @@ class HeadSampler:
         window = np.maximum(data.segments.keyframe_K - sampling.goal_window, data.segments.start_K)
         self._goal_first_K = np.searchsorted(data.frame_M, window)
         self._goal_last_K = np.searchsorted(data.frame_M, data.segments.end_K)
+        self._noise = torch.randn(NOISE_POOL, generator=torch.Generator().manual_seed(seed))
 
     def __call__(self, step: int) -> dict[str, Tensor]:
         """Keys and shapes: view.<camera>, goal (B, 3, H, W) in about [-1, 1]; has_goal (B,) bool; text (B, L) int64;
@@ -181,15 +185,17 @@ class HeadSampler:
 
     def disturb(self, images: Images, rng: np.random.Generator) -> Tensor:
         """Images (B, H, W, 3) as the head sees them (B, 3, H, W), each disturbed by itself."""
-        s, generator = self._sampling, torch.Generator().manual_seed(int(rng.integers(2**62)))
+        s = self._sampling
         if s.shift:
             images = shift_images(images, rng.integers(-s.shift, s.shift + 1, (len(images), 2)))
         pixels = to_pixels(torch.from_numpy(images))
-        gain = 1 + s.contrast * (2 * torch.rand(len(images), 1, 1, 1, generator=generator) - 1)
-        offset = 2 * s.brightness * (2 * torch.rand(len(images), 1, 1, 1, generator=generator) - 1)
-        pixels = pixels.mul_(gain).add_(offset)
+        contrast, brightness = torch.from_numpy(rng.uniform(-1, 1, (2, len(images), 1, 1, 1)).astype(np.float32))
+        pixels.mul_(1 + s.contrast * contrast).add_(2 * s.brightness * brightness)
         if s.noise:
-            pixels.add_(torch.randn(images.shape, generator=generator).permute(0, 3, 1, 2), alpha=s.noise)
+            size = pixels[0].numel()
+            starts = rng.integers(len(self._noise) - size, size=len(images)).tolist()
+            for image, start in zip(pixels.permute(0, 2, 3, 1), starts, strict=True):
+                image.view(-1).add_(self._noise[start : start + size], alpha=s.noise)
         return pixels
 
 

@@ -115,7 +115,8 @@ def train(config: PlannerTrainConfig) -> Path:
         model = CausalTransformer(settings.model)
         start_from_codebook(model, images.quantize.codebook(), form.vocabulary.first_code)
     add_adapters(model, config.lora)
-    codebook_KD = images.quantize.codebook().to(select_device(config.loop.device))
+    device = select_device(config.loop.device)
+    codebook_KD = images.quantize.codebook().to(device)
     near = near_codes(codebook_KD, config.sequences.code_temperature, form.vocabulary.first_code)
     model = fit(
         model,
@@ -130,8 +131,9 @@ def train(config: PlannerTrainConfig) -> Path:
     assert isinstance(model, CausalTransformer)
     if config.lora.rank:
         merge_adapters(model)
-    planner = Planner(settings, model, text, images)
+    planner = Planner(settings, model.to(device), text, images)
     metrics = planner_metrics(planner, queries, sampler.heldout, 4 * config.eval_queries)
+    model.cpu()
     planner.save(config.weights, {"metrics": metrics})
     return config.weights
 

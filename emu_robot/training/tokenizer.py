@@ -73,7 +73,7 @@ def train(config: TokenizerTrainConfig) -> Path:
     buffer = ReplayBuffer.open(config.data)
     images = buffer.images(config.camera)
     train_text(buffer, config.text_vocabulary).save(config.weights)
-    model = ImageTokenizer(config.model)
+    model = ImageTokenizer(config.model).to(select_device(config.loop.device))
     initialize_codebook(model, images, config)
     batch_fn = batches(images, keyframe_rows(buffer), config)
     loss_fn = tokenizer_loss(background(images), config)
@@ -155,7 +155,8 @@ def batches(
 def initialize_codebook(model: ImageTokenizer, images: ImageSource, config: TokenizerTrainConfig) -> None:
     """Start the codebook from the untrained encoder's outputs on real images."""
     rows = step_rng(config.loop.seed, 0, stream=2).integers(len(images), size=config.initial_images)
-    model.quantize.initialize(model.features(to_pixels(torch.from_numpy(images[rows]))))
+    device = model.quant_conv.weight.device
+    model.quantize.initialize(model.features(to_pixels(torch.from_numpy(images[rows]).to(device))))
 
 
 def tokenizer_loss(background_3HW: Tensor, config: TokenizerTrainConfig) -> LossFn:
