@@ -42,9 +42,8 @@ def main() -> None:
     from emu_robot.graph import read_graph
 
     os.environ |= {
-        **read_graph("sim").environment,  # shared memory with room for images, for this process, too
+        **read_graph("sim").environment,  # also of the graphs without simulation: they stay on this machine
         "ROS_DOMAIN_ID": str(10 + os.getpid() % 90),
-        "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
         "OMP_NUM_THREADS": "1",
         "MUJOCO_GL": os.environ.get("MUJOCO_GL", "egl"),
     }
