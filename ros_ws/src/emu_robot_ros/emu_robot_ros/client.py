@@ -96,10 +96,11 @@ class GraphClient:
         rclpy.shutdown(context=self.context)
 
     def wait_for_graph(self, patience: float = 120.0) -> None:
-        """Until gate, simulation and planner are there. Raises `GraphError`."""
+        """Until gate, simulation, planner and policy are there. Raises `GraphError`."""
         self.wait_until(lambda: self.gate is not None, "the safety gate", patience)
         self.wait_until(lambda: self.episode is not None, "the simulation", patience)
         self.wait_until(self._execute.server_is_ready, "the planner", patience)
+        self.wait_until(lambda: self.node.count_publishers(topics.POLICY_STATUS), "the policy", patience)
 
     # -- the gate
 
