@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
@@ -23,9 +23,6 @@ WAIT_S = 30.0
 """Longest that anything is waited for; machines that test are slow and shared."""
 LATE_S = 1.0
 """Bound on holding that any loaded machine keeps; benchmarks/ros2.py measures what it is."""
-NICE = -10
-"""Of the tests, whose nodes stand for an arm, its sensors and its operator, and of the nodes under test, where that is
-permitted: other programs of the machine keep them waiting as little as they would hardware."""
 
 
 @contextmanager
@@ -58,13 +55,6 @@ def wait_until(condition: Callable[[], object], what: str, seconds: float = WAIT
             pytest.fail(f"waited {seconds} s for {what}")
         time.sleep(0.002)
     return time.monotonic() - start
-
-
-@pytest.fixture(scope="session", autouse=True)
-def first_served() -> None:
-    """Threads and processes that are begun from here on inherit the niceness."""
-    with suppress(PermissionError):
-        os.setpriority(os.PRIO_PROCESS, 0, NICE)
 
 
 @pytest.fixture(scope="session", autouse=True)
