@@ -92,6 +92,8 @@ class GraphClient:
         """Leave the graph."""
         self._executor.shutdown()
         self._thread.join(5)
+        for action in (self._execute, self._record):
+            action.destroy()  # its node does not, and would stay in the graph for it
         self.node.destroy_node()
         rclpy.shutdown(context=self.context)
 
