@@ -42,9 +42,8 @@ def main() -> None:
     from emu_robot.graph import read_graph
 
     os.environ |= {
-        **read_graph("sim").environment,  # shared memory with room for images, for this process, too
+        **read_graph("sim").environment,  # also of the graphs without simulation: they stay on this machine
         "ROS_DOMAIN_ID": str(10 + os.getpid() % 90),
-        "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
         "OMP_NUM_THREADS": "1",
         "MUJOCO_GL": os.environ.get("MUJOCO_GL", "egl"),
     }
@@ -123,6 +122,7 @@ def latency_at(control_hz: float, size: tuple[int, int], seconds: float) -> dict
     from rclpy.action import ActionClient
     from ros_robot import Peer
     from sensor_msgs.msg import Image
+    from trajectory_msgs.msg import JointTrajectory
 
     from emu_robot.deployment import read_deployment
     from emu_robot_ros import qos, topics
@@ -135,7 +135,8 @@ def latency_at(control_hz: float, size: tuple[int, int], seconds: float) -> dict
         cameras = [node.create_publisher(Image, topic, qos.CAMERA) for topic in robot.cameras.values()]
         noise = [np.random.default_rng(i).integers(0, 256, (*size, 3), np.uint8) for i in range(8)]
         published: dict[tuple[int, int], float] = {}
-        chunks: list[tuple[int, float, tuple[int, int]]] = []
+        chunks: list[tuple[int, float, tuple[int, int], int]] = []
+        commands: list[tuple[int, float]] = []
         inference: dict[int, float] = {}
 
         def look() -> None:
@@ -145,14 +146,18 @@ def latency_at(control_hz: float, size: tuple[int, int], seconds: float) -> dict
             for camera in cameras:
                 camera.publish(message)
 
-        def on_chunk(message: ActionChunk) -> None:
+        def on_chunk(message: ActionChunk, info: Mapping[str, int]) -> None:
             stamp = message.header.stamp
-            chunks.append((message.sequence, time.monotonic(), (stamp.sec, stamp.nanosec)))
+            chunks.append((message.sequence, time.monotonic(), (stamp.sec, stamp.nanosec), info["source_timestamp"]))
+
+        def on_command(message: JointTrajectory, info: Mapping[str, int]) -> None:
+            commands.append((info["source_timestamp"], time.monotonic()))
 
         def on_status(message: PolicyStatus) -> None:
             inference.setdefault(message.chunks, message.inference)
 
         node.create_subscription(ActionChunk, topics.ACTION_CHUNK, on_chunk, qos.CHUNKS)
+        node.create_subscription(JointTrajectory, robot.command_topic, on_command, qos.COMMANDS)
         node.create_subscription(PolicyStatus, topics.POLICY_STATUS, on_status, qos.STATUS)
         node.create_timer(1 / 30, look)
         until(lambda: peer.arm().success)
@@ -162,10 +167,10 @@ def latency_at(control_hz: float, size: tuple[int, int], seconds: float) -> dict
         until(lambda: len(chunks) > 5)
         time.sleep(seconds)
         assert sent.result().accepted
-        to_chunk, to_command, arrivals = [], [], np.array([at for at, _ in peer.commands])
-        for sequence, at, stamp in chunks[5:]:
-            after = arrivals[arrivals > at]
-            nearest = min(published, key=lambda s: abs(s[0] - stamp[0] + 1e-9 * (s[1] - stamp[1])))
+        to_chunk, to_command = [], []
+        for sequence, at, stamp, sent_at in chunks[5:]:
+            after = [arrived for given, arrived in commands if given > sent_at]  # may be here before the chunk is
+            nearest = min(list(published), key=lambda s: abs(s[0] - stamp[0] + 1e-9 * (s[1] - stamp[1])))
             if sequence in inference and len(after):
                 past = published[nearest] + inference[sequence]
                 to_chunk.append(at - past)

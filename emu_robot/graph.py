@@ -44,11 +44,12 @@ class GraphNode:
 
 @dataclass(frozen=True, kw_only=True)
 class Graph:
-    """nodes: in the order of their start. environment: of each, unless a variable is set already."""
+    """nodes: in the order of their start. environment: of each; usual_environment: where a variable is not set."""
 
     name: str
     namespace: str
     environment: Mapping[str, str]
+    usual_environment: Mapping[str, str]
     nodes: tuple[GraphNode, ...]
 
 
@@ -72,8 +73,13 @@ def read_graph(
     if any("robot" in found.nodes[node].arguments for node in names):
         arguments["robot"] = _robot(arguments.get("robot"), name)
     made = tuple(_make_node(node, found, arguments, typed_of.get(node, {})) for node in names)
-    environment = {**found.environment, **chosen.environment}
-    return Graph(name=name, namespace=chosen.namespace, environment=environment, nodes=made)
+    return Graph(
+        name=name,
+        namespace=chosen.namespace,
+        environment=chosen.environment,
+        usual_environment=found.environment,
+        nodes=made,
+    )
 
 
 def choose_nodes(usual: Iterable[str], wanted: str, known: Iterable[str]) -> tuple[str, ...]:

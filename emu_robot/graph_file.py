@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ class NodeEntry:
 
 @dataclass(frozen=True, kw_only=True)
 class GraphEntry:
-    """Names of nodes in the order of their start, and what differs from the file's arguments and environment."""
+    """nodes: names in the order of their start. arguments: that differ from the file's. environment: of its nodes."""
 
     nodes: tuple[str, ...]
     arguments: Mapping[str, str | None] = field(default_factory=dict)
@@ -36,7 +36,8 @@ class GraphEntry:
 
 @dataclass(frozen=True, kw_only=True)
 class GraphFile:
-    """arguments: values that several nodes take, None where one must be given; environment: of every node."""
+    """arguments: values that several nodes take, None where one must be given. environment: of every node, where a
+    variable is not set already."""
 
     graphs: Mapping[str, GraphEntry]
     nodes: Mapping[str, NodeEntry]
@@ -70,9 +71,13 @@ def read_graph_file(path: Path) -> GraphFile:
             _all_known("argument", node.arguments, made.arguments, f"nodes.{name}.arguments")
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error
-    folder = str(path.resolve().parent)
-    environment = {name: value.replace("{folder}", folder) for name, value in made.environment.items()}
-    return GraphFile(graphs=made.graphs, nodes=made.nodes, arguments=made.arguments, environment=environment)
+
+    def located(environment: Mapping[str, str]) -> dict[str, str]:
+        folder = str(path.resolve().parent)
+        return {name: value.replace("{folder}", folder) for name, value in environment.items()}
+
+    graphs = {name: replace(graph, environment=located(graph.environment)) for name, graph in made.graphs.items()}
+    return replace(made, graphs=graphs, environment=located(made.environment))
 
 
 type _Check = Callable[[Any, str], Any]

@@ -3,7 +3,6 @@
 What the running graph lacks is looked at in the Python that has ROS, by `emu_robot_ros.preflight`.
 """
 
-import fcntl
 import json
 import os
 import shutil
@@ -14,13 +13,15 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from emu_robot.doctor import Check
+from emu_robot.graph_file import graph_path
 from emu_robot.ros_environment import PROJECT, is_of_wheels
 
-SHM, PROCESS_MB = Path("/dev/shm"), 34
-"""Where Fast DDS shares memory, and how much of it a process takes with the profile that ships [MB]."""
-SHM_MB = 10 * PROCESS_MB
+RMEM_MAX, RECEIVE_BUFFER = Path("/proc/sys/net/core/rmem_max"), 4 << 20
+"""Largest buffer that a socket may receive into, and what the profiles that ship ask for [bytes]."""
+SHARED = "Over Fast DDS's shared memory a process that stood still may hear nothing any more"
 DOMAINS = range(102)
 """Higher ones collide with ports that Linux gives to others."""
+LOOPBACK = "fastdds_loopback.xml"
 RANGES = ("SUBNET", "LOCALHOST", "OFF", "SYSTEM_DEFAULT")
 PROBE = """
 import json
@@ -41,16 +42,17 @@ print(json.dumps(found))
 
 
 PROFILE = "FASTRTPS_DEFAULT_PROFILES_FILE"
+_TAGS = ("type", "useBuiltinTransports")
 
 
-def machine_checks(found: Mapping[str, str], shipped_profile: str, nice: int) -> list[Check]:
+def machine_checks(found: Mapping[str, str], nice: int) -> list[Check]:
     """Every check of this machine but the imports; found: what `probe` found; nice: lowest niceness in the graph."""
     return [
         check_interfaces(found),
         check_rmw(found, os.environ),
         *check_domain(os.environ),
-        check_profile(os.environ, shipped_profile),
-        *check_shared_memory(),
+        check_profile(os.environ),
+        check_receive_buffer(),
         check_clock(),
         *check_priorities(nice),
     ]
@@ -122,51 +124,43 @@ def check_domain(environment: Mapping[str, str]) -> list[Check]:
     if scope not in RANGES:
         problem = f"ROS_AUTOMATIC_DISCOVERY_RANGE is {scope!r}, must be one of {', '.join(RANGES)}"
     elif scope == "OFF":
-        problem = "ROS_AUTOMATIC_DISCOVERY_RANGE is OFF: nodes find nobody. Set SUBNET or LOCALHOST"
+        problem = "ROS_AUTOMATIC_DISCOVERY_RANGE is OFF: nodes find nobody. Set SUBNET"
     checks.append(Check(name=f"discovery range {scope}", problem=problem))
+    if scope == "LOCALHOST":
+        remedy = f"Instead: ROS_AUTOMATIC_DISCOVERY_RANGE=SYSTEM_DEFAULT {PROFILE}={graph_path().parent / LOOPBACK}"
+        checks.append(Check(name=scope, problem=f"LOCALHOST adds a transport. {SHARED}. {remedy}", required=False))
     if "ROS_LOCALHOST_ONLY" in environment:
         problem = "ROS_LOCALHOST_ONLY overrides the discovery range. Unset it, set ROS_AUTOMATIC_DISCOVERY_RANGE"
         checks.append(Check(name="ROS_LOCALHOST_ONLY", problem=problem, required=False))
     return checks
 
 
-def check_profile(environment: Mapping[str, str], shipped: str) -> Check:
-    """The profile must be set for whoever sends images, so also where the cameras' drivers are started."""
+def check_profile(environment: Mapping[str, str]) -> Check:
+    """The profile that nodes are started with, if it is not the one that ships: by UDP, without shared memory."""
     path = environment.get(PROFILE)
     if path is None:
-        remedy = f"export {PROFILE}={shipped}"
-        problem = (
-            f"no shared-memory profile is set here; camera drivers lose images without it. Where they start: {remedy}"
-        )
-        return Check(name="shared-memory profile", problem=problem, required=False)
+        return Check(name=f"{PROFILE} is not set, so nodes get the one that ships")
     try:
         root = xml.parse(path).getroot()
     except (OSError, xml.ParseError) as error:
-        problem = f"{PROFILE}: {path} cannot be read ({error}). Set {shipped}"
-        return Check(name="shared-memory profile", problem=problem)
-    sizes = [int(node.text or 0) for node in root.iter() if node.tag.rpartition("}")[2] == "segment_size"]
-    if max(sizes, default=0) < 8 << 20:
-        problem = f"{path} sets no shared memory of 8 MiB or more, images get lost. Set {shipped}"
-        return Check(name="shared-memory profile", problem=problem, required=False)
-    return Check(name=f"profile {path}: {max(sizes) >> 20} MiB of shared memory per process")
+        problem = f"{PROFILE}: {path} cannot be read ({error}). Unset it, or set one of {graph_path().parent}"
+        return Check(name="profile", problem=problem)
+    text = {name: [node.text or "" for node in root.iter() if node.tag.rpartition("}")[2] == name] for name in _TAGS}
+    builtin = text["useBuiltinTransports"] != ["false"]
+    if builtin or any(kind.strip() == "SHM" for kind in text["type"]):
+        problem = f"{path} lets processes of one machine share memory. {SHARED}. Unset {PROFILE}"
+        return Check(name="profile", problem=problem, required=False)
+    return Check(name=f"profile {path}")
 
 
-def check_shared_memory(folder: Path = SHM, needed_mb: int = SHM_MB) -> list[Check]:
-    """Room for the processes' segments, and what killed ones have left behind."""
-    disk = shutil.disk_usage(folder)
-    total, free = disk.total // 1_000_000, disk.free // 1_000_000
-    name, problem = f"{folder} has {free} of {total} MB free", None
-    if total < needed_mb or free < 2 * PROCESS_MB:
-        remedy = f"Enlarge it: mount -o remount,size=1G {folder}, or docker run --shm-size=1g"
-        problem = f"{name}; nodes and drivers take up to {needed_mb} MB, else images go by UDP and get lost. {remedy}"
-    checks = [Check(name=name, problem=problem)]
-    left = [path.with_name(path.name.removesuffix("_el")) for path in folder.glob("fastrtps_*_el") if _is_left(path)]
-    size = sum(path.stat().st_size for path in left if path.exists()) // 1_000_000
-    if size >= PROCESS_MB:
-        remedy = f"Remove it: fastdds shm clean, or rm {folder}/*fastrtps_* once no node runs"
-        problem = f"killed processes left {size} MB in {folder}. {remedy}"
-        checks.append(Check(name="segments of killed processes", problem=problem, required=False))
-    return checks
+def check_receive_buffer(file: Path = RMEM_MAX) -> Check:
+    """Room for the parts of a picture that come at once: two of 640 x 480 are 1.8 MB."""
+    largest = int(file.read_text())
+    name, problem = f"net.core.rmem_max {largest}", None
+    if largest < RECEIVE_BUFFER:
+        remedy = f"sysctl -w net.core.rmem_max={RECEIVE_BUFFER}, and the same in /etc/sysctl.d/60-emu_robot.conf"
+        problem = f"{name}: pictures of 640 x 480 and more get lost. Set it where nodes run: {remedy}"
+    return Check(name=name, problem=problem, required=False)
 
 
 def check_clock() -> Check:
@@ -211,16 +205,6 @@ def _said(*command: str) -> str:
         return ""
     answer = subprocess.run(command, capture_output=True, text=True, check=False, timeout=10)
     return answer.stdout.strip() if answer.returncode == 0 else ""
-
-
-def _is_left(lock: Path) -> bool:
-    """Whether no process holds the lock of a segment any more; Fast DDS's own cleaning looks at the same."""
-    try:
-        with lock.open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return True
-    except OSError:
-        return False
 
 
 def _same(one: Path, other: Path) -> bool:

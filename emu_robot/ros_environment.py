@@ -48,14 +48,16 @@ def mixture(python: Path, environment: Mapping[str, str]) -> str:
     )
 
 
-def node_environment(wanted: Mapping[str, str]) -> dict[str, str]:
-    """Of these variables, those that this process has not; and that lines of the nodes come out as they are written."""
-    return {**{name: value for name, value in wanted.items() if name not in os.environ}, "PYTHONUNBUFFERED": "1"}
+def node_environment(usual: Mapping[str, str], always: Mapping[str, str]) -> dict[str, str]:
+    """What nodes need beside this process's variables: of `usual`, those that it has not; and that the nodes' lines
+    come out as they are written."""
+    missing = {name: value for name, value in usual.items() if name not in os.environ}
+    return {**missing, **always, "PYTHONUNBUFFERED": "1"}
 
 
 def node_processes(graph: Graph) -> list[ProcessSettings]:
     """What `processes.Processes` runs for this graph. Raises `SystemSetupError` without ROS."""
-    python, environment = find_interpreter(), node_environment(graph.environment)
+    python, environment = find_interpreter(), node_environment(graph.usual_environment, graph.environment)
     return [
         ProcessSettings(
             name=node.name,

@@ -272,6 +272,20 @@ class SafetyGate:
         command = self._limiter.step(position, velocity)
         return Command(position=command, velocity=self._limiter.velocity.copy(), state=self.state, reason=self.reason)
 
+    def tick_early(self, now: float, after: float) -> Command | None:
+        """As `tick`, for a chunk that has just been taken, `after` seconds after the last command and less than a tick;
+        the next `tick` is due a whole one from now. None, and the next tick stays when it was due, while there is
+        nothing to follow, or where it would take the next command beyond limits.
+        """
+        if self.state.is_armed:
+            self._supervise(now)
+        ends = now + 1.0 / self.config.control_hz - after  # the last command
+        target = self._player.target(ends) if self.state is GateState.TRACKING else None
+        command = self._limiter.step_early(*target, after) if target else None
+        if command is None:
+            return None
+        return Command(position=command, velocity=self._limiter.velocity.copy(), state=self.state, reason=self.reason)
+
     # -- what a person, or the node around it, decides
 
     def arm(self, now: float) -> None:

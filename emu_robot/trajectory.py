@@ -140,17 +140,36 @@ class MotionLimiter:
 
     def step(self, target: Floats, velocity: Floats | float = 0.0) -> Floats:
         """The command (A,) for dt from now, towards a target (A,) that is there now and moves with `velocity` [1/s]."""
-        limits, dt = self._limits, self._dt
+        self.position, self.velocity = self._towards(target, velocity, self._dt)
+        return self.position.copy()
+
+    def step_early(self, target: Floats, velocity: Floats | float, after: float) -> Floats | None:
+        """The command for dt from now, `after` < dt seconds after the last one; then the next `step` is dt from now.
+
+        target: where to be when the last command ends. None, and nothing is changed, where the next step could not keep
+        the limits of position: slowing down by a * dt comes only with a whole dt.
+        """
+        limits = self._limits
+        position, speed = self._towards(target, velocity, after)
+        room = np.where(speed > 0, limits.upper - position, position - limits.lower)
+        slowed = np.abs(speed) - limits.acceleration * self._dt
+        if ((room < 0) | (slowed > self._stoppable(np.maximum(room, 0)))).any():
+            return None
+        self.position, self.velocity = position, speed
+        return position.copy()
+
+    def _towards(self, target: Floats, velocity: Floats | float, interval: float) -> tuple[Floats, Floats]:
+        """Position (A,) after an interval [s] of at most dt, and the velocity (A,) of it."""
+        limits = self._limits
         target = np.clip(target, limits.lower, limits.upper)
         offset = target - self.position
         wanted = velocity + np.sign(offset) * self._stoppable(np.abs(offset))
         upwards = self._stoppable(np.maximum(limits.upper - self.position, 0))
         downwards = self._stoppable(np.maximum(self.position - limits.lower, 0))
         wanted = np.clip(wanted, -np.minimum(limits.velocity, downwards), np.minimum(limits.velocity, upwards))
-        change = limits.acceleration * dt
-        self.velocity = np.clip(wanted, self.velocity - change, self.velocity + change)
-        self.position = self.position + self.velocity * dt
-        return self.position.copy()
+        change = limits.acceleration * interval
+        speed = np.clip(wanted, self.velocity - change, self.velocity + change)
+        return self.position + speed * interval, speed
 
     def _stoppable(self, distance: Floats) -> Floats:
         """The highest speed for the next interval from which one can come to rest within `distance`.

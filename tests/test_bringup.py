@@ -134,7 +134,16 @@ def test_what_a_user_has_set_stays(project: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(ros_environment, "find_interpreter", lambda: project / ".venv-ros/bin/python")
     monkeypatch.setenv("FASTRTPS_DEFAULT_PROFILES_FILE", "mine.xml")
     monkeypatch.delenv("RMW_IMPLEMENTATION", raising=False)
-    found = node_processes(read_graph())[0]
+    found = node_processes(read_graph("arm", settings={"robot": "ur5e"}))[0]
     assert "FASTRTPS_DEFAULT_PROFILES_FILE" not in found.environment
     assert found.environment["RMW_IMPLEMENTATION"] == "rmw_fastrtps_cpp"
     assert found.name == "safety" and found.nice == -10 and found.last_to_stop
+
+
+def test_the_simulated_graph_keeps_to_this_machine_whatever_is_set(project: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(ros_environment, "find_interpreter", lambda: project / ".venv-ros/bin/python")
+    monkeypatch.setenv("FASTRTPS_DEFAULT_PROFILES_FILE", "mine.xml")
+    monkeypatch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "SUBNET")
+    environment = node_processes(read_graph())[0].environment
+    assert environment["FASTRTPS_DEFAULT_PROFILES_FILE"].endswith("fastdds_loopback.xml")
+    assert environment["ROS_AUTOMATIC_DISCOVERY_RANGE"] == "SYSTEM_DEFAULT"

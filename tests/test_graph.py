@@ -25,8 +25,8 @@ def test_the_simulated_graph_that_ships():
     assert [node.name for node in graph.nodes if node.last_to_stop] == ["safety"]
     nice = {node.name: node.nice for node in graph.nodes}
     assert nice["planner"] == 10 and nice["safety"] == -10
-    assert graph.environment["ROS_AUTOMATIC_DISCOVERY_RANGE"] == "LOCALHOST"
-    assert Path(graph.environment["FASTRTPS_DEFAULT_PROFILES_FILE"]).is_file()
+    assert graph.environment["ROS_AUTOMATIC_DISCOVERY_RANGE"] == "SYSTEM_DEFAULT"
+    assert "<address>127.0.0.1</address>" in Path(graph.environment["FASTRTPS_DEFAULT_PROFILES_FILE"]).read_text()
     assert parameters(graph, "planner")["weights"] == "mini"
     gate = parameters(graph, "safety")
     assert gate["robot"] == "panda_sim" and gate["estop_file"] == "~/.emu_robot/panda_sim.estop"
@@ -37,7 +37,8 @@ def test_a_real_arm_must_be_named_and_brings_its_drivers():
         read_graph("arm")
     graph = read_graph("arm", settings={"robot": "ur5e"})
     assert names(graph) == ["safety", "planner", "policy"]
-    assert "ROS_AUTOMATIC_DISCOVERY_RANGE" not in graph.environment
+    assert not graph.environment
+    assert Path(graph.usual_environment["FASTRTPS_DEFAULT_PROFILES_FILE"]).name == "fastdds_udp.xml"
 
 
 def test_a_robot_s_own_file_is_given_as_a_whole_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -1,6 +1,5 @@
 """`emu-robot doctor ros`: what it says of machines that lack something, and of graphs in which something is wrong."""
 
-import fcntl
 import json
 import stat
 from collections.abc import Sequence
@@ -19,7 +18,7 @@ from emu_robot.errors import SystemSetupError
 from emu_robot.graph_file import graph_path
 from emu_robot.preflight import CommandTopic, ImageStream, JointStream, NodeSeen, Seen, judge
 
-PROFILE = graph_path().parent / "fastdds_shm.xml"
+PROFILE = graph_path().parent / "fastdds_udp.xml"
 MODULES = ("rclpy", "emu_robot", "emu_robot_interfaces", "emu_robot_ros")
 PYTHON = """#!/bin/sh
 if [ $1 = -c ]; then echo '{found}'; exit; fi
@@ -72,7 +71,8 @@ def test_interfaces_older_than_their_sources_are_named(tmp_path: Path):
     ("environment", "problem"),
     [
         ({}, ""),
-        ({"ROS_DOMAIN_ID": "7", "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}, ""),
+        ({"ROS_DOMAIN_ID": "7", "ROS_AUTOMATIC_DISCOVERY_RANGE": "SYSTEM_DEFAULT"}, ""),
+        ({"ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}, "LOCALHOST adds a transport. Over Fast DDS's shared memory"),
         ({"ROS_DOMAIN_ID": "110"}, "! ROS_DOMAIN_ID is '110', must lie in 0 to 101"),
         ({"ROS_DOMAIN_ID": "lab"}, "! ROS_DOMAIN_ID is 'lab'"),
         ({"ROS_AUTOMATIC_DISCOVERY_RANGE": "local"}, "! ROS_AUTOMATIC_DISCOVERY_RANGE is 'local', must be one of"),
@@ -99,30 +99,27 @@ def test_the_middleware_is_fast_dds(found: dict[str, str], problem: str):
     assert answer.startswith(problem) and bool(answer) == bool(problem)
 
 
-def test_the_profile_must_be_set_readable_and_large(tmp_path: Path):
+def test_a_profile_of_one_s_own_must_be_readable_and_share_no_memory(tmp_path: Path):
     def problem(path: Path) -> str:
-        return said(ros_checks.check_profile({"FASTRTPS_DEFAULT_PROFILES_FILE": str(path)}, str(PROFILE)))
+        return said(ros_checks.check_profile({"FASTRTPS_DEFAULT_PROFILES_FILE": str(path)}))
 
-    assert f"export FASTRTPS_DEFAULT_PROFILES_FILE={PROFILE}" in said(ros_checks.check_profile({}, str(PROFILE)))
+    assert not said(ros_checks.check_profile({}))
     assert not problem(PROFILE)
+    assert not problem(PROFILE.with_name("fastdds_loopback.xml"))
     assert problem(tmp_path / "none.xml").startswith("! FASTRTPS_DEFAULT_PROFILES_FILE: ")
-    small = tmp_path / "small.xml"
-    small.write_text(PROFILE.read_text().replace("33554432", "524288"))
-    assert "sets no shared memory of 8 MiB or more" in problem(small)
+    for ours, another in (("UDPv4", "SHM"), ("false", "true")):
+        (tmp_path / "mine.xml").write_text(PROFILE.read_text().replace(ours, another))
+        assert "lets processes of one machine share memory" in problem(tmp_path / "mine.xml")
 
 
-def test_shared_memory_must_be_large_and_rid_of_the_dead(tmp_path: Path):
-    assert not said(ros_checks.check_shared_memory(tmp_path, 1))
-    assert said(ros_checks.check_shared_memory(tmp_path, 10**9)).startswith(f"! {tmp_path} has ")
-    (tmp_path / "fastrtps_0123").write_bytes(b"")
-    with (tmp_path / "fastrtps_0123").open("r+b") as segment:
-        segment.truncate(50_000_000)
-    lock = tmp_path / "fastrtps_0123_el"
-    lock.touch()
-    assert "killed processes left 50 MB" in said(ros_checks.check_shared_memory(tmp_path, 1))
-    with lock.open() as held:
-        fcntl.flock(held, fcntl.LOCK_EX)
-        assert not said(ros_checks.check_shared_memory(tmp_path, 1))
+def test_the_kernel_must_leave_room_for_pictures(tmp_path: Path):
+    file = tmp_path / "rmem_max"
+    file.write_text("4194304\n")
+    assert not said(ros_checks.check_receive_buffer(file))
+    file.write_text("212992\n")
+    problem = said(ros_checks.check_receive_buffer(file))
+    assert problem.startswith("net.core.rmem_max 212992: pictures of 640 x 480 and more get lost")
+    assert "sysctl -w net.core.rmem_max=4194304" in problem
 
 
 @pytest.mark.parametrize(

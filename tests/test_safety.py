@@ -71,6 +71,36 @@ def test_it_says_nothing_until_it_is_armed_and_is_not_armed_blindly():
         rig.gate.arm(rig.now)
 
 
+def test_a_chunk_need_not_wait_for_the_tick_and_is_followed_as_if_it_had():
+    places = []
+    for early in (True, False):
+        rig = Rig().armed()
+        rig.now += 0.012
+        assert rig.offer(0.2) is None
+        if early:
+            command = rig.gate.tick_early(rig.now, 0.012)
+            assert command is not None and command.state is GateState.TRACKING
+            assert (np.abs(command.velocity) <= LIMITS.acceleration * 0.012).all()
+            np.testing.assert_allclose(command.position, command.velocity * 0.012)
+        else:
+            rig.now -= 0.012
+        rig.run(0.6)
+        places.append(rig.commands[-1].position[0] - 0.2 * (rig.now - 100.02) / 0.95)
+    assert places[0] == pytest.approx(places[1], abs=1e-3)
+
+
+def test_nothing_comes_early_but_a_chunk_s_command():
+    rig = Rig()
+    assert rig.gate.tick_early(rig.now, 0.01) is None
+    rig.armed()
+    assert rig.gate.tick_early(rig.now + 0.01, 0.01) is None
+    assert rig.offer(0.2) is None
+    rig.run(0.1)
+    rig.now += 0.3  # joint states and heartbeat are silent
+    assert rig.gate.tick_early(rig.now, 0.01) is None
+    assert rig.gate.state is GateState.HOLDING and rig.gate.reason == "joint states are stale"
+
+
 def test_a_chunk_is_executed_and_then_the_robot_holds_where_it_is():
     rig = Rig().armed()
     assert rig.offer(0.2) is None

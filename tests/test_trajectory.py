@@ -83,6 +83,51 @@ def test_commands_never_leave_their_limits_whatever_the_targets():
             assert (np.abs(limiter.velocity - before) <= pull * dt + 1e-9).all()
 
 
+def test_early_commands_never_leave_the_limits_either():
+    rng = np.random.default_rng(0)
+    taken = refused = 0
+    for _ in range(60):
+        reach, speed, pull = rng.uniform(0.5, 3, 4), rng.uniform(0.5, 3, 4), rng.uniform(2, 20, 4)
+        bounds, dt = MotionLimits(lower=-reach, upper=reach, velocity=speed, acceleration=pull), 0.02
+        limiter = MotionLimiter(bounds, dt)
+        target = rng.uniform(-5, 5, 4)
+        for _ in range(300):
+            if rng.random() < 0.05:
+                target = rng.uniform(-5, 5, 4)
+            before, place, interval = limiter.velocity, limiter.position, dt
+            early = rng.random() < 0.7
+            if early:
+                interval = dt * float(rng.choice([0.25, 0.5, 0.75]))
+                position = limiter.step_early(target, rng.normal(0, 3, 4), interval)
+                taken, refused = taken + (position is not None), refused + (position is None)
+                if position is None:
+                    assert limiter.position is place and limiter.velocity is before
+                    continue
+            else:
+                position = limiter.step(target, rng.normal(0, 3, 4))
+            assert (np.abs(position) <= reach + 1e-9).all()
+            assert (np.abs(limiter.velocity) <= speed + 1e-9).all()
+            assert (np.abs(limiter.velocity - before) <= pull * interval + 1e-9).all()
+            np.testing.assert_allclose(position - place, limiter.velocity * interval, atol=1e-12)
+    assert taken > 5 * refused > 0
+
+
+def test_early_commands_follow_what_moves_as_others_do():
+    limiter, dt, rng = MotionLimiter(limits(1, reach=3.0), 0.02), 0.02, np.random.default_rng(0)
+    now, behind = 0.0, []
+    for _ in range(600):
+        after = dt * float(rng.choice([0.25, 0.5, 1.0]))
+        now += after
+        there = now + dt - after  # where the last command ends
+        if after < dt:
+            place = limiter.step_early(np.array([np.sin(there)]), np.array([np.cos(there)]), after)
+            assert place is not None
+        else:
+            place = limiter.step(np.array([np.sin(now)]), np.array([np.cos(now)]))
+        behind.append(abs(place[0] - np.sin(now + dt)))
+    assert max(behind[200:]) < 1e-3
+
+
 def test_it_arrives_at_a_target_at_rest_and_does_not_overshoot():
     limiter = MotionLimiter(limits(), 0.02)
     places = np.array([limiter.step(np.array([0.7, -0.3])) for _ in range(100)])

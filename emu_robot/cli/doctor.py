@@ -15,7 +15,7 @@ from emu_robot.deployment import read_deployment
 from emu_robot.doctor import Check, report, run_checks
 from emu_robot.errors import SystemSetupError, UnknownNameError
 from emu_robot.graph_file import GraphEntry, graph_path, read_graph_file
-from emu_robot.ros_checks import PROFILE, check_imports, machine_checks, probe
+from emu_robot.ros_checks import check_imports, machine_checks, probe
 from emu_robot.ros_environment import find_interpreter, node_environment
 
 EXPECTED: dict[str, tuple[str, ...]] = {"drivers": (), "running": ("safety",)}
@@ -44,7 +44,6 @@ def _ros(settings: dict[str, str]) -> int:
     if name not in (*EXPECTED, *described.graphs):
         raise UnknownNameError("graph", name, (*EXPECTED, *described.graphs))
     graph = described.graphs.get(name, GraphEntry(nodes=EXPECTED.get(name, ())))
-    environment = {**described.environment, **graph.environment}
     try:
         python = find_interpreter()
     except SystemSetupError as error:
@@ -53,11 +52,12 @@ def _ros(settings: dict[str, str]) -> int:
     found = probe(python)
     imports = check_imports(python, found)
     nice = min((node.nice for node in described.nodes.values()), default=0)
-    well = report([*imports, *machine_checks(found, environment.get(PROFILE, ""), nice)])
+    well = report([*imports, *machine_checks(found, nice)])
     if any(check.problem for check in imports):
         return 1  # nothing could look at the graph
     sys.stdout.flush()
     command = [str(python), "-m", "emu_robot_ros.preflight", f"--robot={robot}", f"--nodes={','.join(graph.nodes)}"]
     command.append(f"--namespace={graph.namespace}")
-    alive = subprocess.run(command, env=os.environ | node_environment(environment), check=False).returncode == 0
+    environment = os.environ | node_environment(described.environment, graph.environment)
+    alive = subprocess.run(command, env=environment, check=False).returncode == 0
     return 0 if well and alive else 1

@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from emu_robot.graph import read_graph
+
 HAS_ROS = importlib.util.find_spec("rclpy") is not None
 collect_ignore_glob = [] if HAS_ROS else ["test_*.py"]
 WAIT_S = 30.0
@@ -62,7 +64,7 @@ def domain() -> Iterator[None]:
 
     with domain_id() as number:
         os.environ["ROS_DOMAIN_ID"] = str(number)
-        os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+        os.environ |= read_graph("sim").environment  # stays on this machine
         yield
 
 

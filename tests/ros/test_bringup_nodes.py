@@ -5,6 +5,7 @@ import importlib
 import importlib.util
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -34,10 +35,18 @@ def peer() -> Iterator[Peer]:
     found.close()
 
 
-def segments(pid: int) -> list[int]:
-    """Sizes of the memory that a process shares through Fast DDS [bytes]."""
-    paths = {line.split()[-1] for line in Path(f"/proc/{pid}/maps").read_text().splitlines() if "fastrtps_" in line}
-    return [Path(path).stat().st_size for path in paths if Path(path).exists()]
+def shares_memory(pid: int) -> bool:
+    """Whether Fast DDS has mapped a segment or a port of shared memory into this process."""
+    return "/dev/shm/fastrtps_" in Path(f"/proc/{pid}/maps").read_text()
+
+
+def udp_addresses(pid: int) -> set[str]:
+    """Of this machine, that a process's IPv4 sockets are bound to."""
+    links = (os.readlink(link) for link in Path(f"/proc/{pid}/fd").iterdir())
+    inodes = {link[len("socket:[") : -1] for link in links if link.startswith("socket:[")}
+    rows = [line.split() for line in Path("/proc/net/udp").read_text().splitlines()[1:]]
+    numbers = {row[1].partition(":")[0] for row in rows if row[9] in inodes}
+    return {socket.inet_ntoa(bytes.fromhex(number)[::-1]) for number in numbers}
 
 
 def test_the_graph_s_gate_runs_as_the_file_says(peer: Peer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
@@ -47,7 +56,8 @@ def test_the_graph_s_gate_runs_as_the_file_says(peer: Peer, monkeypatch: pytest.
     with Processes(node_processes(read_graph(nodes="safety", settings=settings)), say=said.append) as processes:
         wait_until(lambda: peer.state == "disarmed", f"the gate to say that it is there; it said {said}")
         process = processes["safety"]
-        assert max(segments(process.pid)) > 32 << 20, "Fast DDS did not take the profile"
+        assert not shares_memory(process.pid), "Fast DDS did not take the profile"
+        assert udp_addresses(process.pid) == {"127.0.0.1"}, "what is meant for the simulated arm leaves this machine"
         wait_until(lambda: peer.arm().success, "arming")
         assert peer.estop().success and (tmp_path / "estop").exists()
     assert process.returncode is not None

@@ -117,6 +117,7 @@ class Robot:
     def close(self) -> None:
         self._executor.shutdown()
         self._thread.join(5)
+        self.client.destroy()  # its node does not, and would stay in the graph for it
         self.node.destroy_node()
         rclpy.shutdown(context=self.context)
 

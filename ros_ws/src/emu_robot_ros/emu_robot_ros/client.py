@@ -23,6 +23,8 @@ from emu_robot_ros import qos, topics
 
 ANSWER_S = 20.0
 """Longest wait for an answer to a call."""
+PASSING = ("joint state", "no safety gate is there")
+"""In refusals that pass, as of nodes that have only just started."""
 SETTLE_S = 0.2
 """Between a scene's reset and arming: a gate that had not yet seen the arm leap would hold it where it was before."""
 
@@ -92,14 +94,17 @@ class GraphClient:
         """Leave the graph."""
         self._executor.shutdown()
         self._thread.join(5)
+        for action in (self._execute, self._record):
+            action.destroy()  # its node does not, and would stay in the graph for it
         self.node.destroy_node()
         rclpy.shutdown(context=self.context)
 
     def wait_for_graph(self, patience: float = 120.0) -> None:
-        """Until gate, simulation and planner are there. Raises `GraphError`."""
+        """Until gate, simulation, planner and policy are there. Raises `GraphError`."""
         self.wait_until(lambda: self.gate is not None, "the safety gate", patience)
         self.wait_until(lambda: self.episode is not None, "the simulation", patience)
         self.wait_until(self._execute.server_is_ready, "the planner", patience)
+        self.wait_until(lambda: self.node.count_publishers(topics.POLICY_STATUS), "the policy", patience)
 
     # -- the gate
 
@@ -134,10 +139,12 @@ class GraphClient:
         return answer.instruction
 
     def set_task(self, instruction: str) -> None:
-        """Go over to another task at once; an empty instruction stops. Raises `GraphError` if it is refused."""
-        answer = self._call(self._set_task, SetTask.Request(instruction=instruction))
-        if not answer.success:
-            raise GraphError(f"set_task refused: {answer.message}")
+        """Go over to another task at once; an empty instruction stops. Raises `GraphError` if it is refused.
+
+        A planner that has not heard of the gate yet is waited for.
+        """
+        request = SetTask.Request(instruction=instruction)
+        self._until_accepted(lambda: self._call(self._set_task, request), "set_task", ANSWER_S)
 
     def execute(self, instruction: str, time_limit: float = 0.0, patience: float = 60.0) -> TaskHandle:
         """Begin a task. Raises `GraphError` if nobody plans within `patience` [s], or the task is refused."""
@@ -197,7 +204,7 @@ class GraphClient:
     def _until_accepted(self, call: Callable[[], Any], what: str, patience: float) -> None:
         until = time.monotonic() + patience
         while not (answer := call()).success:
-            if time.monotonic() > until or "joint state" not in answer.message:
+            if time.monotonic() > until or not any(words in answer.message for words in PASSING):
                 raise GraphError(f"{what} refused: {answer.message}")
             time.sleep(0.1)
 

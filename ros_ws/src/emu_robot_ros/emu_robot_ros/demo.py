@@ -44,7 +44,7 @@ def run(families: str, split: str, seed: int, out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     settings = {"safety.estop_file": "", "recorder.folder": str(out.resolve()), "recorder.min_free_gb": "0.5"}
     graph = read_graph("sim", nodes="+recorder", settings=settings)
-    os.environ.update(node_environment(graph.environment))  # of this process, too
+    os.environ.update(node_environment(graph.usual_environment, graph.environment))  # of this process, too
     nodes = node_processes(graph)
     log = (out / "nodes.log").open("w")
     with log, Processes(nodes, say=lambda line: print(line, file=log, flush=True)), GraphClient("demo") as client:

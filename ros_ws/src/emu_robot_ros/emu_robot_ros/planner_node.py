@@ -202,12 +202,12 @@ class PlannerNode(LifecycleNode):
         confirmations = int(number(self, "confirmations"))
         pursuit = TaskPursuit(self._planner, switch, instruction, confirmations=confirmations)
         until = time.monotonic() + time_limit if time_limit > 0 else float("inf")
-        self._task = Task(pursuit=pursuit, until=until, goal=goal)
+        self._task = task = Task(pursuit=pursuit, until=until, goal=goal)
         self._policy_heard = self._gate_heard = time.monotonic()
-        self._worker = threading.Thread(target=self._work, args=(self._task,), name="task", daemon=True)
-        self._worker.start()
         self.get_logger().info(f"task: {instruction}")
-        return self._task
+        self._worker = threading.Thread(target=self._work, args=(task,), name="task", daemon=True)
+        self._worker.start()
+        return task  # it may be over already
 
     def _stop(self, reason: str) -> None:
         """End the task that is being executed, and wait until it has ended."""

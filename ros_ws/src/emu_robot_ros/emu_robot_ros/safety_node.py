@@ -27,6 +27,8 @@ from emu_robot_ros.running import run_node
 
 STATE_PERIOD_S = 0.5
 """Between two words of an unchanged state."""
+EARLY_S = 0.005
+"""How soon after a command there may be another one, for a chunk that has just come."""
 LEVELS = {GateState.FAULT: DiagnosticStatus.ERROR, GateState.ESTOP: DiagnosticStatus.ERROR}
 
 
@@ -58,6 +60,9 @@ class SafetyNode(LifecycleNode):
     def _configure(self) -> None:
         """Everything that may be set wrong."""
         self._config = read_settings(self, SafetyConfig)
+        self._period = 1.0 / self._config.control_hz
+        self._part = self._period / max(int(self._period / EARLY_S + 1e-9), 1)
+        self._ticked, self._fresh = float("-inf"), False
         self._robot: Deployment = read_deployment(str(self.get_parameter("robot").value))
         kept = str(self.get_parameter("estop_file").value)
         self.gate = SafetyGate(
@@ -67,7 +72,7 @@ class SafetyNode(LifecycleNode):
             latch=EstopLatch(Path(kept).expanduser() if kept else None),
         )
         effort = self.get_parameter("gripper_effort").get_parameter_value().double_value
-        self._gripper = gripper_commands(self, self._robot.gripper, period=1.0 / self._config.control_hz, effort=effort)
+        self._gripper = gripper_commands(self, self._robot.gripper, period=self._period, effort=effort)
         self._reader = JointReader(self._robot)
         self._said: tuple[GateState, str] | None = None
         self._said_at = float("-inf")
@@ -98,7 +103,7 @@ class SafetyNode(LifecycleNode):
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._loops = [
-            self.create_timer(1.0 / self._config.control_hz, self._tick, clock=steady),
+            self.create_timer(self._part, self._on_timer, clock=steady),
             self.create_timer(1.0, self._diagnose, clock=steady),
         ]
         return super().on_activate(state)
@@ -162,7 +167,10 @@ class SafetyNode(LifecycleNode):
             source=message.source,
         )
         why = self.gate.offer(chunk, now)
-        if why is not None:
+        if why is None:
+            self._fresh = True
+            self._tick_early(now)
+        else:
             self.get_logger().warning(f"chunk {message.sequence} refused: {why.value}", throttle_duration_sec=1.0)
         self._tell()
 
@@ -178,19 +186,36 @@ class SafetyNode(LifecycleNode):
 
     # -- out
 
-    def _tick(self) -> None:
+    def _on_timer(self) -> None:
+        """A tick where one is due; several times between two, whether a chunk has come that needs none."""
         now = time.monotonic()
+        if now - self._ticked < self._period - self._part / 2:
+            if self._fresh:
+                self._tick_early(now)
+            return
+        self._ticked, self._fresh = max(self._ticked + self._period, now - self._part / 2), False
         self._watch_clock(now)
         command = self.gate.tick(now)
         if command is not None:
             self._publish(command)
         self._tell()
 
+    def _tick_early(self, now: float) -> None:
+        """The command of a chunk that has just been taken, unless the last or the next one is about now."""
+        after = now - self._ticked
+        if not 0.9 * self._part <= after <= self._period - self._part / 2:
+            return
+        command = self.gate.tick_early(now, after)
+        if command is not None:
+            self._ticked, self._fresh = now, False
+            self._loops[0].reset()  # the next tick is a whole one from now
+            self._publish(command)
+
     def _publish(self, command: Command) -> None:
-        robot, period = self._robot, 1.0 / self._config.control_hz
+        robot = self._robot
         n = len(robot.joints.names)
         self._arm_commands.publish(
-            trajectory(robot.joints.names, command.position[:n], command.velocity[:n], period)
+            trajectory(robot.joints.names, command.position[:n], command.velocity[:n], self._period)
             if robot.kind == "trajectory"
             else Float64MultiArray(data=command.position[:n].tolist())
         )

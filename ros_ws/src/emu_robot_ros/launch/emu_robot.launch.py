@@ -43,9 +43,9 @@ def start(context: LaunchContext) -> list[SetEnvironmentVariable | LifecycleNode
     settings = {name: given[name] for name in ("robot", "weights") if given[name]}
     file = Path(given["file"]) if given["file"] else None
     graph = read_graph(given["graph"], nodes=given["nodes"], settings=settings, file=file)
-    variables = {name: value for name, value in graph.environment.items() if name not in os.environ}
+    usual = {name: value for name, value in graph.usual_environment.items() if name not in os.environ}
     return [
-        *(SetEnvironmentVariable(name, value) for name, value in variables.items()),
+        *(SetEnvironmentVariable(name, value) for name, value in {**usual, **graph.environment}.items()),
         *(lifecycle_node(node, graph.namespace) for node in graph.nodes),
     ]
 
