@@ -73,7 +73,7 @@ CELLS = [(tasks, split) for tasks in EPISODES for split in ("seen", "heldout")]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["data", "prepare", "rates", "train", "evaluate", "latency", "table"])
-    parser.add_argument("policies", nargs="*", metavar="policy", help=f"ours, {", ".join(PEERS)}; none: all")
+    parser.add_argument("policies", nargs="*", metavar="policy", help=f"ours, {', '.join(PEERS)}; none: all")
     parser.add_argument("--seconds", type=float, default=400, help="of training, for each")
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"], help="of an evaluation")
     parser.add_argument("--envs", type=int, default=1, help="episodes that an evaluation plays at once")
@@ -181,7 +181,7 @@ def train_command(name: str, out: Path, steps: int) -> list[str]:
 def rates() -> dict[str, float]:
     """Steps per second, and what each needs besides its steps [s]: the peers train until we have shown each stage."""
     found: dict[str, float] = {}
-    out, over = OUT / "rates" / str(time.time_ns()), threading.Event()
+    out, shown = OUT / "rates" / str(time.time_ns()), threading.Event()
     out.mkdir(parents=True)
 
     def ours_few() -> None:
@@ -189,7 +189,7 @@ def rates() -> dict[str, float]:
         try:
             train_ours(out / "ours", dict.fromkeys(STAGES, FEW_STEPS), f"loop.log_every={LOG_EVERY}")
         finally:
-            over.set()
+            shown.set()
         besides = time.monotonic() - start
         for stage in STAGES:
             lines = [json.loads(line) for line in (out / "ours" / stage / "metrics.jsonl").read_text().splitlines()]
@@ -203,12 +203,12 @@ def rates() -> dict[str, float]:
         with log.open("w") as file:
             command = train_command(name, out / name, 1_000_000)
             process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT)
-        over.wait()
+        while (len(times := logged(log)) < 4 or not shown.is_set()) and process.poll() is None:
+            time.sleep(0.5)
+        if process.poll() is not None:
+            raise RuntimeError(f"{name} failed, see {log}")
         process.terminate()
         process.wait()
-        times = [time_of(line) for line in log.read_text().splitlines() if " step:" in line]
-        if len(times) < 3:
-            raise RuntimeError(f"{name} was too slow or failed, see {log}")
         found[name] = LOG_EVERY * (len(times) - 1) / (times[-1] - times[0]).total_seconds()
         found[f"{name} besides"] = (times[0] - start).total_seconds() - LOG_EVERY / found[name]
 
@@ -216,10 +216,10 @@ def rates() -> dict[str, float]:
     return found
 
 
-def time_of(line: str) -> datetime:
-    """When LeRobot wrote it."""
-    day, clock = line.split("INFO ", 1)[1].split()[:2]
-    return datetime.fromisoformat(f"{day} {clock}")
+def logged(log: Path) -> list[datetime]:
+    """When LeRobot wrote each line of progress."""
+    lines = [line.split("INFO ", 1)[1] for line in log.read_text().splitlines() if " step:" in line]
+    return [datetime.fromisoformat(" ".join(line.split()[:2])) for line in lines]
 
 
 def write_small_vlm(folder: Path) -> None:

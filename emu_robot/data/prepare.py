@@ -6,12 +6,12 @@ Episodes are converted by several processes and committed in order, so a run tha
 import importlib
 import json
 import shutil
-from collections import Counter
-from collections.abc import Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import chain
+from itertools import islice, takewhile
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +37,8 @@ from emu_robot.parallel import run_parallel
 from emu_robot.robot_spec import RobotLayout
 
 RECORD, PAGE = "prepared.json", "segmentation.html"
+COMMITTED_AT_ONCE = 16
+"""Episodes; every commit writes the last chunk of each array anew."""
 CONTINUABLE = ("out", "workers", "n")
 """What may differ when a preparation is continued."""
 
@@ -226,15 +228,28 @@ def _convert(
     files = {i: pending / f"{episode.index}.npz" for i, episode in enumerate(left)}
     missing = [i for i, file in files.items() if not file.exists()]
     make = partial(_Worker, config, conversion, left, segmentations, files)
-    n_committed = 0
+    waiting = deque(files.values())
     with progress("converting", len(left)) as report, closing(run_parallel(make, missing, config.workers)) as done:
-        for _ in chain(["what an earlier run left"], done):
-            while n_committed < len(left) and files[n_committed].exists():
-                buffer.append(Episode.load(files[n_committed]))
-                files[n_committed].unlink()
-                n_committed += 1
-                report("")
+        for _ in done:
+            while len(ready := _converted(waiting)) == COMMITTED_AT_ONCE:
+                _commit(buffer, ready, waiting, report)
+        while ready := _converted(waiting):
+            _commit(buffer, ready, waiting, report)
+    assert not waiting, "run_parallel returns when every piece is done"
     shutil.rmtree(pending)
+
+
+def _converted(waiting: Sequence[Path]) -> list[Path]:
+    """The next files to commit, as far as they are there."""
+    return list(takewhile(Path.exists, islice(waiting, COMMITTED_AT_ONCE)))
+
+
+def _commit(buffer: ReplayBuffer, ready: Sequence[Path], waiting: deque[Path], report: Callable[[str], None]) -> None:
+    buffer.extend([Episode.load(file) for file in ready])
+    for file in ready:
+        file.unlink()
+        waiting.popleft()
+        report("")
 
 
 class _Worker:

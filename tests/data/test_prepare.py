@@ -157,14 +157,15 @@ def test_a_captioner_words_what_was_found(tmp_path, monkeypatch):
 def test_several_processes_make_the_same_and_an_interrupted_run_goes_on(tmp_path, episodes, monkeypatch):
     root = write_set(tmp_path / "set", episodes)
     whole = prepared(root, tmp_path / "whole")
-    stopped = ReplayBuffer.append
+    extend = ReplayBuffer.extend
 
-    def stop_after_two(buffer, episode):
+    def stop_after_two(buffer, more):
         if buffer.n_episodes == 2:
             raise KeyboardInterrupt
-        stopped(buffer, episode)
+        extend(buffer, more)
 
-    monkeypatch.setattr(ReplayBuffer, "append", stop_after_two)
+    monkeypatch.setattr(prepare_module, "COMMITTED_AT_ONCE", 2)
+    monkeypatch.setattr(ReplayBuffer, "extend", stop_after_two)
     with pytest.raises(KeyboardInterrupt):
         prepared(root, tmp_path / "out", workers=2)
     monkeypatch.undo()

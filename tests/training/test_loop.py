@@ -55,7 +55,9 @@ def test_resumed_run_is_bit_identical_to_uninterrupted(tmp_path: Path) -> None:
 
 def test_batches_made_ahead_change_nothing(tmp_path: Path) -> None:
     asked, plain = [], fit(model(), batch, loss, config(), tmp_path / "a", "stage")
-    ahead = fit(model(), lambda step: asked.append(step) or batch(step), loss, config(prefetch=3), tmp_path / "b", "stage")
+    ahead = fit(
+        model(), lambda step: asked.append(step) or batch(step), loss, config(prefetch=3), tmp_path / "b", "stage"
+    )
     assert sorted(asked) == list(range(12))
     for name, tensor in plain.state_dict().items():
         assert torch.equal(tensor, ahead.state_dict()[name]), name
