@@ -163,10 +163,11 @@ def latency_at(control_hz: float, size: tuple[int, int], seconds: float) -> dict
         until(lambda: peer.arm().success)
         action = ActionClient(node, RunPolicy, topics.RUN_POLICY)
         action.wait_for_server(60)
-        sent = action.send_goal_async(RunPolicy.Goal(instruction="open the drawer", time_limit=seconds))
+        goal = RunPolicy.Goal(instruction="open the drawer", time_limit=seconds)
+        sent = node.executor.create_task(action.send_goal_async, goal)  # by the thread that takes the answer
         until(lambda: len(chunks) > 5)
         time.sleep(seconds)
-        assert sent.result().accepted
+        assert sent.result().result().accepted
         to_chunk, to_command = [], []
         for sequence, at, stamp, sent_at in chunks[5:]:
             after = [arrived for given, arrived in commands if given > sent_at]  # may be here before the chunk is

@@ -103,9 +103,10 @@ def test_tasks_replace_each_other_by_set_task(client: GraphClient):
 def test_the_policy_follows_words_without_a_planner(client: GraphClient):
     begun(client)
     action = ActionClient(client.node, RunPolicy, topics.RUN_POLICY)
-    goal = client.wait(action.send_goal_async(RunPolicy.Goal(instruction="close the drawer", time_limit=3.0)), "a goal")
+    wanted = RunPolicy.Goal(instruction="close the drawer", time_limit=3.0)
+    goal = client.wait(client.sent(action.send_goal_async, wanted), "a goal")
     assert goal.accepted
-    result = client.wait(goal.get_result_async(), "the end", 20).result
+    result = client.wait(client.sent(goal.get_result_async), "the end", 20).result
     assert result.success and result.chunks >= 4 and result.message == "time is up"
     action.destroy()
 

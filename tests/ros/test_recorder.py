@@ -89,23 +89,27 @@ class Robot:
         """Send a goal; the handle of the goal, accepted or not."""
         assert self.client.wait_for_server(20.0), "no recorder"
         goal = RecordEpisode.Goal(task=task, time_limit=time_limit)
-        return self.done(
-            self.client.send_goal_async(goal, feedback_callback=lambda m: self.feedback.append(m.feedback))
+        return self.asked(
+            self.client.send_goal_async, goal, feedback_callback=lambda m: self.feedback.append(m.feedback)
         )
 
     def result(self, handle: Any) -> Any:
         """(status, result) once there is one."""
-        answer = self.done(handle.get_result_async())
+        answer = self.asked(handle.get_result_async)
         return answer.status, answer.result
 
     def cancel(self, handle: Any) -> Any:
-        self.done(handle.cancel_goal_async())
+        self.asked(handle.cancel_goal_async)
         return self.result(handle)
 
     def set(self, name: str, value: float) -> None:
         assert self.parameters.wait_for_services(20.0)
         answer = self.done(self.parameters.set_parameters([Parameter(name, value=value)]))
         assert answer.results[0].successful, answer.results[0].reason
+
+    def asked(self, request: Any, *arguments: Any, **more: Any) -> Any:
+        """What comes of an action's request, which the executor's thread makes as in `GraphClient.sent`."""
+        return self.done(self.done(self._executor.create_task(request, *arguments, **more)))
 
     def done(self, future: Any) -> Any:
         wait_until(future.done, "an answer")

@@ -37,7 +37,7 @@ class TaskHandle:
     """A task being executed. started: on the steady clock [s]."""
 
     def __init__(self, client: "GraphClient", goal: Any, started: float) -> None:
-        self._client, self._goal, self._result = client, goal, goal.get_result_async()
+        self._client, self._goal, self._result = client, goal, client.sent(goal.get_result_async)
         self.started = started
 
     @property
@@ -47,7 +47,7 @@ class TaskHandle:
 
     def cancel(self) -> None:
         """Ask for its end; `result` tells when that has come."""
-        self._client.wait(self._goal.cancel_goal_async(), "execute_task to be canceled")
+        self._client.wait(self._client.sent(self._goal.cancel_goal_async), "execute_task to be canceled")
 
     def result(self, timeout: float) -> ExecuteTask.Result:
         """Wait for what came of it. Raises `GraphError` after `timeout` [s]."""
@@ -157,7 +157,7 @@ class GraphClient:
             self.feedback.append((time.monotonic() - started, message.feedback))
 
         goal = ExecuteTask.Goal(instruction=instruction, time_limit=time_limit)
-        accepted = self.wait(self._execute.send_goal_async(goal, feedback_callback=take), "execute_task")
+        accepted = self.wait(self.sent(self._execute.send_goal_async, goal, feedback_callback=take), "execute_task")
         if not accepted.accepted:
             raise GraphError("the planner refuses the task; its log says why")
         return TaskHandle(self, accepted, started)
@@ -170,17 +170,24 @@ class GraphClient:
         """
         if not self._record.wait_for_server(patience):
             raise GraphError(f"no recorder within {patience:g} s: nobody serves record_episode")
-        goal = self.wait(self._record.send_goal_async(RecordEpisode.Goal(task=task)), "record_episode")
+        goal = self.wait(self.sent(self._record.send_goal_async, RecordEpisode.Goal(task=task)), "record_episode")
         if not goal.accepted:
             raise GraphError("the recorder refuses; its log says why")
         ended: list[RecordEpisode.Result] = []
         try:
             yield ended
         finally:
-            self.wait(goal.cancel_goal_async(), "the recording to be ended")
-            ended.append(self.wait(goal.get_result_async(), "the recording to be closed").result)
+            self.wait(self.sent(goal.cancel_goal_async), "the recording to be ended")
+            ended.append(self.wait(self.sent(goal.get_result_async), "the recording to be closed").result)
 
     # -- waiting
+
+    def sent(self, request: Callable[..., Future], *arguments: Any, **more: Any) -> Future:
+        """The future of an action's request, made by the thread that takes the answers.
+
+        Made by another, rclpy's action clients lose an answer that is there before they have noted what was asked.
+        """
+        return self.wait(self._executor.create_task(request, *arguments, **more), "a request to be sent")
 
     def wait(self, future: Future, what: str, timeout: float = ANSWER_S) -> Any:
         """A future's result. Raises `GraphError` after `timeout` [s]."""
