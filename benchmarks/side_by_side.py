@@ -12,7 +12,7 @@ Whoever trains shares one GPU with the others and has as many cores as each of t
 outputs/side_by_side. The peers have LeRobot's defaults but for what PEERS says: no weights from the internet, learning
 rates for so few steps, chunks of 2 s (Diffusion Policy: 1.6 s), Diffusion Policy with half the U-Net's width, SmolVLA
 with a vision-language model that is small enough to learn from nothing. ACT and Diffusion Policy are not told the
-instruction; neither takes one. SmolVLA reads it.
+instruction; neither takes one. SmolVLA reads it. Needs the extra [bench], whose transformers SmolVLA can run with.
 """
 
 import argparse
