@@ -80,6 +80,8 @@ def main() -> None:
     wanted = parser.parse_args()
     os.environ |= {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "MUJOCO_GL": os.environ.get("MUJOCO_GL", "egl")}
     names = wanted.policies or ["ours", *PEERS]
+    if unknown := set(names) - {"ours", *PEERS}:
+        parser.error(f"unknown policies {', '.join(sorted(unknown))}; known: ours, {', '.join(PEERS)}")
     if wanted.what == "data":
         ours("collect")
         ours("data", "export")
@@ -147,15 +149,13 @@ def training(name: str, seconds: float) -> Callable[[], None]:
     """As many steps as fit into so much time, by the rates measured."""
     known = read("rates")
 
-    def steps(what: str, share: float = 1.0) -> int:
-        owner = what.split()[0]
-        return int(share * (seconds - known[f"{owner} besides"]) * known[what])
-
+    left = seconds - known[f"{name} besides"]
+    if left <= 0:
+        raise SystemExit(f"--seconds is {seconds:g}; {name} needs {known[f'{name} besides']:.0f} besides its steps")
     if name == "ours":
-        wanted = {stage: steps(f"ours {stage}", how.share) for stage, how in STAGES.items()}
+        wanted = {stage: int(how.share * left * known[f"ours {stage}"]) for stage, how in STAGES.items()}
         return lambda: train_ours(OUT / "ours", wanted)
-    command = train_command(name, OUT / name / "run", steps(name))
-    return lambda: run(command)
+    return lambda: run(train_command(name, OUT / name / "run", int(left * known[name])))
 
 
 def train_ours(out: Path, steps: dict[str, int], *more: str) -> None:
@@ -169,10 +169,11 @@ def train_ours(out: Path, steps: dict[str, int], *more: str) -> None:
 
 
 def train_command(name: str, out: Path, steps: int) -> list[str]:
+    """With a process for data on each core that the calling thread may use."""
     words = [
         BIN / "lerobot-train", f"--policy.type={name}", *PEERS[name], f"--output_dir={out}",
         "--dataset.repo_id=local/side_by_side", f"--dataset.root={DATA}", "--policy.push_to_hub=false",
-        f"--batch_size={BATCH_SIZE}", f"--num_workers={max(len(os.sched_getaffinity(0)) // (1 + len(PEERS)), 1)}",
+        f"--batch_size={BATCH_SIZE}", f"--num_workers={len(os.sched_getaffinity(0))}",
         f"--steps={steps}", f"--save_freq={steps}", "--seed=0", f"--log_freq={LOG_EVERY}",
     ]  # fmt: skip
     return list(map(str, words))

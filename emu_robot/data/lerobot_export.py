@@ -63,6 +63,10 @@ class _Export:
     def parts(self) -> Path:
         return self.out.with_name(f"{self.out.name}.parts")
 
+    def part(self, episodes: range) -> Path:
+        """Where the part of these episodes belongs."""
+        return self.parts / f"{episodes.start:06d}-{episodes.stop:06d}"
+
     @property
     def repo_id(self) -> str:
         return f"local/{self.out.name}"
@@ -187,7 +191,7 @@ def _write_parts(export: _Export, n_exported: int, workers: int) -> list[Path]:
     while begin < n_episodes:
         if begin not in done:
             missing[begin] = range(begin, min(begin + EPISODES_PER_PART, n_episodes))
-            done[begin] = export.parts / f"{begin:06d}-{missing[begin].stop:06d}"
+            done[begin] = export.part(missing[begin])
         parts.append(done[begin])
         begin = int(done[begin].name.split("-")[1])
     make_writer = partial(_PartWriter, export, missing)
@@ -195,8 +199,8 @@ def _write_parts(export: _Export, n_exported: int, workers: int) -> list[Path]:
         progress("exporting", total=sum(map(len, missing.values()))) as report,
         closing(run_parallel(make_writer, list(missing), workers if workers > 1 else 0)) as written,
     ):
-        for n_episodes in written:
-            for _ in range(n_episodes):
+        for n_written in written:
+            for _ in range(n_written):
                 report("")
     return parts
 
@@ -210,7 +214,7 @@ class _PartWriter:
     def run(self, index: int) -> int:
         episodes = self._episodes[index]
         with quiet():
-            _write_part(self._export, episodes, self._export.parts / f"{index:06d}-{episodes.stop:06d}")
+            _write_part(self._export, episodes, self._export.part(episodes))
         return len(episodes)
 
     def close(self) -> None:
