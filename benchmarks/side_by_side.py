@@ -1,18 +1,21 @@
 """Our policy beside LeRobot's own: same demonstrations, same training time, same tasks, through LeRobot's commands.
 
-python benchmarks/side_by_side.py data                     1500 demonstrations as a LeRobotDataset (1 h of two cores)
+python benchmarks/side_by_side.py data                     the demonstrations as a LeRobotDataset
 python benchmarks/side_by_side.py prepare                  our training cache of the same LeRobotDataset
 python benchmarks/side_by_side.py rates                    training samples per second, all at the same time
-python benchmarks/side_by_side.py train --seconds 400      from nothing, all at the same time, by the rates measured
+python benchmarks/side_by_side.py train --seconds 4000     from nothing, all at the same time, by the rates measured
 python benchmarks/side_by_side.py evaluate ours act        single and long tasks, seen and held-out, by lerobot-eval
 python benchmarks/side_by_side.py latency                  CPU time of a chunk on one thread, taking turns
 python benchmarks/side_by_side.py table                    what was measured so far
 
-Whoever trains shares one GPU with the others and has as many cores as each of them. Everything is kept in
-outputs/side_by_side. The peers have LeRobot's defaults but for what PEERS says: no weights from the internet, learning
-rates for so few steps, chunks of 2 s (Diffusion Policy: 1.6 s), Diffusion Policy with half the U-Net's width, SmolVLA
-with a vision-language model that is small enough to learn from nothing. ACT and Diffusion Policy are not told the
-instruction; neither takes one. SmolVLA reads it. Needs the extra [bench], whose transformers SmolVLA can run with.
+--scale two_cores (the default) is for a machine without a GPU and some three hours: pick-and-place alone.
+--scale gpu has all tasks. Everything is kept in outputs/side_by_side/<scale>.
+
+Whoever trains shares cores and GPU with the others, evenly. The peers have LeRobot's defaults but for what PEERS says:
+bfloat16 as ours has, no weights from the internet, learning rates for so few steps, chunks of 2 s (Diffusion Policy:
+1.6 s), Diffusion Policy with a quarter of the U-Net's width, SmolVLA with a vision-language model that is small enough
+to learn from nothing. ACT and Diffusion Policy are not told the instruction; neither takes one. SmolVLA reads it. Needs
+the extra [bench], whose transformers SmolVLA can run with.
 """
 
 import argparse
@@ -31,10 +34,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-OUT = Path("outputs/side_by_side")
-DATA = Path("outputs/data/side_by_side_lerobot")
 BIN = Path(sys.executable).parent
-BATCH_SIZE = 64
+SHARED = ["--policy.use_amp=true"]
 NO_DOWNLOAD = ["--policy.pretrained_backbone_weights=null"]
 PEERS: dict[str, list[str]] = {
     "act": [
@@ -43,12 +44,12 @@ PEERS: dict[str, list[str]] = {
     ],
     "diffusion": [
         *NO_DOWNLOAD, "--policy.use_group_norm=true", "--policy.horizon=32", "--policy.n_action_steps=16",
-        "--policy.down_dims=[256,512,1024]",
+        "--policy.down_dims=[128,256,512]",
         "--policy.noise_scheduler_type=DDIM", "--policy.num_inference_steps=10",
         "--policy.scheduler_warmup_steps=100",
     ],
     "smolvla": [
-        f"--policy.vlm_model_name={OUT / 'small_vlm'}", "--policy.num_vlm_layers=8",
+        "--policy.num_vlm_layers=8",
         "--policy.train_expert_only=false", "--policy.freeze_vision_encoder=false",
         "--policy.resize_imgs_with_padding=[128,128]", "--policy.chunk_size=40", "--policy.n_action_steps=20",
         "--policy.optimizer_lr=3e-4", "--policy.scheduler_warmup_steps=100",
@@ -57,75 +58,141 @@ PEERS: dict[str, list[str]] = {
 
 
 class Stage(NamedTuple):
-    """Of our training, with the preset side_by_side. share: of the time."""
+    """Of our training, with the preset side_by_side. share: of the time. more: settings besides the preset's."""
 
     batch_size: int
     share: float
+    more: tuple[str, ...] = ()
 
 
-STAGES = {"tokenizer": Stage(64, 0.2), "planner": Stage(128, 0.4), "head": Stage(128, 0.4)}
-FEW_STEPS, LOG_EVERY = 50, 10
-EPISODES = {"single": 100, "long": 50}
-"""How many, by what they ask for; a long one takes four times as long."""
-CELLS = [(tasks, split) for tasks in EPISODES for split in ("seen", "heldout")]
+class Scale(NamedTuple):
+    """How much of everything. tasks: what an evaluation calls single and long -> families, and episodes of each split.
+
+    image_every: frames from one picture of our cache to the next. batch_size: of the peers. few_steps: for the rates.
+    """
+
+    name: str
+    families: str
+    demonstrations: int
+    image_every: int
+    batch_size: int
+    stages: dict[str, Stage]
+    few_steps: int
+    tasks: dict[str, tuple[str, int]]
+
+    @property
+    def out(self) -> Path:
+        return Path("outputs/side_by_side") / self.name
+
+    @property
+    def dataset(self) -> Path:
+        return self.out / "lerobot"
+
+    @property
+    def cache(self) -> Path:
+        return self.out / "cache"
+
+    @property
+    def small_vlm(self) -> Path:
+        return self.out / "small_vlm"
+
+    @property
+    def cells(self) -> list[tuple[str, str]]:
+        return [(tasks, split) for tasks in self.tasks for split in ("seen", "heldout")]
+
+
+SCALES = {
+    "two_cores": Scale(
+        "two_cores", families="pick_place,sequence,sort", demonstrations=500, image_every=6, batch_size=16,
+        stages={
+            "tokenizer": Stage(16, 0.2, ("model.n_embed=4096",)), "planner": Stage(16, 0.35), "head": Stage(32, 0.45)
+        },
+        few_steps=20, tasks={"single": ("pick_place", 50), "long": ("sequence,sort", 25)},
+    ),
+    "gpu": Scale(
+        "gpu", families="all", demonstrations=1500, image_every=3, batch_size=64,
+        stages={
+            "tokenizer": Stage(64, 0.2, ("loop.prefetch=2",)), "planner": Stage(128, 0.4, ("loop.prefetch=3",)),
+            "head": Stage(128, 0.4, ("loop.prefetch=3",)),
+        },
+        few_steps=50, tasks={"single": ("single", 100), "long": ("long", 50)},
+    ),
+}  # fmt: skip
+LOG_EVERY = 5
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["data", "prepare", "rates", "train", "evaluate", "latency", "table"])
     parser.add_argument("policies", nargs="*", metavar="policy", help=f"ours, {', '.join(PEERS)}; none: all")
+    parser.add_argument("--scale", default="two_cores", choices=SCALES)
     parser.add_argument("--seconds", type=float, default=400, help="of training, for each")
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"], help="of an evaluation")
     parser.add_argument("--envs", type=int, default=1, help="episodes that an evaluation plays at once")
     wanted = parser.parse_args()
     os.environ |= {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "MUJOCO_GL": os.environ.get("MUJOCO_GL", "egl")}
-    names = wanted.policies or ["ours", *PEERS]
+    scale, names = SCALES[wanted.scale], wanted.policies or ["ours", *PEERS]
     if unknown := set(names) - {"ours", *PEERS}:
         parser.error(f"unknown policies {', '.join(sorted(unknown))}; known: ours, {', '.join(PEERS)}")
     if wanted.what == "data":
-        ours("collect")
-        ours("data", "export")
+        demonstrate(scale)
     elif wanted.what == "prepare":
-        ours("data", "prepare", f"workers={len(os.sched_getaffinity(0))}")
+        prepare(scale)
     elif wanted.what == "rates":
-        keep("rates", rates())
+        keep(scale, "rates", rates(scale))
     elif wanted.what == "train":
-        keep("seconds", side_by_side({name: training(name, wanted.seconds) for name in names}))
+        keep(scale, "seconds", side_by_side(scale, {name: training(scale, name, wanted.seconds) for name in names}))
     elif wanted.what == "evaluate":
         for name in names:
-            for tasks, split in CELLS:
-                evaluate(name, tasks, split, wanted.device, wanted.envs)
+            for tasks, split in scale.cells:
+                evaluate(scale, name, tasks, split, wanted.device, wanted.envs)
     elif wanted.what == "latency":
-        keep("latency", latency(names))
+        keep(scale, "latency", latency(scale, names))
     else:
-        print(table())
+        print(table(scale))
 
 
 def ours(*words: str) -> None:
-    """One of our commands with its preset. Raises `CalledProcessError` if it fails."""
-    run([BIN / "emu-robot", *words, "experiment=side_by_side"])
+    """One of our commands. Raises `CalledProcessError` if it fails."""
+    run([BIN / "emu-robot", *words])
 
 
 def run(command: Sequence[str | Path]) -> None:
     subprocess.run(list(map(str, command)), check=True)
 
 
-def read(name: str) -> dict[str, Any]:
+def read(scale: Scale, name: str) -> dict[str, Any]:
     """What was kept under that name, or nothing."""
-    path = OUT / f"{name}.json"
+    path = scale.out / f"{name}.json"
     return json.loads(path.read_text()) if path.exists() else {}
 
 
-def keep(name: str, new: dict[str, Any]) -> None:
+def keep(scale: Scale, name: str, new: dict[str, Any]) -> None:
     """Add to what is kept under that name."""
-    OUT.mkdir(parents=True, exist_ok=True)
-    (OUT / f"{name}.json").write_text(json.dumps(read(name) | new, indent=1) + "\n")
+    scale.out.mkdir(parents=True, exist_ok=True)
+    (scale.out / f"{name}.json").write_text(json.dumps(read(scale, name) | new, indent=1) + "\n")
+
+
+# Data
+
+
+def demonstrate(scale: Scale) -> None:
+    source = scale.out / "source"
+    what = f"families=[{scale.families}]", f"n={scale.demonstrations}", "seed=5000000"
+    ours("collect", *what, f"out={source}", "lerobot=false")
+    ours("data", "export", f"buffer={source}", f"out={scale.dataset}", "gop=10", "crf=23")
+
+
+def prepare(scale: Scale) -> None:
+    """Of the LeRobotDataset, as the peers read it."""
+    where = f"dataset={scale.dataset}", f"out={scale.cache}"
+    ours("data", "prepare", *where, f"image_every={scale.image_every}", f"workers={len(os.sched_getaffinity(0))}")
 
 
 # Training
 
 
-def side_by_side(work: dict[str, Callable[[], None]]) -> dict[str, float]:
+def side_by_side(scale: Scale, work: dict[str, Callable[[], None]]) -> dict[str, float]:
     """All of it at the same time, each with an equal share of the cores; how long each took [s]."""
     cores = sorted(os.sched_getaffinity(0))
     share = max(len(cores) // len(work), 1)
@@ -138,71 +205,71 @@ def side_by_side(work: dict[str, Callable[[], None]]) -> dict[str, float]:
         seconds[name] = time.monotonic() - start
 
     if "smolvla" in work:
-        write_small_vlm(OUT / "small_vlm")
+        write_small_vlm(scale)
     with ThreadPoolExecutor(len(work)) as pool:
         for done in [pool.submit(timed, i, name) for i, name in enumerate(work)]:
             done.result()
     return seconds
 
 
-def training(name: str, seconds: float) -> Callable[[], None]:
+def training(scale: Scale, name: str, seconds: float) -> Callable[[], None]:
     """As many steps as fit into so much time, by the rates measured."""
-    known = read("rates")
-
+    known = read(scale, "rates")
     left = seconds - known[f"{name} besides"]
     if left <= 0:
         raise SystemExit(f"--seconds is {seconds:g}; {name} needs {known[f'{name} besides']:.0f} besides its steps")
     if name == "ours":
-        wanted = {stage: int(how.share * left * known[f"ours {stage}"]) for stage, how in STAGES.items()}
-        return lambda: train_ours(OUT / "ours", wanted)
-    return lambda: run(train_command(name, OUT / name / "run", int(left * known[name])))
+        wanted = {stage: int(how.share * left * known[f"ours {stage}"]) for stage, how in scale.stages.items()}
+        return lambda: train_ours(scale, scale.out / "ours", wanted)
+    return lambda: run(train_command(scale, name, scale.out / name / "run", int(left * known[name])))
 
 
-def train_ours(out: Path, steps: dict[str, int], *more: str) -> None:
+def train_ours(scale: Scale, out: Path, steps: dict[str, int], *more: str) -> None:
     """Every stage in its turn, `more` being settings of each."""
     weights = f"weights={out / 'weights'}"
-    for stage, how in STAGES.items():
-        sizes = f"loop.steps={steps[stage]}", f"loop.batch_size={how.batch_size}"
-        ours("train", f"stage={stage}", f"out={out}", weights, *sizes, *more)
+    for stage, how in scale.stages.items():
+        what = f"stage={stage}", "experiment=side_by_side", f"data={scale.cache}", f"out={out}", weights
+        ours("train", *what, f"loop.steps={steps[stage]}", f"loop.batch_size={how.batch_size}", *how.more, *more)
         if stage == "tokenizer":
-            ours("data", "encode", weights)
+            ours("data", "encode", f"buffer={scale.cache}", weights)
 
 
-def train_command(name: str, out: Path, steps: int) -> list[str]:
+def train_command(scale: Scale, name: str, out: Path, steps: int) -> list[str]:
     """With a process for data on each core that the calling thread may use."""
+    small_vlm = [f"--policy.vlm_model_name={scale.small_vlm}"] if name == "smolvla" else []
     words = [
-        BIN / "lerobot-train", f"--policy.type={name}", *PEERS[name], f"--output_dir={out}",
-        "--dataset.repo_id=local/side_by_side", f"--dataset.root={DATA}", "--policy.push_to_hub=false",
-        f"--batch_size={BATCH_SIZE}", f"--num_workers={len(os.sched_getaffinity(0))}",
+        BIN / "lerobot-train", f"--policy.type={name}", *SHARED, *PEERS[name], *small_vlm, f"--output_dir={out}",
+        "--dataset.repo_id=local/side_by_side", f"--dataset.root={scale.dataset}", "--policy.push_to_hub=false",
+        f"--batch_size={scale.batch_size}", f"--num_workers={len(os.sched_getaffinity(0))}",
         f"--steps={steps}", f"--save_freq={steps}", "--seed=0", f"--log_freq={LOG_EVERY}",
     ]  # fmt: skip
     return list(map(str, words))
 
 
-def rates() -> dict[str, float]:
+def rates(scale: Scale) -> dict[str, float]:
     """Steps per second, and what each needs besides its steps [s]: the peers train until we have shown each stage."""
     found: dict[str, float] = {}
-    out, shown = OUT / "rates" / str(time.time_ns()), threading.Event()
+    out, shown = scale.out / "rates" / str(time.time_ns()), threading.Event()
     out.mkdir(parents=True)
 
     def ours_few() -> None:
         start = time.monotonic()
         try:
-            train_ours(out / "ours", dict.fromkeys(STAGES, FEW_STEPS), f"loop.log_every={LOG_EVERY}")
+            train_ours(scale, out / "ours", dict.fromkeys(scale.stages, scale.few_steps), f"loop.log_every={LOG_EVERY}")
         finally:
             shown.set()
         besides = time.monotonic() - start
-        for stage in STAGES:
+        for stage in scale.stages:
             lines = [json.loads(line) for line in (out / "ours" / stage / "metrics.jsonl").read_text().splitlines()]
             seconds = [line["seconds"] for line in lines if "loss" in line]
             found[f"ours {stage}"] = LOG_EVERY * (len(seconds) - 1) / (seconds[-1] - seconds[0])
-            besides -= FEW_STEPS / found[f"ours {stage}"]
+            besides -= scale.few_steps / found[f"ours {stage}"]
         found["ours besides"] = besides
 
     def peer(name: str) -> None:
         log, start = out / f"{name}.log", datetime.now()
         with log.open("w") as file:
-            command = train_command(name, out / name, 1_000_000)
+            command = train_command(scale, name, out / name, 1_000_000)
             process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT)
         while (len(times := logged(log)) < 4 or not shown.is_set()) and process.poll() is None:
             time.sleep(0.5)
@@ -213,7 +280,7 @@ def rates() -> dict[str, float]:
         found[name] = LOG_EVERY * (len(times) - 1) / (times[-1] - times[0]).total_seconds()
         found[f"{name} besides"] = (times[0] - start).total_seconds() - LOG_EVERY / found[name]
 
-    side_by_side({"ours": ours_few} | {name: partial(peer, name) for name in PEERS})
+    side_by_side(scale, {"ours": ours_few} | {name: partial(peer, name) for name in PEERS})
     return found
 
 
@@ -223,7 +290,7 @@ def logged(log: Path) -> list[datetime]:
     return [datetime.fromisoformat(" ".join(line.split()[:2])) for line in lines]
 
 
-def write_small_vlm(folder: Path) -> None:
+def write_small_vlm(scale: Scale) -> None:
     """What SmolVLA asks the hub for, made here: a SmolVLM to be trained from nothing, and a tokenizer of our words."""
     import pandas as pd
     from tokenizers import ByteLevelBPETokenizer
@@ -233,12 +300,12 @@ def write_small_vlm(folder: Path) -> None:
     names = {"image": "<image>", "fake_image": "<fake_token_around_image>", "global_image": "<global-img>"}
     special = {f"{name}_token": text for name, text in names.items()} | {"end_of_utterance_token": "<end_of_utterance>"}
     words = ByteLevelBPETokenizer()
-    tasks = list(pd.read_parquet(DATA / "meta/tasks.parquet").index)
+    tasks = list(pd.read_parquet(scale.dataset / "meta/tasks.parquet").index)
     words.train_from_iterator(tasks, vocab_size=1024, special_tokens=["<pad>", "<eos>", *special.values()])
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=words._tokenizer, pad_token="<pad>", eos_token="<eos>", extra_special_tokens=special
     )
-    SmolVLMProcessor(SmolVLMImageProcessor(), tokenizer, SmolVLMVideoProcessor()).save_pretrained(folder)
+    SmolVLMProcessor(SmolVLMImageProcessor(), tokenizer, SmolVLMVideoProcessor()).save_pretrained(scale.small_vlm)
     vision = {
         "hidden_size": 256, "intermediate_size": 1024, "num_hidden_layers": 6, "num_attention_heads": 8,
         "image_size": 128, "patch_size": 16,
@@ -250,43 +317,43 @@ def write_small_vlm(folder: Path) -> None:
     }  # fmt: skip
     image = tokenizer.convert_tokens_to_ids(names["image"])
     config = SmolVLMConfig(image_token_id=image, scale_factor=2, vision_config=vision, text_config=language)
-    config.save_pretrained(folder)
+    config.save_pretrained(scale.small_vlm)
 
 
 # Evaluation
 
 
-def checkpoint(name: str) -> Path:
+def checkpoint(scale: Scale, name: str) -> Path:
     if name != "ours":
-        return OUT / name / "run/checkpoints/last/pretrained_model"
-    folder = OUT / "ours/checkpoint"
+        return scale.out / name / "run/checkpoints/last/pretrained_model"
+    folder = scale.out / "ours/checkpoint"
     if not folder.exists():
-        run([BIN / "emu-robot", "to-lerobot", f"weights={OUT / 'ours/weights'}", f"out={folder}"])
+        ours("to-lerobot", f"weights={scale.out / 'ours/weights'}", f"out={folder}")
     return folder
 
 
-def evaluate(name: str, tasks: str, split: str, device: str, envs: int) -> None:
-    n = EPISODES[tasks]
-    out = OUT / name / f"eval-{tasks}-{split}-{n}"
+def evaluate(scale: Scale, name: str, tasks: str, split: str, device: str, envs: int) -> None:
+    families, n = scale.tasks[tasks]
+    out = scale.out / name / f"eval-{tasks}-{split}-{n}"
     if not (out / "eval_info.json").exists():
         run([
-            BIN / "lerobot-eval", f"--policy.path={checkpoint(name)}", f"--policy.device={device}",
-            f"--output_dir={out}", "--env.type=emu_tabletop", f"--env.task={tasks}", f"--env.split={split}",
+            BIN / "lerobot-eval", f"--policy.path={checkpoint(scale, name)}", f"--policy.device={device}",
+            f"--output_dir={out}", "--env.type=emu_tabletop", f"--env.task={families}", f"--env.split={split}",
             "--env.pooled=true", f"--eval.n_episodes={n}", f"--eval.batch_size={envs}",
             f"--eval.use_async_envs={envs > 1}", "--seed=0",
         ])  # fmt: skip
     found = json.loads((out / "eval_info.json").read_text())["overall"]
-    keep("success", {f"{name} {tasks} {split}": [round(found["pc_success"] * n / 100), n]})
+    keep(scale, "success", {f"{name} {tasks} {split}": [round(found["pc_success"] * n / 100), n]})
 
 
-def latency(names: Sequence[str]) -> dict[str, float]:
+def latency(scale: Scale, names: Sequence[str]) -> dict[str, float]:
     """Median CPU time of a chunk [ms]; for ours also of one that is planned before."""
     import torch
 
     torch.set_num_threads(1)
     calls: dict[str, Callable[[], object]] = {}
     for name in names:
-        calls |= chunk_calls(name)
+        calls |= chunk_calls(scale, name)
     spent: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(12):  # the first two are not counted
         for name, call in calls.items():
@@ -296,7 +363,7 @@ def latency(names: Sequence[str]) -> dict[str, float]:
     return {name: statistics.median(values[2:]) for name, values in spent.items()}
 
 
-def chunk_calls(name: str) -> dict[str, Callable[[], object]]:
+def chunk_calls(scale: Scale, name: str) -> dict[str, Callable[[], object]]:
     """Name of what is timed -> that, on one random observation."""
     import torch
     from lerobot.configs.policies import PreTrainedConfig
@@ -304,7 +371,7 @@ def chunk_calls(name: str) -> dict[str, Callable[[], object]]:
 
     from emu_robot.lerobot.modeling_emu_robot import EmuRobotPolicy
 
-    folder = str(checkpoint(name))
+    folder = str(checkpoint(scale, name))
     config = PreTrainedConfig.from_pretrained(folder)
     config.device = "cpu"
     policy = get_policy_class(config.type).from_pretrained(folder, config=config)
@@ -325,26 +392,26 @@ def chunk_calls(name: str) -> dict[str, Callable[[], object]]:
     return {name: lambda: planned.predict_action_chunk(batch), f"{name}, planning first": first}
 
 
-def table() -> str:
+def table(scale: Scale) -> str:
     """What was kept, as Markdown; a p-value is Barnard's test against ours."""
     from emu_robot.evaluation.statistics import Proportion, barnard
 
-    success = {key: Proportion(*value) for key, value in read("success").items()}
-    rate, seconds, chunk = read("rates"), read("seconds"), read("latency")
-    cells = [f"{tasks}, {split}" for tasks, split in CELLS]
+    success = {key: Proportion(*value) for key, value in read(scale, "success").items()}
+    rate, seconds, chunk = read(scale, "rates"), read(scale, "seconds"), read(scale, "latency")
+    cells = [f"{tasks}, {split}" for tasks, split in scale.cells]
     header = ["policy", "parameters", "training [s]", "samples/s", *cells, "chunk [ms]"]
     lines = ["| " + " | ".join(header) + " |", "|---" * len(header) + "|"]
     for name in ("ours", *PEERS):
         cells = []
-        for tasks, split in CELLS:
+        for tasks, split in scale.cells:
             mine, reference = success.get(f"{name} {tasks} {split}"), success.get(f"ours {tasks} {split}")
             p = f", p = {barnard(mine, reference):.2g}" if mine and reference and name != "ours" else ""
             cells.append(f"{mine}{p}" if mine else "")
-        speeds = {f"{name} {stage}": how.batch_size for stage, how in STAGES.items()} | {name: BATCH_SIZE}
+        speeds = {f"{name} {stage}": how.batch_size for stage, how in scale.stages.items()} | {name: scale.batch_size}
         speed = ", ".join(
             f"{key.removeprefix('ours ')} {rate[key] * n:.0f}" for key, n in speeds.items() if key in rate
         )
-        size = f"{n_parameters(checkpoint(name)) / 1e6:.1f} M" if checkpoint(name).exists() else ""
+        size = f"{n_parameters(checkpoint(scale, name)) / 1e6:.1f} M" if checkpoint(scale, name).exists() else ""
         line = [name, size, f"{seconds.get(name, 0):.0f}", speed, *cells, f"{chunk.get(name, 0):.0f}"]
         lines.append("| " + " | ".join(line) + " |")
     return "\n".join(lines)

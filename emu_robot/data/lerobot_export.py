@@ -39,7 +39,7 @@ from emu_robot.data.episode import Episode
 from emu_robot.data.files import disk_full_as_setup_error, lock_directory, replace_json
 from emu_robot.data.progress import progress
 from emu_robot.data.replay_buffer import ReplayBuffer
-from emu_robot.errors import ConfigError, DataError
+from emu_robot.errors import ConfigError, DataError, InvalidValueError
 from emu_robot.parallel import run_parallel
 from emu_robot.robot_spec import ROBOTS, RobotLayout
 
@@ -89,8 +89,12 @@ def export_lerobot(
     videos smaller. crf: quality of the videos, 0 (lossless) to 51. workers: processes; 1 writes in this one.
 
     Raises `DataError` if `source` is not a buffer or `out` is something else, `ConfigError` if images are not stored
-    for every frame (collect with image_every=1), `SystemSetupError` if the disk fills up.
+    for every frame (collect with image_every=1), `InvalidValueError` for a number out of its range, `SystemSetupError`
+    if the disk fills up.
     """
+    if gop < 1 or workers < 1 or not 0 <= crf <= 51:
+        given = f"gop={gop}, crf={crf}, workers={workers}"
+        raise InvalidValueError(f"got {given}; gop and workers must be at least 1, crf lie in [0, 51]")
     buffer, out = ReplayBuffer.open(source), Path(out)
     if not buffer.n_episodes:
         raise DataError(f"{buffer.path}: holds no episodes to export")

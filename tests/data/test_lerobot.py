@@ -9,7 +9,7 @@ from huggingface_hub import DatasetCard
 from emu_robot.data import lerobot_export
 from emu_robot.data.collect import CollectConfig, collect
 from emu_robot.data.replay_buffer import ReplayBuffer
-from emu_robot.errors import ConfigError, DataError
+from emu_robot.errors import ConfigError, DataError, InvalidValueError
 
 export = lerobot_export.export_lerobot
 
@@ -167,5 +167,7 @@ def test_what_cannot_be_exported(source, tmp_path, make_episode):
         export(source.path, tmp_path / "photos")
     sparse = ReplayBuffer.create(tmp_path / "sparse")
     sparse.append(make_episode())
+    with pytest.raises(InvalidValueError, match=r"crf=60, .*crf lie in \[0, 51\]"):
+        export(source.path, tmp_path / "set", crf=60)
     with pytest.raises(ConfigError, match=r"5 images for 20 frames.*image_every=1"):
         export(sparse.path, tmp_path / "set")

@@ -6,7 +6,6 @@ ros2 launch emu_robot_ros emu_robot.launch.py graph:=sim
 ros2 launch emu_robot_ros emu_robot.launch.py graph:=arm robot:=ur5e nodes:=+recorder
 """
 
-import os
 from pathlib import Path
 from typing import List  # noqa: UP035
 
@@ -18,6 +17,7 @@ from launch_ros.parameter_descriptions import ParameterValue
 
 from emu_robot.graph import GraphNode, read_graph
 from emu_robot.graph_file import Parameter
+from emu_robot.ros_environment import node_environment
 
 ARGUMENTS = {
     "graph": ("sim", "sim, arm, or another of the file's"),
@@ -43,9 +43,9 @@ def start(context: LaunchContext) -> list[SetEnvironmentVariable | LifecycleNode
     settings = {name: given[name] for name in ("robot", "weights") if given[name]}
     file = Path(given["file"]) if given["file"] else None
     graph = read_graph(given["graph"], nodes=given["nodes"], settings=settings, file=file)
-    usual = {name: value for name, value in graph.usual_environment.items() if name not in os.environ}
+    environment = node_environment(graph.usual_environment, graph.environment)
     return [
-        *(SetEnvironmentVariable(name, value) for name, value in {**usual, **graph.environment}.items()),
+        *(SetEnvironmentVariable(name, value) for name, value in environment.items()),
         *(lifecycle_node(node, graph.namespace) for node in graph.nodes),
     ]
 
