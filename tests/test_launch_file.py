@@ -100,7 +100,7 @@ def test_launch_starts_what_bringup_starts(
     variables = dict(action.given for action in actions if isinstance(action, SetEnvironmentVariable))
     assert "RMW_IMPLEMENTATION" not in variables
     del (usual := dict(wanted.usual_environment))["RMW_IMPLEMENTATION"]
-    assert variables == {**usual, **wanted.environment}
+    assert variables == {**usual, **wanted.environment, "PYTHONUNBUFFERED": "1"}
 
 
 def plain(value: ParameterValue) -> Any:
@@ -113,7 +113,7 @@ def plain(value: ParameterValue) -> Any:
 def test_lists_keep_the_type_of_what_is_in_them(launch_file: ModuleType, tmp_path: Path):
     path = tmp_path / "mine.yaml"
     path.write_text('graphs: {sim: {nodes: [arm]}}\nnodes: {arm: {parameters: {axes: [""], scale: [1.0, 2.0]}}}\n')
-    (node,) = launched(launch_file, file=str(path))
+    (node,) = (action for action in launched(launch_file, file=str(path)) if isinstance(action, LifecycleNode))
     (parameters,) = node.named["parameters"]
     assert plain(parameters["axes"]) == [""] and plain(parameters["scale"]) == [1.0, 2.0]
 

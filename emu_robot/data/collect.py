@@ -7,7 +7,6 @@ Episode i is a function of `seed + i` and the configuration alone. Workers leave
 import importlib
 import json
 import shutil
-from collections import deque
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from emu_robot.core import Policy
+from emu_robot.data.committing import blocks_in_order, commit
 from emu_robot.data.episode import Episode
 from emu_robot.data.files import (
     check_settings,
@@ -173,22 +173,19 @@ def _record_all(
     """Record on all workers, commit in the order of the seeds."""
     make_recorder, workers = partial(_Recorder, config, pending), config.workers if config.workers > 1 else 0
     recorded: dict[int, bool] = {}
-    waiting, n_failed = deque(seeds), 0
+    n_failed = 0
     with (
         progress("collecting", total=len(seeds)) as report,
         closing(run_parallel(make_recorder, seeds, workers)) as results,
     ):
-        for finished, succeeded in results:
-            recorded[finished] = succeeded
-            while waiting and waiting[0] in recorded:
-                seed = waiting.popleft()
-                success, file = recorded.pop(seed), pending / f"{seed}.npz"
-                if success or config.keep_failed:
-                    buffer.append(Episode.load(file))
-                    file.unlink()
-                else:
+        noted = (recorded.update([result]) for result in results)
+        for block in blocks_in_order(seeds, recorded.__contains__, noted):
+            kept = [seed for seed in block if recorded[seed] or config.keep_failed]
+            commit(buffer, [pending / f"{seed}.npz" for seed in kept])
+            for seed in block:
+                if seed not in kept:
                     log.drop(seed)
-                n_failed += not success
+                n_failed += not recorded[seed]
                 report(f"{n_failed} failed")
 
 

@@ -6,18 +6,17 @@ Episodes are converted by several processes and committed in order, so a run tha
 import importlib
 import json
 import shutil
-from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import islice, takewhile
 from pathlib import Path
 
 import numpy as np
 
+from emu_robot.data.committing import blocks_in_order, commit
 from emu_robot.data.conversion import Conversion, Converter, choose_cameras, choose_columns
-from emu_robot.data.episode import Episode
 from emu_robot.data.files import (
     check_settings,
     disk_full_as_setup_error,
@@ -37,8 +36,6 @@ from emu_robot.parallel import run_parallel
 from emu_robot.robot_spec import RobotLayout
 
 RECORD, PAGE = "prepared.json", "segmentation.html"
-COMMITTED_AT_ONCE = 16
-"""Episodes; every commit writes the last chunk of each array anew."""
 CONTINUABLE = ("out", "workers", "n")
 """What may differ when a preparation is continued."""
 
@@ -228,28 +225,12 @@ def _convert(
     files = {i: pending / f"{episode.index}.npz" for i, episode in enumerate(left)}
     missing = [i for i, file in files.items() if not file.exists()]
     make = partial(_Worker, config, conversion, left, segmentations, files)
-    waiting = deque(files.values())
     with progress("converting", len(left)) as report, closing(run_parallel(make, missing, config.workers)) as done:
-        for _ in done:
-            while len(ready := _converted(waiting)) == COMMITTED_AT_ONCE:
-                _commit(buffer, ready, waiting, report)
-        while ready := _converted(waiting):
-            _commit(buffer, ready, waiting, report)
-    assert not waiting, "run_parallel returns when every piece is done"
+        for block in blocks_in_order(files.values(), Path.exists, done):
+            commit(buffer, block)
+            for _ in block:
+                report("")
     shutil.rmtree(pending)
-
-
-def _converted(waiting: Sequence[Path]) -> list[Path]:
-    """The next files to commit, as far as they are there."""
-    return list(takewhile(Path.exists, islice(waiting, COMMITTED_AT_ONCE)))
-
-
-def _commit(buffer: ReplayBuffer, ready: Sequence[Path], waiting: deque[Path], report: Callable[[str], None]) -> None:
-    buffer.extend([Episode.load(file) for file in ready])
-    for file in ready:
-        file.unlink()
-        waiting.popleft()
-        report("")
 
 
 class _Worker:

@@ -12,7 +12,7 @@ import pytest
 import toy
 
 from emu_robot.core import ActionChunk, Observation
-from emu_robot.data import recording
+from emu_robot.data import committing, recording
 from emu_robot.data.collect import CollectConfig, collect
 from emu_robot.data.recording import DWELL, record_episode
 from emu_robot.data.replay_buffer import ReplayBuffer
@@ -151,15 +151,16 @@ def test_a_full_disk_is_refused_before_starting(tmp_path, monkeypatch):
 
 
 def test_a_disk_filling_up_keeps_earlier_episodes_and_continues(tmp_path, monkeypatch):
-    append, calls = ReplayBuffer.append, []
+    extend, calls = ReplayBuffer.extend, []
 
-    def fill_up(self, episode):
-        calls.append(episode)
-        if len(calls) == 3:
+    def fill_up(self, episodes):
+        calls.append(episodes)
+        if len(calls) == 2:
             raise OSError(28, "No space left on device")
-        append(self, episode)
+        extend(self, episodes)
 
-    monkeypatch.setattr(ReplayBuffer, "append", fill_up)
+    monkeypatch.setattr(committing, "COMMITTED_AT_ONCE", 2)
+    monkeypatch.setattr(ReplayBuffer, "extend", fill_up)
     with pytest.raises(SystemSetupError, match="disk is full"):
         collect(config(tmp_path / "buffer"))
     assert ReplayBuffer.open(tmp_path / "buffer").n_episodes == 2

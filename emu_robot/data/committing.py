@@ -1,0 +1,37 @@
+"""Several processes write episode files, finished in any order; one commits them in the right one, several at once."""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice, takewhile
+from pathlib import Path
+
+from emu_robot.data.episode import Episode
+from emu_robot.data.replay_buffer import ReplayBuffer
+
+COMMITTED_AT_ONCE = 16
+"""Episodes; every commit writes the last chunk of each array anew."""
+
+
+def blocks_in_order[Piece](
+    pieces: Iterable[Piece], is_done: Callable[[Piece], bool], results: Iterable[object]
+) -> Iterator[list[Piece]]:
+    """All pieces in their order, in blocks as soon as they are done; each of `results` says that another one may be."""
+    waiting = deque(pieces)
+
+    def take(at_least: int) -> list[Piece]:
+        block = list(takewhile(is_done, islice(waiting, COMMITTED_AT_ONCE)))
+        return [waiting.popleft() for _ in block] if len(block) >= at_least else []
+
+    for _ in results:
+        while block := take(COMMITTED_AT_ONCE):
+            yield block
+    while block := take(1):
+        yield block
+    assert not waiting, "when the results end, every piece is done"
+
+
+def commit(buffer: ReplayBuffer, files: Sequence[Path]) -> None:
+    """Add these episodes to the buffer, whole or not at all, and remove their files."""
+    buffer.extend([Episode.load(file) for file in files])
+    for file in files:
+        file.unlink()
