@@ -338,6 +338,7 @@ def evaluate(scale: Scale, name: str, tasks: str, split: str, device: str, envs:
     if not (out / "eval_info.json").exists():
         run([
             BIN / "lerobot-eval", f"--policy.path={checkpoint(scale, name)}", f"--policy.device={device}",
+            "--policy.use_amp=false",  # lerobot-eval cannot read actions of bfloat16
             f"--output_dir={out}", "--env.type=emu_tabletop", f"--env.task={families}", f"--env.split={split}",
             "--env.pooled=true", f"--eval.n_episodes={n}", f"--eval.batch_size={envs}",
             f"--eval.use_async_envs={envs > 1}", "--seed=0",
