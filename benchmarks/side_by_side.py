@@ -410,7 +410,7 @@ def table(scale: Scale) -> str:
             cells.append(f"{mine}{p}" if mine else "")
         speeds = {f"{name} {stage}": how.batch_size for stage, how in scale.stages.items()} | {name: scale.batch_size}
         speed = ", ".join(
-            f"{key.removeprefix('ours ')} {rate[key] * n:.0f}" for key, n in speeds.items() if key in rate
+            f"{key.removeprefix(name).strip()} {rate[key] * n:.0f}".strip() for key, n in speeds.items() if key in rate
         )
         size = f"{n_parameters(checkpoint(scale, name)) / 1e6:.1f} M" if checkpoint(scale, name).exists() else ""
         line = [name, size, f"{seconds.get(name, 0):.0f}", speed, *cells, f"{chunk.get(name, 0):.0f}"]
