@@ -14,30 +14,39 @@ class JointReader:
 
     def __init__(self, robot: Deployment) -> None:
         self._joints, self._gripper = robot.joints.names, robot.gripper
+        self._ours = frozenset(robot.dimension_names)
         self._opening: float | None = None
 
     def read(self, names: Collection[str], positions: Collection[float]) -> Floats | None:
-        """State (A,): joints [rad], gripper's opening; None if the arm's joints are not in it, or no gripper was yet.
+        """State (A,): joints [rad], then the gripper's opening as it was told last; None if the arm's joints are not in
+        it, or if no gripper was heard of yet.
 
         Raises `ShapeError` or `InvalidValueError` for what no driver should send: positions that are missing for some
-        names or are not finite, an arm with joints missing.
+        names or are not finite, a joint twice, an arm with joints missing.
         """
-        ours = {*self._joints, self._gripper.joint} & set(names)
-        if not ours:
+        if self._ours.isdisjoint(names):
             return None
         if len(names) != len(positions):
             raise ShapeError("joint state", f"{len(positions)} positions", f"{len(names)}, one per name")
-        found = {name: float(position) for name, position in zip(names, positions, strict=True) if name in ours}
+        pairs = [(name, float(at)) for name, at in zip(names, positions, strict=True) if name in self._ours]
+        found = dict(pairs)
+        if len(found) != len(pairs):
+            twice = sorted({name for name in found if sum(name == other for other, _ in pairs) > 1})
+            raise InvalidValueError(f"joint state names {', '.join(twice)} twice")
         wrong = sorted(name for name, position in found.items() if not np.isfinite(position))
         if wrong:
             raise InvalidValueError(f"joint state: {', '.join(wrong)} not finite")
-        if self._gripper.joint in found:
+        return self._state(found)
+
+    def _state(self, found: dict[str, float]) -> Floats | None:
+        if self._gripper is not None and self._gripper.joint in found:
             self._opening = self._gripper.opening(found[self._gripper.joint])
         missing = [name for name in self._joints if name not in found]
         if len(missing) == len(self._joints):
             return None
         if missing:
             raise InvalidValueError(f"joint state without {', '.join(missing)}; it has {', '.join(sorted(found))}")
-        if self._opening is None:
-            return None
-        return np.array([*(found[name] for name in self._joints), self._opening])
+        arm = [found[name] for name in self._joints]
+        if self._gripper is None:
+            return np.array(arm)
+        return None if self._opening is None else np.array([*arm, self._opening])

@@ -119,63 +119,75 @@ class MotionLimits:
 class MotionLimiter:
     """Moves a command towards targets, never beyond limits of position, velocity or acceleration.
 
-    position, velocity: of the last command. Begins at rest where `reset` puts it. From a place outside the position
-    limits it only moves inwards.
+    position, velocity: of the last command. Begins at rest where `reset` puts it. Commands may come sooner or later
+    than every dt; limits hold for the time between them.
     """
 
     def __init__(self, limits: MotionLimits, dt: float) -> None:
-        """dt: seconds between commands."""
+        """dt: usual time between commands, and what each is given to be reached [s]."""
         if dt <= 0:
             raise InvalidValueError(f"dt is {dt} s, must be positive")
         self._limits, self._dt = limits, dt
         self.reset((limits.lower + limits.upper) / 2)
 
+    @property
+    def at_rest(self) -> bool:
+        """Whether the last command was one to stay."""
+        return not self.velocity.any()
+
     def reset(self, position: Floats) -> None:
-        """At rest at `position` (A,). Raises `ShapeError`, or `InvalidValueError` if it is not finite."""
+        """At rest at `position` (A,), or at the nearest limit.
+
+        Raises `ShapeError`, or `InvalidValueError` if it is not finite.
+        """
         if position.shape != self._limits.lower.shape:
             raise ShapeError("position", position.shape, self._limits.lower.shape)
         if not np.isfinite(position).all():
             raise InvalidValueError("position is not finite")
-        self.position, self.velocity = position.astype(np.float64), np.zeros(len(position))
+        self.position = np.clip(position.astype(np.float64), self._limits.lower, self._limits.upper)
+        self.velocity = np.zeros(len(position))
 
-    def step(self, target: Floats, velocity: Floats | float = 0.0) -> Floats:
-        """The command (A,) for dt from now, towards a target (A,) that is there now and moves with `velocity` [1/s]."""
-        self.position, self.velocity = self._towards(target, velocity, self._dt)
-        return self.position.copy()
+    def step(self, target: Floats, velocity: Floats | float = 0.0, *, elapsed: float | None = None) -> Floats:
+        """The command (A,) for dt from now, `elapsed` seconds after the last one; None: dt.
 
-    def step_early(self, target: Floats, velocity: Floats | float, after: float) -> Floats | None:
-        """The command for dt from now, `after` < dt seconds after the last one; then the next `step` is dt from now.
-
-        target: where to be when the last command ends. None, and nothing is changed, where the next step could not keep
-        the limits of position: slowing down by a * dt comes only with a whole dt.
+        target: (A,), where to be when the last command ends, or now if that has ended; it moves with `velocity` [1/s].
+        Raises `InvalidValueError`, and changes nothing, if one of them is not finite.
         """
-        limits = self._limits
-        position, speed = self._towards(target, velocity, after)
-        room = np.where(speed > 0, limits.upper - position, position - limits.lower)
-        slowed = np.abs(speed) - limits.acceleration * self._dt
-        if ((room < 0) | (slowed > self._stoppable(np.maximum(room, 0)))).any():
-            return None
-        self.position, self.velocity = position, speed
-        return position.copy()
-
-    def _towards(self, target: Floats, velocity: Floats | float, interval: float) -> tuple[Floats, Floats]:
-        """Position (A,) after an interval [s] of at most dt, and the velocity (A,) of it."""
-        limits = self._limits
-        target = np.clip(target, limits.lower, limits.upper)
-        offset = target - self.position
-        wanted = velocity + np.sign(offset) * self._stoppable(np.abs(offset))
-        upwards = self._stoppable(np.maximum(limits.upper - self.position, 0))
-        downwards = self._stoppable(np.maximum(self.position - limits.lower, 0))
+        if not (np.isfinite(target).all() and np.isfinite(velocity).all()):
+            raise InvalidValueError("a target is not finite")
+        limits, interval, before = self._limits, self._interval(elapsed), self._slowed(elapsed)
+        offset = np.clip(target, limits.lower, limits.upper) - self.position
+        wanted = velocity + np.sign(offset) * self._stoppable(np.abs(offset), interval)
+        upwards = self._stoppable(limits.upper - self.position, interval)
+        downwards = self._stoppable(self.position - limits.lower, interval)
         wanted = np.clip(wanted, -np.minimum(limits.velocity, downwards), np.minimum(limits.velocity, upwards))
         change = limits.acceleration * interval
-        speed = np.clip(wanted, self.velocity - change, self.velocity + change)
-        return self.position + speed * interval, speed
+        return self._go(np.clip(wanted, before - change, before + change), interval)
 
-    def _stoppable(self, distance: Floats) -> Floats:
-        """The highest speed for the next interval from which one can come to rest within `distance`.
+    def brake(self, *, elapsed: float | None = None) -> Floats:
+        """As `step`, to come to rest soonest without turning back."""
+        interval, before = self._interval(elapsed), self._slowed(elapsed)
+        change = self._limits.acceleration * interval
+        return self._go(before - np.clip(before, -change, change), interval)
 
-        Slowing down by a * dt at every command, n intervals are left and n v dt - a dt^2 n (n - 1) / 2 = distance.
+    def _go(self, velocity: Floats, interval: float) -> Floats:
+        position = np.clip(self.position + velocity * interval, self._limits.lower, self._limits.upper)
+        self.position, self.velocity = position, velocity
+        return position.copy()
+
+    def _interval(self, elapsed: float | None) -> float:
+        """What a command may use of the time since the last one, which lasted dt."""
+        return self._dt if elapsed is None else min(max(elapsed, 0.0), self._dt)
+
+    def _slowed(self, elapsed: float | None) -> Floats:
+        """The velocity now: past the end of the last command a robot has slowed down."""
+        late = self._limits.acceleration * max((elapsed or 0.0) - self._dt, 0.0)
+        return self.velocity - np.clip(self.velocity, -late, late)
+
+    def _stoppable(self, distance: Floats, interval: float) -> Floats:
+        """The highest speed for the next interval from which one can come to rest within `distance` >= 0.
+
+        v interval + v^2 / 2a = distance; slowing down at commands, however soon they come, needs no more than that.
         """
-        per_command, dt = self._limits.acceleration * self._dt, self._dt
-        n = np.maximum(np.ceil((np.sqrt(1 + 8 * distance / (per_command * dt)) - 1) / 2), 1)
-        return distance / (n * dt) + per_command * (n - 1) / 2
+        a = self._limits.acceleration
+        return a * (np.sqrt(interval**2 + 2 * distance / a) - interval)

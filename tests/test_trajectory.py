@@ -83,9 +83,8 @@ def test_commands_never_leave_their_limits_whatever_the_targets():
             assert (np.abs(limiter.velocity - before) <= pull * dt + 1e-9).all()
 
 
-def test_early_commands_never_leave_the_limits_either():
+def test_commands_at_any_time_never_leave_their_limits():
     rng = np.random.default_rng(0)
-    taken = refused = 0
     for _ in range(60):
         reach, speed, pull = rng.uniform(0.5, 3, 4), rng.uniform(0.5, 3, 4), rng.uniform(2, 20, 4)
         bounds, dt = MotionLimits(lower=-reach, upper=reach, velocity=speed, acceleration=pull), 0.02
@@ -94,38 +93,49 @@ def test_early_commands_never_leave_the_limits_either():
         for _ in range(300):
             if rng.random() < 0.05:
                 target = rng.uniform(-5, 5, 4)
-            before, place, interval = limiter.velocity, limiter.position, dt
-            early = rng.random() < 0.7
-            if early:
-                interval = dt * float(rng.choice([0.25, 0.5, 0.75]))
-                position = limiter.step_early(target, rng.normal(0, 3, 4), interval)
-                taken, refused = taken + (position is not None), refused + (position is None)
-                if position is None:
-                    assert limiter.position is place and limiter.velocity is before
-                    continue
+            before, place = limiter.velocity, limiter.position
+            elapsed = dt * float(rng.choice([0.0, 0.05, 0.25, 0.5, 0.99, 1.0, 1.1, 3.0]))
+            if rng.random() < 0.2:
+                position = limiter.brake(elapsed=elapsed)
+                assert (np.abs(limiter.velocity) <= np.abs(before)).all() and (limiter.velocity * before >= 0).all()
             else:
-                position = limiter.step(target, rng.normal(0, 3, 4))
-            assert (np.abs(position) <= reach + 1e-9).all()
+                position = limiter.step(target, rng.normal(0, 3, 4), elapsed=elapsed)
+            assert (np.abs(position) <= reach).all()
             assert (np.abs(limiter.velocity) <= speed + 1e-9).all()
-            assert (np.abs(limiter.velocity - before) <= pull * interval + 1e-9).all()
-            np.testing.assert_allclose(position - place, limiter.velocity * interval, atol=1e-12)
-    assert taken > 5 * refused > 0
+            assert (np.abs(limiter.velocity - before) <= pull * elapsed + 1e-9).all()
+            np.testing.assert_allclose(position - place, limiter.velocity * min(elapsed, dt), atol=1e-9)
 
 
-def test_early_commands_follow_what_moves_as_others_do():
+def test_commands_at_any_time_follow_what_moves_as_others_do():
     limiter, dt, rng = MotionLimiter(limits(1, reach=3.0), 0.02), 0.02, np.random.default_rng(0)
     now, behind = 0.0, []
     for _ in range(600):
-        after = dt * float(rng.choice([0.25, 0.5, 1.0]))
-        now += after
-        there = now + dt - after  # where the last command ends
-        if after < dt:
-            place = limiter.step_early(np.array([np.sin(there)]), np.array([np.cos(there)]), after)
-            assert place is not None
-        else:
-            place = limiter.step(np.array([np.sin(now)]), np.array([np.cos(now)]))
+        elapsed = dt * float(rng.choice([0.25, 0.5, 1.0]))
+        now += elapsed
+        there = now + dt - elapsed  # where the last command ends
+        place = limiter.step(np.array([np.sin(there)]), np.array([np.cos(there)]), elapsed=elapsed)
         behind.append(abs(place[0] - np.sin(now + dt)))
     assert max(behind[200:]) < 1e-3
+
+
+def test_braking_comes_to_rest_and_stays():
+    limiter = MotionLimiter(limits(), 0.02)
+    for _ in range(10):
+        limiter.step(np.array([1.0, -1.0]))
+    places = [limiter.brake() for _ in range(50)]
+    assert limiter.at_rest and (np.diff(places, axis=0)[:, 0] >= 0).all() and (np.diff(places, axis=0)[:, 1] <= 0).all()
+    assert (places[-1] == places[-10]).all()
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf])
+def test_targets_that_are_not_finite_change_nothing(wrong: float):
+    limiter = MotionLimiter(limits(), 0.02)
+    limiter.step(np.array([0.5, 0.5]))
+    place, speed = limiter.position, limiter.velocity
+    for target, velocity in (([wrong, 0.0], 0.0), ([0.0, 0.0], wrong)):
+        with pytest.raises(InvalidValueError, match="not finite"):
+            limiter.step(np.array(target), velocity)
+    assert limiter.position is place and limiter.velocity is speed
 
 
 def test_it_arrives_at_a_target_at_rest_and_does_not_overshoot():
@@ -144,11 +154,10 @@ def test_it_follows_what_moves_within_the_limits():
     assert max(behind[100:]) < 1e-3
 
 
-def test_outside_the_limits_it_only_moves_inwards():
+def test_it_begins_at_the_nearest_limit():
     limiter = MotionLimiter(limits(1), 0.02)
     limiter.reset(np.array([1.2]))
-    places = [limiter.step(np.array([5.0]))[0] for _ in range(100)]
-    assert np.all(np.diff(places) <= 1e-12) and places[-1] == pytest.approx(1.0)
+    assert limiter.position[0] == 1.0 and limiter.at_rest
 
 
 def test_impossible_limits_are_refused():

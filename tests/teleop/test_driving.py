@@ -143,7 +143,8 @@ def test_steady_sticks_move_the_robot_steadily_through_the_gate(jitter: float):
     one = np.ones(1)
     limits = MotionLimits(lower=-3 * one, upper=3 * one, velocity=2 * one, acceleration=10 * one)
     gate = SafetyGate(config=SafetyConfig(), limits=limits, joints=1)
-    gate.on_state(np.zeros(1), 0.0)
+    for now in (-0.3, -0.2, -0.1, 0.0):
+        gate.on_state(np.zeros(1), now)
     gate.arm(0.0)
     source, velocities, measured, due, last = Turning(), [], np.zeros(1), 0.02, 0.0
     for sequence in range(1, 200):

@@ -10,7 +10,8 @@ def _profile(depth: int, reliability: ReliabilityPolicy, **more: object) -> QoSP
 
 CAMERA = _profile(1, ReliabilityPolicy.BEST_EFFORT)
 JOINT_STATES_OUT = _profile(10, ReliabilityPolicy.RELIABLE)
-JOINT_STATES_IN = _profile(1, ReliabilityPolicy.BEST_EFFORT)
+JOINT_STATES_IN = _profile(10, ReliabilityPolicy.BEST_EFFORT)
+"""Arm and gripper may send theirs back to back on one topic: a depth of 1 would lose half of them."""
 LATCHED = _profile(1, ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 """Subgoals and the safety state: whoever comes late gets the last one."""
 CHUNKS = _profile(1, ReliabilityPolicy.RELIABLE)

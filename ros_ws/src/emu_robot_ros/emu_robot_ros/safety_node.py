@@ -1,6 +1,7 @@
 """The safety gate as a process of its own, the only one that commands the robot. Loads no torch and no simulator."""
 
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,18 +12,18 @@ from rcl_interfaces.msg import FloatingPointRange, ParameterDescriptor
 from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from sensor_msgs.msg import JointState
-from std_msgs.msg import Bool, Float64MultiArray
+from std_msgs.msg import Bool
 from std_srvs.srv import SetBool, Trigger
-from trajectory_msgs.msg import JointTrajectory
 
 from emu_robot.deployment import Deployment, read_deployment
 from emu_robot.errors import EmuRobotError, InvalidValueError
 from emu_robot.joint_states import JointReader
-from emu_robot.safety import ChunkMessage, Command, EstopLatch, GateState, SafetyConfig, SafetyGate
+from emu_robot.safety import SOURCES, ChunkMessage, ClockWatch, Command, EstopLatch, GateState, SafetyConfig, SafetyGate
 from emu_robot_ros import qos, topics
-from emu_robot_ros.conversions import seconds, to_actions, trajectory
-from emu_robot_ros.gripper_commands import gripper_commands, rival_publishers
-from emu_robot_ros.parameters import declare_settings, declare_text, read_settings
+from emu_robot_ros.arm_commands import ArmCommands
+from emu_robot_ros.conversions import seconds, to_actions
+from emu_robot_ros.gripper_commands import gripper_commands
+from emu_robot_ros.parameters import declare_settings, declare_text, read_settings, text
 from emu_robot_ros.running import run_node
 
 STATE_PERIOD_S = 0.5
@@ -38,11 +39,16 @@ class SafetyNode(LifecycleNode):
     def __init__(self) -> None:
         super().__init__("safety")
         declare_text(self, "robot", "panda_sim", "name or YAML file of the deployment")
-        declare_text(self, "estop_file", "", "where an emergency stop is kept over restarts; empty: not at all")
+        kept = (
+            "where an emergency stop is kept over restarts; {robot} and {namespace} stand for these; empty: not at all"
+        )
+        declare_text(self, "estop_file", "", kept)
         bounds = [FloatingPointRange(from_value=0.0, to_value=500.0)]
-        effort = "limit of a gripper that takes goals with one [N]; 0: whatever its driver makes of that"
+        effort = "limit of a gripper that takes goals with one [N]; 0: what its driver makes of that"
         descriptor = ParameterDescriptor(description=effort, floating_point_range=bounds, read_only=True)
         self.declare_parameter("gripper_effort", 20.0, descriptor)
+        who = "who may send chunks; all but policy need the deadman switch"
+        self.declare_parameter("sources", list(SOURCES), ParameterDescriptor(description=who, read_only=True))
         declare_settings(self, SafetyConfig)
 
     # -- lifecycle
@@ -63,20 +69,37 @@ class SafetyNode(LifecycleNode):
         self._period = 1.0 / self._config.control_hz
         self._part = self._period / max(int(self._period / EARLY_S + 1e-9), 1)
         self._ticked, self._fresh = float("-inf"), False
-        self._robot: Deployment = read_deployment(str(self.get_parameter("robot").value))
-        kept = str(self.get_parameter("estop_file").value)
+        self._robot: Deployment = read_deployment(text(self, "robot"))
         self.gate = SafetyGate(
             config=self._config,
             limits=self._robot.limits,
             joints=len(self._robot.joints.names),
-            latch=EstopLatch(Path(kept).expanduser() if kept else None),
+            names=self._robot.dimension_names,
+            latch=EstopLatch(self._estop_file()),
+            sources=self.get_parameter("sources").get_parameter_value().string_array_value,
         )
-        effort = self.get_parameter("gripper_effort").get_parameter_value().double_value
-        self._gripper = gripper_commands(self, self._robot.gripper, period=self._period, effort=effort)
+        try:
+            effort = self.get_parameter("gripper_effort").get_parameter_value().double_value
+            self._gripper = gripper_commands(self, self._robot.gripper, period=self._period, effort=effort)
+        except EmuRobotError:
+            self.gate.close()
+            raise
+        simulated = bool(self.get_parameter("use_sim_time").value)
+        self._clock_watch = ClockWatch(self._config.clock_jump_s, simulated=simulated)
         self._reader = JointReader(self._robot)
         self._said: tuple[GateState, str] | None = None
         self._said_at = float("-inf")
-        self._clock_offset: float | None = None
+
+    def _estop_file(self) -> Path | None:
+        given = text(self, "estop_file")
+        namespace = self.get_namespace().strip("/")
+        made = given.replace("{robot}", self._robot.name).replace("{namespace}", namespace)
+        return Path(made).expanduser() if made else None
+
+    def _joint_state_topics(self) -> list[str]:
+        """The arm's, and the gripper's if it has its own."""
+        gripper = self._robot.gripper
+        return [self._robot.joint_states, *([gripper.joint_states] if gripper and gripper.joint_states else [])]
 
     def _open(self, robot: Deployment) -> None:
         """Everything that the graph sees of this node but the gripper.
@@ -84,12 +107,14 @@ class SafetyNode(LifecycleNode):
         No deadline nor liveliness on chunks: the heartbeat comes from the loop that computes them and covers both. The
         middleware goes on asserting liveliness for a loop that hangs, and its deadlines know writers, not sessions.
         """
-        kind = JointTrajectory if robot.kind == "trajectory" else Float64MultiArray
-        self._arm_commands = self.create_publisher(kind, robot.command_topic, qos.COMMANDS)
+        self._arm = ArmCommands(self, robot, period=self._period)
         self._states = self.create_publisher(SafetyState, topics.SAFETY_STATE, qos.LATCHED)
         self._diagnostics = self.create_publisher(DiagnosticArray, topics.DIAGNOSTICS, 10)
         self._inputs = [
-            self.create_subscription(JointState, robot.joint_states, self._on_joint_state, qos.JOINT_STATES_IN),
+            *(
+                self.create_subscription(JointState, topic, self._on_joint_state, qos.JOINT_STATES_IN)
+                for topic in self._joint_state_topics()
+            ),
             self.create_subscription(ActionChunk, topics.ACTION_CHUNK, self._on_chunk, qos.CHUNKS),
             self.create_subscription(PolicyStatus, topics.POLICY_STATUS, self._on_status, qos.STATUS),
             self.create_subscription(Bool, topics.DEADMAN, self._on_deadman, qos.DEADMAN),
@@ -118,14 +143,16 @@ class SafetyNode(LifecycleNode):
         return super().on_shutdown(state)
 
     def _rest(self) -> None:
-        self.gate.disarm()
+        self._disarm()
         for timer in self._loops:
             self.destroy_timer(timer)
         self._tell()
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self.gate.close()
         self._gripper.destroy()
-        for publisher in (self._arm_commands, self._states, self._diagnostics):
+        self._arm.destroy()
+        for publisher in (self._states, self._diagnostics):
             self.destroy_publisher(publisher)
         for subscription in self._inputs:
             self.destroy_subscription(subscription)
@@ -139,14 +166,16 @@ class SafetyNode(LifecycleNode):
         now, age = time.monotonic(), 0.0
         if message.header.stamp.sec:  # some drivers stamp nothing
             age = self._age(message.header.stamp, now)
+        refused = self.gate.counts["bad joint state"]
         try:
             state = self._reader.read(message.name, message.position)
         except EmuRobotError as error:
-            self.gate.counts["bad joint state"] += 1
-            self.get_logger().warning(str(error), throttle_duration_sec=1.0)
-            return
-        if state is not None and not self.gate.on_state(state, now, age):
-            what = f"joint state from {-age:.3f} s in the future; do the machines' clocks agree?"
+            self.gate.measured.refuse(str(error), now)
+        else:
+            if state is not None:
+                self.gate.on_state(state, now, age)
+        if self.gate.counts["bad joint state"] != refused:
+            what = f"joint state refused: {self.gate.measured.refusal}"
             self.get_logger().warning(what, throttle_duration_sec=1.0)
 
     def _on_chunk(self, message: ActionChunk) -> None:
@@ -157,11 +186,10 @@ class SafetyNode(LifecycleNode):
             actions = np.zeros((0, 0))
         if tuple(message.names) != names:
             actions = np.zeros((0, 0))  # the gate refuses it by its shape
-        age = self._age(message.header.stamp, now)
         chunk = ChunkMessage(
             session=message.session,
             sequence=message.sequence,
-            captured=now - age,
+            captured=now - self._age(message.header.stamp, now),
             dt=message.dt,
             actions=actions,
             source=message.source,
@@ -189,37 +217,40 @@ class SafetyNode(LifecycleNode):
     def _on_timer(self) -> None:
         """A tick where one is due; several times between two, whether a chunk has come that needs none."""
         now = time.monotonic()
-        if now - self._ticked < self._period - self._part / 2:
-            if self._fresh:
-                self._tick_early(now)
-            return
-        self._ticked, self._fresh = max(self._ticked + self._period, now - self._part / 2), False
-        self._watch_clock(now)
-        command = self.gate.tick(now)
-        if command is not None:
-            self._publish(command)
-        self._tell()
+        if now - self._ticked >= self._period - self._part / 2:
+            self._watch_clock(now)
+            self._tick()
+            self._tell()
+        elif self._fresh:
+            self._tick_early(now)
 
     def _tick_early(self, now: float) -> None:
         """The command of a chunk that has just been taken, unless the last or the next one is about now."""
-        after = now - self._ticked
-        if not 0.9 * self._part <= after <= self._period - self._part / 2:
-            return
-        command = self.gate.tick_early(now, after)
-        if command is not None:
-            self._ticked, self._fresh = now, False
+        if 0.9 * self._part <= now - self._ticked <= self._period - self._part / 2:
+            self._tick()
             self._loops[0].reset()  # the next tick is a whole one from now
+
+    def _tick(self) -> None:
+        """A command, if there is one; limits hold from the moment of one to that of the next."""
+        now = time.monotonic()
+        self._ticked, self._fresh = now, False
+        command = self.gate.tick(now)
+        if command is not None:
             self._publish(command)
 
     def _publish(self, command: Command) -> None:
-        robot = self._robot
-        n = len(robot.joints.names)
-        self._arm_commands.publish(
-            trajectory(robot.joints.names, command.position[:n], command.velocity[:n], self._period)
-            if robot.kind == "trajectory"
-            else Float64MultiArray(data=command.position[:n].tolist())
-        )
-        self._gripper.send(robot.gripper.position(float(command.position[n])), time.monotonic())
+        n = len(self._robot.joints.names)
+        self._arm.send(command.position[:n], command.velocity[:n])
+        gripper = self._robot.gripper
+        if gripper is not None and command.moves_gripper:
+            self._gripper.send(gripper.position(float(command.position[n])), time.monotonic())
+
+    def _disarm(self) -> None:
+        """Bring the arm to rest, then send no more. Nothing else is heard meanwhile, the longest braking takes."""
+        self.gate.disarm(time.monotonic())
+        while self.gate.is_commanding:
+            time.sleep(max(self._ticked + self._period - time.monotonic(), 0.0))
+            self._tick()
 
     def _tell(self) -> None:
         """The state, when it has changed, and now and then as a sign of life."""
@@ -233,15 +264,16 @@ class SafetyNode(LifecycleNode):
             self._said, self._said_at = said, now
 
     def _diagnose(self) -> None:
-        others = self._rivals()
-        if others and self.gate.state.is_armed:
+        self._arm.ask()
+        if self.gate.state.is_armed and (others := self._rivals() or self._arm.not_ready()):
             self.gate.fault(others)
         found = self.gate.diagnostics(time.monotonic())
+        arm = f"{self.get_namespace().strip('/')}/{self._robot.name}".lstrip("/")
         status = DiagnosticStatus(
             level=LEVELS.get(self.gate.state, DiagnosticStatus.OK),
-            name="safety: gate",
+            name=f"{arm}: safety gate",
             message=f"{self.gate.state.value}: {self.gate.reason}",
-            hardware_id=self._robot.name,
+            hardware_id=arm,
             values=[KeyValue(key=key, value=value) for key, value in found.items()],
         )
         message = DiagnosticArray(status=[status])
@@ -253,15 +285,15 @@ class SafetyNode(LifecycleNode):
     def _on_arm(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
         def act() -> None:
             if not request.data:
-                return self.gate.disarm()
-            if others := self._rivals():
-                raise InvalidValueError(f"cannot arm: {others}")
+                return self._disarm()
+            if problem := self._rivals() or self._arm.not_ready():
+                raise InvalidValueError(f"cannot arm: {problem}")
             self.gate.arm(time.monotonic())
 
         return self._answer(act, response)
 
     def _on_estop(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        return self._answer(lambda: self.gate.estop("requested"), response)
+        return self._answer(partial(self.gate.estop, "requested"), response)
 
     def _on_reset(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         return self._answer(lambda: self.gate.reset(time.monotonic()), response)
@@ -278,8 +310,8 @@ class SafetyNode(LifecycleNode):
     # -- helpers
 
     def _rivals(self) -> str:
-        """Who else could command the robot, in words; empty if nobody."""
-        return rival_publishers(self, self._robot.command_topic) or self._gripper.rivals()
+        """Who else could command the robot, in words; empty if there is none."""
+        return self._arm.rivals() or self._gripper.rivals()
 
     def _ros_now(self) -> float:
         return 1e-9 * self.get_clock().now().nanoseconds
@@ -287,14 +319,13 @@ class SafetyNode(LifecycleNode):
     def _age(self, stamp: TimeMessage, now: float) -> float:
         """Of a stamp [s], by a clock that has not jumped since it was looked at last."""
         self._watch_clock(now)
-        return self._ros_now() - seconds(stamp)
+        return self._clock_watch.uncertain(self._ros_now() - seconds(stamp))
 
     def _watch_clock(self, now: float) -> None:
-        """A wall clock that jumps makes ages of chunks meaningless."""
-        offset = self._ros_now() - now
-        if self._clock_offset is not None and abs(offset - self._clock_offset) > self._config.clock_jump_s:
-            self.gate.fault(f"the clock jumped by {offset - self._clock_offset:.3f} s")
-        self._clock_offset = offset
+        """A clock that jumps makes ages of chunks and joint states meaningless."""
+        jump = self._clock_watch.look(self._ros_now(), now)
+        if jump:
+            self.gate.fault(f"the clock jumped by {jump:.3f} s")
 
 
 def main() -> None:

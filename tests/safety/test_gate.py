@@ -1,64 +1,15 @@
 """The safety gate without any middleware: a clock that the test moves, chunks of every wrong kind."""
 
-from dataclasses import replace
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from gate_rig import DT, LIMITS, A, Rig
 
 from emu_robot.errors import InvalidValueError, SystemSetupError
-from emu_robot.safety import ChunkMessage, Command, EstopLatch, GateState, Rejection, SafetyConfig, SafetyGate
-from emu_robot.trajectory import MotionLimits
-
-A, DT = 3, 0.02
-LIMITS = MotionLimits(
-    lower=np.array([-1.0, -1.0, 0.0]),
-    upper=np.array([1.0, 1.0, 1.0]),
-    velocity=np.array([2.0, 2.0, 4.0]),
-    acceleration=np.array([10.0, 10.0, 40.0]),
-)
-
-
-class Rig:
-    """A gate, a clock, and a robot that is where it was last told to be."""
-
-    def __init__(self, latch: EstopLatch | None = None, **settings: Any) -> None:
-        self.gate = SafetyGate(config=SafetyConfig(**settings), limits=LIMITS, joints=2, latch=latch)
-        self.now, self.position, self.sequence = 100.0, np.zeros(A), 0
-        self.follows = self.alive = self.sensed = True
-        self.commands: list[Command] = []
-
-    def armed(self) -> "Rig":
-        self.gate.on_state(self.position, self.now)
-        self.gate.arm(self.now)
-        self.run(DT)
-        return self
-
-    def chunk(self, goal: float = 0.2, **changes: Any) -> ChunkMessage:
-        """On from the last command, over 20 actions, straight to `goal` in the first dimension."""
-        self.sequence += 1
-        begin = self.commands[-1].position if self.commands else self.position
-        actions = np.repeat(begin[None], 20, axis=0)
-        actions[:, 0] = np.linspace(begin[0], goal, 20)
-        message = ChunkMessage(session=1, sequence=self.sequence, captured=self.now, dt=0.05, actions=actions)
-        return replace(message, **changes)
-
-    def offer(self, goal: float = 0.2, **changes: Any) -> Rejection | None:
-        return self.gate.offer(self.chunk(goal, **changes), self.now)
-
-    def run(self, seconds: float) -> None:
-        for _ in range(round(seconds / DT)):
-            self.now += DT
-            if self.sensed:
-                self.gate.on_state(self.position, self.now)
-            if self.alive:
-                self.gate.on_heartbeat(1, self.now)
-            command = self.gate.tick(self.now)
-            if command is not None:
-                self.commands.append(command)
-                if self.follows:
-                    self.position = command.position
+from emu_robot.safety import EstopLatch, GateState, Rejection, SafetyConfig
 
 
 def test_it_says_nothing_until_it_is_armed_and_is_not_armed_blindly():
@@ -78,27 +29,15 @@ def test_a_chunk_need_not_wait_for_the_tick_and_is_followed_as_if_it_had():
         rig.now += 0.012
         assert rig.offer(0.2) is None
         if early:
-            command = rig.gate.tick_early(rig.now, 0.012)
+            command = rig.gate.tick(rig.now)
             assert command is not None and command.state is GateState.TRACKING
             assert (np.abs(command.velocity) <= LIMITS.acceleration * 0.012).all()
             np.testing.assert_allclose(command.position, command.velocity * 0.012)
         else:
             rig.now -= 0.012
         rig.run(0.6)
-        places.append(rig.commands[-1].position[0] - 0.2 * (rig.now - 100.02) / 0.95)
+        places.append(rig.commands[-1].position[0] - 0.2 * (rig.now - 100.28) / 0.95)
     assert places[0] == pytest.approx(places[1], abs=1e-3)
-
-
-def test_nothing_comes_early_but_a_chunk_s_command():
-    rig = Rig()
-    assert rig.gate.tick_early(rig.now, 0.01) is None
-    rig.armed()
-    assert rig.gate.tick_early(rig.now + 0.01, 0.01) is None
-    assert rig.offer(0.2) is None
-    rig.run(0.1)
-    rig.now += 0.3  # joint states and heartbeat are silent
-    assert rig.gate.tick_early(rig.now, 0.01) is None
-    assert rig.gate.state is GateState.HOLDING and rig.gate.reason == "joint states are stale"
 
 
 def test_a_chunk_is_executed_and_then_the_robot_holds_where_it_is():
@@ -117,7 +56,7 @@ def test_no_fault_of_the_sender_ever_moves_the_robot():
         Rejection.SHAPE: {"actions": np.zeros((5, A + 1))},
         Rejection.NOT_FINITE: {"actions": np.full((5, A), np.nan)},
         Rejection.FUTURE: {"captured": 101.5},
-        Rejection.STALE: {"captured": 100.01},
+        Rejection.STALE: {"captured": 100.6},
         Rejection.TIMING: {"dt": 7.0},
         Rejection.JUMP: {"actions": np.tile([0.9, 0.0, 0.0], (5, 1))},
         Rejection.NO_DEADMAN: {"source": "teleop"},
@@ -126,7 +65,7 @@ def test_no_fault_of_the_sender_ever_moves_the_robot():
     for reason, changes in wrong.items():
         rig = Rig(max_rejections=1000).armed()
         rig.run(1.0)
-        assert rig.offer(**changes) is reason
+        assert rig.offer(**changes) is reason, changes
         rig.run(0.5)
         assert rig.gate.counts[f"chunk {reason.value}"] == 1
         assert np.ptp([command.position for command in rig.commands], axis=0).max() == 0, reason
@@ -205,9 +144,10 @@ def test_joint_states_from_the_future_are_not_believed_and_late_ones_are_as_old_
     assert not rig.gate.on_state(rig.position, rig.now, age=np.nan)
     rig.offer()
     rig.sensed = False
-    for _ in range(10):
-        assert rig.gate.on_state(rig.position, rig.now, age=0.3)
+    for _ in range(30):
+        rig.gate.on_state(rig.position, rig.now, age=0.3)
         rig.run(DT)
+    assert rig.gate.diagnostics(rig.now)["age of joint state [ms]"] == "320"
     assert rig.gate.state is GateState.HOLDING and rig.gate.reason == "joint states are stale"
 
 
@@ -221,6 +161,9 @@ def test_a_driver_that_is_gone_is_a_fault_and_a_reset_holds_where_the_robot_is_b
     rig.sensed, rig.follows = True, False
     rig.position = np.array([-0.8, 0.3, 1.0])
     rig.run(0.1)
+    with pytest.raises(InvalidValueError, match="cannot reset: joint states are heard since 0.08 s only"):
+        rig.gate.reset(rig.now)
+    rig.run(0.2)
     rig.gate.reset(rig.now)
     rig.run(0.5)
     assert rig.gate.state is GateState.HOLDING
@@ -260,15 +203,46 @@ def test_a_robot_that_does_not_follow_is_a_fault():
     assert rig.gate.state is GateState.FAULT and "does not follow" in rig.gate.reason
 
 
-def test_a_second_session_is_refused_until_the_first_is_silent():
+def test_a_second_session_is_refused_until_a_person_hands_over():
     rig = Rig().armed()
     rig.offer()
     rig.run(0.1)
     assert rig.offer(session=2) is Rejection.OTHER_SESSION
     assert rig.gate.state is GateState.TRACKING
     rig.alive = False
-    rig.run(0.3)
+    rig.run(0.5)
+    assert rig.offer(session=2, sequence=1) is Rejection.OTHER_SESSION
+    assert rig.gate.state is GateState.HOLDING and "disarm and arm to hand over" in rig.gate.reason
+    rig.gate.disarm(rig.now)
+    rig.gate.arm(rig.now)
+    rig.run(DT)
     assert rig.offer(session=2, sequence=1) is None
+
+
+def test_an_operator_takes_over_from_a_policy_which_does_not_go_on_by_itself():
+    rig = Rig().armed()
+    rig.offer(0.5)
+    rig.run(0.2)
+    rig.gate.on_deadman(True, rig.now)
+    assert rig.offer(0.5, session=9, sequence=1, source="teleop") is None
+    rig.run(DT)
+    assert rig.offer(0.5) is Rejection.OTHER_SESSION
+    rig.gate.on_idle(9, rig.now)
+    rig.run(DT)
+    assert rig.offer(0.5) is Rejection.OTHER_SESSION  # nobody asked it to go on
+    rig.gate.on_idle(1, rig.now)
+    rig.run(DT)
+    assert rig.offer(0.5) is None  # its task had ended, this is another one
+
+
+@pytest.mark.parametrize("source", ["TELEOP", "", "hacker", "policy ", "Policy"])
+def test_sources_that_are_not_on_the_list_are_refused_and_what_runs_goes_on(source: str):
+    rig = Rig().armed()
+    rig.offer(0.5)
+    rig.run(0.1)
+    rig.gate.on_deadman(True, rig.now)
+    assert rig.offer(0.5, source=source) is Rejection.SOURCE
+    assert rig.gate.state is GateState.TRACKING
 
 
 def test_a_policy_that_says_it_stopped_is_held_at_once_and_gives_the_robot_free():
@@ -322,6 +296,7 @@ def test_an_emergency_stop_holds_at_once_survives_a_restart_and_forgets_what_was
     assert np.ptp([command.position for command in rig.commands[-5:]], axis=0).max() < 1e-6
     assert rig.gate.offer(buffered, rig.now) is Rejection.NOT_ARMED
 
+    rig.gate.close()
     again = Rig(EstopLatch(path))
     assert again.gate.state is GateState.ESTOP and again.gate.reason == "operator"
     again.run(0.1)
@@ -330,6 +305,7 @@ def test_an_emergency_stop_holds_at_once_survives_a_restart_and_forgets_what_was
         again.gate.arm(again.now)
     again.gate.reset(again.now)
     assert again.gate.state is GateState.DISARMED and not path.exists()
+    again.watch()
     again.gate.arm(again.now)
     assert again.offer(captured=again.now - 0.01) is Rejection.BEFORE_RESET
 
@@ -338,7 +314,7 @@ def test_a_stop_after_disarming_does_not_pull_the_robot_back():
     rig = Rig().armed()
     rig.offer(0.2)
     rig.run(1.5)
-    rig.gate.disarm()
+    rig.gate.disarm(rig.now)
     rig.position, n_commands = np.array([-0.5, 0.5, 0.0]), len(rig.commands)
     rig.run(0.1)
     rig.gate.estop("operator")
@@ -351,7 +327,7 @@ def test_a_stop_that_cannot_be_kept_stops_all_the_same(tmp_path: Path):
     rig = Rig(EstopLatch(path)).armed()
     rig.offer(0.9)
     rig.run(0.2)
-    path.parent.rmdir()
+    shutil.rmtree(path.parent)
     with pytest.raises(InvalidValueError, match="stopped, but not over a restart"):
         rig.gate.estop("operator")
     assert rig.gate.state is GateState.ESTOP and rig.gate.reason == "operator"
@@ -371,51 +347,6 @@ def test_resetting_needs_to_know_where_the_robot_is():
         rig.gate.reset(rig.now)
     with pytest.raises(InvalidValueError, match="nothing to reset"):
         Rig().gate.reset(100.0)
-
-
-@pytest.mark.parametrize("n_messages", [20_000])
-def test_whatever_is_sent_commands_stay_within_their_limits(n_messages: int):
-    """Random messages of every wrong and right kind; `benchmarks/ros2.py` sends 100,000 through the real graph."""
-    rng = np.random.default_rng(0)
-    rig = Rig(max_rejections=1000, max_jump=0.35).armed()
-    accepted, before = 0, None
-    for _ in range(n_messages):
-        accepted += rig.offer(**random_changes(rng, rig)) is None
-        if rng.random() < 0.3:
-            rig.alive, rig.sensed = rng.random() < 0.95, rng.random() < 0.98
-            rig.run(DT)
-            command = rig.commands[-1]
-            assert np.isfinite(command.position).all()
-            assert (command.position >= LIMITS.lower - 1e-9).all() and (command.position <= LIMITS.upper + 1e-9).all()
-            assert (np.abs(command.velocity) <= LIMITS.velocity + 1e-9).all()
-            if before is not None:
-                change = np.abs(command.velocity - before.velocity)
-                assert (change <= LIMITS.acceleration * DT + 1e-9).all()
-            before = command
-    assert accepted > n_messages / 50
-    assert sum(rig.gate.counts.values()) > n_messages / 2
-
-
-def random_changes(rng: np.random.Generator, rig: Rig) -> dict[str, Any]:
-    """What is wrong with the next chunk; of every fifth, nothing."""
-    kind = rng.integers(10)
-    n, begin = int(rng.integers(1, 30)), rig.position
-    walk = begin + np.cumsum(rng.normal(0, 0.1, (n, A)), axis=0)
-    if kind < 2:
-        return {"actions": walk}
-    spoiled = walk.copy()
-    spoiled[rng.integers(n), rng.integers(A)] = rng.choice([np.nan, np.inf, -np.inf])
-    options: list[dict[str, Any]] = [
-        {"actions": spoiled},
-        {"actions": rng.normal(0, 1, rng.integers(0, 6, rng.integers(1, 4)))},
-        {"actions": rng.normal(0, 10.0 ** rng.integers(-2, 300), (n, A))},
-        {"captured": rig.now + rng.normal(0, 2)},
-        {"captured": float(rng.choice([np.nan, np.inf, -np.inf]))},
-        {"sequence": int(rng.integers(-5, rig.sequence + 2))},
-        {"session": int(rng.integers(3)), "dt": float(rng.choice([np.nan, -1, 0, 1e9, 0.05]))},
-        {"source": "teleop"},
-    ]
-    return {"actions": walk} | options[kind - 2]
 
 
 def test_every_parameter_is_described_and_bounded():

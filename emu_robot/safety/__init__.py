@@ -1,0 +1,27 @@
+"""The safety gate between action chunks and a robot. Numpy only; it knows no middleware.
+
+`SafetyGate` takes chunks, joint states and heartbeats and gives commands. It is not safety-rated: hardware limits and
+the vendor's emergency stop stay authoritative.
+"""
+
+from emu_robot.safety.chunks import SOURCES, ChunkMessage, Rejection
+from emu_robot.safety.clock import ClockWatch
+from emu_robot.safety.config import SafetyConfig, check_ranges, parameter
+from emu_robot.safety.gate import Command, GateState, SafetyGate
+from emu_robot.safety.latch import EstopLatch
+from emu_robot.safety.measured import MeasuredJoints
+
+__all__ = [
+    "SOURCES",
+    "ChunkMessage",
+    "ClockWatch",
+    "Command",
+    "EstopLatch",
+    "GateState",
+    "MeasuredJoints",
+    "Rejection",
+    "SafetyConfig",
+    "SafetyGate",
+    "check_ranges",
+    "parameter",
+]

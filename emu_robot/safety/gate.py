@@ -1,0 +1,451 @@
+"""The gate between action chunks and a robot: limits, holds, latches.
+
+    DISARMED --arm--> HOLDING <--chunk / out of chunks, silence, stale state--> TRACKING
+    armed states --fault--> FAULT --reset--> HOLDING
+    any state --estop--> ESTOP, also over restarts --reset--> DISARMED
+
+Armed, it gives one command per control tick: along the chunks in TRACKING; in every other state it brakes along the
+direction of travel and stays there, grippers as they were commanded last. A robot that was moved by something else is
+not pulled back: where it rests away from its command, commands end until a person resets.
+
+All times are seconds of one steady clock, which the caller reads; nothing here does.
+"""
+
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from emu_robot.errors import InvalidValueError
+from emu_robot.safety.chunks import SOURCES, ChunkMessage, Rejection, judge_content
+from emu_robot.safety.config import SafetyConfig
+from emu_robot.safety.latch import EstopLatch
+from emu_robot.safety.measured import STALE, MeasuredJoints
+from emu_robot.trajectory import ChunkPlayer, Floats, MotionLimiter, MotionLimits, TimedChunk
+
+HOLD_ERROR_S = 0.3
+"""How long a robot may rest away from its command before it counts as moved by something else [s]."""
+STATES_BACK = "joint states are back, no chunk yet"
+MOVED = "the robot was moved: no commands until reset"
+
+
+class GateState(StrEnum):
+    DISARMED = "disarmed"
+    HOLDING = "holding"
+    TRACKING = "tracking"
+    FAULT = "fault"
+    ESTOP = "estop"
+
+    @property
+    def is_armed(self) -> bool:
+        """Whether chunks may come to be executed."""
+        return self in (GateState.HOLDING, GateState.TRACKING)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Command:
+    """Position (A,) and velocity (A,) to be reached one tick from now, and why the robot holds, if it does.
+
+    moves_gripper: whether grippers are commanded, too; before the first chunk they stay as they were found.
+    """
+
+    position: Floats
+    velocity: Floats
+    state: GateState
+    reason: str = ""
+    moves_gripper: bool = True
+
+
+class SafetyGate:
+    """Takes chunks, joint states and heartbeats; gives commands.
+
+    joints: how many of the first dimensions are joints; `max_jump` and `max_tracking_error` hold for these, the others
+    are grippers. names: of the dimensions, for messages. sources: who may send chunks.
+    counts: chunks taken, chunks rejected by reason, faults, holds. measured: joint states that are believed.
+    """
+
+    def __init__(
+        self,
+        *,
+        config: SafetyConfig,
+        limits: MotionLimits,
+        joints: int,
+        names: Sequence[str] = (),
+        latch: EstopLatch | None = None,
+        sources: Collection[str] = SOURCES,
+    ) -> None:
+        size = len(limits.lower)
+        if not 0 < joints <= size:
+            raise InvalidValueError(f"joints is {joints}; there are {size} dimensions")
+        if names and len(names) != size:
+            raise InvalidValueError(f"{len(names)} names for {size} dimensions")
+        self.config, self._size, self._joints, self._sources = config, size, joints, frozenset(sources)
+        self._latch = latch or EstopLatch(None)
+        self._limiter = MotionLimiter(limits, 1.0 / config.control_hz)
+        self._limits = limits
+        self._player = ChunkPlayer(config.blend_s)
+        self.measured = MeasuredJoints(config, limits, tuple(names) or _numbered(size), joints)
+        self.counts: Counter[str] = self.measured.counts
+        self.state = GateState.ESTOP if self._latch.reason else GateState.DISARMED
+        self.reason = self._latch.reason or "not armed"
+        self._heartbeat_at = self._deadman_at = self._not_before = -np.inf
+        self._session: int | None = None
+        self._superseded: set[int] = set()
+        self._sequence, self._source = -1, ""
+        self._strikes, self._chunk_age = 0, np.nan
+        self._commanding = self._leaving = self._moves_gripper = False
+        self._commanded_at: float | None = None
+        self._ticked_at = self._awake_since = -np.inf
+        self._away_since: float | None = None
+        self._resumes_after: float | None = None
+
+    @property
+    def is_commanding(self) -> bool:
+        """Whether `tick` gives commands."""
+        return self._commanding
+
+    # -- what comes in
+
+    def on_state(self, position: NDArray[np.floating[Any]], now: float, age: float = 0.0) -> bool:
+        """The position (A,) measured `age` seconds ago; False, and counted, if it is not believed."""
+        return self.measured.take(position, now, age)
+
+    def on_heartbeat(self, session: int, now: float) -> None:
+        """The sender of the chunks is alive."""
+        if session == self._session:
+            self._heartbeat_at = now
+
+    def on_idle(self, session: int, now: float) -> None:
+        """The sender of the chunks says that it has stopped: hold, and let another one come next.
+
+        Chunks captured before now start nothing again. Idle senders that do not hold the robot change nothing.
+        """
+        self._superseded.discard(session)
+        if session == self._session:
+            if self.state is GateState.TRACKING:
+                self._hold("the policy stopped")
+            self._forget(now)
+
+    def on_deadman(self, pressed: bool, now: float) -> None:
+        """The operator's switch; released stops what teleoperation began."""
+        self._deadman_at = now if pressed else -np.inf
+
+    def offer(self, chunk: ChunkMessage, now: float) -> Rejection | None:
+        """Take a chunk, or say why not."""
+        why = self._judge(chunk, now)
+        if why is not None:
+            self._refuse(why, now)
+            return why
+        if self._session is not None and chunk.session != self._session:
+            self._superseded.add(self._session)
+        self.counts["chunk taken"] += 1
+        self._session, self._sequence, self._source = chunk.session, chunk.sequence, chunk.source
+        self._strikes, self._heartbeat_at, self._chunk_age = 0, now, now - chunk.captured
+        self._moves_gripper = True
+        actions = np.clip(chunk.actions.astype(np.float64), self._limits.lower, self._limits.upper)
+        self._player.play(TimedChunk(start=chunk.captured, dt=chunk.dt, actions=actions), now)
+        self._enter(GateState.TRACKING, "")
+        return None
+
+    # -- what goes out
+
+    def tick(self, now: float) -> Command | None:
+        """The command of this moment, to be sent at once; None while there is none.
+
+        It is meant for every 1 / control_hz; one that comes sooner, for a chunk that has just been taken, moves less.
+        """
+        self._notice_gap(now)
+        if self.state.is_armed:
+            self._supervise(now)
+        if self._commanding:
+            self._notice_being_moved(now)
+        if not self._commanding or not self._resume(now):
+            return None
+        command = self._command(now)
+        if self._leaving and self._limiter.at_rest:
+            self._let_go()
+        return command
+
+    # -- what a person, or the node around it, decides
+
+    def arm(self, now: float) -> None:
+        """Begin to command, at rest where the robot is. Raises `InvalidValueError` if it may not."""
+        if self.state is not GateState.DISARMED:
+            raise InvalidValueError(
+                f"cannot arm: {self.state.value} ({self.reason})" if self.reason else "armed already"
+            )
+        if why := self.measured.why_not_known(now):
+            raise InvalidValueError(f"cannot arm: {why}")
+        self._moves_gripper = False
+        self._begin(now, "armed, no chunk yet", self._measured_place(now))
+
+    def disarm(self, now: float) -> None:
+        """Come to rest, then give no more commands. An emergency stop stays one."""
+        self._forget(now)
+        if self._commanding and not self._limiter.at_rest and self._resumes_after is None:
+            self._leaving = True
+            if self.state.is_armed:
+                self._stop(GateState.HOLDING, "disarming")
+        else:
+            self._let_go()
+
+    def fault(self, reason: str) -> None:
+        """Hold until reset."""
+        if self.state.is_armed:
+            self.counts["fault"] += 1
+            self._stop(GateState.FAULT, reason)
+
+    def estop(self, reason: str) -> None:
+        """Hold until reset, also over a restart. Raises `InvalidValueError` if it has stopped, but only until then."""
+        self.counts["estop"] += 1
+        self._stop(GateState.ESTOP, reason or "emergency stop")
+        self._latch.set(self.reason)
+
+    def reset(self, now: float) -> None:
+        """Leave FAULT for HOLDING where the robot is now, ESTOP for DISARMED. No chunk captured before now will run.
+
+        Raises `InvalidValueError` in other states, where it is not known where the robot is, while commands slow down.
+        """
+        if self.state not in (GateState.FAULT, GateState.ESTOP):
+            raise InvalidValueError(f"nothing to reset: {self.state.value}")
+        if not self.measured.is_fresh(now):
+            raise InvalidValueError(f"cannot reset: no fresh joint state: {self.measured.why_stale(now)}")
+        if self._commanding and not self._limiter.at_rest:
+            raise InvalidValueError("the robot is still coming to rest")
+        if self.state is GateState.ESTOP:
+            self._latch.clear()
+            self._forget(now)
+            self._enter(GateState.DISARMED, "not armed")
+            self._let_go()
+            return
+        if why := self.measured.why_not_known(now):
+            raise InvalidValueError(f"cannot reset: {why}")
+        stays = self._commanding and self._error() <= self.config.max_hold_error
+        self._begin(now, "reset, no chunk yet", self._limiter.position if stays else self._measured_place(now))
+
+    def close(self) -> None:
+        """Let another gate keep the memory of this robot's emergency stop."""
+        self._latch.close()
+
+    def diagnostics(self, now: float) -> dict[str, str]:
+        """State, reason, ages and counts, as text."""
+        ages = {
+            "joint state": now - self.measured.at,
+            "heartbeat": now - self._heartbeat_at,
+            "the last chunk's observation when it came": self._chunk_age,
+        }
+        return {
+            "state": self.state.value,
+            "reason": self.reason,
+            "commanding": "yes" if self._commanding else "no",
+            **({"last joint state refused": self.measured.refusal} if self.measured.refusal else {}),
+            **{f"age of {name} [ms]": f"{1000 * age:.0f}" for name, age in ages.items() if np.isfinite(age)},
+            **{name: str(count) for name, count in sorted(self.counts.items())},
+        }
+
+    # -- chunks
+
+    def _judge(self, chunk: ChunkMessage, now: float) -> Rejection | None:
+        """The first rule that a chunk breaks."""
+        if not self.state.is_armed or self._leaving:
+            return Rejection.NOT_ARMED
+        if not self.measured.is_fresh(now) or self._resumes_after is not None:
+            return Rejection.NO_STATE
+        if chunk.source not in self._sources:
+            return Rejection.SOURCE
+        pressed = chunk.source == "policy" or self._deadman_pressed(now)
+        if not self._may_command(chunk, pressed, now):
+            return Rejection.OTHER_SESSION
+        if not pressed:
+            return Rejection.NO_DEADMAN
+        if chunk.session == self._session and chunk.sequence <= self._sequence:
+            return Rejection.REORDERED
+        if why := judge_content(chunk, self.config, size=self._size, joints=self._joints, now=now):
+            return why
+        if chunk.captured <= self._not_before:
+            return Rejection.BEFORE_RESET
+        if now - chunk.captured > self.config.max_chunk_age_s:
+            return Rejection.STALE
+        return Rejection.JUMP if self._leaps(chunk, now) else None
+
+    def _may_command(self, chunk: ChunkMessage, pressed: bool, now: float) -> bool:
+        """Whether the robot is this session's. It passes from one to another by a person's word alone: its holder says
+        that its task has ended, a person arms again or resets, or an operator presses the deadman switch.
+
+        A policy that an operator took the robot from must end its task before it may begin another.
+        """
+        if self._session is None or chunk.session == self._session:
+            return chunk.session not in self._superseded
+        return chunk.source != "policy" and pressed and (self._source == "policy" or self._is_silent(now))
+
+    def _refuse(self, why: Rejection, now: float) -> None:
+        self.counts[f"chunk {why.value}"] += 1
+        if why is Rejection.OTHER_SESSION and self.state is GateState.HOLDING and self._is_silent(now):
+            self.reason = "the policy before is silent and another one asks: disarm and arm to hand over"
+        if why.is_harmless:
+            return
+        self._strikes += 1
+        if self._strikes >= self.config.max_rejections:
+            self.fault(f"{self._strikes} wrong chunks in a row, the last one: {why.value}")
+        else:
+            self._hold(f"chunk {why.value}")
+
+    def _leaps(self, chunk: ChunkMessage, now: float) -> bool:
+        """Whether a chunk passes nowhere near the last command between capture and now.
+
+        One that comes late, from a robot at rest, began where the robot is; what it is behind the limiter makes up.
+        """
+        joints = chunk.actions[:, : self._joints].astype(np.float64)
+        timed = TimedChunk(start=chunk.captured, dt=chunk.dt, actions=joints)
+        elapsed = np.append(np.arange(chunk.captured, now, chunk.dt), now)
+        passed = np.stack([timed.at(time)[0] for time in elapsed.tolist()])
+        away = np.abs(passed - self._limiter.position[: self._joints]).max(axis=1).min()
+        return bool(away > self.config.max_jump)
+
+    # -- commands
+
+    def _command(self, now: float) -> Command:
+        dt = 1.0 / self.config.control_hz
+        elapsed = dt if self._commanded_at is None else now - self._commanded_at
+        ends = now + dt - min(max(elapsed, 0.0), dt)  # the last command, as far as it has not ended
+        target = self._player.target(ends) if self.state is GateState.TRACKING else None
+        if target is not None and not np.isfinite(target).all():
+            self.fault("the chunk's path is not finite")
+            target = None
+        if target is None:
+            self._limiter.brake(elapsed=elapsed)
+        else:
+            self._limiter.step(*target, elapsed=elapsed)
+        self._commanded_at = now
+        return Command(
+            position=self._limiter.position.copy(),
+            velocity=self._limiter.velocity.copy(),
+            state=self.state,
+            reason=self.reason,
+            moves_gripper=self._moves_gripper,
+        )
+
+    def _notice_gap(self, now: float) -> None:
+        """A gate that stood still itself does not go on where it was: the robot has stopped meanwhile."""
+        gap, self._ticked_at = now - self._ticked_at, now
+        if gap <= self.config.gap_timeout_s:
+            return
+        self._awake_since = now
+        if not self._commanding or self._limiter.at_rest or self._resumes_after is not None:
+            return
+        self.counts["gap"] += 1
+        if self._leaving:
+            self._let_go()
+        else:
+            self._hold(f"the gate stood still for {gap:.2f} s")
+            self._resumes_after = now
+
+    def _resume(self, now: float) -> bool:
+        """Whether commands may go on; after a gap from where the robot is, once that is known."""
+        if self._resumes_after is None:
+            return True
+        if self.measured.at < self._resumes_after or not self.measured.is_fresh(now):
+            return False
+        self._rest_at(self._measured_place(now))
+        return True
+
+    def _notice_being_moved(self, now: float) -> None:
+        """End commands to a robot that rests away from them: released, it would leap back."""
+        away = self._limiter.at_rest and self.measured.is_fresh(now) and self.state is not GateState.TRACKING
+        if not away or self._error() <= self.config.max_hold_error:
+            self._away_since = None
+            return
+        self._away_since = now if self._away_since is None else self._away_since
+        if now - self._away_since >= HOLD_ERROR_S:
+            self.fault("the robot was moved while it held")
+            self._commanding = False
+            self.reason = f"{self.reason}; {MOVED}"
+
+    # -- rules
+
+    def _supervise(self, now: float) -> None:
+        """What may end motion between chunks."""
+        config, measured = self.config, self.measured
+        heard = max(measured.at, self._awake_since)
+        if now - heard > config.driver_timeout_s:
+            why = measured.why_stale(now)
+            self.fault("the robot's driver is silent" if why == STALE else why)
+        elif measured.contradicts(now):
+            self.fault(f"{config.max_bad_states} joint states refused within a second: {measured.refusal}")
+        elif now - heard > config.state_timeout_s:
+            self._hold(measured.why_stale(now))
+        elif self._error() > config.max_tracking_error:
+            self.fault("the robot does not follow its commands")
+        elif self.state is not GateState.TRACKING:
+            if self.reason.startswith("joint states are"):
+                self.reason = STATES_BACK
+        elif self._source != "policy" and not self._deadman_pressed(now):
+            self._hold("deadman released")
+        elif self._is_silent(now):
+            self._hold("the policy is silent")
+        elif self._player.target(now) is None:
+            self._hold("no action left")
+
+    def _error(self) -> float:
+        """Largest distance of a joint from its command [rad]."""
+        if self.measured.position is None or self._resumes_after is not None:
+            return 0.0
+        return float(np.abs(self.measured.position - self._limiter.position)[: self._joints].max())
+
+    def _is_silent(self, now: float) -> bool:
+        return now - self._heartbeat_at > self.config.heartbeat_timeout_s
+
+    def _deadman_pressed(self, now: float) -> bool:
+        return now - self._deadman_at <= self.config.deadman_timeout_s
+
+    def _hold(self, reason: str) -> None:
+        if self.state is GateState.TRACKING:
+            self.counts["hold"] += 1
+        if self.state.is_armed and not self._leaving:
+            self._stop(GateState.HOLDING, reason)
+
+    def _stop(self, state: GateState, reason: str) -> None:
+        """Brake, and stay. Grippers keep their last command: one that gave way would let fall what it holds."""
+        self._player.stop()
+        self._enter(state, reason)
+
+    def _begin(self, now: float, reason: str, place: Floats) -> None:
+        """Command from rest at `place`, for the first sender to come."""
+        self._rest_at(place)
+        self._commanding, self._leaving, self._commanded_at = True, False, None
+        self._superseded.clear()
+        self._forget(now)
+        self._enter(GateState.HOLDING, reason)
+
+    def _measured_place(self, now: float) -> Floats:
+        """Where the robot is; grippers as they were commanded, once they were."""
+        assert self.measured.position is not None
+        grippers = self._limiter.position if self._moves_gripper else self.measured.position
+        return np.concatenate([self.measured.position[: self._joints], grippers[self._joints :]])
+
+    def _rest_at(self, position: Floats) -> None:
+        self._limiter.reset(position)
+        self._away_since = self._resumes_after = None
+
+    def _let_go(self) -> None:
+        """Give no more commands."""
+        self._commanding = self._leaving = False
+        self._resumes_after = None
+        if self.state is not GateState.ESTOP:
+            self._enter(GateState.DISARMED, "not armed")
+
+    def _enter(self, state: GateState, reason: str) -> None:
+        self.state, self.reason = state, reason
+
+    def _forget(self, now: float) -> None:
+        """Clear the session; the next sender's observation must be newer than `now`."""
+        self._player.stop()
+        self._session, self._sequence, self._strikes, self._not_before = None, -1, 0, now
+
+
+def _numbered(size: int) -> tuple[str, ...]:
+    return tuple(f"dimension {i + 1}" for i in range(size))
