@@ -22,10 +22,12 @@ from numpy.typing import NDArray
 
 from emu_robot.errors import InvalidValueError
 from emu_robot.safety.chunks import SOURCES, ChunkMessage, Rejection, judge_content
+from emu_robot.safety.commands import CommandStream
 from emu_robot.safety.config import SafetyConfig
+from emu_robot.safety.holder import Holder
 from emu_robot.safety.latch import EstopLatch
 from emu_robot.safety.measured import STALE, MeasuredJoints
-from emu_robot.trajectory import ChunkPlayer, Floats, MotionLimiter, MotionLimits, TimedChunk
+from emu_robot.trajectory import Floats, MotionLimits
 
 HOLD_ERROR_S = 0.3
 """How long a robot may rest away from its command before it counts as moved by something else [s]."""
@@ -85,20 +87,14 @@ class SafetyGate:
             raise InvalidValueError(f"{len(names)} names for {size} dimensions")
         self.config, self._size, self._joints, self._sources = config, size, joints, frozenset(sources)
         self._latch = latch or EstopLatch(None)
-        self._limiter = MotionLimiter(limits, 1.0 / config.control_hz)
-        self._limits = limits
-        self._player = ChunkPlayer(config.blend_s)
+        self._stream = CommandStream(limits, 1.0 / config.control_hz, config.blend_s)
+        self._holder = Holder(config)
         self.measured = MeasuredJoints(config, limits, tuple(names) or _numbered(size), joints)
         self.counts: Counter[str] = self.measured.counts
         self.state = GateState.ESTOP if self._latch.reason else GateState.DISARMED
         self.reason = self._latch.reason or "not armed"
-        self._heartbeat_at = self._deadman_at = self._not_before = -np.inf
-        self._session: int | None = None
-        self._superseded: set[int] = set()
-        self._sequence, self._source = -1, ""
         self._strikes, self._chunk_age = 0, np.nan
         self._commanding = self._leaving = self._moves_gripper = False
-        self._commanded_at: float | None = None
         self._ticked_at = self._awake_since = -np.inf
         self._away_since: float | None = None
         self._resumes_after: float | None = None
@@ -116,23 +112,21 @@ class SafetyGate:
 
     def on_heartbeat(self, session: int, now: float) -> None:
         """The sender of the chunks is alive."""
-        if session == self._session:
-            self._heartbeat_at = now
+        self._holder.on_heartbeat(session, now)
 
     def on_idle(self, session: int, now: float) -> None:
         """The sender of the chunks says that it has stopped: hold, and let another one come next.
 
         Chunks captured before now start nothing again. Idle senders that do not hold the robot change nothing.
         """
-        self._superseded.discard(session)
-        if session == self._session:
+        if self._holder.on_idle(session):
             if self.state is GateState.TRACKING:
                 self._hold("the policy stopped")
             self._forget(now)
 
     def on_deadman(self, pressed: bool, now: float) -> None:
         """The operator's switch; released stops what teleoperation began."""
-        self._deadman_at = now if pressed else -np.inf
+        self._holder.on_deadman(pressed, now)
 
     def offer(self, chunk: ChunkMessage, now: float) -> Rejection | None:
         """Take a chunk, or say why not."""
@@ -140,14 +134,10 @@ class SafetyGate:
         if why is not None:
             self._refuse(why, now)
             return why
-        if self._session is not None and chunk.session != self._session:
-            self._superseded.add(self._session)
         self.counts["chunk taken"] += 1
-        self._session, self._sequence, self._source = chunk.session, chunk.sequence, chunk.source
-        self._strikes, self._heartbeat_at, self._chunk_age = 0, now, now - chunk.captured
-        self._moves_gripper = True
-        actions = np.clip(chunk.actions.astype(np.float64), self._limits.lower, self._limits.upper)
-        self._player.play(TimedChunk(start=chunk.captured, dt=chunk.dt, actions=actions), now)
+        self._holder.take(chunk, now)
+        self._strikes, self._chunk_age, self._moves_gripper = 0, now - chunk.captured, True
+        self._stream.play(chunk.captured, chunk.dt, chunk.actions, now)
         self._enter(GateState.TRACKING, "")
         return None
 
@@ -166,7 +156,7 @@ class SafetyGate:
         if not self._commanding or not self._resume(now):
             return None
         command = self._command(now)
-        if self._leaving and self._limiter.at_rest:
+        if self._leaving and self._stream.at_rest:
             self._let_go()
         return command
 
@@ -186,7 +176,7 @@ class SafetyGate:
     def disarm(self, now: float) -> None:
         """Come to rest, then give no more commands. An emergency stop stays one."""
         self._forget(now)
-        if self._commanding and not self._limiter.at_rest and self._resumes_after is None:
+        if self._commanding and not self._stream.at_rest and self._resumes_after is None:
             self._leaving = True
             if self.state.is_armed:
                 self._stop(GateState.HOLDING, "disarming")
@@ -214,7 +204,7 @@ class SafetyGate:
             raise InvalidValueError(f"nothing to reset: {self.state.value}")
         if not self.measured.is_fresh(now):
             raise InvalidValueError(f"cannot reset: no fresh joint state: {self.measured.why_stale(now)}")
-        if self._commanding and not self._limiter.at_rest:
+        if self._commanding and not self._stream.at_rest:
             raise InvalidValueError("the robot is still coming to rest")
         if self.state is GateState.ESTOP:
             self._latch.clear()
@@ -225,7 +215,7 @@ class SafetyGate:
         if why := self.measured.why_not_known(now):
             raise InvalidValueError(f"cannot reset: {why}")
         stays = self._commanding and self._error() <= self.config.max_hold_error
-        self._begin(now, "reset, no chunk yet", self._limiter.position if stays else self._measured_place(now))
+        self._begin(now, "reset, no chunk yet", self._stream.position if stays else self._measured_place(now))
 
     def close(self) -> None:
         """Let another gate keep the memory of this robot's emergency stop."""
@@ -235,7 +225,7 @@ class SafetyGate:
         """State, reason, ages and counts, as text."""
         ages = {
             "joint state": now - self.measured.at,
-            "heartbeat": now - self._heartbeat_at,
+            "heartbeat": now - self._holder.heartbeat_at,
             "the last chunk's observation when it came": self._chunk_age,
         }
         return {
@@ -257,34 +247,21 @@ class SafetyGate:
             return Rejection.NO_STATE
         if chunk.source not in self._sources:
             return Rejection.SOURCE
-        pressed = chunk.source == "policy" or self._deadman_pressed(now)
-        if not self._may_command(chunk, pressed, now):
-            return Rejection.OTHER_SESSION
-        if not pressed:
-            return Rejection.NO_DEADMAN
-        if chunk.session == self._session and chunk.sequence <= self._sequence:
-            return Rejection.REORDERED
+        if why := self._holder.judge(chunk, now):
+            return why
         if why := judge_content(chunk, self.config, size=self._size, joints=self._joints, now=now):
             return why
-        if chunk.captured <= self._not_before:
+        if self._holder.captured_too_early(chunk):
             return Rejection.BEFORE_RESET
         if now - chunk.captured > self.config.max_chunk_age_s:
             return Rejection.STALE
-        return Rejection.JUMP if self._leaps(chunk, now) else None
-
-    def _may_command(self, chunk: ChunkMessage, pressed: bool, now: float) -> bool:
-        """Whether the robot is this session's. It passes from one to another by a person's word alone: its holder says
-        that its task has ended, a person arms again or resets, or an operator presses the deadman switch.
-
-        A policy that an operator took the robot from must end its task before it may begin another.
-        """
-        if self._session is None or chunk.session == self._session:
-            return chunk.session not in self._superseded
-        return chunk.source != "policy" and pressed and (self._source == "policy" or self._is_silent(now))
+        joints = chunk.actions[:, : self._joints]
+        leaps = self._stream.distance(chunk.captured, chunk.dt, joints, now) > self.config.max_jump
+        return Rejection.JUMP if leaps else None
 
     def _refuse(self, why: Rejection, now: float) -> None:
         self.counts[f"chunk {why.value}"] += 1
-        if why is Rejection.OTHER_SESSION and self.state is GateState.HOLDING and self._is_silent(now):
+        if why is Rejection.OTHER_SESSION and self.state is GateState.HOLDING and self._holder.is_silent(now):
             self.reason = "the policy before is silent and another one asks: disarm and arm to hand over"
         if why.is_harmless:
             return
@@ -294,36 +271,13 @@ class SafetyGate:
         else:
             self._hold(f"chunk {why.value}")
 
-    def _leaps(self, chunk: ChunkMessage, now: float) -> bool:
-        """Whether a chunk passes nowhere near the last command between capture and now.
-
-        One that comes late, from a robot at rest, began where the robot is; what it is behind the limiter makes up.
-        """
-        joints = chunk.actions[:, : self._joints].astype(np.float64)
-        timed = TimedChunk(start=chunk.captured, dt=chunk.dt, actions=joints)
-        elapsed = np.append(np.arange(chunk.captured, now, chunk.dt), now)
-        passed = np.stack([timed.at(time)[0] for time in elapsed.tolist()])
-        away = np.abs(passed - self._limiter.position[: self._joints]).max(axis=1).min()
-        return bool(away > self.config.max_jump)
-
     # -- commands
 
     def _command(self, now: float) -> Command:
-        dt = 1.0 / self.config.control_hz
-        elapsed = dt if self._commanded_at is None else now - self._commanded_at
-        ends = now + dt - min(max(elapsed, 0.0), dt)  # the last command, as far as it has not ended
-        target = self._player.target(ends) if self.state is GateState.TRACKING else None
-        if target is not None and not np.isfinite(target).all():
-            self.fault("the chunk's path is not finite")
-            target = None
-        if target is None:
-            self._limiter.brake(elapsed=elapsed)
-        else:
-            self._limiter.step(*target, elapsed=elapsed)
-        self._commanded_at = now
+        self._stream.next(now)
         return Command(
-            position=self._limiter.position.copy(),
-            velocity=self._limiter.velocity.copy(),
+            position=self._stream.position.copy(),
+            velocity=self._stream.velocity.copy(),
             state=self.state,
             reason=self.reason,
             moves_gripper=self._moves_gripper,
@@ -335,7 +289,7 @@ class SafetyGate:
         if gap <= self.config.gap_timeout_s:
             return
         self._awake_since = now
-        if not self._commanding or self._limiter.at_rest or self._resumes_after is not None:
+        if not self._commanding or self._stream.at_rest or self._resumes_after is not None:
             return
         self.counts["gap"] += 1
         if self._leaving:
@@ -355,7 +309,7 @@ class SafetyGate:
 
     def _notice_being_moved(self, now: float) -> None:
         """End commands to a robot that rests away from them: released, it would leap back."""
-        away = self._limiter.at_rest and self.measured.is_fresh(now) and self.state is not GateState.TRACKING
+        away = self._stream.at_rest and self.measured.is_fresh(now) and self.state is not GateState.TRACKING
         if not away or self._error() <= self.config.max_hold_error:
             self._away_since = None
             return
@@ -383,24 +337,18 @@ class SafetyGate:
         elif self.state is not GateState.TRACKING:
             if self.reason.startswith("joint states are"):
                 self.reason = STATES_BACK
-        elif self._source != "policy" and not self._deadman_pressed(now):
+        elif self._holder.has_released(now):
             self._hold("deadman released")
-        elif self._is_silent(now):
+        elif self._holder.is_silent(now):
             self._hold("the policy is silent")
-        elif self._player.target(now) is None:
+        elif not self._stream.has_target(now):
             self._hold("no action left")
 
     def _error(self) -> float:
         """Largest distance of a joint from its command [rad]."""
         if self.measured.position is None or self._resumes_after is not None:
             return 0.0
-        return float(np.abs(self.measured.position - self._limiter.position)[: self._joints].max())
-
-    def _is_silent(self, now: float) -> bool:
-        return now - self._heartbeat_at > self.config.heartbeat_timeout_s
-
-    def _deadman_pressed(self, now: float) -> bool:
-        return now - self._deadman_at <= self.config.deadman_timeout_s
+        return float(np.abs(self.measured.position - self._stream.position)[: self._joints].max())
 
     def _hold(self, reason: str) -> None:
         if self.state is GateState.TRACKING:
@@ -410,25 +358,24 @@ class SafetyGate:
 
     def _stop(self, state: GateState, reason: str) -> None:
         """Brake, and stay. Grippers keep their last command: one that gave way would let fall what it holds."""
-        self._player.stop()
+        self._stream.stop()
         self._enter(state, reason)
 
     def _begin(self, now: float, reason: str, place: Floats) -> None:
         """Command from rest at `place`, for the first sender to come."""
         self._rest_at(place)
-        self._commanding, self._leaving, self._commanded_at = True, False, None
-        self._superseded.clear()
-        self._forget(now)
+        self._commanding, self._leaving = True, False
+        self._forget(now, pardon=True)
         self._enter(GateState.HOLDING, reason)
 
     def _measured_place(self, now: float) -> Floats:
         """Where the robot is; grippers as they were commanded, once they were."""
         assert self.measured.position is not None
-        grippers = self._limiter.position if self._moves_gripper else self.measured.position
+        grippers = self._stream.position if self._moves_gripper else self.measured.position
         return np.concatenate([self.measured.position[: self._joints], grippers[self._joints :]])
 
     def _rest_at(self, position: Floats) -> None:
-        self._limiter.reset(position)
+        self._stream.rest_at(position)
         self._away_since = self._resumes_after = None
 
     def _let_go(self) -> None:
@@ -441,10 +388,11 @@ class SafetyGate:
     def _enter(self, state: GateState, reason: str) -> None:
         self.state, self.reason = state, reason
 
-    def _forget(self, now: float) -> None:
-        """Clear the session; the next sender's observation must be newer than `now`."""
-        self._player.stop()
-        self._session, self._sequence, self._strikes, self._not_before = None, -1, 0, now
+    def _forget(self, now: float, *, pardon: bool = False) -> None:
+        """Let any sender come next; its observation must be newer than `now`."""
+        self._stream.stop()
+        self._holder.forget(now, pardon=pardon)
+        self._strikes = 0
 
 
 def _numbered(size: int) -> tuple[str, ...]:
