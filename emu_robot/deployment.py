@@ -51,6 +51,7 @@ class Gripper:
     open: float
     topic: str
     kind: str = "trajectory"
+    joint_states: str = ""
     speed: float = 2.0
 
     def __post_init__(self) -> None:
@@ -83,6 +84,7 @@ class Deployment:
     planner_camera: str
     joint_states: str = "/joint_states"
     kind: str = "trajectory"
+    command_joints: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.kind not in COMMAND_KINDS[:2]:

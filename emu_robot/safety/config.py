@@ -35,7 +35,7 @@ class SafetyConfig:
     max_hold_error: float = parameter(0.15, 0.001, 3.2, "the same at rest; if it lasts, commands end [rad]")
     state_margin: float = parameter(0.1, 0.0, 1.0, "how far outside its limits a joint may be measured [rad]")
     max_state_speed: float = parameter(10.0, 0.1, 100.0, "fastest motion between joint states that is believed [rad/s]")
-    max_bad_states: int = parameter(5, 1, 1000, "refused joint states within a second that make a fault")
+    max_bad_states: int = parameter(5, 1, 1000, "refused joint states between others within a second that make a fault")
     max_rejections: int = parameter(5, 1, 1000, "wrong chunks in a row that make a fault")
     gap_timeout_s: float = parameter(0.1, 0.05, 1.0, "silence of the gate itself after which it starts from rest [s]")
     clock_jump_s: float = parameter(0.05, 0.001, 10.0, "jump of the wall clock that is a fault [s]")

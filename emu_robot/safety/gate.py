@@ -329,7 +329,7 @@ class SafetyGate:
             why = measured.why_stale(now)
             self.fault("the robot's driver is silent" if why == STALE else why)
         elif measured.contradicts(now):
-            self.fault(f"{config.max_bad_states} joint states refused within a second: {measured.refusal}")
+            self.fault(f"joint states contradict each other: {measured.refusal}")
         elif now - heard > config.state_timeout_s:
             self._hold(measured.why_stale(now))
         elif self._error() > config.max_tracking_error:

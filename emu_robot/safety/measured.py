@@ -41,7 +41,9 @@ class MeasuredJoints:
         self.at = -np.inf
         self.refusal = ""
         self.counts: Counter[str] = Counter()
-        self._refused_at: deque[float] = deque(maxlen=max(config.max_bad_states, 1))
+        self._refused_at = -np.inf
+        self._returned_at: deque[float] = deque(maxlen=config.max_bad_states)
+        self._refusing = False
         self._path: deque[tuple[float, Floats]] = deque()
         self._since = np.inf
 
@@ -58,6 +60,9 @@ class MeasuredJoints:
         if at - self.at > self._config.driver_timeout_s:
             self._since = at
             self._path.clear()
+        if self._refusing:
+            self._returned_at.append(now)
+        self._refusing = False
         self.position, self.at = position.astype(np.float64), max(at, self.at)
         self._path.append((self.at, self.position[: self._joints]))
         while self._path[0][0] < self.at - STILL_S:
@@ -68,25 +73,26 @@ class MeasuredJoints:
         """Count a state that is not believed; also for one that its reader could not read."""
         self.counts["bad joint state"] += 1
         self.refusal = why
-        self._refused_at.append(now)
+        self._refused_at, self._refusing = now, True
 
     def is_fresh(self, now: float) -> bool:
         """Whether the last state believed is young enough to act upon."""
         return now - self.at <= self._config.state_timeout_s
 
     def contradicts(self, now: float) -> bool:
-        """Whether so many states were refused of late that it is not known which ones to believe."""
-        return len(self._refused_at) == self._refused_at.maxlen and now - self._refused_at[0] <= MEMORY_S
+        """Whether states that are refused come so often between others that it is not known which ones to believe."""
+        returned = self._returned_at
+        return len(returned) == returned.maxlen and now - returned[0] <= MEMORY_S
 
     def why_stale(self, now: float) -> str:
         """Why there is no fresh state, in words."""
-        if self._refused_at and now - self._refused_at[-1] <= self._config.state_timeout_s:
+        if now - self._refused_at <= self._config.state_timeout_s:
             return f"joint states are refused: {self.refusal}"
         return STALE
 
     def why_not_known(self, now: float) -> str:
         """Why the robot's position may not be relied upon to begin commanding; empty if it may."""
-        if self._refused_at and now - self._refused_at[-1] <= MEMORY_S:
+        if now - self._refused_at <= MEMORY_S:
             return f"a joint state was refused just now: {self.refusal}"
         if self.position is None or not self.is_fresh(now):
             return "no fresh joint state: the robot's position is not known"

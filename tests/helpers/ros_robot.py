@@ -32,7 +32,8 @@ class Peer:
     Publishes joint states at 100 Hz, where the last command put the arm, while `senses`, stamped `lag` seconds late and
     with what `garble` does to them; heartbeats while `alive`, idle ones with an empty `instruction`. With `simulated`
     time, its own clock is the graph's, `ahead` seconds before the machine's.
-    commands: (received at, positions of the arm); states: what else the gate said, stated_at: when;
+    commands: (received at, positions of the arm); velocities: of the same commands;
+    states: what else the gate said, stated_at: when;
     idled_at: when the first idle heartbeat was sent, 0 before it.
     """
 
@@ -45,6 +46,7 @@ class Peer:
         self.position, self.senses, self.alive, self.session, self.sequence = START.copy(), True, True, 1, 0
         self.instruction = "test"
         self.commands: list[tuple[float, np.ndarray]] = []
+        self.velocities: list[np.ndarray] = []
         self.states: list[SafetyState] = []
         self.stated_at: list[float] = []
         self.idled_at = 0.0
@@ -73,8 +75,8 @@ class Peer:
         """What the gate said last."""
         return self.states[-1].state if self.states else ""
 
-    def arm(self) -> Any:
-        return self._call(self._arm, SetBool.Request(data=True))
+    def arm(self, on: bool = True) -> Any:
+        return self._call(self._arm, SetBool.Request(data=on))
 
     def estop(self) -> Any:
         return self._call(self._estop, Trigger.Request())
@@ -115,8 +117,10 @@ class Peer:
         return future.result()
 
     def _on_command(self, message: JointTrajectory) -> None:
-        position = np.array(next(iter(message.points)).positions)
+        point = next(iter(message.points))
+        position = np.array(point.positions)
         self.commands.append((time.monotonic(), position))
+        self.velocities.append(np.array(point.velocities))
         self.position[: len(position)] = position
 
     def _on_safety_state(self, message: SafetyState) -> None:
