@@ -155,7 +155,7 @@ class MotionLimiter:
         """
         if not (np.isfinite(target).all() and np.isfinite(velocity).all()):
             raise InvalidValueError("a target is not finite")
-        limits, interval, before = self._limits, self._interval(elapsed), self._slowed(elapsed)
+        limits, interval, before = self._limits, self._interval(elapsed), self.velocity
         offset = np.clip(target, limits.lower, limits.upper) - self.position
         wanted = velocity + np.sign(offset) * self._stoppable(np.abs(offset), interval)
         upwards = self._stoppable(limits.upper - self.position, interval)
@@ -166,9 +166,9 @@ class MotionLimiter:
 
     def brake(self, *, elapsed: float | None = None) -> Floats:
         """As `step`, to come to rest soonest without turning back."""
-        interval, before = self._interval(elapsed), self._slowed(elapsed)
+        interval = self._interval(elapsed)
         change = self._limits.acceleration * interval
-        return self._go(before - np.clip(before, -change, change), interval)
+        return self._go(self.velocity - np.clip(self.velocity, -change, change), interval)
 
     def _go(self, velocity: Floats, interval: float) -> Floats:
         position = np.clip(self.position + velocity * interval, self._limits.lower, self._limits.upper)
@@ -176,13 +176,8 @@ class MotionLimiter:
         return position.copy()
 
     def _interval(self, elapsed: float | None) -> float:
-        """What a command may use of the time since the last one, which lasted dt."""
+        """What a command may use of the time since the last one: what is more than dt is not made up for."""
         return self._dt if elapsed is None else min(max(elapsed, 0.0), self._dt)
-
-    def _slowed(self, elapsed: float | None) -> Floats:
-        """The velocity now: past the end of the last command a robot has slowed down."""
-        late = self._limits.acceleration * max((elapsed or 0.0) - self._dt, 0.0)
-        return self.velocity - np.clip(self.velocity, -late, late)
 
     def _stoppable(self, distance: Floats, interval: float) -> Floats:
         """The highest speed for the next interval from which one can come to rest within `distance` >= 0.

@@ -71,3 +71,7 @@ class CommandStream:
         else:
             self._limiter.step(*target, elapsed=elapsed)
         self._at = now
+
+    def sent(self, now: float) -> None:
+        """The last command went out at this time, later than it was made."""
+        self._at = now

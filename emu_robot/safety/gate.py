@@ -160,6 +160,10 @@ class SafetyGate:
             self._let_go()
         return command
 
+    def sent(self, now: float) -> None:
+        """The last command has gone out by now; limits hold from then on to the next one."""
+        self._stream.sent(now)
+
     # -- what a person, or the node around it, decides
 
     def arm(self, now: float) -> None:

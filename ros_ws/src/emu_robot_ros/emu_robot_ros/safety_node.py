@@ -237,6 +237,8 @@ class SafetyNode(LifecycleNode):
         command = self.gate.tick(now)
         if command is not None:
             self._publish(command)
+            self._ticked = time.monotonic()
+            self.gate.sent(self._ticked)
 
     def _publish(self, command: Command) -> None:
         n = len(self._robot.joints.names)
