@@ -15,6 +15,7 @@ class JointReader:
     def __init__(self, robot: Deployment) -> None:
         self._joints, self._gripper = robot.joints.names, robot.gripper
         self._opening: float | None = None
+        self._names = set(robot.dimension_names)
 
     def read(self, names: Collection[str], positions: Collection[float]) -> Floats | None:
         """State (A,): joints [rad], gripper's opening; None if the arm's joints are not in it, or no gripper was yet.
@@ -22,7 +23,7 @@ class JointReader:
         Raises `ShapeError` or `InvalidValueError` for what no driver should send: positions that are missing for some
         names or are not finite, an arm with joints missing.
         """
-        ours = {*self._joints, self._gripper.joint} & set(names)
+        ours = self._names & set(names)
         if not ours:
             return None
         if len(names) != len(positions):
@@ -31,13 +32,14 @@ class JointReader:
         wrong = sorted(name for name, position in found.items() if not np.isfinite(position))
         if wrong:
             raise InvalidValueError(f"joint state: {', '.join(wrong)} not finite")
-        if self._gripper.joint in found:
+        if self._gripper is not None and self._gripper.joint in found:
             self._opening = self._gripper.opening(found[self._gripper.joint])
         missing = [name for name in self._joints if name not in found]
         if len(missing) == len(self._joints):
             return None
         if missing:
             raise InvalidValueError(f"joint state without {', '.join(missing)}; it has {', '.join(sorted(found))}")
-        if self._opening is None:
-            return None
-        return np.array([*(found[name] for name in self._joints), self._opening])
+        arm = [found[name] for name in self._joints]
+        if self._gripper is None:
+            return np.array(arm)
+        return None if self._opening is None else np.array([*arm, self._opening])

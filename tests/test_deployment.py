@@ -36,7 +36,7 @@ def test_the_simulated_panda_is_the_policy_s():
         ("planner_camera", "top", "unknown planner_camera 'top'; known: front, wrist"),
         ("camera", "top", "unknown key 'camera'"),
         ("kind", "torque", "unknown kind 'torque'"),
-        ("joints", 3, "joints is missing"),
+        ("joints", 3, "joints is 3, must be a mapping"),
     ],
 )
 def test_what_is_wrong_in_a_file_is_named(tmp_path: Path, key: str, value: object, message: str):
