@@ -17,7 +17,10 @@ _MOST_SHOWN = 80
 
 
 class _Brief(reprlib.Repr):
-    """Also for whole numbers of more digits than Python prints."""
+    """Also for whole numbers of more digits than Python prints; lists of a file, which become tuples, look like it."""
+
+    def repr_tuple(self, x: tuple[Any, ...], level: int) -> str:
+        return super().repr_list(list(x), level)
 
     def repr_int(self, x: int, level: int) -> str:
         return super().repr_int(x, level) if x.bit_length() < 200 else f"a whole number of {x.bit_length()} bits"

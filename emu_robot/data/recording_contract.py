@@ -22,7 +22,8 @@ class Contract:
     """task: instruction of what was done, may be empty. robot: the deployment's YAML as text.
 
     topics: role -> absolute name. Roles: camera.<our name>, joint_states, gripper_joint_states (if the gripper has its
-    own), arm_command, gripper_command (if it is a topic), and the names of our own topics. weights, weights_sha256: name, and hash of their manifest; empty where not
+    own), arm_command, gripper_command (if it is a topic), and the names of our own topics. weights, weights_sha256:
+    name, and hash of their manifest; empty where not
     known. software: package -> version, "git" -> commit. simulated_clock: the times are those of /clock.
     """
 

@@ -10,6 +10,7 @@ from emu_robot.teleop.leader import LeaderArm
 
 ROBOT = read_deployment("so101")
 NAMES = ROBOT.dimension_names
+assert ROBOT.gripper is not None
 LOWER, UPPER = ROBOT.gripper.closed, ROBOT.gripper.open
 REST = np.array([0.1, -0.5, 0.5, 0.2, 0.0, 0.5])
 DT = 0.04

@@ -15,8 +15,7 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from sensor_msgs.msg import Image, JointState
 from trajectory_msgs.msg import JointTrajectory
 
-from emu_robot.deployment import Deployment, read_deployment
-from emu_robot.robot_parts import Gripper
+from emu_robot.deployment import Deployment, Gripper, read_deployment
 from emu_robot.errors import ConfigError, EmuRobotError, UnknownNameError
 from emu_robot.robot_spec import PANDA
 from emu_robot_ros import qos, topics
@@ -55,8 +54,9 @@ def gripper_of_panda(robot: Deployment) -> Gripper:
     gripper, joints = robot.gripper, len(PANDA.joint_names)
     kinds = {robot.kind, gripper.kind if gripper else "none"}
     if gripper is None or kinds != {"trajectory"} or robot.n_joints != joints:
-        has = f"{robot.n_joints} joints, {f'a gripper ({gripper.kind})' if gripper else 'no gripper'}, kind {robot.kind}"
-        needs = f"{joints} joints and a gripper, both commanded by trajectories"
+        held = f"a gripper that takes {gripper.kind}" if gripper else "no gripper"
+        has = f"{robot.n_joints} joints that take {robot.kind} and {held}"
+        needs = f"{joints} joints and a gripper that take trajectory"
         raise ConfigError(f"{robot.name} has {has}; the simulated arm is a Panda with {needs}")
     return gripper
 
