@@ -9,8 +9,8 @@ import numpy as np
 
 from emu_robot.errors import ConfigError, UnknownNameError
 
-MOST_CHARACTERS, MOST_WORDS = 100, 1000
-"""Of a name, of a text that nobody looks up."""
+MOST_CHARACTERS, MOST_TOPIC, MOST_WORDS = 100, 200, 1000
+"""Longest name, topic, and text for people. ROS 2 takes 255 characters with the namespace and an action's endings."""
 _TOPIC = re.compile(r"/?[A-Za-z_][A-Za-z0-9_]*(/[A-Za-z_][A-Za-z0-9_]*)*")
 _ROBOT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _MOST_SHOWN = 80
@@ -90,9 +90,9 @@ def check_camera_name(key: str, value: Any) -> None:
 
 def check_topic(key: str, value: Any) -> None:
     """A name of ROS 2, absolute (/a/b) or relative to the namespace (a/b); ~ and {} differ between nodes."""
-    if not isinstance(value, str) or not _TOPIC.fullmatch(value) or len(value) > MOST_CHARACTERS:
+    if not isinstance(value, str) or not _TOPIC.fullmatch(value) or len(value) > MOST_TOPIC:
         must = "must be a topic's name: letters, digits and _, parts joined by single /, none beginning with a digit"
-        raise ConfigError(f"{key} is {brief(value)}, {must}, {MOST_CHARACTERS} characters at most")
+        raise ConfigError(f"{key} is {brief(value)}, {must}, {MOST_TOPIC} characters at most")
 
 
 def check_choice(key: str, value: Any, known: Iterable[str]) -> None:

@@ -207,7 +207,7 @@ REFUSED: list[tuple[str, Any, str]] = [
     ("command_joints", "base", "command_joints is 'base', must be a list of names"),
     ("command_joints", [3], "command_joints[0] is 3, must be text"),
 ]  # fmt: skip
-TOPICS = ["", " ", "/", "a/", "/a//b", "a b", "/1a", "a/2", "~/a", "/a-b", "a.b", "{ns}/a", "a\n", "/ä", "x" * 101]
+TOPICS = ["", " ", "/", "a/", "/a//b", "a b", "/1a", "a/2", "~/a", "/a-b", "a.b", "{ns}/a", "a\n", "/ä", "x" * 201]
 
 
 @pytest.mark.parametrize(("key", "value", "said"), REFUSED, ids=range(len(REFUSED)))

@@ -17,6 +17,7 @@ joints:
   acceleration: [4.0, 4.0, 4.0, 8.0, 8.0, 8.0]
   source: "chosen"
 command_topic: /arm_controller/joint_trajectory
+joint_states: /joint_states
 cameras: {front: /front/image_raw}
 planner_camera: front
 """
