@@ -31,7 +31,7 @@ _BRIEF.maxstring = _BRIEF.maxother = _MOST_SHOWN
 
 
 def brief(value: object) -> str:
-    """A value as an error shows it: one short line, whatever was given."""
+    """A value as an error shows it: one short line."""
     return "null" if value is None else one_line(_BRIEF.repr(value))
 
 

@@ -18,7 +18,7 @@ from emu_robot.robot_checks import (
 COMMAND_KINDS = ("trajectory", "positions", "gripper_command")
 """trajectory_msgs/JointTrajectory, std_msgs/Float64MultiArray, the action control_msgs/GripperCommand."""
 MOST_JOINTS = 64
-MOST_POSITION = 4 * pi + 0.01
+MOST_POSITION = 12.6
 """[rad], or [m] of a linear axis. Two turns either way: a UR's joints go one (Universal_Robots_ROS2_Description); those
 that turn without end are given an end in the file. Limits in degrees go beyond it.
 """
@@ -44,9 +44,9 @@ class Joints:
     names: tuple[str, ...]
     """As in the driver's joint states; 1 to 64, all different."""
     lower: tuple[float, ...]
-    """Least position [rad], in [-12.58, 12.58], below `upper`."""
+    """Least position [rad], in [-12.6, 12.6], below `upper`."""
     upper: tuple[float, ...]
-    """Greatest position [rad], in [-12.58, 12.58]."""
+    """Greatest position [rad], in [-12.6, 12.6]."""
     velocity: tuple[float, ...]
     """Highest speed either way [rad/s], in [0.001, 50]."""
     acceleration: tuple[float, ...]
@@ -79,7 +79,7 @@ class Joints:
         if len(given) != len(self.names):
             raise ConfigError(f"{key} has {len(given)} values for {len(self.names)} joints")
         for i, (name, value) in enumerate(zip(self.names, given, strict=True)):
-            is_above = isinstance(value, int | float) and abs(value) > high
+            is_above = isinstance(value, int | float) and high < abs(value) <= 180 / pi * high
             check_number(f"{key}[{i}] ({name})", value, low, high, unit, hint if is_above else "")
 
     def _check_joint(self, i: int, where: str) -> None:
@@ -101,7 +101,7 @@ class Gripper:
     joint: str
     """Its name in the joint states; none of the arm's."""
     closed: float
-    """Position of the joint when closed [rad], [m] or whatever its driver counts in; in [-10000, 10000]."""
+    """Position of the joint when closed [rad], [m] or in counts of its servo; in [-10000, 10000]."""
     open: float
     """Position of the joint when open, in the same unit and range; at least 0.0001 from `closed`."""
     topic: str

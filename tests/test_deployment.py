@@ -139,9 +139,9 @@ REFUSED: list[tuple[str, Any, str]] = [
     ("joints.lower", [False, *[-1.0] * 5], "joints.lower[0] (base) is False, must be a number"),
     ("joints.lower", [None, *[-1.0] * 5], "joints.lower[0] (base) is null, must be a number"),
     ("joints.lower", [[-1.0], *[-1.0] * 5], "joints.lower[0] (base) is [-1.0], must be a number"),
-    ("joints.lower", [math.nan, *[-1.0] * 5], "joints.lower[0] (base) is nan, must lie in [-12.5764, 12.5764] rad"),
+    ("joints.lower", [math.nan, *[-1.0] * 5], "joints.lower[0] (base) is nan, must lie in [-12.6, 12.6] rad"),
     ("joints.lower", [-math.inf, *[-1.0] * 5], "joints.lower[0] (base) is -inf, must lie in"),
-    ("joints.lower", [-180, -90.0, *[-1.0] * 4], "joints.lower[0] (base) is -180, must lie in [-12.5764, 12.5764] rad "
+    ("joints.lower", [-180, -90.0, *[-1.0] * 4], "joints.lower[0] (base) is -180, must lie in [-12.6, 12.6] rad "
      "(in degrees?)"),
     ("joints.upper", [1.0, 10**400, *[1.0] * 4], "joints.upper[1] (shoulder) is a whole number of 1329 bits, must lie"),
     ("joints.upper", [1.0, 1e300, *[1.0] * 4], "joints.upper[1] (shoulder) is 1e+300, must lie in"),
@@ -267,7 +267,7 @@ def test_a_missing_key_of_the_file_and_a_missing_file_are_named():
         read_deployment("kuka")
 
 
-# -- whatever else may come
+# -- anything else that may come
 
 ODD = st.one_of(
     st.none(),
