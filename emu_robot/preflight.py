@@ -4,12 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 
-from emu_robot.deployment import Deployment
+from emu_robot.deployment import Deployment, Gripper
 from emu_robot.doctor import Check
 from emu_robot.observing import ObservingConfig
 from emu_robot.safety import GateState, SafetyConfig
 
-SLOW_CAMERA_HZ = 10.0
+SLOW_CAMERA_HZ, SLOW_GRIPPER_HZ = 10.0, 10.0
 COMMAND_TYPES = {
     "trajectory": "trajectory_msgs/msg/JointTrajectory",
     "positions": "std_msgs/msg/Float64MultiArray",
@@ -40,7 +40,7 @@ class Stream:
 
 @dataclass(kw_only=True)
 class JointStream(Stream):
-    """positions: latest, of every joint seen. complete: messages that hold all joints of the arm."""
+    """positions: latest, of every joint seen. complete: messages that hold all joints that the topic is there for."""
 
     positions: dict[str, float] = field(default_factory=dict)
     complete: int = 0
@@ -78,9 +78,13 @@ class NodeSeen:
 
 @dataclass(kw_only=True)
 class Seen:
-    """Everything that was looked at. nodes: ours; duplicates: full names that occur more than once."""
+    """Everything that was looked at. nodes: ours; duplicates: full names that occur more than once.
+
+    gripper: of a gripper with joint states of its own.
+    """
 
     joints: JointStream
+    gripper: JointStream | None = None
     cameras: Mapping[str, ImageStream]
     commands: Sequence[CommandTopic]
     nodes: Mapping[str, NodeSeen]
@@ -94,6 +98,7 @@ def judge(seen: Seen, robot: Deployment, expected: Sequence[str]) -> list[Check]
     """Every check of a robot's running graph; expected: our nodes that must be there."""
     return [
         *check_joints(seen.joints, robot),
+        *(check_gripper_joints(seen.gripper, robot.gripper) if seen.gripper and robot.gripper else ()),
         *(check for name, camera in seen.cameras.items() for check in check_camera(name, camera)),
         *(check for command in seen.commands for check in check_commands(command, robot.name)),
         *check_nodes(seen, expected),
@@ -105,16 +110,14 @@ def judge(seen: Seen, robot: Deployment, expected: Sequence[str]) -> list[Check]
 def check_joints(stream: JointStream, robot: Deployment) -> list[Check]:
     """All joints there, often enough, stamped by the same clock, within their limits."""
     topic, names = stream.topic, robot.joints.names
+    expected = names if robot.gripper is None or robot.gripper.joint_states else robot.dimension_names
     if not stream.arrivals:
         return [_silent(stream, "joint states", "the arm's driver", "joint_states")]
-    problem, config = None, SafetyConfig()
-    missing = [name for name in robot.dimension_names if name not in stream.positions]
-    if missing:
-        found = ", ".join(sorted(stream.positions)) or "none"
-        problem = f"{topic} lacks {', '.join(missing)}; it has {found}. Correct the names in the robot's file"
-    elif not stream.complete:
+    config, problem = SafetyConfig(), _lacking(stream, expected)
+    if not problem and not stream.complete:
         problem = f"no message on {topic} holds all joints of the arm. Publish them together"
-    checks = [Check(name=f"{topic} has the {len(names)} joints and the gripper", problem=problem)]
+    beside = " and the gripper" * (len(expected) > len(names))
+    checks = [Check(name=f"{topic} has the {len(names)} joints{beside}", problem=problem)]
     checks.append(_check_rate(stream, 2 / config.state_timeout_s, "the arm's driver"))
     checks.append(_check_age(stream, config.state_timeout_s))
     outside = [
@@ -124,6 +127,25 @@ def check_joints(stream: JointStream, robot: Deployment) -> list[Check]:
     ]
     problem = f"{'; '.join(outside)}. Move the arm there by its own means, or correct the limits" if outside else None
     return [*checks, Check(name="joints are within their limits", problem=problem)]
+
+
+def check_gripper_joints(stream: JointStream, gripper: Gripper) -> list[Check]:
+    """Of a gripper with joint states of its own: its joint is there, stamped by the same clock, between shut and open.
+
+    How often is its driver's affair: many say something ten times a second.
+    """
+    if not stream.arrivals:
+        return [_silent(stream, "joint states of the gripper", "its driver", "gripper.joint_states")]
+    topic, joint = stream.topic, gripper.joint
+    checks = [Check(name=f"{topic} has the gripper", problem=_lacking(stream, (joint,)))]
+    checks.append(_check_age(stream, max(SafetyConfig().state_timeout_s, 2 / SLOW_GRIPPER_HZ)))
+    if joint in stream.positions and not -0.1 <= gripper.opening(stream.positions[joint]) <= 1.1:
+        at, ends = stream.positions[joint], f"{gripper.closed:g} (closed) and {gripper.open:g} (open)"
+        problem = (
+            f"{joint} is at {at:g}, not between {ends}. Correct gripper.closed and gripper.open in the robot's file"
+        )
+        checks.append(Check(name="the gripper is between closed and open", problem=problem))
+    return checks
 
 
 def check_camera(name: str, stream: ImageStream) -> list[Check]:
@@ -209,6 +231,14 @@ def check_time(seen: Seen) -> list[Check]:
         problem = "use_sim_time is set and nobody publishes /clock: time stands still. Unset it"
     name = f"{'simulated' if simulated else 'system'} clock for {', '.join(uses)}"
     return [Check(name=name, problem=problem)] if uses else []
+
+
+def _lacking(stream: JointStream, expected: Sequence[str]) -> str | None:
+    """What is wrong if a topic does not tell of these joints."""
+    missing = [name for name in expected if name not in stream.positions]
+    found = ", ".join(sorted(stream.positions)) or "none"
+    lacks = f"{stream.topic} lacks {', '.join(missing)}; it has {found}. Correct the names in the robot's file"
+    return lacks if missing else None
 
 
 def _silent(stream: Stream, what: str, driver: str, key: str) -> Check:

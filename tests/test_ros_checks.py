@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from robots import APART, SIX
 
 from emu_robot import ros_checks
 from emu_robot.cli import doctor
@@ -201,12 +202,13 @@ def test_a_mistake_is_one_line(words: list[str], problem: str, capsys: pytest.Ca
 # -- a running graph; with real nodes in tests/ros/test_preflight.py
 
 ROBOT = read_deployment("franka_fr3")
+assert ROBOT.gripper is not None
 TIMES = np.arange(0.0, 3.0, 0.02).tolist()
 
 
 def well() -> Seen:
     """A Franka whose drivers and nodes are as they should be."""
-    limits, gripper = ROBOT.limits, {ROBOT.gripper.joint: 0.02}
+    limits, gripper = ROBOT.limits, {ROBOT.dimension_names[-1]: 0.02}
     middle = (limits.lower + limits.upper)[:-1] / 2
     positions = dict(zip(ROBOT.joints.names, middle.tolist(), strict=True)) | gripper
     return Seen(
@@ -262,3 +264,43 @@ def test_clocks_of_our_nodes_must_agree():
     seen = well()
     seen.nodes = {**seen.nodes, "policy": NodeSeen(count=1, lifecycle="active", uses_sim_time=True)}
     assert "use_sim_time is set for policy only" in said(judge(seen, ROBOT, ["safety"]))
+
+
+def small(*gripper: JointStream) -> Seen:
+    """The six-jointed arm at rest, as it should be, and what its gripper sends on a topic of its own."""
+    stream = JointStream(topic="/joint_states", arrivals=TIMES, ages=[0.002] * 9, complete=len(TIMES))
+    stream.positions = dict.fromkeys(SIX.joints.names, 0.0)
+    return Seen(joints=stream, gripper=next(iter(gripper), None), cameras={}, commands=[], nodes={})
+
+
+def hand(**changes: Any) -> JointStream:
+    usual = {"arrivals": TIMES[::5], "ages": [0.01] * 9, "positions": {"finger": 0.02, "thumb": 7.0}}
+    return JointStream(topic="/hand/joint_states", **usual | changes)
+
+
+def test_an_arm_without_gripper_needs_none():
+    checks = judge(small(), SIX, [])
+    assert not said(checks) and checks[0].name == "/joint_states has the 6 joints"
+
+
+def test_a_gripper_with_joint_states_of_its_own_is_not_looked_for_among_the_arm_s():
+    checks = judge(small(hand()), APART, [])
+    assert not said(checks)
+    names = [check.name for check in checks]
+    assert names[0] == "/joint_states has the 6 joints" and "/hand/joint_states has the gripper" in names
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"arrivals": []}, "! no joint states of the gripper on /hand/joint_states. Start its driver, or correct"),
+        ({"arrivals": [], "publishers": ["/hand"]}, "! /hand publishes /hand/joint_states but nothing came"),
+        ({"positions": {"thumb": 0.0}}, "! /hand/joint_states lacks finger; it has thumb. Correct the names"),
+        ({"positions": {"finger": 4.0}}, "! finger is at 4, not between 0 (closed) and 0.04 (open). Correct"),
+        ({"ages": [0.5]}, "! /hand/joint_states: 500 ms old, at most 200 are allowed"),
+        ({"ages": []}, "/hand/joint_states is not stamped"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_with_a_gripper_s_own_joint_states_is_said(changes: dict[str, Any], problem: str):
+    answer = said(judge(small(hand(**changes)), APART, []))
+    assert answer.startswith(problem) and " | " not in answer

@@ -114,9 +114,10 @@ def find_recordings(given: Sequence[Path]) -> list[Path]:
 
 
 def layout_of(robot: Deployment) -> RobotLayout:
-    """LeRobot's names for the joints, then the gripper; actions are targets of the states in their places."""
-    names = (*(f"{joint}.pos" for joint in robot.joints.names), "gripper.pos")
-    return RobotLayout(state_names=names, action_names=names, n_grippers=1, relative_dims=len(robot.joints.names))
+    """LeRobot's names for the joints, then the gripper if there is one; actions are targets of the states."""
+    n_grippers = int(robot.gripper is not None)
+    names = (*(f"{joint}.pos" for joint in robot.joints.names), *["gripper.pos"] * n_grippers)
+    return RobotLayout(state_names=names, action_names=names, n_grippers=n_grippers, relative_dims=robot.n_joints)
 
 
 def _read(config: FromMcapConfig) -> list[Take]:

@@ -59,7 +59,8 @@ class Recorded:
 
     cameras: our name -> times at which pictures came; their values count them. joints: name -> positions.
     arm: commanded positions (N, J), gripper: commanded openings, both at the times for which they were meant; gripper
-    is None where its driver takes an action, whose goals no topic carries: then chunks say what was wanted.
+    is None where its driver takes an action, whose goals no topic carries: then chunks say what was wanted. It is also
+    None for robots without gripper.
     success, seed: of a simulated episode, None where nobody said. is_whole: whether the file was closed.
     """
 
@@ -139,11 +140,12 @@ class _Reading:
             f"camera.{name}": (partial(self._on_picture, name), ("sensor_msgs/msg/Image",))
             for name in self._robot.cameras
         }
-        commands = (TRAJECTORY, "std_msgs/msg/Float64MultiArray")
+        robot, commands = self._robot, (TRAJECTORY, "std_msgs/msg/Float64MultiArray")
+        for role in ("joint_states", "gripper_joint_states"):
+            by_role[role] = (partial(self._on_joint_state, role), ("sensor_msgs/msg/JointState",))
         by_role |= {
-            "joint_states": (self._on_joint_state, ("sensor_msgs/msg/JointState",)),
-            "arm_command": (partial(self._on_command, self._robot.joints.names), commands),
-            "gripper_command": (partial(self._on_command, (self._robot.gripper.joint,)), commands),
+            "arm_command": (partial(self._on_command, robot.joints.names), commands),
+            "gripper_command": (partial(self._on_command, robot.dimension_names[robot.n_joints :]), commands),
             "action_chunk": (self._on_chunk, ("emu_robot_interfaces/msg/ActionChunk",)),
             "subgoal": (self._on_subgoal, ("emu_robot_interfaces/msg/Subgoal",)),
             "episode_state": (self._on_episode_state, ("emu_robot_interfaces/msg/EpisodeState",)),
@@ -156,11 +158,19 @@ class _Reading:
         self._check_stamp(message, picture)
         self._pictures[name].append(self._seconds(message.time_ns))
 
-    def _on_joint_state(self, message: RecordedMessage, state: Any) -> None:
+    def _on_joint_state(self, role: str, message: RecordedMessage, state: Any) -> None:
+        """Each joint from its own topic only, should another one tell of it, too."""
         self._check_stamp(message, state)
         now = self._seconds(message.time_ns)
         for name, position in zip(state.name, state.position, strict=False):
-            self._joints[name].append((now, float(position)))
+            if self._role_of(name) == role:
+                self._joints[name].append((now, float(position)))
+
+    def _role_of(self, joint: str) -> str:
+        """Of the topic that a joint's position comes on."""
+        gripper = self._robot.gripper
+        is_apart = gripper is not None and gripper.joint == joint and gripper.joint_states != ""
+        return "gripper_joint_states" if is_apart else "joint_states"
 
     def _on_command(self, names: Sequence[str], message: RecordedMessage, command: Any) -> None:
         """A trajectory of one point, as the safety gate sends them, or positions for at once."""
@@ -180,8 +190,10 @@ class _Reading:
         self._commands[message.topic].append((self._seconds(message.time_ns) + offset, ordered))
 
     def _on_chunk(self, message: RecordedMessage, chunk: Any) -> None:
-        """The gripper's part of a chunk that the gate may have taken."""
+        """The gripper's part of a chunk that the gate may have taken; nothing of a robot without gripper."""
         names = self._robot.dimension_names
+        if self._robot.gripper is None:
+            return
         fits = (
             tuple(chunk.names) == names and chunk.dt > 0 and len(chunk.actions) and not len(chunk.actions) % len(names)
         )
@@ -232,10 +244,9 @@ class _Reading:
         return Samples(topic, np.array(times), np.arange(len(times), dtype=np.float64))
 
     def _joint_samples(self, name: str) -> Samples:
-        topic = self._topics["joint_states"]
-        found = self._joints[name]
-        if not found and any(self._joints.values()):
-            there = ", ".join(name for name, some in self._joints.items() if some)
+        role, found = self._role_of(name), self._joints[name]
+        topic, seen = self._topics[role], [one for one, some in self._joints.items() if some]
+        if not found and (there := ", ".join(one for one in seen if self._role_of(one) == role)):
             raise DataError(f"{self._file.path}: no joint {name} on {topic}; there are {there}")
         times, positions = zip(*(found or self._missing("joint state", topic)), strict=True)
         return Samples(topic, np.array(times), np.array(positions))
@@ -247,9 +258,10 @@ class _Reading:
         return Samples(topic, np.array(times)[order], np.array(positions)[order])
 
     def _gripper_samples(self) -> Samples | None:
-        if "gripper_command" not in self._topics:
+        gripper = self._robot.gripper
+        if gripper is None or "gripper_command" not in self._topics:
             return None
-        found, gripper = self._command_samples("gripper_command"), self._robot.gripper
+        found = self._command_samples("gripper_command")
         return found._replace(values=np.array([gripper.opening(position) for position in found.values[:, 0]]))
 
     # -- helpers

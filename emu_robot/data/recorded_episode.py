@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from emu_robot.data.labels import LabelSource, Segmentation
 from emu_robot.data.recorded import Recorded, Samples
+from emu_robot.deployment import Gripper
 from emu_robot.errors import DataError
 
 type Floats = NDArray[np.float64]
@@ -14,7 +15,8 @@ type Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, kw_only=True)
 class Numbers:
-    """times (T,) [s] since the recording's first message; state, action (T, D) float32: joints, then the gripper.
+    """times (T,) [s] since the recording's first message; state, action (T, D) float32: joints, then the gripper if
+    there is one.
 
     shown: our camera -> (T,) number of the last picture that had come at each tick, counted from 0.
     """
@@ -44,12 +46,14 @@ def resample(recorded: Recorded, *, control_hz: int, max_gap_s: float) -> Number
     times = begin + np.arange(n_ticks) / control_hz
     ends = times + 1 / control_hz
     joints = [np.interp(times, *recorded.joints[name][1:]) for name in recorded.robot.joints.names]
-    opening = _measured_opening(recorded, times)
     commanded = [np.interp(ends, recorded.arm.times, one) for one in recorded.arm.values.T]
+    if recorded.robot.gripper is not None:
+        joints.append(_measured_opening(recorded, recorded.robot.gripper, times))
+        commanded.append(_commanded_opening(recorded, recorded.robot.gripper, ends))
     return Numbers(
         times=times,
-        state=np.stack([*joints, opening], 1).astype(np.float32),
-        action=np.stack([*commanded, _commanded_opening(recorded, ends)], 1).astype(np.float32),
+        state=np.stack(joints, 1).astype(np.float32),
+        action=np.stack(commanded, 1).astype(np.float32),
         shown={name: _latest(one.times, times) for name, one in recorded.cameras.items()},
     )
 
@@ -115,17 +119,16 @@ def _latest(times: Floats, at: Floats) -> NDArray[np.int64]:
     return np.searchsorted(times, at + 1e-9, "right") - 1
 
 
-def _measured_opening(recorded: Recorded, times: Floats) -> Floats:
-    gripper = recorded.robot.gripper
+def _measured_opening(recorded: Recorded, gripper: Gripper, times: Floats) -> Floats:
     positions = np.interp(times, *recorded.joints[gripper.joint][1:])
     return np.array([gripper.opening(position) for position in positions])
 
 
-def _commanded_opening(recorded: Recorded, times: Floats) -> Floats:
+def _commanded_opening(recorded: Recorded, gripper: Gripper, times: Floats) -> Floats:
     """(T,) as last commanded; of a driver that takes an action: as the last chunk wants it, before it as measured."""
     if recorded.gripper is not None:
         return recorded.gripper.values[_latest(recorded.gripper.times, times)]
-    openings = _measured_opening(recorded, times)
+    openings = _measured_opening(recorded, gripper, times)
     came = np.array([chunk.time for chunk in recorded.chunks])
     for t, k in enumerate(_latest(came, times) if len(came) else []):
         if k >= 0:

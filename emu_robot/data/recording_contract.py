@@ -21,8 +21,9 @@ RELEASED = Path(__file__).resolve().parents[1] / "weights"
 class Contract:
     """task: instruction of what was done, may be empty. robot: the deployment's YAML as text.
 
-    topics: role -> absolute name. Roles: camera.<our name>, joint_states, arm_command, gripper_command (if it is a
-    topic), and the names of our own topics. weights, weights_sha256: name, and hash of their manifest; empty where not
+    topics: role -> absolute name. Roles: camera.<our name>, joint_states, gripper_joint_states (if the gripper has its
+    own), arm_command, gripper_command (if it is a topic), and the names of our own topics. weights, weights_sha256:
+    name, and hash of their manifest; empty where not
     known. software: package -> version, "git" -> commit. simulated_clock: the times are those of /clock.
     """
 
@@ -62,7 +63,12 @@ def topics_of(robot: Deployment) -> dict[str, str]:
     """Role -> topic, of those that the robot's drivers name."""
     names = {f"camera.{name}": topic for name, topic in robot.cameras.items()}
     names |= {"joint_states": robot.joint_states, "arm_command": robot.command_topic}
-    return names | ({"gripper_command": robot.gripper.topic} if robot.gripper.kind != "gripper_command" else {})
+    gripper = robot.gripper
+    if gripper is not None and gripper.joint_states:
+        names["gripper_joint_states"] = gripper.joint_states
+    if gripper is not None and gripper.kind != "gripper_command":
+        names["gripper_command"] = gripper.topic
+    return names
 
 
 def weights_sha256(name: str) -> str:

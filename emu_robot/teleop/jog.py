@@ -56,7 +56,8 @@ def _read_axis(text: str, joints: Sequence[str]) -> Axis:
 class Jogger:
     """Sticks and buttons, integrated from where the robot was when it began.
 
-    joints: how many of the dimensions are joints; the others are grippers. group: index of the one that moves.
+    joints: how many of the dimensions are joints; the others, if any, are grippers, which buttons move. group: index of
+    the one that moves.
     """
 
     def __init__(self, limits: MotionLimits, joints: int, groups: Groups, config: TeleopConfig) -> None:

@@ -17,7 +17,8 @@ SMOOTHING = 0.5
 class LeaderArm:
     """A leader's joints, each times its scale plus its offset, are where the robot's shall be.
 
-    names: of the leader's joints, in the order of the robot's dimensions, the gripper's last; empty: as the robot's.
+    names: of the leader's joints, in the order of the robot's dimensions, the gripper's last if the robot has one;
+    empty: as the robot's.
     scale, offset: one for all, or one per dimension; the gripper's lead to its joint's position, not to its opening.
 
     It drives only a robot that is near: where it starts, joints catch up slowly, then they follow as fast as they may.

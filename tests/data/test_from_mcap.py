@@ -23,6 +23,7 @@ from recordings import (
     subgoal,
     write_recording,
 )
+from robots import HAND_APART, SIX_JOINTS, write_robot
 
 from emu_robot.cli.main import main
 from emu_robot.data.from_mcap import FromMcapConfig, Take, find_recordings, from_mcap, make_episode
@@ -188,6 +189,63 @@ def test_positions_are_commanded_for_at_once(tmp_path: Path):
     numbers = numbers_of(read(write_recording(tmp_path / "a", robot=str(path))))
     expected = np.stack([commanded_at(time + 0.05) for time in numbers.times])
     assert np.allclose(numbers.action[:, :7], expected, atol=1e-3)
+
+
+def test_a_robot_without_gripper_becomes_a_dataset_of_its_joints(tmp_path: Path):
+    recording = write_recording(tmp_path / "a", PLAN, robot=str(write_robot(tmp_path, SIX_JOINTS)))
+    recorded = read(recording)
+    assert recorded.contract is not None and recorded.gripper is None
+    assert [role for role in recorded.contract.topics if "gripper" in role] == []
+    out = from_mcap(FromMcapConfig(recording=[recording], out=tmp_path / "set", image_size=32))
+    dataset = load(out)
+    names = [f"{joint}.pos" for joint in recorded.robot.joints.names]
+    assert dataset.features["observation.state"]["names"] == dataset.features["action"]["names"] == names
+    assert np.allclose(dataset[9]["observation.state"], joints_at(0.05 + 9 / 20, 6), atol=1e-4)
+    assert np.allclose(dataset[9]["action"], commanded_at(0.05 + 10 / 20, 6), atol=1e-4)
+    assert dataset.meta.robot_type == "six"
+
+
+def test_chunks_say_nothing_of_a_gripper_that_is_not_there(tmp_path: Path):
+    names = ["base", "shoulder", "elbow", "wrist_1", "wrist_2", "wrist_3"]
+    said = message("emu_robot_interfaces/ActionChunk", names=names, dt=0.5, actions=np.full(12, 9.0))
+    chunk = Sent(0.5, "/action_chunk", "emu_robot_interfaces/msg/ActionChunk", said)
+    recorded = read(write_recording(tmp_path / "a", [chunk], robot=str(write_robot(tmp_path, SIX_JOINTS))))
+    numbers = numbers_of(recorded)
+    assert not recorded.chunks and numbers.action.shape == numbers.state.shape == (38, 6)
+    assert np.abs(numbers.action).max() < 2.0
+
+
+def test_without_a_planner_subtasks_of_a_robot_without_gripper_come_from_motion(tmp_path: Path):
+    robot = str(write_robot(tmp_path, SIX_JOINTS))
+    folders = [write_recording(tmp_path / name, seconds=4.0, robot=robot) for name in "ab"]
+    out = from_mcap(FromMcapConfig(recording=folders, out=tmp_path / "set", image_size=32))
+    assert load(out).num_episodes == 2
+
+
+def test_a_gripper_with_joint_states_of_its_own_is_read_from_there(tmp_path: Path):
+    def also_stale_with_the_arm(sent: list[Sent]) -> list[Sent]:
+        for one in sent:
+            if one.topic == "/joint_states":
+                one.message.name.append("finger")
+                one.message.position = np.append(one.message.position, 0.0)
+        return sent
+
+    robot = str(write_robot(tmp_path, HAND_APART))
+    recorded = read(write_recording(tmp_path / "a", robot=robot, changes=also_stale_with_the_arm))
+    assert recorded.joints["finger"].topic == "/hand/joint_states"
+    numbers = numbers_of(recorded)
+    assert numbers.state[:, 6] == pytest.approx(0.5) and numbers.action[0, 6] == 1.0
+    with pytest.raises(DataError, match=r"no joint state on /hand/joint_states; it has .*/joint_states \(200\)"):
+        read(write_recording(tmp_path / "b", robot=robot, changes=without("/hand/joint_states")))
+    with pytest.raises(DataError, match="/hand/joint_states: nothing from 0.50 to 1.00 s"):
+        numbers_of(read(write_recording(tmp_path / "c", robot=robot, changes=silent("/hand/joint_states", 0.5, 1.0))))
+
+
+def test_robots_with_and_without_gripper_do_not_go_into_one_dataset(tmp_path: Path):
+    first = write_recording(tmp_path / "a", robot=str(write_robot(tmp_path, SIX_JOINTS)))
+    second = write_recording(tmp_path / "b", robot=str(write_robot(tmp_path, HAND_APART)))
+    with pytest.raises(DataError, match="another robot, apart, than six"):
+        from_mcap(FromMcapConfig(recording=[first, second], out=tmp_path / "set"))
 
 
 def test_other_rates(tmp_path: Path):

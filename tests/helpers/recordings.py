@@ -1,6 +1,6 @@
 """Small recordings as the recorder makes them, without ROS: every message can be left out or made wrong."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -94,6 +94,12 @@ def image(time: float, number: int) -> Any:
     )  # fmt: skip
 
 
+def joint_state(time: float, positions: Mapping[str, float]) -> Any:
+    """positions: joint -> where it is."""
+    values = {"name": list(positions), "position": np.array(list(positions.values()))}
+    return message("sensor_msgs/JointState", header=stamped(time), **values)
+
+
 def trajectory(names: Sequence[str], positions: Sequence[float]) -> Any:
     ahead = message("builtin_interfaces/Duration", nanosec=int(1e9 * AHEAD))
     point = message("trajectory_msgs/JointTrajectoryPoint", positions=np.array(positions), time_from_start=ahead)
@@ -113,16 +119,17 @@ def episode_state(time: float, success: bool, seed: int = 77) -> Sent:
 def robots_part(robot: str, seconds: float) -> list[Sent]:
     """What cameras, joint states and the gate send."""
     spec = parse_deployment(find_deployment(robot).read_text(), robot)
-    names, gripper, n = spec.joints.names, spec.gripper, len(spec.joints.names)
-    sent = []
+    names, gripper, n, sent = spec.joints.names, spec.gripper, spec.n_joints, []
     for k, time in enumerate(np.arange(0.05, seconds, 1 / IMAGE_HZ).tolist()):
         sent += [Sent(time, topic, "sensor_msgs/msg/Image", image(time, k)) for topic in spec.cameras.values()]
     for time in np.arange(0, seconds, 1 / STATE_HZ).tolist():
-        positions = np.array([*joints_at(time, n), gripper.position(0.5)])
-        state = message(
-            "sensor_msgs/JointState", header=stamped(time), name=list(spec.dimension_names), position=positions
-        )
-        sent.append(Sent(time, spec.joint_states, "sensor_msgs/msg/JointState", state))
+        positions = dict(zip(names, joints_at(time, n), strict=True))
+        if gripper is not None and not gripper.joint_states:
+            positions[gripper.joint] = gripper.position(0.5)
+        sent.append(Sent(time, spec.joint_states, "sensor_msgs/msg/JointState", joint_state(time, positions)))
+        if gripper is not None and gripper.joint_states:
+            state = joint_state(time, {gripper.joint: gripper.position(0.5)})
+            sent.append(Sent(time, gripper.joint_states, "sensor_msgs/msg/JointState", state))
     for time in np.arange(0.01, seconds, 1 / COMMAND_HZ).tolist():
         target = commanded_at(time + AHEAD, n)
         if spec.kind == "positions":
@@ -131,7 +138,7 @@ def robots_part(robot: str, seconds: float) -> list[Sent]:
         else:
             command = trajectory(names, target.tolist())
             sent.append(Sent(time, spec.command_topic, "trajectory_msgs/msg/JointTrajectory", command))
-        if gripper.kind == "trajectory":
+        if gripper is not None and gripper.kind == "trajectory":
             command = trajectory([gripper.joint], [gripper.position(opening_at(time + AHEAD))])
             sent.append(Sent(time, gripper.topic, "trajectory_msgs/msg/JointTrajectory", command))
     return sent

@@ -27,6 +27,11 @@ GATE = "emu_robot_ros.safety_node"
 LISTEN_S = 0.6
 
 
+def a_gripper_controller(node: Node) -> Any:
+    """It takes commands and does nothing."""
+    return node.create_subscription(JointTrajectory, ROBOT.topics["gripper.topic"], lambda message: None, qos.COMMANDS)
+
+
 class Rig:
     """An arm that is complete: a peer with a gripper's controller and two cameras.
 
@@ -42,9 +47,7 @@ class Rig:
         self._publishers = {
             name: self.node.create_publisher(Image, topic, qos.CAMERA) for name, topic in ROBOT.cameras.items()
         }
-        self.gripper = self.node.create_subscription(
-            JointTrajectory, ROBOT.gripper.topic, lambda message: None, qos.COMMANDS
-        )
+        self.gripper = a_gripper_controller(self.node)
         self._timer: Timer = self.node.create_timer(0.04, self._send)
 
     def _send(self) -> None:
@@ -115,7 +118,7 @@ def a_rival(rig: Rig) -> Iterator[None]:
 def no_gripper_controller(rig: Rig) -> Iterator[None]:
     rig.node.destroy_subscription(rig.gripper)
     yield
-    rig.gripper = rig.node.create_subscription(JointTrajectory, ROBOT.gripper.topic, lambda message: None, qos.COMMANDS)
+    rig.gripper = a_gripper_controller(rig.node)
 
 
 @contextmanager

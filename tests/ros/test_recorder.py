@@ -62,7 +62,7 @@ class Robot:
         self._cameras = {topic: node.create_publisher(Image, topic, qos.CAMERA) for topic in ROBOT.cameras.values()}
         self._joints = node.create_publisher(JointState, ROBOT.joint_states, qos.JOINT_STATES_OUT)
         self._commands = node.create_publisher(JointTrajectory, ROBOT.command_topic, qos.COMMANDS)
-        self._gripper = node.create_publisher(JointTrajectory, ROBOT.gripper.topic, qos.COMMANDS)
+        self._gripper = node.create_publisher(JointTrajectory, ROBOT.topics["gripper.topic"], qos.COMMANDS)
         self._chunks = node.create_publisher(ActionChunk, topics.ACTION_CHUNK, qos.CHUNKS)
         self._subgoals = node.create_publisher(Subgoal, topics.SUBGOAL, qos.LATCHED)
         self._safety = node.create_publisher(SafetyState, topics.SAFETY_STATE, qos.LATCHED)
@@ -141,7 +141,7 @@ class Robot:
         self._joints.publish(message)
         position[0] += 0.02
         self._commands.publish(trajectory(ROBOT.joints.names, position, np.zeros(7), 0.02))
-        self._gripper.publish(trajectory((ROBOT.gripper.joint,), np.array([0.75]), np.zeros(1), 0.02))
+        self._gripper.publish(trajectory(ROBOT.dimension_names[-1:], np.array([0.75]), np.zeros(1), 0.02))
         actions = np.repeat(np.array([[*position, 0.75]]), 3, axis=0)
         chunk = ActionChunk(session=7, sequence=self.sent["chunk"], dt=0.05, names=list(ROBOT.dimension_names))
         chunk.actions, chunk.source = from_actions(actions), "policy"

@@ -2,6 +2,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from robots import SIX
 
 from emu_robot.deployment import read_deployment
 from emu_robot.errors import ConfigError, InvalidValueError, UnknownNameError
@@ -108,3 +109,13 @@ def test_groups_are_read_from_text():
         read_groups(["elbow=1"], NAMES)
     with pytest.raises(ConfigError, match="joint1:2"):
         read_groups(["joint1:2"], NAMES)
+
+
+def test_an_arm_without_gripper_is_jogged_and_the_gripper_s_buttons_do_nothing():
+    jog = Jogger(SIX.limits, SIX.n_joints, default_groups(SIX.joints.names), TeleopConfig(speed=0.2))
+    pad(jog, {0: 1.0}, 0, 3)
+    for _ in range(2):  # begun again, too
+        jog.start(np.zeros(6))
+        motion = jog.step(np.zeros(6), DT)
+    assert motion.actions.shape[1] == 6
+    np.testing.assert_allclose(motion.velocity, [0.2, 0, 0, 0, 0, 0])

@@ -2,6 +2,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from robots import APART, SIX
 
 from emu_robot.deployment import read_deployment
 from emu_robot.errors import ConfigError, InvalidValueError, ShapeError
@@ -10,6 +11,7 @@ from emu_robot.teleop.leader import LeaderArm
 
 ROBOT = read_deployment("so101")
 NAMES = ROBOT.dimension_names
+assert ROBOT.gripper is not None
 LOWER, UPPER = ROBOT.gripper.closed, ROBOT.gripper.open
 REST = np.array([0.1, -0.5, 0.5, 0.2, 0.0, 0.5])
 DT = 0.04
@@ -103,3 +105,24 @@ def test_what_is_wrong_with_a_leader_is_said():
         LeaderArm(ROBOT, TeleopConfig(), scale=[1.0, 2.0])
     with pytest.raises(ConfigError, match="is 0"):
         LeaderArm(ROBOT, TeleopConfig(), scale=[0.0])
+
+
+def test_a_robot_without_gripper_follows_a_leader_without_one():
+    leader, goal = LeaderArm(SIX, TeleopConfig()), np.array([0.1, 0.0, 0.0, 0.0, 0.0, -0.1])
+    assert leader.on_leader(SIX.joints.names, goal.tolist())
+    leader.start(np.zeros(6))
+    for _ in range(30):
+        last = leader.step(np.zeros(6), DT)
+    np.testing.assert_allclose(last.position, goal)
+    assert last.actions.shape[1] == 6
+    with pytest.raises(ConfigError, match=r"needs 6 different joints, for base, .*, wrist_3; got .*'grip'"):
+        LeaderArm(SIX, TeleopConfig(), names=[*"abcdef", "grip"])
+
+
+def test_a_leader_s_hand_may_come_in_a_message_of_its_own():
+    leader = LeaderArm(APART, TeleopConfig())
+    assert not leader.on_leader(APART.joints.names, [0.0] * 6)
+    leader.on_leader(["finger"], [0.01])
+    assert leader.on_leader(APART.joints.names, [0.0] * 6)
+    leader.start(np.array([*[0.0] * 6, 0.25]))
+    assert leader.step(np.zeros(7), DT).position[6] == pytest.approx(0.25)

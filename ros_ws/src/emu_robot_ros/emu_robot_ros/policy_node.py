@@ -19,7 +19,7 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 
 from emu_robot.core import PlanStep
 from emu_robot.deployment import read_deployment
-from emu_robot.errors import ConfigError, EmuRobotError
+from emu_robot.errors import EmuRobotError
 from emu_robot.follower import StepFollower
 from emu_robot.image_fit import ImageFit, fit_image
 from emu_robot_ros import qos, topics
@@ -80,9 +80,7 @@ class PolicyNode(LifecycleNode):
             self._robot = read_deployment(text(self, "robot"))
             self._follower = StepFollower.load(text(self, "weights"), text(self, "device"))
             head = self._follower.head
-            if len(head.layout.action_names) != len(self._robot.dimension_names):
-                names = ", ".join(head.layout.action_names)
-                raise ConfigError(f"the weights act on {names}; {self._robot.name} has {self._robot.dimension_names}")
+            self._robot.require_actions(head.layout.action_names, head.layout.n_grippers)
             self._came = threading.Event()
             fit = ImageFit(text(self, "fit"))
             self._sensors = Sensors(self, self._robot, head.cameras, head.image_size, fit, self._came.set)

@@ -42,12 +42,15 @@ class PreflightNode(Node):
     def __init__(self, robot: Deployment, ours: list[str], **options: Any) -> None:
         super().__init__("preflight", **options)
         self._robot, self._ours = robot, ours
-        self._joints = JointStream(topic=robot.joint_states)
+        arm, *others = [JointStream(topic=topic) for topic in robot.joint_state_topics]
+        self._joints, self._gripper = arm, others[0] if others else None
+        for stream, names in zip((arm, *others), (robot.joints.names, robot.dimension_names[-1:]), strict=False):
+            take = partial(self._on_joints, stream, set(names))
+            self.create_subscription(JointState, stream.topic, take, qos.JOINT_STATES_IN)
         self._cameras = {name: ImageStream(topic=topic) for name, topic in robot.cameras.items()}
         self._gate = SafetyState()
         self._questions = {name: self._questions_for(name) for name in ours}
         self._said: dict[tuple[str, str], Any] = {}
-        self.create_subscription(JointState, robot.joint_states, self._on_joints, qos.JOINT_STATES_IN)
         for name, topic in robot.cameras.items():
             self.create_subscription(Image, topic, partial(self._on_image, name), qos.CAMERA)
         self.create_subscription(SafetyState, topics.SAFETY_STATE, self._on_gate, qos.LATCHED)
@@ -65,16 +68,17 @@ class PreflightNode(Node):
         """What was found so far."""
         full_names = [f"{space.rstrip('/')}/{name}" for name, space in self.get_node_names_and_namespaces()]
         count = Counter(full_names)
-        for stream, kind in [(self._joints, "JointState"), *((camera, "Image") for camera in self._cameras.values())]:
-            self._look_up(stream, f"sensor_msgs/msg/{kind}")
-        gripper, space = self._robot.gripper, self.get_namespace().rstrip("/")
+        for stream in (self._joints, *([self._gripper] if self._gripper else [])):
+            self._look_up(stream, "sensor_msgs/msg/JointState")
+        for camera in self._cameras.values():
+            self._look_up(camera, "sensor_msgs/msg/Image")
+        robot, space = self._robot, self.get_namespace().rstrip("/")
+        gripper = [self._commands(robot.gripper.topic, robot.gripper.kind)] if robot.gripper else []
         return Seen(
             joints=self._joints,
+            gripper=self._gripper,
             cameras=self._cameras,
-            commands=[
-                self._commands(self._robot.command_topic, self._robot.kind),
-                self._commands(gripper.topic, gripper.kind),
-            ],
+            commands=[self._commands(robot.command_topic, robot.kind), *gripper],
             nodes={name: self._node(name, count[f"{space}/{name}"]) for name in self._ours},
             duplicates=sorted(name for name, times in count.items() if times > 1),
             gate_state=self._gate.state,
@@ -87,11 +91,11 @@ class PreflightNode(Node):
             GetParameters, f"{name}/get_parameters"
         )
 
-    def _on_joints(self, message: JointState) -> None:
+    def _on_joints(self, stream: JointStream, names: set[str], message: JointState) -> None:
         found = positions(message)
-        self._joints.positions.update(found)
-        self._joints.complete += set(self._robot.joints.names) <= set(found)
-        self._arrived(self._joints, message.header)
+        stream.positions.update(found)
+        stream.complete += names <= set(found)
+        self._arrived(stream, message.header)
 
     def _on_image(self, name: str, message: Image) -> None:
         camera = self._cameras[name]

@@ -31,11 +31,13 @@ class Source(NamedTuple):
 
 def graph(robot: Deployment) -> list[Source]:
     """Every topic of the robot's drivers and of ours."""
-    drivers = {
+    drivers: dict[str, tuple[Any, QoSProfile]] = {
         "joint_states": (JointState, qos.JOINT_STATES_IN),
+        "gripper_joint_states": (JointState, qos.JOINT_STATES_IN),
         "arm_command": (COMMANDS[robot.kind], qos.COMMANDS),
-        "gripper_command": (COMMANDS.get(robot.gripper.kind), qos.COMMANDS),
     }
+    if robot.gripper is not None and robot.gripper.kind in COMMANDS:
+        drivers["gripper_command"] = (COMMANDS[robot.gripper.kind], qos.COMMANDS)
     ours = {
         topics.ACTION_CHUNK: (ActionChunk, qos.CHUNKS),
         topics.POLICY_STATUS: (PolicyStatus, qos.STATUS),

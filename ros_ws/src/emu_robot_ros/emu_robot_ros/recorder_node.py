@@ -26,6 +26,7 @@ from emu_robot.data.recording_contract import Contract, weights_sha256
 from emu_robot.deployment import find_deployment, parse_deployment
 from emu_robot.errors import EmuRobotError, InvalidValueError, SystemSetupError
 from emu_robot.provenance import commit, version
+from emu_robot.robot_file import read_text
 from emu_robot_ros import topics
 from emu_robot_ros.message_definitions import definition_of, message_class, message_name, package_version
 from emu_robot_ros.parameters import declare_text
@@ -57,7 +58,7 @@ class RecorderNode(LifecycleNode):
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         try:
             path = find_deployment(self._text("robot"))
-            self._robot_yaml = path.read_text()
+            self._robot_yaml = read_text(path)
             self._sources = graph(parse_deployment(self._robot_yaml, path))
             for source in self._sources:
                 definition_of(message_name(source.kind))  # to fail now, if it has to

@@ -73,7 +73,7 @@ class SafetyNode(LifecycleNode):
         self.gate = SafetyGate(
             config=self._config,
             limits=self._robot.limits,
-            joints=len(self._robot.joints.names),
+            joints=self._robot.n_joints,
             names=self._robot.dimension_names,
             latch=EstopLatch(self._estop_file()),
             sources=self.get_parameter("sources").get_parameter_value().string_array_value,
@@ -96,11 +96,6 @@ class SafetyNode(LifecycleNode):
         made = given.replace("{robot}", self._robot.name).replace("{namespace}", namespace)
         return Path(made).expanduser() if made else None
 
-    def _joint_state_topics(self) -> list[str]:
-        """The arm's, and the gripper's if it has its own."""
-        gripper = self._robot.gripper
-        return [self._robot.joint_states, *([gripper.joint_states] if gripper and gripper.joint_states else [])]
-
     def _open(self, robot: Deployment) -> None:
         """Everything that the graph sees of this node but the gripper.
 
@@ -113,7 +108,7 @@ class SafetyNode(LifecycleNode):
         self._inputs = [
             *(
                 self.create_subscription(JointState, topic, self._on_joint_state, qos.JOINT_STATES_IN)
-                for topic in self._joint_state_topics()
+                for topic in robot.joint_state_topics
             ),
             self.create_subscription(ActionChunk, topics.ACTION_CHUNK, self._on_chunk, qos.CHUNKS),
             self.create_subscription(PolicyStatus, topics.POLICY_STATUS, self._on_status, qos.STATUS),
@@ -241,7 +236,7 @@ class SafetyNode(LifecycleNode):
             self.gate.sent(self._ticked)
 
     def _publish(self, command: Command) -> None:
-        n = len(self._robot.joints.names)
+        n = self._robot.n_joints
         self._arm.send(command.position[:n], command.velocity[:n])
         gripper = self._robot.gripper
         if gripper is not None and command.moves_gripper:

@@ -15,7 +15,7 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from sensor_msgs.msg import Image, JointState
 from trajectory_msgs.msg import JointTrajectory
 
-from emu_robot.deployment import Deployment, read_deployment
+from emu_robot.deployment import Deployment, Gripper, read_deployment
 from emu_robot.errors import ConfigError, EmuRobotError, UnknownNameError
 from emu_robot.robot_spec import PANDA
 from emu_robot_ros import qos, topics
@@ -49,6 +49,18 @@ class Motion:
         self._goal[where], self._start[where], self._duration[where] = goal, now, max(duration, 1e-3)
 
 
+def gripper_of_panda(robot: Deployment) -> Gripper:
+    """The gripper of a robot whose drivers the simulation can stand in for. Raises `ConfigError` for any other."""
+    gripper, joints = robot.gripper, len(PANDA.joint_names)
+    kinds = {robot.kind, gripper.kind if gripper else "none"}
+    if gripper is None or kinds != {"trajectory"} or robot.n_joints != joints:
+        held = f"a gripper that takes {gripper.kind}" if gripper else "no gripper"
+        has = f"{robot.n_joints} joints that take {robot.kind} and {held}"
+        needs = f"{joints} joints and a gripper that take trajectory"
+        raise ConfigError(f"{robot.name} has {has}; the simulated arm is a Panda with {needs}")
+    return gripper
+
+
 class SimBridgeNode(LifecycleNode):
     """One episode after the other; serves reset_episode."""
 
@@ -63,20 +75,20 @@ class SimBridgeNode(LifecycleNode):
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         try:
-            robot: Deployment = read_deployment(text(self, "robot"))
-            if robot.kind != "trajectory" or len(robot.dimension_names) != len(PANDA.action_names):
-                raise ConfigError(f"{robot.name}: the simulated arm is a Panda that takes trajectories")
+            self._robot = robot = read_deployment(text(self, "robot"))
+            self._gripper = gripper = gripper_of_panda(robot)
             self._environment = self._make(text(self, "families"), text(self, "split"))
             self._begin(int(number(self, "seed")))
         except EmuRobotError as error:
             self.get_logger().error(str(error))
             return TransitionCallbackReturn.FAILURE
-        self._robot = robot
-        self._joint_states = self.create_publisher(JointState, robot.joint_states, qos.JOINT_STATES_OUT)
+        self._joint_states = [
+            self.create_publisher(JointState, topic, qos.JOINT_STATES_OUT) for topic in robot.joint_state_topics
+        ]
         self._cameras = {name: self.create_publisher(Image, topic, qos.CAMERA) for name, topic in robot.cameras.items()}
         self._episode = self.create_publisher(EpisodeState, topics.EPISODE_STATE, qos.LATCHED)
         self.create_subscription(JointTrajectory, robot.command_topic, self._on_arm, qos.COMMANDS)
-        self.create_subscription(JointTrajectory, robot.gripper.topic, self._on_gripper, qos.COMMANDS)
+        self.create_subscription(JointTrajectory, gripper.topic, self._on_gripper, qos.COMMANDS)
         self.create_service(ResetEpisode, topics.RESET_EPISODE, self._on_reset)
         return TransitionCallbackReturn.SUCCESS
 
@@ -115,12 +127,15 @@ class SimBridgeNode(LifecycleNode):
 
     def _sense(self) -> None:
         self._advance()
-        world, names = self._environment.world, self._robot.dimension_names
-        gripper = self._robot.gripper.position(world.gripper_opening)
-        message = JointState(name=names, position=[*world.joints.tolist(), gripper])
-        message.velocity = [*world.joint_velocities.tolist(), 0.0]
-        message.header.stamp = self.get_clock().now().to_msg()
-        self._joint_states.publish(message)
+        world, names, n = self._environment.world, self._robot.dimension_names, self._robot.n_joints
+        positions = [*world.joints.tolist(), self._gripper.position(world.gripper_opening)]
+        velocities = [*world.joint_velocities.tolist(), 0.0]
+        stamp = self.get_clock().now().to_msg()
+        parts = (slice(None),) if len(self._joint_states) == 1 else (slice(n), slice(n, None))
+        for publisher, part in zip(self._joint_states, parts, strict=True):
+            message = JointState(name=names[part], position=positions[part], velocity=velocities[part])
+            message.header.stamp = stamp
+            publisher.publish(message)
 
     def _look(self) -> None:
         self._advance()
@@ -149,7 +164,7 @@ class SimBridgeNode(LifecycleNode):
         self._take(message, self._robot.joints.names, slice(0, -1))
 
     def _on_gripper(self, message: JointTrajectory) -> None:
-        self._take(message, (self._robot.gripper.joint,), slice(-1, None))
+        self._take(message, (self._gripper.joint,), slice(-1, None))
 
     def _take(self, message: JointTrajectory, names: tuple[str, ...], where: slice) -> None:
         """Go to the last point's positions of these joints within its time."""
@@ -162,7 +177,7 @@ class SimBridgeNode(LifecycleNode):
             return
         positions = np.array([found[name] for name in names])
         if where.start == -1:
-            positions = np.array([self._robot.gripper.opening(positions[0])])
+            positions = np.array([self._gripper.opening(positions[0])])
         due = points[-1].time_from_start
         self._motion.go(where, positions, now, due.sec + 1e-9 * due.nanosec)
 

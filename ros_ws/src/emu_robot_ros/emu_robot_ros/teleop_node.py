@@ -2,6 +2,7 @@
 
 import math
 import time
+from functools import partial
 from typing import Any
 
 from emu_robot_interfaces.msg import ActionChunk, PolicyStatus, SafetyState
@@ -82,9 +83,10 @@ class TeleopNode(LifecycleNode):
 
     def _make_leader(self) -> LeaderArm:
         names = [name for name in self._value("leader_joints") if name]
-        theirs, ours = self.resolve_topic_name(self._value("leader_topic")), self._robot.joint_states
-        if theirs == self.resolve_topic_name(ours) and not names:
-            raise ConfigError(f"leader_topic and leader_joints are the robot's own ({ours}): it would follow itself")
+        theirs = self.resolve_topic_name(self._value("leader_topic"))
+        own = [topic for topic in self._robot.joint_state_topics if self.resolve_topic_name(topic) == theirs]
+        if own and not names:
+            raise ConfigError(f"leader_topic and leader_joints are the robot's own ({own[0]}): it would follow itself")
         return LeaderArm(
             self._robot,
             self._config,
@@ -101,9 +103,11 @@ class TeleopNode(LifecycleNode):
         # Drivers of joysticks and leaders differ in what they offer; best effort takes from all of them.
         newest = qos.JOINT_STATES_IN
         self._inputs = [
-            self.create_subscription(JointState, self._robot.joint_states, self._on_joint_state, newest),
             self.create_subscription(SafetyState, topics.SAFETY_STATE, self._on_gate, qos.LATCHED),
         ]
+        for topic in self._robot.joint_state_topics:
+            take = partial(self._on_joint_state, topic)
+            self._inputs.append(self.create_subscription(JointState, topic, take, newest))
         if self._jogger or self._switch == "joy":
             self._inputs.append(self.create_subscription(Joy, self._value("joy_topic"), self._on_joy, newest))
         if self._leader:
@@ -141,11 +145,11 @@ class TeleopNode(LifecycleNode):
 
     # -- in
 
-    def _on_joint_state(self, message: JointState) -> None:
+    def _on_joint_state(self, topic: str, message: JointState) -> None:
         try:
             state = self._reader.read(message.name, message.position)
         except EmuRobotError as error:
-            self._warn(f"{self._robot.joint_states}: {error}")
+            self._warn(f"{topic}: {error}")
             return
         if state is not None:
             self._teleop.on_state(state, self._taken(message))
