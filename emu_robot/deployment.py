@@ -43,7 +43,8 @@ class Joints:
 class Gripper:
     """One gripper: its joint in the joint states, the positions that are 0 (closed) and 1 (open), how it is commanded.
 
-    kind: see COMMAND_KINDS. speed: openings per second that commands may change by.
+    kind: see COMMAND_KINDS. speed: openings per second that commands may change by. joint_states: topic of its own
+    joint states; empty: its joint is among the arm's.
     """
 
     joint: str
@@ -52,6 +53,7 @@ class Gripper:
     topic: str
     kind: str = "trajectory"
     speed: float = 2.0
+    joint_states: str = ""
 
     def __post_init__(self) -> None:
         if self.kind not in COMMAND_KINDS:

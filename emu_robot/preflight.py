@@ -116,7 +116,7 @@ def check_joints(stream: JointStream, robot: Deployment) -> list[Check]:
         problem = f"no message on {topic} holds all joints of the arm. Publish them together"
     checks = [Check(name=f"{topic} has the {len(names)} joints and the gripper", problem=problem)]
     checks.append(_check_rate(stream, 2 / config.state_timeout_s, "the arm's driver"))
-    checks.append(_check_age(stream, config.state_timeout_s))
+    checks.append(_check_age(stream, config.state_timeout_s, config.future_tolerance_s))
     outside = [
         f"{name} is at {stream.positions[name]:.3f}, not in [{low:g}, {high:g}]"
         for name, low, high in zip(names, robot.joints.lower, robot.joints.upper, strict=True)
@@ -139,7 +139,8 @@ def check_camera(name: str, stream: ImageStream) -> list[Check]:
     if len(stream.publishers) > 1:
         problem = f"{stream.topic} has several publishers: {', '.join(stream.publishers)}. Leave one"
         checks.append(Check(name="one publisher", problem=problem))
-    return [*checks, _check_age(stream, ObservingConfig().max_age_s)]
+    config = ObservingConfig()
+    return [*checks, _check_age(stream, config.max_age_s, config.future_tolerance_s)]
 
 
 def check_commands(command: CommandTopic, robot: str) -> list[Check]:
@@ -227,14 +228,14 @@ def _check_rate(stream: Stream, needed: float, source: str) -> Check:
     return Check(name=name, problem=problem)
 
 
-def _check_age(stream: Stream, most: float) -> Check:
-    """Stamps must be of this machine's clock."""
+def _check_age(stream: Stream, most: float, ahead: float) -> Check:
+    """Stamps must be of this machine's clock. ahead: how far they may lie in the future [s]."""
     if not stream.ages:
         problem = f"{stream.topic} is not stamped: its age cannot be judged. Let the driver stamp its messages"
-        return Check(name="stamps", problem=problem, required=False)
+        return Check(name="stamps", problem=problem)
     age, name = median(stream.ages), f"{stream.topic}: {1000 * median(stream.ages):.0f} ms old"
     problem = None
-    if age < -SafetyConfig().future_tolerance_s:
+    if age < -ahead:
         problem = (
             f"{stream.topic} is stamped {-age:.3f} s ahead. Synchronise the clocks (chrony), or unset use_sim_time"
         )

@@ -18,9 +18,10 @@ from rcl_interfaces.srv import GetParameters
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter import parameter_value_to_python
-from sensor_msgs.msg import Image, JointState
+from sensor_msgs.msg import CompressedImage, Image, JointState
 from std_msgs.msg import Header
 
+from emu_robot.camera_messages import describe, is_compressed, message_type
 from emu_robot.deployment import Deployment, read_deployment
 from emu_robot.doctor import Check, report
 from emu_robot.errors import EmuRobotError
@@ -49,7 +50,8 @@ class PreflightNode(Node):
         self._said: dict[tuple[str, str], Any] = {}
         self.create_subscription(JointState, robot.joint_states, self._on_joints, qos.JOINT_STATES_IN)
         for name, topic in robot.cameras.items():
-            self.create_subscription(Image, topic, partial(self._on_image, name), qos.CAMERA)
+            kind = CompressedImage if is_compressed(topic) else Image
+            self.create_subscription(kind, topic, partial(self._on_image, name), qos.CAMERA)
         self.create_subscription(SafetyState, topics.SAFETY_STATE, self._on_gate, qos.LATCHED)
 
     def ask(self) -> None:
@@ -65,8 +67,9 @@ class PreflightNode(Node):
         """What was found so far."""
         full_names = [f"{space.rstrip('/')}/{name}" for name, space in self.get_node_names_and_namespaces()]
         count = Counter(full_names)
-        for stream, kind in [(self._joints, "JointState"), *((camera, "Image") for camera in self._cameras.values())]:
-            self._look_up(stream, f"sensor_msgs/msg/{kind}")
+        self._look_up(self._joints, "sensor_msgs/msg/JointState")
+        for camera in self._cameras.values():
+            self._look_up(camera, message_type(camera.topic))
         gripper, space = self._robot.gripper, self.get_namespace().rstrip("/")
         return Seen(
             joints=self._joints,
@@ -93,12 +96,14 @@ class PreflightNode(Node):
         self._joints.complete += set(self._robot.joints.names) <= set(found)
         self._arrived(self._joints, message.header)
 
-    def _on_image(self, name: str, message: Image) -> None:
+    def _on_image(self, name: str, message: Image | CompressedImage) -> None:
         camera = self._cameras[name]
-        camera.what = f"{message.width} x {message.height} {message.encoding}"
+        camera.what = describe(message)
         camera.different.add(zlib.crc32(message.data))
         try:
-            dark = to_image(message)[::4, ::4].std() < ObservingConfig().min_contrast
+            image = to_image(message)
+            camera.what = describe(message, image)
+            dark = image[::4, ::4].std() < ObservingConfig().min_contrast
             camera.problem = "shows nothing. Is its lens covered, or the light off?" if dark else ""
         except EmuRobotError as error:
             camera.problem = f"{error}. Set the driver's encoding"
