@@ -1,5 +1,7 @@
 """What one camera shows."""
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -11,11 +13,21 @@ SPARSE = (slice(None, None, 8), slice(None, None, 8))
 """Pixels that are compared first: most pictures differ in them already."""
 
 
+class _Same(NamedTuple):
+    """The first of pictures that are the same."""
+
+    image: Image
+    since: float
+    """Its arrival, by the steady clock [s]."""
+    state: NDArray[np.float32] | None
+    """The robot's then."""
+
+
 class CameraView:
     """The last picture of a camera that can be used, and why there is none.
 
-    A camera is frozen when it shows the same while the robot moves, be it with noise of a few grey levels on it. A
-    picture of noise alone is taken: nothing here knows what a scene looks like.
+    A camera is frozen when it shows the same, be it with noise of a few grey levels on it, for longer than a picture
+    may be old while the robot moves. A picture of noise alone is taken: nothing here knows what a scene looks like.
     """
 
     def __init__(self, camera: str, config: ObservingConfig) -> None:
@@ -23,7 +35,7 @@ class CameraView:
         self._freshness = Freshness(f"picture of camera {camera}", config)
         self._shape: tuple[int, ...] | None = None
         self._image: Image | None = None
-        self._same_since: tuple[Image, NDArray[np.float32] | None] | None = None
+        self._same: _Same | None = None
         self._moved = 0.0
 
     @property
@@ -45,12 +57,12 @@ class CameraView:
             return
         self._freshness.take(stamp, now)
         self._image = image
-        if self._same_since is None or not self._is_same(image, self._same_since[0]):
-            self._same_since, self._moved = (image, state), 0.0
-        elif self._same_since[1] is None:
-            self._same_since = (self._same_since[0], state)
-        elif state is not None:
-            self._moved = float(np.abs(state - self._same_since[1]).max())
+        if self._same is None or not self._is_same(image, self._same.image):
+            self._same, self._moved = _Same(image, now.steady, state), 0.0
+        elif self._same.state is None:
+            self._same = self._same._replace(state=state)
+        elif state is not None and now.steady - self._same.since > self._config.max_age_s:
+            self._moved = float(np.abs(state - self._same.state).max())
 
     def refuse(self, reason: str, now: Moment) -> None:
         """A picture came that cannot be used."""
