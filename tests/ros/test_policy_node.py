@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import rclpy
-from conftest import running, wait_until
+from conftest import LATE_S, running, wait_until
 from emu_robot_interfaces.action import RunPolicy
 from emu_robot_interfaces.msg import ActionChunk, PolicyStatus
 from rclpy.action import ActionClient
@@ -19,9 +19,6 @@ from test_sensors import FRONT, MIXED, WRIST, Drivers, changed, cut_off, restamp
 
 from emu_robot.deployment import ROBOTS
 from emu_robot_ros import qos, topics
-
-BLIND_S = 0.6
-"""Longest that the policy may go on after its last good picture; 0.3 s and a heartbeat on a machine that is not shared."""
 
 
 class Graph:
@@ -101,12 +98,15 @@ def test_it_stops_when_it_sees_nothing_new_and_goes_on_after(graph: Graph, fault
     began = time.monotonic()
     wait_until(lambda: graph.chunks > began and graph.working > graph.idle, "chunks")
     began = time.monotonic()
-    graph.drivers.spoil.update(FAULTS[fault])
-    wait_until(lambda: graph.idle > began, "the policy to say that it stopped")
-    stopped = graph.idle - began
-    if fault == "stamped ahead":  # and then they die
-        time.sleep(0.5)
-        graph.drivers.spoil.update({FRONT: lambda message: None, WRIST: lambda message: None})
-    time.sleep(1.0)
-    assert stopped < BLIND_S and graph.working < began + BLIND_S and graph.chunks < began + BLIND_S
-    graph.drivers.spoil.clear()
+    try:
+        graph.drivers.spoil.update(FAULTS[fault])
+        wait_until(lambda: graph.idle > began, "the policy to say that it stopped")
+        stopped = graph.idle - began
+        if fault == "stamped ahead":  # and then they die
+            time.sleep(0.5)
+            graph.drivers.spoil.update({FRONT: lambda message: None, WRIST: lambda message: None})
+        time.sleep(1.0)
+        print(f"{fault}: idle after {1000 * stopped:.0f} ms, at work until {1000 * (graph.working - began):.0f} ms")
+        assert stopped < LATE_S and graph.working < began + LATE_S and graph.chunks < began + LATE_S
+    finally:
+        graph.drivers.spoil.clear()
