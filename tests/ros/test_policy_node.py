@@ -43,7 +43,7 @@ class Graph:
     def follow(self, words: str) -> None:
         assert self.client.wait_for_server(60.0), "no policy"
         goal = RunPolicy.Goal(instruction=words)
-        sent = self.executor.create_task(self.client.send_goal_async, goal)
+        sent: Any = self.executor.create_task(self.client.send_goal_async, goal)
         wait_until(lambda: sent.done() and sent.result().done(), "an answer")
         assert sent.result().result().accepted
 
