@@ -12,13 +12,16 @@ from emu_robot.observing.freshness import Freshness, Moment
 SPARSE = (slice(None, None, 8), slice(None, None, 8))
 """Pixels that are compared first: most pictures differ in them already."""
 
+STILL = 0.1
+"""Share of `frozen_motion` within which the robot counts as not having moved yet."""
+
 
 class _Same(NamedTuple):
     """The first of pictures that are the same."""
 
     image: Image
     since: float
-    """Its arrival, by the steady clock [s]."""
+    """Arrival of the last of them before the robot moved, by the steady clock [s]."""
     state: NDArray[np.float32] | None
     """The robot's then."""
 
@@ -61,8 +64,8 @@ class CameraView:
             self._same, self._moved = _Same(image, now.steady, state), 0.0
         elif self._same.state is None:
             self._same = self._same._replace(state=state)
-        elif state is not None and now.steady - self._same.since > self._config.max_age_s:
-            self._moved = float(np.abs(state - self._same.state).max())
+        elif state is not None:
+            self._compare(state - self._same.state, self._same, now)
 
     def refuse(self, reason: str, now: Moment) -> None:
         """A picture came that cannot be used."""
@@ -74,6 +77,14 @@ class CameraView:
         if not problem and self._moved > self._config.frozen_motion:
             return f"camera {self._camera} is frozen: the same picture while the robot moved by {self._moved:.2f}"
         return problem
+
+    def _compare(self, way: NDArray[np.float32], same: _Same, now: Moment) -> None:
+        """The same picture came again. way: (S,) of the robot since the first one."""
+        moved = float(np.abs(way).max())
+        if moved < STILL * self._config.frozen_motion:
+            self._same, self._moved = same._replace(since=now.steady), 0.0
+        elif now.steady - same.since > self._config.max_age_s:
+            self._moved = moved
 
     def _unfit(self, image: Image) -> str:
         self._shape = self._shape or image.shape
