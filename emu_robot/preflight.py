@@ -119,7 +119,7 @@ def check_joints(stream: JointStream, robot: Deployment) -> list[Check]:
     beside = " and the gripper" * (len(expected) > len(names))
     checks = [Check(name=f"{topic} has the {len(names)} joints{beside}", problem=problem)]
     checks.append(_check_rate(stream, 2 / config.state_timeout_s, "the arm's driver"))
-    checks.append(_check_age(stream, config.state_timeout_s))
+    checks.append(_check_age(stream, config.state_timeout_s, config.future_tolerance_s))
     outside = [
         f"{name} is at {stream.positions[name]:.3f}, not in [{low:g}, {high:g}]"
         for name, low, high in zip(names, robot.joints.lower, robot.joints.upper, strict=True)
@@ -136,9 +136,9 @@ def check_gripper_joints(stream: JointStream, gripper: Gripper) -> list[Check]:
     """
     if not stream.arrivals:
         return [_silent(stream, "joint states of the gripper", "its driver", "gripper.joint_states")]
-    topic, joint = stream.topic, gripper.joint
+    topic, joint, safety = stream.topic, gripper.joint, SafetyConfig()
     checks = [Check(name=f"{topic} has the gripper", problem=_lacking(stream, (joint,)))]
-    checks.append(_check_age(stream, max(SafetyConfig().state_timeout_s, 2 / SLOW_GRIPPER_HZ)))
+    checks.append(_check_age(stream, max(safety.state_timeout_s, 2 / SLOW_GRIPPER_HZ), safety.future_tolerance_s))
     if joint in stream.positions and not -0.1 <= gripper.opening(stream.positions[joint]) <= 1.1:
         at, ends = stream.positions[joint], f"{gripper.closed:g} (closed) and {gripper.open:g} (open)"
         problem = (
@@ -161,7 +161,8 @@ def check_camera(name: str, stream: ImageStream) -> list[Check]:
     if len(stream.publishers) > 1:
         problem = f"{stream.topic} has several publishers: {', '.join(stream.publishers)}. Leave one"
         checks.append(Check(name="one publisher", problem=problem))
-    return [*checks, _check_age(stream, ObservingConfig().max_age_s)]
+    config = ObservingConfig()
+    return [*checks, _check_age(stream, config.max_age_s, config.future_tolerance_s)]
 
 
 def check_commands(command: CommandTopic, robot: str) -> list[Check]:
@@ -257,14 +258,14 @@ def _check_rate(stream: Stream, needed: float, source: str) -> Check:
     return Check(name=name, problem=problem)
 
 
-def _check_age(stream: Stream, most: float) -> Check:
-    """Stamps must be of this machine's clock."""
+def _check_age(stream: Stream, most: float, ahead: float) -> Check:
+    """Stamps must be of this machine's clock. ahead: how far they may lie in the future [s]."""
     if not stream.ages:
         problem = f"{stream.topic} is not stamped: its age cannot be judged. Let the driver stamp its messages"
-        return Check(name="stamps", problem=problem, required=False)
+        return Check(name="stamps", problem=problem)
     age, name = median(stream.ages), f"{stream.topic}: {1000 * median(stream.ages):.0f} ms old"
     problem = None
-    if age < -SafetyConfig().future_tolerance_s:
+    if age < -ahead:
         problem = (
             f"{stream.topic} is stamped {-age:.3f} s ahead. Synchronise the clocks (chrony), or unset use_sim_time"
         )

@@ -233,7 +233,7 @@ def test_a_graph_that_is_well_has_no_problem():
     ("what", "values", "problem"),
     [
         ("joints", {"arrivals": [0.0, 0.1, 0.2]}, "! /joint_states: 10 Hz, at least 20 are needed"),
-        ("joints", {"ages": []}, "/joint_states is not stamped"),
+        ("joints", {"ages": []}, "! /joint_states is not stamped"),
         ("joints", {"ages": [0.5]}, "! /joint_states: 500 ms old, at most 100 are allowed"),
         ("joints", {"complete": 0}, "! no message on /joint_states holds all joints of the arm"),
         ("joints", {"arrivals": [], "elsewhere": ["/fr3"]}, "! no joint states on /joint_states (there is /fr3)"),
@@ -298,7 +298,7 @@ def test_a_gripper_with_joint_states_of_its_own_is_not_looked_for_among_the_arm_
         ({"positions": {"thumb": 0.0}}, "! /hand/joint_states lacks finger; it has thumb. Correct the names"),
         ({"positions": {"finger": 4.0}}, "! finger is at 4, not between 0 (closed) and 0.04 (open). Correct"),
         ({"ages": [0.5]}, "! /hand/joint_states: 500 ms old, at most 200 are allowed"),
-        ({"ages": []}, "/hand/joint_states is not stamped"),
+        ({"ages": []}, "! /hand/joint_states is not stamped"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_with_a_gripper_s_own_joint_states_is_said(changes: dict[str, Any], problem: str):

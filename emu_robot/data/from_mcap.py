@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from emu_robot.camera_messages import decode_picture
 from emu_robot.data.conversion import ImageFit, fit_image
 from emu_robot.data.episode import Episode
 from emu_robot.data.files import disk_full_as_setup_error, replace_json, require_disk_space
@@ -23,7 +24,6 @@ from emu_robot.data.recorded_episode import Numbers, planned_subtasks, resample,
 from emu_robot.data.replay_buffer import ReplayBuffer
 from emu_robot.deployment import Deployment
 from emu_robot.errors import ConfigError, DataError, EmuRobotError
-from emu_robot.image_encoding import decode_image
 from emu_robot.robot_spec import RobotLayout
 
 RECORD = "recorded.json"
@@ -209,13 +209,7 @@ def read_pictures(recorded: Recorded, numbers: Numbers, size: int, fit: ImageFit
         if ticks.size:
             picture = file.decode(message)
             try:
-                image = decode_image(
-                    picture.data,
-                    encoding=picture.encoding,
-                    height=picture.height,
-                    width=picture.width,
-                    step=picture.step,
-                )
+                image = decode_picture(picture)
             except EmuRobotError as error:
                 raise DataError(f"{recorded.path}: picture {counts[name]} on {message.topic}: {error}") from error
             images[name][ticks] = fit_image(image, size, fit)

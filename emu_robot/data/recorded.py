@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
+from emu_robot.camera_messages import COMPRESSED, RAW
 from emu_robot.data.mcap_reading import McapFile, RecordedMessage
 from emu_robot.data.recording_contract import CONTRACT_TOPIC, Contract, topics_of
 from emu_robot.deployment import Deployment, read_deployment
@@ -137,8 +138,7 @@ class _Reading:
     def _takers(self) -> dict[str, tuple[Taker, tuple[str, ...]]]:
         """Topic -> what takes its messages, and their types."""
         by_role: dict[str, tuple[Taker, tuple[str, ...]]] = {
-            f"camera.{name}": (partial(self._on_picture, name), ("sensor_msgs/msg/Image",))
-            for name in self._robot.cameras
+            f"camera.{name}": (partial(self._on_picture, name), (RAW, COMPRESSED)) for name in self._robot.cameras
         }
         robot, commands = self._robot, (TRAJECTORY, "std_msgs/msg/Float64MultiArray")
         for role in ("joint_states", "gripper_joint_states"):

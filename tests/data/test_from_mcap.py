@@ -87,6 +87,41 @@ def test_lerobot_loads_what_was_recorded(tmp_path: Path, capsys: pytest.CaptureF
     assert [bool(dataset[int(i)]["next.success"]) for i in ends] == [True, False, True]
 
 
+def compressed_wrist(path: Path) -> str:
+    """A robot's file in which one of the two cameras is compressed."""
+    text = (ROBOTS / "panda_sim.yaml").read_text()
+    path.write_text(text.replace("wrist/image_raw", "wrist/image_raw/compressed"))
+    return str(path)
+
+
+def test_compressed_cameras_are_converted_like_others(tmp_path: Path):
+    robot = compressed_wrist(tmp_path / "packed.yaml")
+    recording = write_recording(tmp_path / "a", PLAN, robot=robot, seconds=1.0)
+    size = mcap_of(recording).stat().st_size
+    dataset = load(from_mcap(FromMcapConfig(recording=[recording], out=tmp_path / "set", image_size=32)))
+    for t in range(0, dataset.num_frames, 5):
+        check_frame(dataset[t], t, 0.05 + t / 20)
+    raw = write_recording(tmp_path / "b", PLAN, seconds=1.0)
+    assert size < 0.7 * mcap_of(raw).stat().st_size, "it is recorded as it is"
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (
+            {"format": "16UC1; compressedDepth png"},
+            "compressed image format '16UC1; compressedDepth png'; known: 'jpeg'",
+        ),
+        ({"data": np.zeros(9, np.uint8)}, "JPEG picture that is damaged, cut off, or none"),
+    ],
+)
+def test_a_compressed_picture_that_is_none(tmp_path: Path, changes: dict[str, Any], said: str):
+    topic, robot = "/wrist/image_raw/compressed", compressed_wrist(tmp_path / "packed.yaml")
+    folder = write_recording(tmp_path / "a", robot=robot, changes=changed(topic, **changes))
+    with pytest.raises(DataError, match=f"picture 31 on {topic}: {said}"):
+        from_mcap(FromMcapConfig(recording=[folder], out=tmp_path / "set", control_hz=30))
+
+
 def check_frame(frame: Any, t: int, time: float) -> None:
     """Tick `t`, at `time` [s] of its recording, against the functions that it was made of."""
     assert int(frame["frame_index"]) == t

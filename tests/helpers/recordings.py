@@ -1,14 +1,17 @@
 """Small recordings as the recorder makes them, without ROS: every message can be left out or made wrong."""
 
+import io
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from PIL import Image as PillowImage
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
+from emu_robot.camera_messages import COMPRESSED, RAW, is_compressed
 from emu_robot.data.mcap_writing import McapRecording, Topic
 from emu_robot.data.recording_contract import Contract, topics_of
 from emu_robot.deployment import find_deployment, parse_deployment
@@ -100,6 +103,17 @@ def joint_state(time: float, positions: Mapping[str, float]) -> Any:
     return message("sensor_msgs/JointState", header=stamped(time), **values)
 
 
+def seen(topic: str, time: float, number: int) -> Sent:
+    """The picture of that number on a camera's topic, of the type that its name tells."""
+    if not is_compressed(topic):
+        return Sent(time, topic, RAW, image(time, number))
+    out = io.BytesIO()
+    PillowImage.fromarray(picture(number)).save(out, "JPEG", quality=95)
+    data, said = np.frombuffer(out.getvalue(), np.uint8), "rgb8; jpeg compressed bgr8"
+    packed = message("sensor_msgs/CompressedImage", header=stamped(time), format=said, data=data)
+    return Sent(time, topic, COMPRESSED, packed)
+
+
 def trajectory(names: Sequence[str], positions: Sequence[float]) -> Any:
     ahead = message("builtin_interfaces/Duration", nanosec=int(1e9 * AHEAD))
     point = message("trajectory_msgs/JointTrajectoryPoint", positions=np.array(positions), time_from_start=ahead)
@@ -121,7 +135,7 @@ def robots_part(robot: str, seconds: float) -> list[Sent]:
     spec = parse_deployment(find_deployment(robot).read_text(), robot)
     names, gripper, n, sent = spec.joints.names, spec.gripper, spec.n_joints, []
     for k, time in enumerate(np.arange(0.05, seconds, 1 / IMAGE_HZ).tolist()):
-        sent += [Sent(time, topic, "sensor_msgs/msg/Image", image(time, k)) for topic in spec.cameras.values()]
+        sent += [seen(topic, time, k) for topic in spec.cameras.values()]
     for time in np.arange(0, seconds, 1 / STATE_HZ).tolist():
         positions = dict(zip(names, joints_at(time, n), strict=True))
         if gripper is not None and not gripper.joint_states:

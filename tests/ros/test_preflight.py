@@ -5,17 +5,20 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import rclpy
+from builtin_interfaces.msg import Time as TimeMessage
 from conftest import WAIT_S, running, wait_until
 from rclpy.node import Node
 from rclpy.timer import Timer
 from ros_robot import ROBOT, Peer
-from sensor_msgs.msg import Image, JointState
+from sensor_msgs.msg import CompressedImage, Image, JointState
+from test_sensors import jpeg
 from trajectory_msgs.msg import JointTrajectory
 
 from emu_robot.deployment import ROBOTS
@@ -183,7 +186,7 @@ FAULTS: dict[str, Callable[[Rig], Any]] = {
     "ms old, at most 300 are allowed. Synchronise the clocks": lambda rig: changed(rig, old=2.0),
     "/front/image_raw is stamped 2.0": lambda rig: changed(rig, old=-2.01),
     "/wrist/image_raw: shows nothing. Is its lens covered": lambda rig: changed(rig, dark=True),
-    "image encoding 'yuv422'; known: rgb8": lambda rig: changed(rig, encoding="yuv422"),
+    "image encoding '8UC3'; known: rgb8": lambda rig: changed(rig, encoding="8UC3"),
     "has other publishers than one safety gate: ": a_rival,
     "nobody takes commands on /gripper_controller/joint_trajectory; trajectory_msgs/msg/JointTrajectory is taken on: "
     "/arm_controller/joint_trajectory": no_gripper_controller,
@@ -197,6 +200,32 @@ FAULTS: dict[str, Callable[[Rig], Any]] = {
 def test_what_is_wrong_is_said(rig: Rig, gate: subprocess.Popen[str], said: str):
     with FAULTS[said](rig):
         until_said(said)
+
+
+def test_compressed_cameras_are_looked_at(rig: Rig):
+    topic = "/packed/image_raw/compressed"
+    robot = replace(ROBOT, cameras={"packed": topic}, planner_camera="packed")
+    publisher = rig.node.create_publisher(CompressedImage, topic, qos.CAMERA)
+
+    def send() -> None:
+        message = jpeg(np.arange(48 * 64 * 3).reshape(48, 64, 3).astype(np.uint8), rig.node.get_clock().now().to_msg())
+        message.data = message.data[: len(message.data) // 2] if broken else message.data
+        message.header.stamp = TimeMessage() if unstamped else message.header.stamp
+        publisher.publish(message)
+
+    def said() -> list[str]:
+        checks = look(robot, [], listen_s=LISTEN_S, most_s=LISTEN_S)
+        return [check.problem or check.name for check in checks if topic in (check.problem or check.name)]
+
+    broken = unstamped = False
+    timer = rig.node.create_timer(0.04, send)
+    wait_until(lambda: f"{topic}: 64 x 48 rgb8; jpeg compressed bgr8" in said(), "its picture")
+    broken = True
+    wait_until(lambda: any("JPEG picture that is damaged, cut off, or none" in line for line in said()), "the damage")
+    broken, unstamped = False, True
+    wait_until(lambda: any(f"{topic} is not stamped" in line for line in said()), "the stamp")
+    rig.node.destroy_timer(timer)
+    rig.node.destroy_publisher(publisher)
 
 
 def test_a_gate_that_is_stopped_is_named(rig: Rig, gate: subprocess.Popen[str]):

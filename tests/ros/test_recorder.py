@@ -6,7 +6,7 @@ import subprocess
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -29,16 +29,21 @@ from rclpy.parameter import Parameter
 from rclpy.parameter_client import AsyncParameterClient
 from rosbags.highlevel import AnyReader
 from rosgraph_msgs.msg import Clock
-from sensor_msgs.msg import Image, JointState
+from sensor_msgs.msg import CompressedImage, Image, JointState
 from std_msgs.msg import String
+from test_sensors import jpeg
 from trajectory_msgs.msg import JointTrajectory
 
+from emu_robot.camera_messages import is_compressed
+from emu_robot.data.from_mcap import read_pictures
 from emu_robot.data.recorded import read_recorded
 from emu_robot.data.recorded_episode import resample, succeeded
 from emu_robot.data.recording_contract import CONTRACT_KEY, CONTRACT_TOPIC, Contract
-from emu_robot.deployment import read_deployment
+from emu_robot.deployment import ROBOTS, read_deployment
+from emu_robot.image_fit import ImageFit
 from emu_robot_ros import qos, topics
 from emu_robot_ros.conversions import from_actions, from_image, trajectory
+from emu_robot_ros.recording_review import write_video
 
 NODE = "emu_robot_ros.recorder_node"
 ROBOT = read_deployment("panda_sim")
@@ -52,14 +57,17 @@ class Robot:
     Cameras show the number of their picture; joint 1 is at the time since the start; commands are 0.02 ahead of it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, cameras: Mapping[str, str] = ROBOT.cameras) -> None:
         self.context = rclpy.Context()
         rclpy.init(context=self.context)
         self.node = node = Node("robot", context=self.context)
         self.sent: Counter[str] = Counter()
         self.feedback: list[RecordEpisode.Feedback] = []
         self._start = time.time()
-        self._cameras = {topic: node.create_publisher(Image, topic, qos.CAMERA) for topic in ROBOT.cameras.values()}
+        self._cameras = {
+            topic: node.create_publisher(CompressedImage if is_compressed(topic) else Image, topic, qos.CAMERA)
+            for topic in cameras.values()
+        }
         self._joints = node.create_publisher(JointState, ROBOT.joint_states, qos.JOINT_STATES_OUT)
         self._commands = node.create_publisher(JointTrajectory, ROBOT.command_topic, qos.COMMANDS)
         self._gripper = node.create_publisher(JointTrajectory, ROBOT.topics["gripper.topic"], qos.COMMANDS)
@@ -127,8 +135,11 @@ class Robot:
 
     def _show(self) -> None:
         for topic, publisher in self._cameras.items():
-            picture = np.full((48, 64, 3), self.sent[topic] % 256, np.uint8)
-            publisher.publish(from_image(picture, self.node.get_clock().now().to_msg()))
+            picture, stamp = (
+                np.full((48, 64, 3), self.sent[topic] % 256, np.uint8),
+                self.node.get_clock().now().to_msg(),
+            )
+            publisher.publish(jpeg(picture, stamp) if is_compressed(topic) else from_image(picture, stamp))
             self.sent[topic] += 1
         self._episode.publish(EpisodeState(seed=3, instruction=TASK, success=True))
         self._extra.publish(String(data="extra"))
@@ -244,6 +255,30 @@ def test_it_converts_to_what_the_robot_did(robot: Robot, tmp_path: Path):
     assert numbers.action[:-1, 0] == pytest.approx(numbers.state[1:, 0], abs=0.02)
     assert numbers.action[:, 7] == pytest.approx(0.75)
     assert succeeded(recorded) and recorded.intended[0].words == "open the drawer"
+
+
+def test_a_compressed_camera_is_recorded_as_it_is_and_converts(tmp_path: Path):
+    """Each picture shows its number, in grey."""
+    cameras, text = {**ROBOT.cameras, "wrist": "/wrist/image_raw/compressed"}, (ROBOTS / "panda_sim.yaml").read_text()
+    yaml = tmp_path / "packed.yaml"
+    yaml.write_text(text.replace("wrist/image_raw", "wrist/image_raw/compressed"))
+    robot = Robot(cameras)
+    try:
+        with recorder(tmp_path / "out", f"robot:={yaml}"):
+            _, result = robot.result(robot.record(time_limit=1.5))
+    finally:
+        robot.close()
+    assert result.success, result.message
+    packed = by_topic(Path(result.path))[cameras["wrist"]]
+    assert len(packed) > 15 and all(bytes(one.data[:3]) == b"\xff\xd8\xff" for one in packed)
+    assert packed[0].format == "rgb8; jpeg compressed bgr8" and packed[0].header.stamp.sec > 0
+    recorded = read_recorded(mcap_of(result.path))
+    numbers = resample(recorded, control_hz=20, max_gap_s=0.3)
+    shown = read_pictures(recorded, numbers, 32, ImageFit.stretch)
+    front, wrist = (shown[name].mean(axis=(1, 2, 3)) for name in ("front", "wrist"))
+    assert np.abs(front - wrist).max() < 2.5 and np.ptp(wrist) > 15
+    video = tmp_path / "out.mp4"
+    assert write_video(mcap_of(result.path), recorded.robot, video, "compressed") > 10 and video.stat().st_size > 1000
 
 
 def test_a_full_disk_ends_it_in_time(robot: Robot, tmp_path: Path):

@@ -7,22 +7,18 @@ import numpy as np
 from builtin_interfaces.msg import Time as TimeMessage
 from numpy.typing import NDArray
 from rclpy.duration import Duration
-from sensor_msgs.msg import Image, JointState
+from sensor_msgs.msg import CompressedImage, Image, JointState
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
+from emu_robot.camera_messages import decode_picture
 from emu_robot.errors import ShapeError
-from emu_robot.image_encoding import decode_image
 
 
-def to_image(message: Image) -> NDArray[np.uint8]:
-    """(H, W, 3) uint8 RGB. Raises `InvalidValueError` for another encoding, `ShapeError` if the data do not fit."""
-    return decode_image(
-        np.frombuffer(message.data, np.uint8),
-        encoding=message.encoding,
-        height=message.height,
-        width=message.width,
-        step=message.step,
-    )
+def to_image(message: Image | CompressedImage) -> NDArray[np.uint8]:
+    """(H, W, 3) uint8 RGB. Raises `InvalidValueError` for an encoding or format that is not known or data that are
+    damaged, `ShapeError` if they do not fit.
+    """
+    return decode_picture(message)
 
 
 def from_image(image: NDArray[np.uint8], stamp: TimeMessage, frame: str = "") -> Image:

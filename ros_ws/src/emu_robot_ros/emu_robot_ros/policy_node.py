@@ -230,7 +230,7 @@ class PolicyNode(LifecycleNode):
         if busy is not None and time.monotonic() - busy > number(self, "stall"):
             self.get_logger().warning("a chunk takes too long", throttle_duration_sec=1.0)
             return
-        self._tell(None if self._problem else self._pursued)
+        self._tell(None if self._problem or self._sensors.problem() else self._pursued)
 
     def _tell(self, pursued: Pursued | None) -> None:
         """Alive, and what is being done; an empty instruction says that nothing is."""

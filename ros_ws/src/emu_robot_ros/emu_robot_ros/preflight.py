@@ -18,9 +18,10 @@ from rcl_interfaces.srv import GetParameters
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter import parameter_value_to_python
-from sensor_msgs.msg import Image, JointState
+from sensor_msgs.msg import CompressedImage, Image, JointState
 from std_msgs.msg import Header
 
+from emu_robot.camera_messages import describe, is_compressed, message_type
 from emu_robot.deployment import Deployment, read_deployment
 from emu_robot.doctor import Check, report
 from emu_robot.errors import EmuRobotError
@@ -52,7 +53,8 @@ class PreflightNode(Node):
         self._questions = {name: self._questions_for(name) for name in ours}
         self._said: dict[tuple[str, str], Any] = {}
         for name, topic in robot.cameras.items():
-            self.create_subscription(Image, topic, partial(self._on_image, name), qos.CAMERA)
+            kind = CompressedImage if is_compressed(topic) else Image
+            self.create_subscription(kind, topic, partial(self._on_image, name), qos.CAMERA)
         self.create_subscription(SafetyState, topics.SAFETY_STATE, self._on_gate, qos.LATCHED)
 
     def ask(self) -> None:
@@ -71,7 +73,7 @@ class PreflightNode(Node):
         for stream in (self._joints, *([self._gripper] if self._gripper else [])):
             self._look_up(stream, "sensor_msgs/msg/JointState")
         for camera in self._cameras.values():
-            self._look_up(camera, "sensor_msgs/msg/Image")
+            self._look_up(camera, message_type(camera.topic))
         robot, space = self._robot, self.get_namespace().rstrip("/")
         gripper = [self._commands(robot.gripper.topic, robot.gripper.kind)] if robot.gripper else []
         return Seen(
@@ -97,12 +99,14 @@ class PreflightNode(Node):
         stream.complete += names <= set(found)
         self._arrived(stream, message.header)
 
-    def _on_image(self, name: str, message: Image) -> None:
+    def _on_image(self, name: str, message: Image | CompressedImage) -> None:
         camera = self._cameras[name]
-        camera.what = f"{message.width} x {message.height} {message.encoding}"
+        camera.what = describe(message)
         camera.different.add(zlib.crc32(message.data))
         try:
-            dark = to_image(message)[::4, ::4].std() < ObservingConfig().min_contrast
+            image = to_image(message)
+            camera.what = describe(message, image)
+            dark = image[::4, ::4].std() < ObservingConfig().min_contrast
             camera.problem = "shows nothing. Is its lens covered, or the light off?" if dark else ""
         except EmuRobotError as error:
             camera.problem = f"{error}. Set the driver's encoding"

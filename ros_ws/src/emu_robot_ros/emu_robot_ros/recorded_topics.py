@@ -6,16 +6,18 @@ from typing import Any, NamedTuple
 from diagnostic_msgs.msg import DiagnosticArray
 from emu_robot_interfaces.msg import ActionChunk, EpisodeState, PlannerStatus, PolicyStatus, SafetyState, Subgoal
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
-from sensor_msgs.msg import Image, JointState
+from sensor_msgs.msg import CompressedImage, Image, JointState
 from std_msgs.msg import Bool, Float64MultiArray
 from trajectory_msgs.msg import JointTrajectory
 
+from emu_robot.camera_messages import is_compressed
 from emu_robot.data.recording_contract import topics_of
 from emu_robot.deployment import Deployment
 from emu_robot_ros import qos, topics
 
 COMMANDS = {"trajectory": JointTrajectory, "positions": Float64MultiArray}
 RELIABLE = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
+PICTURES = (Image, CompressedImage)
 IMAGE_DEPTH, DEPTH = 10, 100
 """Of subscriptions: what may come while the process does something else."""
 
@@ -48,7 +50,7 @@ def graph(robot: Deployment) -> list[Source]:
         topics.DEADMAN: (Bool, qos.DEADMAN),
         topics.DIAGNOSTICS: (DiagnosticArray, RELIABLE),
     }
-    found = [Source(role, name, *drivers.get(role, (Image, qos.CAMERA))) for role, name in topics_of(robot).items()]
+    found = [Source(role, name, *drivers.get(role, _camera(name))) for role, name in topics_of(robot).items()]
     return found + [Source(name.strip("/"), name, *what) for name, what in ours.items()]
 
 
@@ -57,10 +59,15 @@ def listening(kind: Any, offers: Sequence[QoSProfile]) -> QoSProfile:
 
     Pictures are never asked for reliably: sending them again would disturb whoever drives.
     """
-    is_reliable = kind is not Image and all(o.reliability == ReliabilityPolicy.RELIABLE for o in offers)
+    is_reliable = kind not in PICTURES and all(o.reliability == ReliabilityPolicy.RELIABLE for o in offers)
     is_latched = is_reliable and all(o.durability == DurabilityPolicy.TRANSIENT_LOCAL for o in offers)
     return QoSProfile(
-        depth=IMAGE_DEPTH if kind is Image else DEPTH,
+        depth=IMAGE_DEPTH if kind in PICTURES else DEPTH,
         reliability=ReliabilityPolicy.RELIABLE if is_reliable else ReliabilityPolicy.BEST_EFFORT,
         durability=DurabilityPolicy.TRANSIENT_LOCAL if is_latched else DurabilityPolicy.VOLATILE,
     )
+
+
+def _camera(topic: str) -> tuple[Any, QoSProfile]:
+    """Compressed pictures are recorded as they are."""
+    return (CompressedImage if is_compressed(topic) else Image, qos.CAMERA)

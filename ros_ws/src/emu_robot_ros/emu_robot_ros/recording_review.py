@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image as PillowImage
 from PIL import ImageDraw, ImageFont
 
+from emu_robot.camera_messages import decode_picture
 from emu_robot.core import Image
 from emu_robot.data.mcap_reading import McapFile
 from emu_robot.deployment import Deployment
@@ -84,13 +85,13 @@ def _views(path: Path, robot: Deployment) -> Iterator[_View]:
     words, gate = "", ""
     for message in file.messages():
         if message.topic == robot.cameras[robot.planner_camera]:
-            front = _image(file.decode(message))
+            front = decode_picture(file.decode(message))
         elif message.topic in others[:1]:
-            side = _image(file.decode(message))
+            side = decode_picture(file.decode(message))
         elif message.topic == "/subgoal":
             content = file.decode(message)
             words = content.subtask or ("complete" if content.instruction else "")
-            subgoal = _image(content.image) if len(content.image.data) else subgoal if content.subtask else None
+            subgoal = decode_picture(content.image) if len(content.image.data) else subgoal if content.subtask else None
         elif message.topic == "/safety_state":
             gate = file.decode(message).state
         while front is not None and message.time_ns >= due:
@@ -111,12 +112,6 @@ def _draw(view: _View, title: str, fonts: Sequence[Any]) -> Image:
     draw.text((8, MAIN + 5), fit_text(title, small), MUTED, small)
     draw.text((8, MAIN + 21), fit_text(view.words, large), INK, large)
     return np.asarray(canvas)
-
-
-def _image(message: Any) -> Image:
-    """Of an rgb8 message."""
-    rows = np.frombuffer(message.data, np.uint8).reshape(message.height, message.step)
-    return rows[:, : 3 * message.width].reshape(message.height, message.width, 3)
 
 
 def _seconds(stamp: Any) -> float:

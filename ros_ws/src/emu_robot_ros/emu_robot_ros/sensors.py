@@ -2,26 +2,28 @@
 
 import threading
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from rclpy.node import Node
-from sensor_msgs.msg import Image, JointState
+from sensor_msgs.msg import CompressedImage, Image, JointState
 
+from emu_robot.camera_messages import is_compressed
 from emu_robot.deployment import Deployment
 from emu_robot.errors import EmuRobotError, UnknownNameError
 from emu_robot.image_fit import ImageFit
 from emu_robot.joint_states import JointReader
-from emu_robot.observing import ObservationBuffer, TimedObservation
+from emu_robot.observing import Freshness, NotReadyError, ObservationBuffer, ObservingConfig, TimedObservation
 from emu_robot_ros import qos
 from emu_robot_ros.conversions import seconds, to_image
+from emu_robot_ros.node_clock import NodeClock
+
+COUNT_S = 1.0
+"""Between two looks at how many publish each camera's topic."""
 
 
 class Sensors:
-    """Subscribes a node to what its policy sees; `observe` may be called from any thread.
-
-    cameras: names of the deployment's, the planner's first. on_images: called whenever every one has shown something
-    new since the last call, so that pictures taken together are used together.
-    """
+    """Subscribes a node to what its policy sees, until `destroy`; `observe` may be called from any thread."""
 
     def __init__(
         self,
@@ -32,41 +34,118 @@ class Sensors:
         fit: ImageFit,
         on_images: Callable[[], None] = lambda: None,
     ) -> None:
-        self._node, self._joints, self._on_images = node, JointReader(robot), on_images
-        self._cameras, self._shown = set(cameras), set[str]()
-        self._buffer, self._lock = ObservationBuffer(cameras, size, fit), threading.Lock()
-        node.create_subscription(JointState, robot.joint_states, self._on_joint_state, qos.JOINT_STATES_IN)
+        """cameras: names of the deployment's, the planner's first. size: of the square images [px]. on_images: called
+        whenever every camera has sent something since the last call, so that pictures taken together are used together.
+
+        Raises `UnknownNameError` for a camera that the robot has not.
+        """
         for camera in cameras:
             if camera not in robot.cameras:
                 raise UnknownNameError(f"camera of {robot.name}", camera, robot.cameras)
-            node.create_subscription(Image, robot.cameras[camera], self._receiver(camera), qos.CAMERA)
+        self._node, self._robot, self._joints, self._on_images = node, robot, JointReader(robot), on_images
+        self._clock, self._lock, config = NodeClock(node), threading.Lock(), ObservingConfig()
+        self._buffer = ObservationBuffer(cameras, size, fit, config)
+        self._shown, self._crowded, self._counted_at = set[str](), "", float("-inf")
+        self._views = {camera: self._look(camera, robot.cameras[camera]) for camera in cameras}
+        self._states = [self._feel(robot.joint_states, self._on_joint_state)]
+        gripper, self._gripper = robot.gripper, None
+        if gripper is not None and gripper.joint_states:
+            self._gripper = Freshness("joint state of the gripper", config)
+            self._states.append(self._feel(gripper.joint_states, self._on_gripper_state))
 
     def observe(self) -> TimedObservation:
         """The last observation; its time is of the node's clock. Raises `NotReadyError`."""
         with self._lock:
-            return self._buffer.observe(1e-9 * self._node.get_clock().now().nanoseconds)
+            problem = self._problem()
+            if problem:
+                raise NotReadyError(problem)
+            return self._buffer.observe(self._clock.now())
+
+    def problem(self) -> str:
+        """Why there is no observation to act on, in words; empty if there is one. May be called from any thread."""
+        with self._lock:
+            return self._problem()
+
+    def destroy(self) -> None:
+        """End all subscriptions."""
+        for subscription in (*self._views.values(), *self._states):
+            self._node.destroy_subscription(subscription)
+        self._clock.destroy()
+
+    def _problem(self) -> str:
+        now = self._clock.now()
+        return self._crowded or self._buffer.problem(now) or (self._gripper.problem(now) if self._gripper else "")
+
+    # -- what comes
+
+    def _look(self, camera: str, topic: str) -> Any:
+        kind = CompressedImage if is_compressed(topic) else Image
+        return self._node.create_subscription(kind, topic, self._receiver(camera), qos.CAMERA)
+
+    def _feel(self, topic: str, callback: Callable[[JointState], None]) -> Any:
+        return self._node.create_subscription(JointState, topic, callback, qos.JOINT_STATES_IN)
 
     def _on_joint_state(self, message: JointState) -> None:
         try:
             state = self._joints.read(list(message.name), list(message.position))
         except EmuRobotError as error:
-            self._node.get_logger().warning(str(error), throttle_duration_sec=5.0)
+            self._warn(str(error))
+            with self._lock:
+                self._buffer.refuse_state(f"cannot be used: {error}", self._clock.now())
             return
         if state is not None:
             with self._lock:
-                self._buffer.on_state(state.astype(np.float32), seconds(message.header.stamp))
+                self._buffer.on_state(state.astype(np.float32), seconds(message.header.stamp), self._clock.now())
 
-    def _receiver(self, camera: str) -> Callable[[Image], None]:
-        def receive(message: Image) -> None:
-            try:
-                image = to_image(message)
-                with self._lock:
-                    self._buffer.on_image(camera, image, seconds(message.header.stamp))
-            except EmuRobotError as error:
-                self._node.get_logger().warning(f"camera {camera}: {error}", throttle_duration_sec=5.0)
+    def _on_gripper_state(self, message: JointState) -> None:
+        """Read for its opening, which the arm's next joint state comes with."""
+        assert self._gripper is not None and self._robot.gripper is not None
+        if self._robot.gripper.joint not in message.name:
+            return
+        with self._lock:
+            now, stamp = self._clock.now(), seconds(message.header.stamp)
+            objection = self._gripper.objection(stamp, now)
+            if not objection:
+                try:
+                    self._joints.read(list(message.name), list(message.position))
+                except EmuRobotError as error:
+                    objection = f"cannot be used: {error}"
+            if objection:
+                self._gripper.refuse(objection, now)
+            else:
+                self._gripper.take(stamp, now)
+
+    def _receiver(self, camera: str) -> Callable[[Image | CompressedImage], None]:
+        def receive(message: Image | CompressedImage) -> None:
+            self._take(camera, message)
             self._shown.add(camera)
-            if self._shown == self._cameras:
+            if len(self._shown) == len(self._views):
                 self._shown.clear()
                 self._on_images()
 
         return receive
+
+    def _take(self, camera: str, message: Image | CompressedImage) -> None:
+        now = self._clock.now()
+        try:
+            image = to_image(message)
+            with self._lock:
+                self._buffer.on_image(camera, image, seconds(message.header.stamp), now)
+        except EmuRobotError as error:
+            self._warn(f"camera {camera}: {error}")
+            with self._lock:
+                self._buffer.refuse_image(camera, f"cannot be used: {error}", now)
+        if now.steady - self._counted_at > COUNT_S:
+            self._counted_at = now.steady
+            self._crowded = self._count()
+
+    def _count(self) -> str:
+        """Which camera's topic has several publishers: pictures of two places must not be mixed."""
+        for camera, subscription in self._views.items():
+            publishers = self._node.count_publishers(subscription.topic_name)
+            if publishers > 1:
+                return f"camera {camera} has {publishers} publishers on {subscription.topic_name}"
+        return ""
+
+    def _warn(self, words: str) -> None:
+        self._node.get_logger().warning(words, throttle_duration_sec=5.0)

@@ -1,0 +1,37 @@
+"""A node's clock beside the steady one."""
+
+import time
+from collections import deque
+from statistics import median
+
+from rclpy.clock import JumpThreshold, TimeJump
+from rclpy.duration import Duration
+from rclpy.node import Node
+
+from emu_robot.observing import Moment
+
+KEPT_STEPS = 9
+"""Of a simulated clock, of which the middle one tells how coarse it is, also after it was set."""
+
+
+class NodeClock:
+    """Reads both clocks. A simulated one moves by a step with every message on /clock, and rests in between."""
+
+    def __init__(self, node: Node) -> None:
+        self._clock = node.get_clock()
+        self._steps: deque[float] = deque(maxlen=KEPT_STEPS)
+        every = JumpThreshold(min_forward=Duration(nanoseconds=1), min_backward=None, on_clock_change=False)
+        self._handle = self._clock.create_jump_callback(every, post_callback=self._on_step)
+
+    def now(self) -> Moment:
+        """May be called from any thread."""
+        steps = list(self._steps)
+        stamped = 1e-9 * self._clock.now().nanoseconds
+        return Moment(stamped, time.monotonic(), median(steps) if steps else 0.0)
+
+    def destroy(self) -> None:
+        """Listen to the clock no more."""
+        self._handle.unregister()
+
+    def _on_step(self, jump: TimeJump) -> None:
+        self._steps.append(1e-9 * jump.delta.nanoseconds)
