@@ -83,6 +83,8 @@ class Deployment:
     planner_camera: str
     joint_states: str = "/joint_states"
     kind: str = "trajectory"
+    command_joints: tuple[str, ...] = ()
+    """Order in which a controller of kind `positions` takes its numbers; empty: its parameter `joints` says it."""
 
     def __post_init__(self) -> None:
         if self.kind not in COMMAND_KINDS[:2]:

@@ -1,6 +1,6 @@
 """Build this workspace on a machine without ROS: the interfaces and nodes, into a virtual environment of wheels.
 
-Where no package brings control_msgs, our part of it is built, too, from the folder without_ros. That lies outside of src
+Where no package brings control_msgs, our part of it is built, too, from the folder without_ros. It lies outside of src
 and holds a COLCON_IGNORE, so that neither rosdep nor colcon of a real ROS sees a second package of this name.
 
 python ros_ws/without_ros.py ENVIRONMENT [--also SITE_PACKAGES]

@@ -14,6 +14,7 @@ from emu_robot.deployment import Gripper
 from emu_robot.errors import SystemSetupError
 from emu_robot_ros import qos
 from emu_robot_ros.conversions import trajectory
+from emu_robot_ros.rivals import rivals
 
 LEAST_CHANGE = 0.02
 """Of its stroke that a gripper's wanted position must change by before a goal is worth sending while it still moves."""
@@ -29,7 +30,7 @@ class GripperCommands(Protocol):
         ...
 
     def rivals(self) -> str:
-        """Who else could command this gripper, in words; empty if nobody."""
+        """Who else could command this gripper, in words; empty if there is no one."""
         ...
 
     def destroy(self) -> None:
@@ -37,20 +38,30 @@ class GripperCommands(Protocol):
         ...
 
 
-def gripper_commands(node: Node, gripper: Gripper, *, period: float, effort: float) -> GripperCommands:
-    """period: of the control ticks [s]. effort: limit of a gripper commanded by action [N], 0: its driver's own.
+def gripper_commands(node: Node, gripper: Gripper | None, *, period: float, effort: float) -> GripperCommands:
+    """gripper: None for a robot that has none. period: of the control ticks [s]. effort: limit of a gripper commanded
+    by action [N], 0: its driver's own.
 
     Raises `SystemSetupError` if the gripper's interface is not installed.
     """
+    if gripper is None:
+        return NoGripper()
     if gripper.kind == "gripper_command":
         return GoalCommands(node, gripper, effort)
     return TopicCommands(node, gripper, period)
 
 
-def rival_publishers(node: Node, topic: str) -> str:
-    """Publishers of a topic that only `node` may publish on, in words; empty if there are no others."""
-    count = node.count_publishers(topic)
-    return f"{topic} has {count} publishers, nobody else may command the robot" if count > 1 else ""
+class NoGripper:
+    """Of a robot without one: there is nothing to command."""
+
+    def send(self, position: float, now: float) -> None:
+        """Nothing goes anywhere."""
+
+    def rivals(self) -> str:
+        return ""
+
+    def destroy(self) -> None:
+        """Nothing has been opened."""
 
 
 class TopicCommands:
@@ -69,7 +80,7 @@ class TopicCommands:
             self._publisher.publish(Float64MultiArray(data=[position]))
 
     def rivals(self) -> str:
-        return rival_publishers(self._node, self._gripper.topic)
+        return rivals(self._node, self._gripper.topic)
 
     def destroy(self) -> None:
         self._node.destroy_publisher(self._publisher)
@@ -127,8 +138,7 @@ class GoalCommands:
         self._client.send_goal_async(goal).add_done_callback(self._on_answer)
 
     def rivals(self) -> str:
-        count = self._node.count_clients(f"{self._gripper.topic}/_action/send_goal")
-        return f"{self._gripper.topic} has {count} clients, nobody else may command the robot" if count > 1 else ""
+        return rivals(self._node, self._gripper.topic)
 
     def destroy(self) -> None:
         self._client.destroy()
@@ -149,5 +159,5 @@ def _gripper_command_action() -> Any:
     except ModuleNotFoundError as error:
         raise SystemSetupError(
             "this gripper takes goals of control_msgs/action/GripperCommand, and control_msgs is not installed; "
-            "get it: apt install ros-jazzy-control-msgs"
+            "get it: apt install ros-jazzy-control-msgs, or without a ROS installation: make ros"
         ) from error

@@ -21,8 +21,9 @@ from emu_robot.joint_states import JointReader
 from emu_robot.safety import ChunkMessage, Command, EstopLatch, GateState, SafetyConfig, SafetyGate
 from emu_robot_ros import qos, topics
 from emu_robot_ros.conversions import seconds, to_actions, trajectory
-from emu_robot_ros.gripper_commands import gripper_commands, rival_publishers
+from emu_robot_ros.gripper_commands import gripper_commands
 from emu_robot_ros.parameters import declare_settings, declare_text, read_settings
+from emu_robot_ros.rivals import rivals
 from emu_robot_ros.running import run_node
 
 STATE_PERIOD_S = 0.5
@@ -279,7 +280,7 @@ class SafetyNode(LifecycleNode):
 
     def _rivals(self) -> str:
         """Who else could command the robot, in words; empty if nobody."""
-        return rival_publishers(self, self._robot.command_topic) or self._gripper.rivals()
+        return rivals(self, self._robot.command_topic) or self._gripper.rivals()
 
     def _ros_now(self) -> float:
         return 1e-9 * self.get_clock().now().nanoseconds

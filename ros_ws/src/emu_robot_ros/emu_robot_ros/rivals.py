@@ -1,0 +1,61 @@
+"""Who else could command what only the safety gate may: writers on any interface of the same controller.
+
+A controller is known by what it is commanded with: the topic or the action, without the last part of its name.
+"""
+
+from collections.abc import Iterable
+
+from rclpy.action import get_action_client_names_and_types_by_node
+from rclpy.node import Node, NodeNameNonExistentError
+
+TOPICS = ("commands", "joint_trajectory", "joint_references", "reference")
+"""What ros2_control's controllers take commands on, below their own names."""
+ACTIONS = ("follow_joint_trajectory", "gripper_action", "gripper_cmd", "grasp", "homing", "move")
+"""The same of actions; the last three are the Franka hand's."""
+
+
+def rivals(node: Node, interface: str) -> str:
+    """Who beside `node` could command the controller, in words; empty if there is no one.
+
+    interface: topic or action that `node` commands the controller with; relative names are resolved as `node`'s are.
+    """
+    own = node.resolve_topic_name(interface)
+    controller = own.rpartition("/")[0]
+    topics = dict.fromkeys([own, *(f"{controller}/{name}" for name in TOPICS)])
+    actions = dict.fromkeys([own, *(f"{controller}/{name}" for name in ACTIONS)])
+    found = [_other_publishers(node, topic) for topic in topics]
+    found += [_other_clients(node, action) for action in actions]
+    return "; ".join(filter(None, found))
+
+
+def _other_publishers(node: Node, topic: str) -> str:
+    ends = node.get_publishers_info_by_topic(topic)
+    names = [_full_name(end.node_namespace, end.node_name) for end in ends]
+    others = len(ends) - (_full_name(node.get_namespace(), node.get_name()) in names)
+    return _words(topic, len(ends), "publisher", names) if others else ""
+
+
+def _other_clients(node: Node, action: str) -> str:
+    count = node.count_clients(f"{action}/_action/send_goal")
+    if count == _is_client(node, action, node.get_name(), node.get_namespace()):
+        return ""
+    nodes = node.get_node_names_and_namespaces()
+    names = [_full_name(space, name) for name, space in nodes if _is_client(node, action, name, space)]
+    return _words(action, count, "client", names)
+
+
+def _is_client(node: Node, action: str, name: str, space: str) -> bool:
+    try:
+        return action in dict(get_action_client_names_and_types_by_node(node, name, space))
+    except NodeNameNonExistentError:  # it has just ended
+        return False
+
+
+def _words(interface: str, count: int, kind: str, names: Iterable[str]) -> str:
+    """names: of all nodes that are known to have such an end, the gate's included."""
+    known = ", ".join(sorted(names)) or "nodes unknown"
+    return f"{interface} has {count} {kind}{'s' * (count > 1)} ({known}), only the safety gate may command the robot"
+
+
+def _full_name(space: str, name: str) -> str:
+    return f"{space.rstrip('/')}/{name}"
