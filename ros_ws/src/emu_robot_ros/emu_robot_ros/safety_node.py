@@ -1,5 +1,10 @@
 """The safety gate as a process of its own, the only one that commands the robot. Loads no torch and no simulator."""
 
+if __name__ == "__main__":  # ahead of the imports: it may be told to end meanwhile
+    from emu_robot_ros.starting import start
+
+    start("safety")
+
 import time
 from pathlib import Path
 
@@ -300,7 +305,3 @@ class SafetyNode(LifecycleNode):
 
 def main() -> None:
     run_node(SafetyNode)
-
-
-if __name__ == "__main__":
-    main()
