@@ -44,6 +44,7 @@ LEVELS = {
             "graph",
             "processes",
             "ros_environment",
+            "ros_packages",
             "ros_checks",
             "preflight",
         ],
