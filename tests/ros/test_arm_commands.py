@@ -3,13 +3,16 @@
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from conftest import running, wait_until
 from control_msgs.action import FollowJointTrajectory
 from rclpy.action import ActionClient
 from rclpy.node import Node
+from ros_robot import Peer
 from spun_graph import Graph
 from std_msgs.msg import Float64MultiArray
 from trajectory_msgs.msg import JointTrajectory
@@ -198,3 +201,21 @@ def test_configured_again_it_is_not_its_own_rival(graph: Graph):
         commands.ask()
         graph.until(lambda: not commands.rivals(), "the one before to go")  # noqa: B023
         commands.destroy()
+
+
+def test_the_gate_does_not_arm_beside_a_client_of_the_controller_s_action(estop_file: Path):
+    peer = Peer()
+    client = ActionClient(peer.node, FollowJointTrajectory, "/arm_controller/follow_joint_trajectory")
+    try:
+        with running("emu_robot_ros.safety_node", "-p", f"estop_file:={estop_file}"):
+            said: list[str] = []
+
+            def is_refused() -> bool:
+                said.append(peer.arm().message)  # until then it has no joint state, or has not seen the client
+                return "/arm_controller/follow_joint_trajectory has 1 client (/peer)" in said[-1]
+
+            wait_until(is_refused, "the refusal")
+            assert peer.commands == []
+    finally:
+        client.destroy()
+        peer.close()

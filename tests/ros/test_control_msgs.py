@@ -66,26 +66,34 @@ def node() -> Iterator[Node]:
 
 
 def sent(node: Node, kind: Any, name: str, goal: Any, n_feedback: int) -> tuple[Any, list[Any]]:
-    """The result that another process answers a goal with, and its feedback, which may come after it."""
-    client, feedback = ActionClient(node, kind, name), []
+    """The result that another process answers a goal with, and its feedback.
+
+    Feedback is lost as long as that process has not discovered who listens; so the goal is sent until it has.
+    """
+    client, feedback = ActionClient(node, kind, name), list[Any]()
     executor = SingleThreadedExecutor(context=node.context)
     executor.add_node(node)
 
-    def spin_until(condition: Callable[[], bool]) -> None:
-        until = time.monotonic() + 30
-        while not condition():
-            assert time.monotonic() < until, f"{name} does not answer"
+    def spun_until(condition: Callable[[], bool], seconds: float) -> bool:
+        until = time.monotonic() + seconds
+        while not condition() and time.monotonic() < until:
             executor.spin_once(timeout_sec=0.05)
+        return condition()
+
+    def attempt() -> Any:
+        feedback.clear()
+        accepted = client.send_goal_async(goal, feedback_callback=lambda message: feedback.append(message.feedback))
+        assert spun_until(accepted.done, 30), f"{name} does not answer"
+        handle: Any = accepted.result()
+        result = handle.get_result_async()
+        assert spun_until(result.done, 30), f"{name} has no result"
+        return result.result().result if spun_until(lambda: len(feedback) == n_feedback, 1) else None
 
     assert client.wait_for_server(30), f"{name} is not there"
-    accepted = client.send_goal_async(goal, feedback_callback=lambda message: feedback.append(message.feedback))
-    spin_until(accepted.done)
-    handle: Any = accepted.result()
-    result = handle.get_result_async()
-    spin_until(lambda: result.done() and len(feedback) >= n_feedback)
+    result = next(filter(None, (attempt() for _ in range(20))), None)
     client.destroy()
     executor.shutdown()
-    return result.result().result, feedback
+    return result, feedback
 
 
 def hash_on_the_wire(node: Node, topic: str) -> str:
