@@ -40,7 +40,7 @@ $(ROS)/.wheels: ros_ws/requirements.txt $(STAMP)
 	$(BIN)/uv pip install -q --python $(ROS)/bin/python --no-deps -r ros_ws/requirements.txt
 	@touch $@
 
-$(ROS_STAMP): $(ROS)/.wheels ros_ws/without_ros.py $(shell find ros_ws/src/emu_robot_interfaces -type f)
+$(ROS_STAMP): $(ROS)/.wheels ros_ws/without_ros.py $(shell find ros_ws/src/emu_robot_interfaces ros_ws/without_ros -type f)
 	$(PYTHON) ros_ws/without_ros.py $(ROS) --also $(VENV)/lib/python3.12/site-packages
 	@touch $@
 

@@ -25,11 +25,13 @@ ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """What a person or a system says to end."""
 PREPARE = """
 import ctypes, os, signal, sys
-parent, nice, *command = sys.argv[1:]
+parent, nice, awaited, *command = sys.argv[1:]
 ctypes.CDLL(None).prctl(1, signal.SIGINT)  # PR_SET_PDEATHSIG
 if os.getppid() != int(parent):
     sys.exit("whoever started this has ended")
 signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell's background jobs ignore it
+if awaited == "no":
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
 try:
     os.nice(int(nice))
 except PermissionError:
@@ -41,13 +43,17 @@ os.execvp(command[0], command)
 
 @dataclass(frozen=True, kw_only=True)
 class ProcessSettings:
-    """environment: in addition to this process's. nice: added to its niceness. last_to_stop: after all others."""
+    """environment: in addition to this process's. nice: added to its niceness. last_to_stop: after all others.
+
+    listens: whether the command unblocks `ENDINGS` itself, once it is ready to hear them; until then they wait.
+    """
 
     name: str
     command: Sequence[str]
     environment: Mapping[str, str] = field(default_factory=dict)
     nice: int = 0
     last_to_stop: bool = False
+    listens: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,16 +124,18 @@ class Processes:
                 reader.join(1.0)
 
     def _start(self, settings: ProcessSettings) -> None:
-        process = subprocess.Popen(
-            [sys.executable, "-I", "-S", "-c", PREPARE, str(os.getpid()), str(settings.nice), *settings.command],
-            env={**os.environ, **settings.environment},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            process_group=0,
-        )
+        awaited, nice = "yes" if settings.listens else "no", str(settings.nice)
+        with _endings_blocked():  # in the new process, too, from its very start
+            process = subprocess.Popen(
+                [sys.executable, "-I", "-S", "-c", PREPARE, str(os.getpid()), nice, awaited, *settings.command],
+                env={**os.environ, **settings.environment},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                errors="replace",
+                process_group=0,
+            )
         self._running[settings.name] = process
         reader = threading.Thread(target=self._read, args=(settings.name, process), daemon=True)
         self._readers.append(reader)
@@ -164,6 +172,15 @@ def _status(process: subprocess.Popen[str]) -> int | None:
     if found is None:
         return None
     return found.si_status if found.si_code == os.CLD_EXITED else 128 + found.si_status
+
+
+@contextmanager
+def _endings_blocked() -> Iterator[None]:
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDINGS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager

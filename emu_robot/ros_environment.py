@@ -9,6 +9,7 @@ from pathlib import Path
 from emu_robot.errors import SystemSetupError
 from emu_robot.graph import Graph
 from emu_robot.processes import ProcessSettings
+from emu_robot.ros_packages import check_packages
 
 PROJECT = Path(__file__).resolve().parents[1]
 
@@ -56,8 +57,12 @@ def node_environment(usual: Mapping[str, str], always: Mapping[str, str]) -> dic
 
 
 def node_processes(graph: Graph) -> list[ProcessSettings]:
-    """What `processes.Processes` runs for this graph. Raises `SystemSetupError` without ROS."""
+    """What `processes.Processes` runs for this graph.
+
+    Raises `SystemSetupError` without ROS, or without a package that the nodes need.
+    """
     python, environment = find_interpreter(), node_environment(graph.usual_environment, graph.environment)
+    check_packages(graph, python, environment, of_wheels=is_of_wheels(python))
     return [
         ProcessSettings(
             name=node.name,
@@ -65,6 +70,7 @@ def node_processes(graph: Graph) -> list[ProcessSettings]:
             environment=environment,
             nice=node.nice,
             last_to_stop=node.last_to_stop,
+            listens=True,
         )
         for node in graph.nodes
     ]

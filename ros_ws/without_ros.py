@@ -1,5 +1,8 @@
 """Build this workspace on a machine without ROS: the interfaces and nodes, into a virtual environment of wheels.
 
+Where no package brings control_msgs, our part of it is built, too, from the folder without_ros. It lies outside of src
+and holds a COLCON_IGNORE, so that neither rosdep nor colcon of a real ROS sees a second package of this name.
+
 python ros_ws/without_ros.py ENVIRONMENT [--also SITE_PACKAGES]
 
 ENVIRONMENT: a virtual environment that holds ros_ws/requirements.txt. --also: packages that it shall see, too, such as
@@ -15,6 +18,7 @@ import sys
 from pathlib import Path
 
 SOURCES = Path(__file__).resolve().parent / "src"
+CONTROL_MSGS = Path(__file__).resolve().parent / "without_ros/control_msgs"
 BAKED = re.compile(r"/opt/python/cp312-cp312/(include/python3\.12|lib/python3\.12/site-packages/numpy/_core/include)")
 """Where the machine that built the wheels had Python's and numpy's headers."""
 
@@ -29,7 +33,9 @@ def main() -> None:
     if missing:
         sys.exit(f"missing: {' and '.join(missing)}, to compile messages. Get them: apt-get install build-essential")
     correct_headers(environment)
-    build_interfaces(environment)
+    if not brings_control_msgs(environment):
+        build(environment, CONTROL_MSGS)
+    build(environment, SOURCES / "emu_robot_interfaces")
     site_packages = environment / "lib/python3.12/site-packages"
     lines = [str(SOURCES / "emu_robot_ros")]
     if wanted.also:
@@ -59,13 +65,22 @@ def correct_headers(environment: Path) -> None:
             path.write_text(right)
 
 
-def build_interfaces(environment: Path) -> None:
-    """Generate, compile and install emu_robot_interfaces."""
-    build = environment / "build/emu_robot_interfaces"
+def brings_control_msgs(environment: Path) -> bool:
+    """Whether a package in the environment brings control_msgs; what we built there before does not count."""
+    manifest = environment / "share/control_msgs/package.xml"
+    return manifest.exists() and "emu_robot" not in manifest.read_text()
+
+
+def build(environment: Path, source: Path) -> None:
+    """Generate, compile and install a package of interfaces."""
+    build = environment / "build" / source.name
+    cache = build / "CMakeCache.txt"
+    if cache.exists() and f"CMAKE_HOME_DIRECTORY:INTERNAL={source}\n" not in cache.read_text():
+        shutil.rmtree(build)  # of another checkout, which CMake would not take
     here = {"AMENT_PREFIX_PATH": str(environment), "CMAKE_PREFIX_PATH": str(environment)}
     path = {"PATH": f"{environment / 'bin'}{os.pathsep}{os.environ['PATH']}"}
     configure = [
-        "cmake", "-G", "Ninja", "-S", SOURCES / "emu_robot_interfaces", "-B", build, "-Wno-dev", "-DBUILD_TESTING=OFF",
+        "cmake", "-G", "Ninja", "-S", source, "-B", build, "-Wno-dev", "-DBUILD_TESTING=OFF",
         f"-DCMAKE_INSTALL_PREFIX={environment}", f"-DPython3_EXECUTABLE={environment / 'bin/python'}",
     ]  # fmt: skip
     for command in (configure, ["cmake", "--build", build], ["cmake", "--install", build]):

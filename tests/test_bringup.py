@@ -15,14 +15,26 @@ from emu_robot.cli import main as cli
 from emu_robot.errors import SystemSetupError
 from emu_robot.graph import read_graph
 from emu_robot.ros_environment import find_interpreter, mixture, node_processes
+from emu_robot.ros_packages import packages_needed
 
 ROOT = Path(__file__).parents[1]
-NODE = """#!/bin/sh
-# A node: says how it was started; ends by itself if it is the policy and the file says so.
-trap 'echo told; exit 0' INT
-echo "$@"
-while [ ! -e {flag} ] || [ "$2" != emu_robot_ros.policy_node ]; do sleep 0.02; done
-exit 7
+NODE = """#!{python} -IS
+# Asked for packages (-c): names those in the file "missing". As a node: says how it was started, and when it is told to
+# end; ends by itself if it is the policy and the file "die" is there.
+import os, pathlib, signal, sys, time
+project, words = pathlib.Path("{project}"), sys.argv[1:]
+if words[0] == "-c":
+    missing = project / "missing"
+    sys.exit(print(missing.read_text() if missing.exists() else ""))
+def end(*_):
+    os.write(1, b"told\\n")
+    os._exit(0)
+signal.signal(signal.SIGINT, end)
+signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
+print(*words, flush=True)
+while words[1] != "emu_robot_ros.policy_node" or not (project / "die").exists():
+    time.sleep(0.02)
+sys.exit(7)
 """
 
 
@@ -31,7 +43,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with a .venv-ros whose Python is a script, beside a Python without rclpy."""
     python = tmp_path / ".venv-ros/bin/python"
     python.parent.mkdir(parents=True)
-    python.write_text(NODE.format(flag=tmp_path / "die"))
+    python.write_text(NODE.format(python=sys.executable, project=tmp_path))
     python.chmod(python.stat().st_mode | stat.S_IXUSR)
     monkeypatch.setattr(ros_environment.importlib.util, "find_spec", lambda name: None)
     monkeypatch.delenv("AMENT_PREFIX_PATH", raising=False)
@@ -107,6 +119,41 @@ def test_a_mistake_is_one_line(words: list[str], said: str, capsys: pytest.Captu
     assert cli.main(["bringup", *words]) == 1
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 1 and lines[0].startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("words", "missing", "said"),
+    [
+        (["graph=arm", "robot=ur5e"], "control_msgs", "control_msgs, which the gripper of ur5e needs. Get it: apt"),
+        (["graph=arm", "robot=ur5e"], "emu_robot_interfaces control_msgs", "emu_robot_interfaces, which every node"),
+        (["graph=arm", "robot=xarm7"], "torch", "torch, which the node planner needs"),
+    ],
+)
+def test_what_is_missing_is_one_line_before_anything_starts(project: Path, words: list[str], missing: str, said: str):
+    (project / "missing").write_text(missing)
+    with start(project, *words) as process:
+        output, errors = process.communicate(timeout=20)
+    assert process.returncode == 1 and output == ""
+    (line,) = errors.splitlines()
+    assert line.startswith(f"error: {project}/.venv-ros/bin/python has no {said}")
+
+
+def test_only_a_gripper_that_takes_goals_needs_control_msgs():
+    def needed(graph: str, **settings: str) -> set[str]:
+        return set(packages_needed(read_graph(graph, settings=settings)))
+
+    ours = {"emu_robot_ros", "emu_robot_interfaces"}
+    assert needed("arm", robot="franka_fr3") == {*ours, "torch", "control_msgs"}
+    assert needed("arm", robot="xarm7") == {*ours, "torch"}
+    assert needed("sim") == {*ours, "torch", "mujoco"}
+
+
+def test_a_python_that_does_not_run_is_said(project: Path):
+    (project / ".venv-ros/bin/python").write_text("#!/bin/sh\necho first >&2; echo broken >&2; exit 3\n")
+    with start(project) as process:
+        output, errors = process.communicate(timeout=20)
+    assert process.returncode == 1 and output == ""
+    assert errors == f"error: {project}/.venv-ros/bin/python does not run: broken\n"
 
 
 def test_without_ros_the_way_to_it_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

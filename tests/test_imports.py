@@ -50,6 +50,7 @@ LEVELS = {
             "graph",
             "processes",
             "ros_environment",
+            "ros_packages",
             "ros_checks",
             "preflight",
         ],

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -87,6 +88,24 @@ def test_one_that_does_not_listen_is_killed_with_what_it_started():
         assert runs(grandchild)
     assert said[-1] == "[deaf] did not end within 0.3 s: killed"
     until(lambda: not runs(grandchild))
+
+
+@pytest.mark.parametrize("listens", [True, False])
+def test_what_is_said_before_one_listens_is_heard_then(listens: bool):
+    """Without `listens` it ends at once, quietly: not by an interrupt in the midst of its imports."""
+    said: list[str] = []
+    code = """
+import signal, sys, time
+time.sleep(1)
+signal.signal(signal.SIGINT, lambda *_: sys.exit(print("told", flush=True)))
+signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
+time.sleep(60)
+"""
+    settings = replace(python("a", code), listens=listens)
+    with Processes([settings], say=said.append) as processes:
+        pass
+    assert said == (["[a] told"] if listens else [])
+    assert processes["a"].returncode == (0 if listens else -signal.SIGINT)
 
 
 def test_one_that_is_stopped_still_hears():

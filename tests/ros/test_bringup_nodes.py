@@ -108,6 +108,17 @@ def test_a_node_that_cannot_be_configured_ends_the_graph(tmp_path: Path):
     assert process.returncode == 1 and "error: safety ended (exit status 1)" in errors, output
 
 
+def test_the_others_that_are_still_importing_end_quietly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "torch.py").write_text("import time\nprint('importing', flush=True)\ntime.sleep(60)\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    with bringup("nodes=planner,policy,safety", f"safety.estop_file={tmp_path}") as process:  # a folder
+        output, errors = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert errors.splitlines() == ["error: safety ended (exit status 1); the others were told to end"]
+    others = {line for line in output.splitlines()[1:] if not line.startswith("[safety]")}
+    assert others <= {"[planner] importing", "[policy] importing"}, output
+
+
 @pytest.mark.parametrize("name", [name for name in NODES if importlib.util.find_spec(f"emu_robot_ros.{name}_node")])
 def test_the_file_names_every_parameter_of_a_node(name: str):
     module = importlib.import_module(f"emu_robot_ros.{name}_node")

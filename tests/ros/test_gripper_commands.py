@@ -1,18 +1,25 @@
-"""Grippers commanded by messages and by goals. The action's package is not among the wheels: a stand-in takes goals."""
+"""Grippers commanded by messages and by goals, with real nodes in place of their drivers."""
 
 import os
 import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from conftest import running
+from control_msgs.action import FollowJointTrajectory, GripperCommand
+from rclpy.action import ActionClient, ActionServer, GoalResponse
+from rclpy.action.server import ServerGoalHandle
+from spun_graph import Graph
+from std_msgs.msg import Float64MultiArray
+from trajectory_msgs.msg import JointTrajectory
 
 from emu_robot.deployment import Gripper
 from emu_robot.errors import SystemSetupError
-from emu_robot_ros import gripper_commands as module
 from emu_robot_ros.gripper_commands import GOAL_PERIOD_S, GoalThrottle, gripper_commands
 
 DT = 0.02
@@ -56,105 +63,113 @@ def test_a_refused_goal_is_due_again():
     assert not throttle.is_due(0.5, 0.1) and throttle.is_due(0.5, 0.22)
 
 
-class Answer:
-    """A future that is done."""
-
-    def __init__(self, accepted: bool) -> None:
-        self._handle = SimpleNamespace(accepted=accepted)
-
-    def add_done_callback(self, callback: Any) -> None:
-        callback(self)
-
-    def result(self) -> SimpleNamespace:
-        return self._handle
-
-
 class Driver:
-    """In place of the action's client: a driver that is there or not, and takes goals or not."""
+    """Serves the action and notes the goals; takes them or not."""
 
-    def __init__(self) -> None:
-        self.ready, self.accepts, self.goals = True, True, []
+    def __init__(self, graph: Graph) -> None:
+        self.accepts, self.goals = True, list[tuple[float, float]]()
+        node = graph.add("driver")
+        ActionServer(node, GripperCommand, FRANKA.topic, self._execute, goal_callback=self._on_goal)
 
-    def server_is_ready(self) -> bool:
-        return self.ready
-
-    def send_goal_async(self, goal: SimpleNamespace) -> Answer:
+    def _on_goal(self, goal: GripperCommand.Goal) -> GoalResponse:
         self.goals.append((goal.command.position, goal.command.max_effort))
-        return Answer(self.accepts)
+        return GoalResponse.ACCEPT if self.accepts else GoalResponse.REJECT
+
+    def _execute(self, goal: ServerGoalHandle) -> GripperCommand.Result:
+        goal.succeed()
+        return GripperCommand.Result(reached_goal=True)
 
 
 @pytest.fixture
-def driver(monkeypatch: pytest.MonkeyPatch) -> Driver:
-    found, stand_in = Driver(), ModuleType("control_msgs.action")
-    action = SimpleNamespace(Goal=lambda: SimpleNamespace(command=SimpleNamespace(position=0.0, max_effort=0.0)))
-    stand_in.GripperCommand = action  # pyright: ignore[reportAttributeAccessIssue]
-    monkeypatch.setitem(sys.modules, "control_msgs", ModuleType("control_msgs"))
-    monkeypatch.setitem(sys.modules, "control_msgs.action", stand_in)
-    monkeypatch.setattr(module, "ActionClient", lambda node, kind, name: found)
-    return found
+def graph() -> Iterator[Graph]:
+    found = Graph()
+    yield found
+    found.close()
 
 
-class Log:
-    """A node as far as commands of this kind need one: its logger, and how many clients the action has."""
-
-    def __init__(self) -> None:
-        self.said: list[str] = []
-        self.clients = 1
-
-    def get_logger(self) -> "Log":
-        return self
-
-    def warning(self, text: str, **_: Any) -> None:
-        self.said.append(text)
-
-    def count_clients(self, name: str) -> int:
-        assert name == "/gripper/gripper_action/_action/send_goal"
-        return self.clients
+def warnings(graph: Graph, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    said: list[str] = []
+    logger = graph.node.get_logger()
+    monkeypatch.setattr(logger, "warning", lambda text, **_: said.append(text))
+    monkeypatch.setattr(graph.node, "get_logger", lambda: logger)
+    return said
 
 
-def stream(commands: Any, positions: np.ndarray, start: float = 0.0) -> None:
-    for i, position in enumerate(positions.tolist()):
-        commands.send(position, start + i * DT)
+def test_goals_carry_position_and_effort(graph: Graph):
+    driver, commands = Driver(graph), gripper_commands(graph.node, FRANKA, period=DT, effort=30.0)
+    for _ in range(10):
+        commands.send(0.04, time.monotonic())
+    graph.until(lambda: driver.goals, "a goal", lambda: commands.send(0.01, time.monotonic()))
+    assert driver.goals == [(0.01, 30.0)], "where it is already is no goal"
 
 
-def test_goals_carry_position_and_effort(driver: Driver):
-    commands = gripper_commands(Log(), FRANKA, period=DT, effort=30.0)  # pyright: ignore[reportArgumentType]
-    stream(commands, np.full(10, 0.04))
-    assert driver.goals == []
-    stream(commands, np.zeros(10), start=1.0)
-    assert driver.goals == [(0.0, 30.0)]
+def test_a_driver_that_is_missing_or_refuses_is_said_and_tried_again(graph: Graph, monkeypatch: pytest.MonkeyPatch):
+    commands, said = gripper_commands(graph.node, FRANKA, period=DT, effort=0.0), warnings(graph, monkeypatch)
 
+    def close() -> None:
+        commands.send(0.0, time.monotonic())
 
-def test_a_driver_that_is_missing_or_refuses_is_said_and_tried_again(driver: Driver):
-    log = Log()
-    commands = gripper_commands(log, FRANKA, period=DT, effort=0.0)  # pyright: ignore[reportArgumentType]
-    driver.ready = False
-    stream(commands, np.array([0.04, 0.0, 0.0]))
-    assert driver.goals == [] and "is the gripper's driver running" in log.said[-1]
-    driver.ready, driver.accepts = True, False
-    stream(commands, np.zeros(2), start=1.0)
-    assert len(driver.goals) == 1 and "refused a goal" in log.said[-1]
+    commands.send(0.04, time.monotonic())
+    close()
+    assert "is the gripper's driver running" in said[-1]
+    driver = Driver(graph)
+    driver.accepts = False
+    graph.until(lambda: len(driver.goals) > 1 and "refused a goal" in said[-1], "two goals that are refused", close)
     driver.accepts = True
-    stream(commands, np.zeros(20), start=1.0 + GOAL_PERIOD_S)
-    assert len(driver.goals) == 2
+    n_goals = len(driver.goals)
+    graph.until(lambda: len(driver.goals) > n_goals, "a goal that is taken", close)
+    until = time.monotonic() + 5 * GOAL_PERIOD_S
+    graph.until(lambda: time.monotonic() > until, "no more goals", close)
+    assert len(driver.goals) == n_goals + 1
 
 
-def test_other_clients_are_rivals(driver: Driver):
-    log = Log()
-    commands = gripper_commands(log, FRANKA, period=DT, effort=0.0)  # pyright: ignore[reportArgumentType]
+@pytest.mark.parametrize("kind", ["trajectory", "positions"])
+def test_topics_carry_the_position(graph: Graph, kind: str):
+    gripper = replace(FRANKA, kind=kind, topic="gripper_controller/commands")
+    commands, heard = gripper_commands(graph.node, gripper, period=DT, effort=0.0), list[Any]()
+    message = JointTrajectory if kind == "trajectory" else Float64MultiArray
+    graph.add("driver").create_subscription(message, "gripper_controller/commands", heard.append, 1)
+    graph.until(lambda: heard, "a command", lambda: commands.send(0.03, 0.0))
+    assert list(heard[0].points[0].positions if kind == "trajectory" else heard[0].data) == [0.03]
+
+
+def test_other_clients_are_rivals_and_oneself_is_not(graph: Graph):
+    for _ in range(2):  # configured, cleaned up and configured again
+        commands = gripper_commands(graph.node, FRANKA, period=DT, effort=0.0)
+        graph.until(lambda: not commands.rivals(), "the client before to go")  # noqa: B023
+        commands.destroy()
+    commands = gripper_commands(graph.node, FRANKA, period=DT, effort=0.0)
+    ActionClient(graph.add("other"), GripperCommand, FRANKA.topic)
+    graph.until(commands.rivals, "the rival")
+    assert f"{FRANKA.topic} has 2 clients (/left/other, /left/safety)" in commands.rivals()
+
+
+def test_a_publisher_is_a_rival_and_so_is_who_moves_the_same_controller_by_action(graph: Graph):
+    gripper = replace(FRANKA, kind="trajectory", topic="gripper_controller/joint_trajectory")
+    commands, other = gripper_commands(graph.node, gripper, period=DT, effort=0.0), graph.add("other")
     assert commands.rivals() == ""
-    log.clients = 2
-    assert "has 2 clients" in commands.rivals()
+    ActionClient(other, FollowJointTrajectory, "gripper_controller/follow_joint_trajectory")
+    graph.until(commands.rivals, "the rival")
+    assert commands.rivals().startswith("/left/gripper_controller/follow_joint_trajectory has 1 client (/left/other)")
+    other.create_publisher(JointTrajectory, gripper.topic, 1)
+    graph.until(lambda: "2 publishers (/left/other, /left/safety)" in commands.rivals(), "the second rival")
 
 
-def test_without_the_action_s_package_the_message_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch):
+def test_a_robot_without_a_gripper_has_nothing_to_command(graph: Graph):
+    commands = gripper_commands(graph.node, None, period=DT, effort=0.0)
+    commands.send(0.0, 0.0)
+    assert commands.rivals() == ""
+    commands.destroy()
+
+
+def test_without_the_action_s_package_the_message_says_how_to_get_it(graph: Graph, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "control_msgs.action", None)
     with pytest.raises(SystemSetupError, match="apt install ros-jazzy-control-msgs"):
-        gripper_commands(Log(), FRANKA, period=DT, effort=0.0)  # pyright: ignore[reportArgumentType]
+        gripper_commands(graph.node, FRANKA, period=DT, effort=0.0)
 
 
 def test_the_gate_refuses_to_configure_without_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    (tmp_path / "control_msgs.py").touch()  # where the package is installed, this hides it
+    (tmp_path / "control_msgs.py").touch()  # hides the package
     monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
     with running("emu_robot_ros.safety_node", "-p", "robot:=franka_fr3") as process:
         output, _ = process.communicate(timeout=30)

@@ -22,12 +22,12 @@ setup(
     license="Apache-2.0",
     entry_points={
         "console_scripts": [
-            f"planner = {NAME}.planner_node:main",
-            f"policy = {NAME}.policy_node:main",
-            f"recorder = {NAME}.recorder_node:main",
-            f"safety = {NAME}.safety_node:main",
-            f"sim_bridge = {NAME}.sim_bridge_node:main",
-            f"teleop = {NAME}.teleop_node:main",
+            f"planner = {NAME}.starting:planner",
+            f"policy = {NAME}.starting:policy",
+            f"recorder = {NAME}.starting:recorder",
+            f"safety = {NAME}.starting:safety",
+            f"sim_bridge = {NAME}.starting:sim_bridge",
+            f"teleop = {NAME}.starting:teleop",
         ]
     },
 )

@@ -3,6 +3,11 @@
 Planning and waiting happen in a thread of their own, one per task; the spinning thread only answers and beats.
 """
 
+if __name__ == "__main__":  # ahead of the imports: it may be told to end meanwhile
+    from emu_robot_ros.starting import start
+
+    start("planner")
+
 import queue
 import threading
 import time
@@ -355,7 +360,3 @@ class PlannerNode(LifecycleNode):
 
 def main() -> None:
     run_node(PlannerNode, awaits=True)
-
-
-if __name__ == "__main__":
-    main()

@@ -4,6 +4,11 @@ Chunks are computed in a thread of their own. The heartbeat is sent from the spi
 keeps up: a policy that computes for too long is as silent as a dead one, and the gate holds the robot.
 """
 
+if __name__ == "__main__":  # ahead of the imports: it may be told to end meanwhile
+    from emu_robot_ros.starting import start
+
+    start("policy")
+
 import threading
 import time
 from dataclasses import dataclass
@@ -287,7 +292,3 @@ class PolicyNode(LifecycleNode):
 
 def main() -> None:
     run_node(PolicyNode)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,5 +1,10 @@
 """The recorder as a process of its own: every topic of the graph, as it is on the wire, into MCAP files."""
 
+if __name__ == "__main__":  # ahead of the imports: it may be told to end meanwhile
+    from emu_robot_ros.starting import start
+
+    start("recorder")
+
 import math
 import re
 import time
@@ -274,7 +279,3 @@ class RecorderNode(LifecycleNode):
 
 def main() -> None:
     run_node(RecorderNode, awaits=True)
-
-
-if __name__ == "__main__":
-    main()

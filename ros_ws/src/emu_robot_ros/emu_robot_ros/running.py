@@ -1,45 +1,118 @@
 """From a node to a process: spin until told to stop, take down in order."""
 
-import signal
+import inspect
 import sys
 from collections.abc import Callable
+from functools import wraps
+from typing import Any
 
 import rclpy
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.experimental.events_executor import EventsExecutor
-from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.signals import SignalHandlerOptions
+
+from emu_robot_ros.starting import ending, report
 
 LOOK_S = 0.1
 """How often a quiet node looks whether it was told to stop."""
+type Transition = Callable[[LifecycleState], TransitionCallbackReturn]
 
 
 def run_node(make_node: Callable[[], LifecycleNode], *, awaits: bool = False) -> None:
-    """Make the node, spin it until SIGINT or SIGTERM, destroy it. rclpy's own handlers would take away the context
-    under a callback that is publishing.
+    """Make the node, spin it until SIGINT, SIGTERM or SIGHUP, take it down. rclpy's own handlers would take away the
+    context under a callback that is publishing.
 
     awaits: whether its callbacks are coroutines that wait for something. These only rclpy's usual executor resumes; the
     other one, of events, takes half the time for a callback.
 
     With its parameter `autostart` (true by default) it configures and activates itself, and the process ends with
-    status 1 where it cannot; else someone does it, as in any lifecycle node.
+    status 1 where it cannot; else someone does it, as in any lifecycle node. An exception of a callback is one line and
+    status 1. In every case an active node is deactivated first, and a second signal does not cut that short.
     """
-    told: list[int] = []
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda number, frame: told.append(number))
-    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
-    node, executor = None, SingleThreadedExecutor() if awaits else EventsExecutor()
+    ending.listen()
+    ending.interrupts()
+    node, executor = None, None
     try:
-        node = make_node()
+        rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+        executor = SingleThreadedExecutor() if awaits else EventsExecutor()
+        node = _reporting(make_node())
+        failed = [] if awaits else _collecting(node)
         executor.add_node(node)
-        if node.declare_parameter("autostart", True).value:
-            for step in (node.trigger_configure, node.trigger_activate):
-                if step() != TransitionCallbackReturn.SUCCESS:
-                    sys.exit(1)  # the node has said why
-        while not told:
-            executor.spin_once(timeout_sec=LOOK_S)
+        _spin(node, executor, failed)
+    except Exception as error:
+        report(error)
+        sys.exit(1)
     finally:
-        if node is not None:
-            executor.remove_node(node)
-            node.destroy_node()
+        ending.is_noted()
+        if node is not None and executor is not None:
+            _take_down(node, executor)
         rclpy.try_shutdown()
+
+
+def _spin(node: LifecycleNode, executor: Any, failed: list[Exception]) -> None:
+    """Until told to end, which is noted only from the activation on: before it there is nothing to deactivate.
+
+    Raises what a callback raised, which the executor does itself unless that went into `failed`.
+    """
+    starts_itself = node.declare_parameter("autostart", True).value
+    if starts_itself and node.trigger_configure() != TransitionCallbackReturn.SUCCESS:
+        sys.exit(1)  # the node has said why
+    ending.is_noted()
+    if starts_itself and not ending.told and node.trigger_activate() != TransitionCallbackReturn.SUCCESS:
+        sys.exit(1)
+    while not ending.told:
+        executor.spin_once(timeout_sec=LOOK_S)
+        if failed:
+            raise failed[0]
+
+
+def _take_down(node: LifecycleNode, executor: Any) -> None:
+    if node._state_machine.current_state[1] == "active":
+        node.trigger_deactivate()
+    executor.remove_node(node)
+    node.destroy_node()
+
+
+def _reporting(node: LifecycleNode) -> LifecycleNode:
+    """The same node; exceptions of its transitions, which rclpy drops, are said."""
+    node._callbacks = {number: _said(act) for number, act in node._callbacks.items()}
+    return node
+
+
+def _collecting(node: LifecycleNode) -> list[Exception]:
+    """What callbacks that the node creates from now on raise: the executor of events would print it at length."""
+    failed: list[Exception] = []
+
+    def guarded(act: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(act)
+        def wrapped(*given: Any) -> Any:
+            try:
+                return act(*given)
+            except Exception as error:
+                failed.append(error)
+
+        return wrapped
+
+    def guarding(create: Callable[..., Any]) -> Callable[..., Any]:
+        def wrapped(*given: Any, **named: Any) -> Any:
+            bound = inspect.signature(create).bind(*given, **named)
+            bound.arguments["callback"] = guarded(bound.arguments["callback"])
+            return create(*bound.args, **bound.kwargs)
+
+        return wrapped
+
+    for name in ("create_timer", "create_subscription", "create_service"):
+        setattr(node, name, guarding(getattr(node, name)))
+    return failed
+
+
+def _said(act: Transition) -> Transition:
+    def wrapped(state: LifecycleState) -> TransitionCallbackReturn:
+        try:
+            return act(state)
+        except Exception as error:
+            report(error)
+            raise
+
+    return wrapped

@@ -1,5 +1,10 @@
 """The safety gate as a process of its own, the only one that commands the robot. Loads no torch and no simulator."""
 
+if __name__ == "__main__":  # ahead of the imports: it may be told to end meanwhile
+    from emu_robot_ros.starting import start
+
+    start("safety")
+
 import time
 from functools import partial
 from pathlib import Path
@@ -262,7 +267,8 @@ class SafetyNode(LifecycleNode):
 
     def _diagnose(self) -> None:
         self._arm.ask()
-        if self.gate.state.is_armed and (others := self._rivals() or self._arm.not_ready()):
+        changed = self._arm.changed()
+        if self.gate.state.is_armed and (others := self._rivals() or changed or self._arm.not_ready()):
             self.gate.fault(others)
         found = self.gate.diagnostics(time.monotonic())
         arm = f"{self.get_namespace().strip('/')}/{self._robot.name}".lstrip("/")
@@ -327,7 +333,3 @@ class SafetyNode(LifecycleNode):
 
 def main() -> None:
     run_node(SafetyNode)
-
-
-if __name__ == "__main__":
-    main()

@@ -4,6 +4,11 @@ Physics keep pace with the steady clock and stamps are of the system clock, so n
 machine is too slow, simulated time falls behind and the node says by how much.
 """
 
+if __name__ == "__main__":  # ahead of the imports: it may be told to end meanwhile
+    from emu_robot_ros.starting import start
+
+    start("sim_bridge")
+
 import time
 
 import numpy as np
@@ -219,7 +224,3 @@ class SimBridgeNode(LifecycleNode):
 
 def main() -> None:
     run_node(SimBridgeNode)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,5 +1,10 @@
 """An operator drives the robot through the safety gate: a gamepad jogs joints, or a leader arm is followed."""
 
+if __name__ == "__main__":  # ahead of the imports: it may be told to end meanwhile
+    from emu_robot_ros.starting import start
+
+    start("teleop")
+
 import math
 import time
 from functools import partial
@@ -258,7 +263,3 @@ class TeleopNode(LifecycleNode):
 
 def main() -> None:
     run_node(TeleopNode)
-
-
-if __name__ == "__main__":
-    main()
