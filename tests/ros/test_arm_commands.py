@@ -135,7 +135,7 @@ def test_the_robot_s_file_may_say_the_order(graph: Graph):
     assert commands.not_ready() == ""
     graph.until(lambda: messages, "a command", lambda: commands.send(POSITION, VELOCITY))
     assert list(messages[0].data) == [0.2, 0.3, 0.1]
-    with pytest.raises(ConfigError, match="command_joints are a, b, must be the joints a, b, c"):
+    with pytest.raises(ConfigError, match="command_joints is a, b; must have each of a, b, c once"):
         ArmCommands(graph.node, replace(BY_NUMBERS, command_joints=("a", "b")), period=0.02)
 
 
