@@ -72,7 +72,8 @@ class Gripper:
 class Deployment:
     """A robot's drivers. kind of the arm's commands: "trajectory" or "positions".
 
-    cameras: our name -> image topic; planner_camera: the one whose view subgoals are shown in.
+    cameras: our name -> image topic; planner_camera: the one whose view subgoals are shown in. Names of topics are
+    relative, so that a namespace moves them; absolute ones stay.
     """
 
     name: str
@@ -81,7 +82,7 @@ class Deployment:
     command_topic: str
     cameras: Mapping[str, str]
     planner_camera: str
-    joint_states: str = "/joint_states"
+    joint_states: str = "joint_states"
     kind: str = "trajectory"
 
     def __post_init__(self) -> None:

@@ -60,7 +60,7 @@ def node_processes(graph: Graph) -> list[ProcessSettings]:
     python, environment = find_interpreter(), node_environment(graph.usual_environment, graph.environment)
     return [
         ProcessSettings(
-            name=node.name,
+            name=graph.label(node),
             command=[str(python), "-m", node.module, *node.ros_arguments(graph.namespace)],
             environment=environment,
             nice=node.nice,

@@ -8,7 +8,7 @@ from typing import Any, List  # noqa: UP035
 
 import pytest
 
-from emu_robot.errors import UnknownNameError
+from emu_robot.errors import ConfigError, UnknownNameError
 from emu_robot.graph import read_graph
 
 PACKAGE = Path(__file__).parents[1] / "ros_ws/src/emu_robot_ros"
@@ -92,6 +92,7 @@ def test_launch_starts_what_bringup_starts(
     assert [node["name"] for node in nodes] == [node.name for node in wanted.nodes]
     for named, node in zip(nodes, wanted.nodes, strict=True):
         assert (named["package"], named["executable"], named["namespace"]) == ("emu_robot_ros", node.name, "")
+        assert named["exec_name"] == node.name
         assert named["prefix"] == (f"nice -n {node.nice}" if node.nice else None)
         assert named["on_exit"].named["reason"] == f"{node.name} ended"
         (parameters,) = named["parameters"]
@@ -116,6 +117,15 @@ def test_lists_keep_the_type_of_what_is_in_them(launch_file: ModuleType, tmp_pat
     (node,) = (action for action in launched(launch_file, file=str(path)) if isinstance(action, LifecycleNode))
     (parameters,) = node.named["parameters"]
     assert plain(parameters["axes"]) == [""] and plain(parameters["scale"]) == [1.0, 2.0]
+
+
+def test_lines_of_a_namespace_name_it(launch_file: ModuleType):
+    nodes = [action.named for action in launched(launch_file, namespace="left") if isinstance(action, LifecycleNode)]
+    assert {node["namespace"] for node in nodes} == {"/left"}
+    assert [node["exec_name"] for node in nodes] == [f"left/{node['name']}" for node in nodes]
+    assert nodes[0]["on_exit"].named["reason"] == "left/safety ended"
+    with pytest.raises(ConfigError, match="namespace='left/': must be letters"):
+        launched(launch_file, namespace="left/")
 
 
 def test_a_mistake_is_named(launch_file: ModuleType):
