@@ -91,6 +91,11 @@ class RecorderNode(LifecycleNode):
         self._end("the recorder was deactivated")
         return super().on_deactivate(state)
 
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self._is_active = False
+        self._end("the recorder was stopped")
+        return super().on_shutdown(state)
+
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         if self._ended is not None:  # the last goal has not had its result yet
             return TransitionCallbackReturn.FAILURE

@@ -35,11 +35,18 @@ class Sensors:
         self._node, self._joints, self._on_images = node, JointReader(robot), on_images
         self._cameras, self._shown = set(cameras), set[str]()
         self._buffer, self._lock = ObservationBuffer(cameras, size, fit), threading.Lock()
-        node.create_subscription(JointState, robot.joint_states, self._on_joint_state, qos.JOINT_STATES_IN)
         for camera in cameras:
             if camera not in robot.cameras:
                 raise UnknownNameError(f"camera of {robot.name}", camera, robot.cameras)
-            node.create_subscription(Image, robot.cameras[camera], self._receiver(camera), qos.CAMERA)
+        take = node.create_subscription
+        self._inputs = [take(JointState, robot.joint_states, self._on_joint_state, qos.JOINT_STATES_IN)]
+        for camera in cameras:
+            self._inputs.append(take(Image, robot.cameras[camera], self._receiver(camera), qos.CAMERA))
+
+    def destroy(self) -> None:
+        """Listen no more."""
+        for subscription in self._inputs:
+            self._node.destroy_subscription(subscription)
 
     def observe(self) -> TimedObservation:
         """The last observation; its time is of the node's clock. Raises `NotReadyError`."""
