@@ -6,11 +6,13 @@ ros2 launch emu_robot_ros emu_robot.launch.py graph:=sim
 ros2 launch emu_robot_ros emu_robot.launch.py graph:=arm robot:=ur5e nodes:=+recorder namespace:=left
 """
 
+from functools import partial
 from pathlib import Path
 from typing import List  # noqa: UP035
 
 from launch import LaunchContext, LaunchDescription
 from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable, Shutdown
+from launch.events.process import ProcessExited
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import LifecycleNode
 from launch_ros.parameter_descriptions import ParameterValue
@@ -55,7 +57,8 @@ def start(context: LaunchContext) -> list[SetEnvironmentVariable | LifecycleNode
 def lifecycle_node(node: GraphNode, graph: Graph) -> LifecycleNode:
     """Configures and activates itself, by its parameter autostart. Values bring their types, else "7" would be 7.
 
-    exec_name marks its lines; without it, launch would mark them with the first word of the command, "nice".
+    exec_name marks its lines; without it, launch would mark them with the first word of the command, "nice". It has
+    dots, as names of loggers have: launch also makes names of files of it.
     """
     parameters = {name: ParameterValue(value, value_type=type_of(value)) for name, value in node.parameters.items()}
     return LifecycleNode(
@@ -63,12 +66,17 @@ def lifecycle_node(node: GraphNode, graph: Graph) -> LifecycleNode:
         executable=node.name,
         name=node.name,
         namespace=graph.namespace,
-        exec_name=graph.label(node),
+        exec_name=graph.label(node).replace("/", "."),
         parameters=[{**parameters, "autostart": True}],
         prefix=f"nice -n {node.nice}" if node.nice else None,
         output="screen",
-        on_exit=Shutdown(reason=f"{graph.label(node)} ended"),
+        on_exit=partial(end_all, graph.label(node)),
     )
+
+
+def end_all(label: str, event: ProcessExited, context: LaunchContext) -> Shutdown | None:
+    """What the end of a node leads to; while all end already, a second shutdown would be an error of launch's."""
+    return None if context.is_shutdown else Shutdown(reason=f"{label} ended")
 
 
 def type_of(value: Parameter) -> object:
