@@ -1,5 +1,6 @@
 """The planner node, each of whose plans takes ten seconds of computing, in calls that nothing interrupts."""
 
+import runpy
 import time
 from typing import Any
 
@@ -7,7 +8,6 @@ import torch
 
 from emu_robot.planner import Planner
 from emu_robot.pursuit import PlanningError
-from emu_robot_ros import planner_node
 
 PLAN_S = 10.0
 
@@ -22,4 +22,4 @@ def plan(self: Planner, *given: Any, **named: Any) -> Any:
 
 if __name__ == "__main__":
     Planner.plan = plan
-    planner_node.main()
+    runpy.run_module("emu_robot_ros.planner_node", run_name="__main__")

@@ -198,5 +198,5 @@ def test_a_planner_that_computes_ends_within_what_launch_gives_it(
             process.wait(20)
             took = time.monotonic() - began
     record_property("s to end", round(took, 2))
-    assert result.message == "the planner was shut down"
+    assert result.message in ("the planner was shut down", "the planner was deactivated")
     assert process.returncode == 0 and took < 5.0, log.read_text()

@@ -49,7 +49,6 @@ def gripper_commands(node: Node, gripper: Gripper, *, period: float, effort: flo
 
 def rival_publishers(node: Node, topic: str) -> str:
     """Publishers of a topic that only `node` may publish on, in words; empty if there are no others."""
-    topic = node.resolve_topic_name(topic)  # counting takes no remapping into account
     count = node.count_publishers(topic)
     return f"{topic} has {count} publishers, nobody else may command the robot" if count > 1 else ""
 
@@ -128,9 +127,8 @@ class GoalCommands:
         self._client.send_goal_async(goal).add_done_callback(self._on_answer)
 
     def rivals(self) -> str:
-        service = self._node.resolve_service_name(f"{self._gripper.topic}/_action/send_goal")
-        count, name = self._node.count_clients(service), service.removesuffix("/_action/send_goal")
-        return f"{name} has {count} clients, nobody else may command the robot" if count > 1 else ""
+        count = self._node.count_clients(f"{self._gripper.topic}/_action/send_goal")
+        return f"{self._gripper.topic} has {count} clients, nobody else may command the robot" if count > 1 else ""
 
     def destroy(self) -> None:
         self._client.destroy()
