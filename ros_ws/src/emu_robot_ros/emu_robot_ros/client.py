@@ -159,7 +159,7 @@ class GraphClient:
         def take(message: Any) -> None:
             self.feedback.append((time.monotonic() - started, message.feedback))
 
-        goal = ExecuteTask.Goal(instruction=instruction, time_limit=time_limit)
+        goal = ExecuteTask.Goal(instruction=instruction, time_limit=float(time_limit))
         accepted = self.wait(self.sent(self._execute.send_goal_async, goal, feedback_callback=take), "execute_task")
         if not accepted.accepted:
             raise GraphError("the planner refuses the task; its log says why")
