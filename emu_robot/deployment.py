@@ -36,6 +36,7 @@ MOST_CAMERAS = 16
 class Deployment:
     """A robot's drivers as its file describes them.
 
+    Names of topics are relative, so that a namespace moves them; absolute ones stay.
     Raises `ConfigError` or `UnknownNameError` naming the key of what does not fit.
     """
 
@@ -51,7 +52,7 @@ class Deployment:
     """Our name -> image topic, 1 to 16; a topic that ends in /compressed carries sensor_msgs/CompressedImage."""
     planner_camera: str
     """The one of `cameras` whose view subgoals are shown in."""
-    joint_states: str = "/joint_states"
+    joint_states: str = "joint_states"
     """Topic of the arm's joint states."""
     kind: str = "trajectory"
     """Of the arm's commands: "trajectory" or "positions"."""

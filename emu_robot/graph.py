@@ -14,6 +14,7 @@ import yaml
 from emu_robot.deployment import deployments, read_deployment
 from emu_robot.errors import ConfigError, InvalidValueError, UnknownNameError
 from emu_robot.graph_file import GraphFile, Parameter, Scalar, graph_path, read_graph_file
+from emu_robot.ros_names import node_label, read_namespace
 from emu_robot.safety import SafetyConfig
 from emu_robot.teleop.driving import TeleopConfig
 
@@ -44,7 +45,10 @@ class GraphNode:
 
 @dataclass(frozen=True, kw_only=True)
 class Graph:
-    """nodes: in the order of their start. environment: of each; usual_environment: where a variable is not set."""
+    """nodes: in the order of their start. namespace: absolute, empty for the root.
+
+    environment: of each node; usual_environment: where a variable is not set.
+    """
 
     name: str
     namespace: str
@@ -52,14 +56,24 @@ class Graph:
     usual_environment: Mapping[str, str]
     nodes: tuple[GraphNode, ...]
 
+    def label(self, node: GraphNode) -> str:
+        """How this node's lines are marked, told apart from those of the same node in another namespace."""
+        return node_label(node.name, self.namespace)
+
 
 def read_graph(
-    name: str = "sim", *, nodes: str = "", settings: Mapping[str, str] | None = None, file: Path | None = None
+    name: str = "sim",
+    *,
+    nodes: str = "",
+    namespace: str = "",
+    settings: Mapping[str, str] | None = None,
+    file: Path | None = None,
 ) -> Graph:
     """The graph called `name`, changed by what a user typed.
 
-    nodes: "a,b": these instead of the graph's; "+a,-b": one more and one less. settings: values as text of arguments
-    ("robot", "weights") and of parameters ("sim_bridge.seed").
+    nodes: "a,b": these instead of the graph's; "+a,-b": one more and one less. namespace: "left", "/lab/left", or "/"
+    for the root; empty: the graph's. settings: values as text of arguments ("robot", "weights") and of parameters
+    ("sim_bridge.seed").
     Raises `UnknownNameError` for what does not exist, `ConfigError` and `InvalidValueError` for values that do not fit;
     for what is wrong in the file, `ConfigError` naming file and key.
     """
@@ -75,7 +89,7 @@ def read_graph(
     made = tuple(_make_node(node, found, arguments, typed_of.get(node, {})) for node in names)
     return Graph(
         name=name,
-        namespace=chosen.namespace,
+        namespace=read_namespace(namespace) if namespace else chosen.namespace,
         environment=chosen.environment,
         usual_environment=found.environment,
         nodes=made,
@@ -126,9 +140,7 @@ def _make_node(name: str, found: GraphFile, arguments: Mapping[str, str | None],
         if value is None:
             raise ConfigError(f"{argument}= is missing, {name} needs it")
         parameters[argument] = value
-    robot = Path(arguments.get("robot") or "").stem
-    for parameter, value in entry.parameters.items():
-        parameters[parameter] = value.replace("{robot}", robot) if isinstance(value, str) else value
+    parameters |= entry.parameters
     usual = {**_usual_settings(name), **entry.parameters}
     for parameter, text in typed.items():
         if parameter not in usual:

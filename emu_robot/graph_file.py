@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from emu_robot.errors import ConfigError, UnknownNameError
+from emu_robot.ros_names import read_namespace
 
 type Scalar = bool | int | float | str
 type Parameter = Scalar | list[Scalar]
@@ -26,7 +27,10 @@ class NodeEntry:
 
 @dataclass(frozen=True, kw_only=True)
 class GraphEntry:
-    """nodes: names in the order of their start. arguments: that differ from the file's. environment: of its nodes."""
+    """nodes: names in the order of their start. arguments: that differ from the file's. environment: of its nodes.
+
+    namespace: absolute, empty for the root.
+    """
 
     nodes: tuple[str, ...]
     arguments: Mapping[str, str | None] = field(default_factory=dict)
@@ -135,6 +139,10 @@ def _all_known(kind: str, given: Iterable[str], known: Iterable[str], key: str) 
             raise ConfigError(f"{key or 'the file'}: {UnknownNameError(kind, name, known)}")
 
 
+def _namespace(value: Any, key: str) -> str:
+    return read_namespace(_TEXT(value, key), key)
+
+
 def _dotted(key: str, name: str) -> str:
     return f"{key}.{name}" if key else name
 
@@ -151,7 +159,7 @@ _GRAPH: dict[str, _Check] = {
     "nodes": _names,
     "arguments": _table(_ARGUMENT),
     "environment": _table(_TEXT),
-    "namespace": _TEXT,
+    "namespace": _namespace,
 }
 _FILE: dict[str, _Check] = {
     "environment": _table(_TEXT),

@@ -7,6 +7,7 @@ from statistics import median
 from emu_robot.deployment import Deployment, Gripper
 from emu_robot.doctor import Check
 from emu_robot.observing import ObservingConfig
+from emu_robot.ros_names import absolute, node_label
 from emu_robot.safety import GateState, SafetyConfig
 
 SLOW_CAMERA_HZ, SLOW_GRIPPER_HZ = 10.0, 10.0
@@ -81,6 +82,7 @@ class Seen:
     """Everything that was looked at. nodes: ours; duplicates: full names that occur more than once.
 
     gripper: of a gripper with joint states of its own.
+    namespace: where our nodes should be, absolute, empty for the root.
     """
 
     joints: JointStream
@@ -92,6 +94,7 @@ class Seen:
     gate_state: str = ""
     gate_reason: str = ""
     clock_publishers: int = 0
+    namespace: str = ""
 
 
 def judge(seen: Seen, robot: Deployment, expected: Sequence[str]) -> list[Check]:
@@ -100,7 +103,7 @@ def judge(seen: Seen, robot: Deployment, expected: Sequence[str]) -> list[Check]
         *check_joints(seen.joints, robot),
         *(check_gripper_joints(seen.gripper, robot.gripper) if seen.gripper and robot.gripper else ()),
         *(check for name, camera in seen.cameras.items() for check in check_camera(name, camera)),
-        *(check for command in seen.commands for check in check_commands(command, robot.name)),
+        *(check for command in seen.commands for check in check_commands(command, robot.name, seen.namespace)),
         *check_nodes(seen, expected),
         *check_gate(seen, robot.name),
         *check_time(seen),
@@ -165,8 +168,8 @@ def check_camera(name: str, stream: ImageStream) -> list[Check]:
     return [*checks, _check_age(stream, config.max_age_s, config.future_tolerance_s)]
 
 
-def check_commands(command: CommandTopic, robot: str) -> list[Check]:
-    """A controller takes commands, and nobody but the gate gives any."""
+def check_commands(command: CommandTopic, robot: str, namespace: str = "") -> list[Check]:
+    """A controller takes commands, and nobody but the gate of this namespace gives any."""
     topic, problem = command.topic, None
     if not command.subscribers:
         others = f"; {COMMAND_TYPES[command.kind]} is taken on: {', '.join(command.elsewhere)}" * bool(
@@ -175,10 +178,11 @@ def check_commands(command: CommandTopic, robot: str) -> list[Check]:
         remedy = f"Start the controller (ros2 control list_controllers), or correct the topic in the file of {robot}"
         problem = f"nobody takes commands on {topic}{others}. {remedy}"
     checks = [Check(name=f"{topic} is taken by {', '.join(command.subscribers)}", problem=problem)]
-    rivals = [node for node in command.publishers if node.rpartition("/")[2] != SAFETY]
+    rivals = [node for node in command.publishers if node != absolute(SAFETY, namespace)]
     given, problem = ", ".join(command.publishers) or "nobody yet", None
     if rivals or len(command.publishers) > 1:
-        problem = f"{topic} has other publishers than one safety gate: {given}. End them, the gate will not arm"
+        gate = absolute(SAFETY, namespace)
+        problem = f"{topic} has other publishers than one safety gate: {given}. End all but {gate}, or it will not arm"
     return [*checks, Check(name=f"{topic} is given by {given}", problem=problem)]
 
 
@@ -187,14 +191,15 @@ def check_nodes(seen: Seen, expected: Sequence[str]) -> list[Check]:
     checks = []
     for name in dict.fromkeys([*expected, *(name for name, node in seen.nodes.items() if node.count)]):
         node, problem = seen.nodes.get(name, NodeSeen(count=0)), None
+        full, name = absolute(name, seen.namespace), node_label(name, seen.namespace)
         if not node.count:
-            problem = f"the node {name} does not run, or hangs. Start it: emu-robot bringup"
+            problem = f"the node {name} does not run, or hangs. Start it: emu-robot bringup{_typed(seen.namespace)}"
         elif node.lifecycle is None:
             problem = (
                 f"the node {name} does not answer: it still loads, hangs, or lacks CPU time. Wait, then start it anew"
             )
         elif node.lifecycle != "active":
-            problem = f"the node {name} is {node.lifecycle}. Its log says why; then ros2 lifecycle set /{name} activate"
+            problem = f"the node {name} is {node.lifecycle}. Its log says why; then ros2 lifecycle set {full} activate"
         checks.append(Check(name=f"node {name} is active", problem=problem))
     if seen.duplicates:
         problem = (
@@ -217,7 +222,8 @@ def check_gate(seen: Seen, robot: str) -> list[Check]:
     if not seen.gate_state:
         problem = "the safety gate does not say its state. Is it of this version? Start it anew"
     elif seen.gate_state in (GateState.FAULT, GateState.ESTOP):
-        remedy = "When its cause is gone: ros2 service call /reset_estop std_srvs/srv/Trigger"
+        reset = absolute("reset_estop", seen.namespace)
+        remedy = f"When its cause is gone: ros2 service call {reset} std_srvs/srv/Trigger"
         problem = f"the safety gate is in {seen.gate_state} ({seen.gate_reason}). {remedy}"
     return [*checks, Check(name=f"safety gate: {seen.gate_state} ({seen.gate_reason})", problem=problem)]
 
@@ -240,6 +246,11 @@ def _lacking(stream: JointStream, expected: Sequence[str]) -> str | None:
     found = ", ".join(sorted(stream.positions)) or "none"
     lacks = f"{stream.topic} lacks {', '.join(missing)}; it has {found}. Correct the names in the robot's file"
     return lacks if missing else None
+
+
+def _typed(namespace: str) -> str:
+    """As an argument of bringup."""
+    return f" namespace={namespace.lstrip('/')}" if namespace else ""
 
 
 def _silent(stream: Stream, what: str, driver: str, key: str) -> Check:

@@ -65,7 +65,7 @@ def node_processes(graph: Graph) -> list[ProcessSettings]:
     check_packages(graph, python, environment, of_wheels=is_of_wheels(python))
     return [
         ProcessSettings(
-            name=node.name,
+            name=graph.label(node),
             command=[str(python), "-m", node.module, *node.ros_arguments(graph.namespace)],
             environment=environment,
             nice=node.nice,

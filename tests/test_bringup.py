@@ -105,12 +105,24 @@ def test_a_node_that_ends_ends_all_and_is_named(project: Path):
     assert rest.splitlines()[-1] == "[safety] told" and rest.count("told") == 3
 
 
+def test_lines_of_a_namespace_name_it(project: Path):
+    with start(project, "namespace=left") as process:
+        lines = read_until(process, all_started)
+        assert lines[0] == "sim: left/safety, left/sim_bridge, left/planner, left/policy; Ctrl-C ends them"
+        assert all(line.startswith("[left/") and "-r __ns:=/left" in line for line in lines[1:] if "--ros-args" in line)
+        (project / "die").touch()
+        rest, errors = process.communicate(timeout=20)
+    assert errors.splitlines()[-1] == "error: left/policy ended (exit status 7); the others were told to end"
+    assert rest.splitlines()[-1] == "[left/safety] told"
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
         (["graph=lab"], "error: unknown graph 'lab'; known: sim, arm"),
         (["graph=arm"], "error: robot= is missing for the graph arm"),
         (["sim"], "error: 'sim' is not of the form key=value"),
+        (["namespace=left arm"], "error: namespace='left arm': must be letters, digits and _ between single slashes"),
         (["safety.control_hz=5"], "error: safety.control_hz is 5.0, must lie in [10.0, 1000.0]"),
         (["file=nowhere.yaml"], "error: No such file or directory: nowhere.yaml"),
     ],

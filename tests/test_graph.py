@@ -29,7 +29,7 @@ def test_the_simulated_graph_that_ships():
     assert "<address>127.0.0.1</address>" in Path(graph.environment["FASTRTPS_DEFAULT_PROFILES_FILE"]).read_text()
     assert parameters(graph, "planner")["weights"] == "mini"
     gate = parameters(graph, "safety")
-    assert gate["robot"] == "panda_sim" and gate["estop_file"] == "~/.emu_robot/panda_sim.estop"
+    assert gate["robot"] == "panda_sim" and gate["estop_file"] == "~/.emu_robot/{namespace}/{robot}.estop"
 
 
 def test_a_real_arm_must_be_named_and_brings_its_drivers():
@@ -45,7 +45,19 @@ def test_a_robot_s_own_file_is_given_as_a_whole_path(tmp_path: Path, monkeypatch
     (tmp_path / "mine.yaml").write_text((ROBOTS / "ur5e.yaml").read_text())
     monkeypatch.chdir(tmp_path)
     found = parameters(read_graph("arm", settings={"robot": "mine.yaml"}), "safety")
-    assert found["robot"] == str(tmp_path / "mine.yaml") and found["estop_file"] == "~/.emu_robot/mine.estop"
+    assert found["robot"] == str(tmp_path / "mine.yaml")
+
+
+@pytest.mark.parametrize(("typed", "found", "label"), [("left", "/left", "left/safety"), ("/", "", "safety")])
+def test_a_namespace_holds_for_all_nodes(tmp_path: Path, typed: str, found: str, label: str):
+    path = tmp_path / "mine.yaml"
+    path.write_text("graphs: {mine: {nodes: [safety], namespace: lab/mine}}\nnodes: {safety: }\n")
+    usual, changed = read_graph("mine", file=path), read_graph("mine", namespace=typed, file=path)
+    assert usual.namespace == "/lab/mine" and usual.label(usual.nodes[0]) == "lab/mine/safety"
+    assert changed.namespace == found and changed.label(changed.nodes[0]) == label
+    path.write_text("graphs: {mine: {nodes: [safety], namespace: 7up}}\nnodes: {safety: }\n")
+    with pytest.raises(ConfigError, match=r"mine.yaml: graphs.mine.namespace='7up': must be letters, digits"):
+        read_graph("mine", file=path)
 
 
 @pytest.mark.parametrize(

@@ -3,12 +3,12 @@
 import importlib.util
 import sys
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any, List  # noqa: UP035
 
 import pytest
 
-from emu_robot.errors import UnknownNameError
+from emu_robot.errors import ConfigError, UnknownNameError
 from emu_robot.graph import read_graph
 
 PACKAGE = Path(__file__).parents[1] / "ros_ws/src/emu_robot_ros"
@@ -52,6 +52,8 @@ MODULES = {
     "launch.actions": {
         kind.__name__: kind for kind in (DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable, Shutdown)
     },
+    "launch.events": {},
+    "launch.events.process": {"ProcessExited": Made},
     "launch.substitutions": {"LaunchConfiguration": LaunchConfiguration},
     "launch_ros": {},
     "launch_ros.actions": {"LifecycleNode": LifecycleNode},
@@ -92,8 +94,9 @@ def test_launch_starts_what_bringup_starts(
     assert [node["name"] for node in nodes] == [node.name for node in wanted.nodes]
     for named, node in zip(nodes, wanted.nodes, strict=True):
         assert (named["package"], named["executable"], named["namespace"]) == ("emu_robot_ros", node.name, "")
+        assert named["exec_name"] == node.name
         assert named["prefix"] == (f"nice -n {node.nice}" if node.nice else None)
-        assert named["on_exit"].named["reason"] == f"{node.name} ended"
+        assert ended(named, is_shutdown=False) == f"{node.name} ended" and ended(named, is_shutdown=True) is None
         (parameters,) = named["parameters"]
         assert parameters.pop("autostart") is True
         assert {name: plain(value) for name, value in parameters.items()} == node.parameters
@@ -101,6 +104,12 @@ def test_launch_starts_what_bringup_starts(
     assert "RMW_IMPLEMENTATION" not in variables
     del (usual := dict(wanted.usual_environment))["RMW_IMPLEMENTATION"]
     assert variables == {**usual, **wanted.environment, "PYTHONUNBUFFERED": "1"}
+
+
+def ended(node: dict[str, Any], *, is_shutdown: bool) -> str | None:
+    """Why all end once this node has, while they run, or while they end already."""
+    made = node["on_exit"](None, SimpleNamespace(is_shutdown=is_shutdown))
+    return made and made.named["reason"]
 
 
 def plain(value: ParameterValue) -> Any:
@@ -116,6 +125,15 @@ def test_lists_keep_the_type_of_what_is_in_them(launch_file: ModuleType, tmp_pat
     (node,) = (action for action in launched(launch_file, file=str(path)) if isinstance(action, LifecycleNode))
     (parameters,) = node.named["parameters"]
     assert plain(parameters["axes"]) == [""] and plain(parameters["scale"]) == [1.0, 2.0]
+
+
+def test_lines_of_a_namespace_name_it(launch_file: ModuleType):
+    nodes = [action.named for action in launched(launch_file, namespace="left") if isinstance(action, LifecycleNode)]
+    assert {node["namespace"] for node in nodes} == {"/left"}
+    assert [node["exec_name"] for node in nodes] == [f"left.{node['name']}" for node in nodes]
+    assert ended(nodes[0], is_shutdown=False) == "left/safety ended"
+    with pytest.raises(ConfigError, match="namespace='left/': must be letters"):
+        launched(launch_file, namespace="left/")
 
 
 def test_a_mistake_is_named(launch_file: ModuleType):

@@ -3,6 +3,7 @@
 import json
 import stat
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -164,6 +165,7 @@ def ros(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ([], "--robot=panda_sim --nodes=safety --namespace="),
         (["graph=drivers", "robot=ur5e"], "--robot=ur5e --nodes= --namespace="),
         (["graph=arm", "robot=ur5e"], "--robot=ur5e --nodes=safety,planner,policy --namespace="),
+        (["namespace=left"], "--robot=panda_sim --nodes=safety --namespace=/left"),
     ],
 )
 def test_doctor_ros_ends_as_the_preflight_does(
@@ -189,7 +191,8 @@ def test_doctor_ros_without_ros_says_how_to_get_it(monkeypatch: pytest.MonkeyPat
     ("words", "problem"),
     [
         (["ors"], "unknown part 'ors'; known: ros"),
-        (["ros", "grpah=sim"], "unknown key 'grpah'; known: robot, graph"),
+        (["ros", "grpah=sim"], "unknown key 'grpah'; known: robot, graph, namespace"),
+        (["ros", "namespace=left arm"], "namespace='left arm': must be letters, digits and _"),
         (["ros", "graph=lab"], "unknown graph 'lab'; known: drivers, running, sim, arm"),
         (["ros", "robot=kuka"], "unknown robot 'kuka'"),
     ],
@@ -258,6 +261,18 @@ def test_what_is_wrong_is_said(what: str, values: dict[str, Any], problem: str):
         setattr(part, name, value)
     answer = said(judge(seen, ROBOT, ["safety"]))
     assert answer.startswith(problem) and " | " not in answer
+
+
+def test_in_a_namespace_its_own_gate_alone_may_command():
+    seen = replace(well(), namespace="/left", nodes={"safety": NodeSeen(count=0)})
+    problem = said(judge(seen, ROBOT, ["safety"]))
+    assert "/arm has other publishers than one safety gate: /safety. End all but /left/safety" in problem
+    assert "the node left/safety does not run, or hangs. Start it: emu-robot bringup namespace=left" in problem
+    seen.commands[0].publishers = ["/left/safety"]
+    seen.nodes, seen.gate_state = well().nodes, "fault"
+    assert "ros2 service call /left/reset_estop std" in said(judge(seen, ROBOT, ["safety"]))
+    seen.nodes["safety"].lifecycle, seen.gate_state = "inactive", "disarmed"
+    assert said(judge(seen, ROBOT, ["safety"])).endswith("ros2 lifecycle set /left/safety activate")
 
 
 def test_clocks_of_our_nodes_must_agree():

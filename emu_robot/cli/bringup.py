@@ -3,6 +3,7 @@
 graph=sim: a simulated arm, planner, policy, safety gate. graph=arm: the same without the simulation, beside the drivers
 of the arm that robot= names, one that ships or a YAML file. weights=mini: what planner and policy load.
 nodes=+recorder,-planner: one more, one less; nodes=safety: only these. file=: another graph.yaml.
+namespace=left: all of it under /left, beside another arm that is brought up under /right.
 Runs until Ctrl-C or until a node ends; the safety gate is the last to go.
 """
 
@@ -24,10 +25,11 @@ def run(arguments: Sequence[str]) -> int:
         print(__doc__)
         return 0
     settings = pairs(arguments)
-    name, nodes, file = (settings.pop(key, "") for key in ("graph", "nodes", "file"))
-    graph = read_graph(name or "sim", nodes=nodes, settings=settings, file=Path(file) if file else None)
+    name, nodes, namespace, file = (settings.pop(key, "") for key in ("graph", "nodes", "namespace", "file"))
+    path = Path(file) if file else None
+    graph = read_graph(name or "sim", nodes=nodes, namespace=namespace, settings=settings, file=path)
     processes = node_processes(graph)
-    print(f"{graph.name}: {', '.join(node.name for node in graph.nodes)}; Ctrl-C ends them", flush=True)
+    print(f"{graph.name}: {', '.join(process.name for process in processes)}; Ctrl-C ends them", flush=True)
     for number in ENDINGS:
         signal.signal(number, _interrupt)
     try:

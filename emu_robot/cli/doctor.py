@@ -1,25 +1,28 @@
 """`emu-robot doctor`: what this machine has, and how to get what it lacks.
 
-`emu-robot doctor ros [robot=panda_sim] [graph=running]`: the same for ROS 2, and for a robot's graph as it runs. It
-listens for three seconds and moves nothing. graph=drivers: the arm's drivers alone, before bringup; graph=running: and
-the safety gate; graph=sim or another of bringup's: and each of its nodes.
+`emu-robot doctor ros [robot=panda_sim] [graph=running] [namespace=left]`: the same for ROS 2, and for a robot's graph
+as it runs. It listens for three seconds and moves nothing. graph=drivers: the arm's drivers alone, before bringup;
+graph=running: and the safety gate; graph=sim or another of bringup's: and each of its nodes.
 """
 
 import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 
 from emu_robot.cli.bringup import pairs
 from emu_robot.deployment import read_deployment
 from emu_robot.doctor import Check, report, run_checks
 from emu_robot.errors import SystemSetupError, UnknownNameError
-from emu_robot.graph_file import GraphEntry, graph_path, read_graph_file
+from emu_robot.graph_file import GraphEntry, GraphFile, graph_path, read_graph_file
 from emu_robot.ros_checks import check_imports, machine_checks, probe
 from emu_robot.ros_environment import find_interpreter, node_environment
+from emu_robot.ros_names import read_namespace
 
 EXPECTED: dict[str, tuple[str, ...]] = {"drivers": (), "running": ("safety",)}
 """Our nodes that must run, beside those of bringup's graphs."""
+KEYS = ("robot", "graph", "namespace")
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -34,16 +37,23 @@ def run(arguments: Sequence[str]) -> int:
     return 0 if report(run_checks()) else 1
 
 
-def _ros(settings: dict[str, str]) -> int:
+def _wanted(settings: dict[str, str], described: GraphFile) -> tuple[str, GraphEntry]:
+    """The robot, and what should run: nodes, environment, namespace. Raises `EmuRobotError` for what does not exist."""
     for key in settings:
-        if key not in ("robot", "graph"):
-            raise UnknownNameError("key", key, ("robot", "graph"))
-    robot, name, file = settings.get("robot", "panda_sim"), settings.get("graph", "running"), graph_path()
+        if key not in KEYS:
+            raise UnknownNameError("key", key, KEYS)
+    robot, name, namespace = (settings.get(key, "") for key in KEYS)
+    robot, name = robot or "panda_sim", name or "running"
     read_deployment(robot)
-    described = read_graph_file(file)
     if name not in (*EXPECTED, *described.graphs):
         raise UnknownNameError("graph", name, (*EXPECTED, *described.graphs))
     graph = described.graphs.get(name, GraphEntry(nodes=EXPECTED.get(name, ())))
+    return robot, replace(graph, namespace=read_namespace(namespace) if namespace else graph.namespace)
+
+
+def _ros(settings: dict[str, str]) -> int:
+    described = read_graph_file(graph_path())
+    robot, graph = _wanted(settings, described)
     try:
         python = find_interpreter()
     except SystemSetupError as error:

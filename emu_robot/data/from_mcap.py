@@ -25,6 +25,7 @@ from emu_robot.data.replay_buffer import ReplayBuffer
 from emu_robot.deployment import Deployment
 from emu_robot.errors import ConfigError, DataError, EmuRobotError
 from emu_robot.robot_spec import RobotLayout
+from emu_robot.ros_names import read_namespace
 
 RECORD = "recorded.json"
 """In the replay buffer: where its episodes come from, for the dataset card."""
@@ -38,8 +39,8 @@ class FromMcapConfig:
 
     control_hz: rate of the result. max_gap_s: longest silence of a camera, of joint states or commands [s].
     image_size, fit: size [px] of the stored pictures and how others come to it.
-    robot: deployment, by name or YAML file, of recordings without a contract. task: instruction of all of them, in
-    place of what they say themselves.
+    robot: deployment, by name or YAML file, of recordings without a contract; namespace: of its topics in them.
+    task: instruction of all of them, in place of what they say themselves.
     keyframes: how subtasks are found where no planner said them.
     """
 
@@ -51,6 +52,7 @@ class FromMcapConfig:
     image_size: int = 128
     fit: ImageFit = ImageFit.pad
     robot: str = ""
+    namespace: str = ""
     task: str = ""
     keyframes: KeyframeConfig = field(default_factory=KeyframeConfig)
 
@@ -60,6 +62,7 @@ class FromMcapConfig:
                 raise ConfigError(f"{name} is {getattr(self, name)}, must be at least {low}")
         if self.max_gap_s <= 0:
             raise ConfigError(f"max_gap_s is {self.max_gap_s}, must be positive")
+        read_namespace(self.namespace)
 
 
 def from_mcap(config: FromMcapConfig) -> Path:
@@ -125,7 +128,7 @@ def _read(config: FromMcapConfig) -> list[Take]:
     takes, paths = [], find_recordings(config.recording)
     with progress("reading", len(paths)) as report:
         for path in paths:
-            recorded = read_recorded(path, robot=config.robot, task=config.task)
+            recorded = read_recorded(path, robot=config.robot, namespace=config.namespace, task=config.task)
             numbers = resample(recorded, control_hz=config.control_hz, max_gap_s=config.max_gap_s)
             takes.append(Take(recorded, numbers))
             report("")

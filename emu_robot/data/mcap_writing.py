@@ -5,6 +5,7 @@ the summary and metadata.yaml that `close` writes. `emu-robot data from-mcap` an
 from its beginning take what is left as it is.
 """
 
+import json
 import shutil
 import threading
 import time
@@ -87,7 +88,7 @@ class McapRecording:
         self._queue: deque[Topic | _Message] = deque()
         self._changed = threading.Condition()
         self._writer = Writer(path, version=9, storage_plugin=StoragePlugin.MCAP)
-        self._writer.set_custom_data(CONTRACT_KEY, contract.to_json())
+        self._writer.set_custom_data(CONTRACT_KEY, without_spaces(contract.to_json()))
         self._writer.open()
         self._connections: dict[str, Connection] = {}
         self._write_contract(contract, time_ns)
@@ -176,3 +177,9 @@ class McapRecording:
 def free_gb(folder: Path) -> float:
     """Free space on the disk of a folder [GB]."""
     return shutil.disk_usage(folder).free / 1e9
+
+
+def without_spaces(text: str) -> str:
+    """JSON that means the same: the YAML writer that rosbags uses folds long text, and where it takes a space for the
+    place to do so, that comes back as a space more behind a backslash."""
+    return json.dumps(json.loads(text), separators=(",", ":")).replace(" ", r"\u0020")

@@ -20,6 +20,7 @@ from emu_robot.data.mcap_reading import McapFile, RecordedMessage
 from emu_robot.data.recording_contract import CONTRACT_TOPIC, Contract, topics_of
 from emu_robot.deployment import Deployment, read_deployment
 from emu_robot.errors import DataError
+from emu_robot.ros_names import absolute, read_namespace
 
 type Floats = NDArray[np.float64]
 type Taker = Callable[[RecordedMessage, Any], None]
@@ -80,20 +81,20 @@ class Recorded:
     is_whole: bool
 
 
-def read_recorded(path: Path, *, robot: str = "", task: str = "") -> Recorded:
-    """Read an MCAP file. robot: name or YAML of the deployment if the file has no contract; task: the instruction, in
-    place of what the recording says.
+def read_recorded(path: Path, *, robot: str = "", namespace: str = "", task: str = "") -> Recorded:
+    """Read an MCAP file. robot, namespace: name or YAML of the deployment, and where its topics are, if the file has no
+    contract; task: the instruction, in place of what the recording says.
 
     Raises `DataError` naming what is missing or makes no sense, `UnknownNameError` and `ConfigError` for the robot.
     """
-    return _Reading(McapFile(path), robot, task).result()
+    return _Reading(McapFile(path), robot, read_namespace(namespace), task).result()
 
 
 class _Reading:
     """Takes messages in the order in which they were written; the first one is the contract, if there is one."""
 
-    def __init__(self, file: McapFile, robot: str, task: str) -> None:
-        self._file, self._task, self._contract = file, task, None
+    def __init__(self, file: McapFile, robot: str, namespace: str, task: str) -> None:
+        self._file, self._namespace, self._task, self._contract = file, namespace, task, None
         self._pictures: dict[str, list[float]] = defaultdict(list)
         self._joints: dict[str, list[tuple[float, float]]] = defaultdict(list)
         self._commands: dict[str, list[tuple[float, Sequence[float]]]] = defaultdict(list)
@@ -127,7 +128,8 @@ class _Reading:
             self._robot, topics = contract.deployment(source), contract.topics
         elif robot:
             self._robot = read_deployment(robot)
-            topics = {**topics_of(self._robot), **{role: f"/{role}" for role in OURS}}
+            named = {**topics_of(self._robot), **{role: role for role in OURS}}
+            topics = {role: absolute(name, self._namespace) for role, name in named.items()}
         else:
             raise DataError(f"{source}: has no contract, so our recorder did not make it; say robot= and task=")
         missing = [role for role in (*topics_of(self._robot), *OURS) if role not in topics]

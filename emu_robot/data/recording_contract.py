@@ -60,7 +60,7 @@ class Contract:
 
 
 def topics_of(robot: Deployment) -> dict[str, str]:
-    """Role -> topic, of those that the robot's drivers name."""
+    """Role -> topic as the robot's file names it, of those that its drivers have."""
     names = {f"camera.{name}": topic for name, topic in robot.cameras.items()}
     names |= {"joint_states": robot.joint_states, "arm_command": robot.command_topic}
     gripper = robot.gripper

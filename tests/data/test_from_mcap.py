@@ -320,6 +320,8 @@ def test_a_recording_of_another_recorder_needs_robot_and_task(tmp_path: Path):
         read(others)
     with pytest.raises(DataError, match="say task="):
         read(others, robot="panda_sim")
+    with pytest.raises(DataError, match="no picture of camera front on /left/front/image_raw"):
+        read(others, robot="panda_sim", namespace="left", task="wave")
     found, known = read(others, robot="panda_sim", task="wave"), read(ours)
     assert found.task == "wave" and found.contract is None
     assert np.array_equal(numbers_of(found).action, numbers_of(known).action)

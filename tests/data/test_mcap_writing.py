@@ -15,8 +15,8 @@ from rosbags.rosbag2.storage_mcap import McapWriter
 from emu_robot.data import mcap_writing
 from emu_robot.data.mcap_reading import McapFile
 from emu_robot.data.mcap_writing import McapRecording, Topic
-from emu_robot.data.recording_contract import CONTRACT_TOPIC, Contract, weights_sha256
-from emu_robot.deployment import find_deployment
+from emu_robot.data.recording_contract import CONTRACT_KEY, CONTRACT_TOPIC, Contract, weights_sha256
+from emu_robot.deployment import deployments, find_deployment
 from emu_robot.errors import DataError
 
 STRING = "std_msgs/msg/String"
@@ -63,6 +63,18 @@ def test_a_message_is_in_the_file_soon(tmp_path: Path):
         assert (qos.durability, qos.reliability) == (QosDurability.TRANSIENT_LOCAL, QosReliability.RELIABLE)
     say(recording, "too late")
     assert recording.dropped == {"/said": 1}
+
+
+@pytest.mark.parametrize("robot", deployments())
+def test_the_contract_is_whole_in_the_metadata_wherever_its_text_is_folded(robot: str, tmp_path: Path):
+    text = find_deployment(robot).read_text()
+    for n in range(80):  # characters of a line
+        contract = Contract(task="x" * n, robot=text, topics={"subgoal": "/sub goal"})
+        recording = McapRecording(tmp_path / str(n), contract, time_ns=EPOCH_NS, queue_bytes=10_000)
+        recording.close()
+        with AnyReader([recording.path]) as reader:
+            custom = reader.readers[0].storage.metadata.custom  # pyright: ignore
+            assert Contract.from_json(custom[CONTRACT_KEY], "it") == contract
 
 
 def test_what_finds_no_room_is_counted(tmp_path: Path):

@@ -15,6 +15,7 @@ from emu_robot.camera_messages import COMPRESSED, RAW, is_compressed
 from emu_robot.data.mcap_writing import McapRecording, Topic
 from emu_robot.data.recording_contract import Contract, topics_of
 from emu_robot.deployment import find_deployment, parse_deployment
+from emu_robot.ros_names import absolute
 
 INTERFACES = Path(__file__).parents[2] / "ros_ws/src/emu_robot_interfaces/msg"
 EPOCH_NS = 1_700_000_000_000_000_000
@@ -155,7 +156,7 @@ def robots_part(robot: str, seconds: float) -> list[Sent]:
         if gripper is not None and gripper.kind == "trajectory":
             command = trajectory([gripper.joint], [gripper.position(opening_at(time + AHEAD))])
             sent.append(Sent(time, gripper.topic, "trajectory_msgs/msg/JointTrajectory", command))
-    return sent
+    return [one._replace(topic=absolute(one.topic, "")) for one in sent]
 
 
 def write_recording(
@@ -170,7 +171,8 @@ def write_recording(
     """A recording's folder with what the robot sends, and what `said` adds; `changes` may make any of it wrong."""
     text = find_deployment(robot).read_text()
     ours = {name: f"/{name}" for name in ("action_chunk", "subgoal", "episode_state")}
-    topics = {**topics_of(parse_deployment(text, robot)), **ours}
+    named = {**topics_of(parse_deployment(text, robot)), **ours}
+    topics = {role: absolute(name, "") for role, name in named.items()}
     contract = Contract(task=task, robot=text, topics=topics, weights="mini", software={"emu_robot": "0.1.0"})
     recording = McapRecording(path, contract, time_ns=EPOCH_NS, queue_bytes=10**9)
     sent = changes(sorted([*robots_part(robot, seconds), *said], key=lambda one: one.time))

@@ -31,16 +31,16 @@ class Peer:
 
     Publishes joint states at 100 Hz, where the last command put the arm, while `senses`, stamped `lag` seconds late and
     with what `garble` does to them; heartbeats while `alive`, idle ones with an empty `instruction`. With `simulated`
-    time, its own clock is the graph's, `ahead` seconds before the machine's.
+    time, its own clock is the graph's, `ahead` seconds before the machine's. All of it lies in `namespace`.
     commands: (received at, positions of the arm); velocities: of the same commands;
     states: what else the gate said, stated_at: when;
     idled_at: when the first idle heartbeat was sent, 0 before it.
     """
 
-    def __init__(self, *, simulated: bool = False) -> None:
+    def __init__(self, *, simulated: bool = False, namespace: str = "") -> None:
         self.context = rclpy.Context()
         rclpy.init(context=self.context)
-        self.node = Node("peer", context=self.context)
+        self.node = Node("peer", context=self.context, namespace=namespace)
         self.lag, self.ahead = 0.0, 0.0
         self.garble: Callable[[JointState], None] | None = None
         self.position, self.senses, self.alive, self.session, self.sequence = START.copy(), True, True, 1, 0

@@ -42,8 +42,8 @@ class Rig:
     by so much [s].
     """
 
-    def __init__(self) -> None:
-        self.peer = Peer()
+    def __init__(self, namespace: str = "") -> None:
+        self.peer = Peer(namespace=namespace)
         self.node = self.peer.node
         self.stop: set[str] = set()
         self.frozen, self.dark, self.old, self.encoding, self._count = False, False, 0.0, "rgb8", 0
@@ -108,6 +108,24 @@ def test_a_graph_that_is_well_has_no_problem(rig: Rig, gate: subprocess.Popen[st
     assert "/arm_controller/joint_trajectory is taken by /peer" in said
     assert "/arm_controller/joint_trajectory is given by /safety" in said
     assert "safety gate: disarmed (not armed)" in said
+
+
+def test_another_arm_beside_it_is_no_part_of_it(rig: Rig, gate: subprocess.Popen[str]):
+    left = Rig("left")
+    try:
+        with running(GATE, "-r", "__ns:=/left"):
+            checks = look(ROBOT, ["safety"], listen_s=LISTEN_S, most_s=WAIT_S, namespace="/left")
+            until(lambda found: not found)
+        said = [check.name for check in checks]
+        assert not [check.problem for check in checks if check.problem]
+        assert "/left/arm_controller/joint_trajectory is given by /left/safety" in said
+        assert "/left/front/image_raw: 64 x 48 rgb8" in said and "node left/safety is active" in said
+        checks = look(ROBOT, ["safety"], listen_s=LISTEN_S, most_s=LISTEN_S, namespace="/right")
+        found = " | ".join(check.problem for check in checks if check.problem)
+        assert "no joint states on /right/joint_states (there is /joint_states, /left/joint_states)" in found
+        assert "the node right/safety does not run, or hangs. Start it: emu-robot bringup namespace=right" in found
+    finally:
+        left.close()
 
 
 @contextmanager

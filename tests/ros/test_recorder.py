@@ -57,10 +57,10 @@ class Robot:
     Cameras show the number of their picture; joint 1 is at the time since the start; commands are 0.02 ahead of it.
     """
 
-    def __init__(self, cameras: Mapping[str, str] = ROBOT.cameras) -> None:
+    def __init__(self, cameras: Mapping[str, str] = ROBOT.cameras, namespace: str = "") -> None:
         self.context = rclpy.Context()
         rclpy.init(context=self.context)
-        self.node = node = Node("robot", context=self.context)
+        self.node = node = Node("robot", context=self.context, namespace=namespace)
         self.sent: Counter[str] = Counter()
         self.feedback: list[RecordEpisode.Feedback] = []
         self._start = time.time()
@@ -161,16 +161,16 @@ class Robot:
 
 
 @pytest.fixture
-def robot() -> Iterator[Robot]:
-    found = Robot()
+def robot(request: pytest.FixtureRequest) -> Iterator[Robot]:
+    found = Robot(getattr(request, "param", ""))
     yield found
     found.close()
 
 
 @contextmanager
-def recorder(folder: Path, *settings: str) -> Iterator[subprocess.Popen[str]]:
+def recorder(folder: Path, *settings: str, namespace: str = "/") -> Iterator[subprocess.Popen[str]]:
     arguments = [word for setting in (f"folder:={folder}", *settings) for word in ("-p", setting)]
-    with running(NODE, *arguments) as process:
+    with running(NODE, "-r", f"__ns:={namespace}", *arguments) as process:
         yield process
 
 
@@ -203,13 +203,13 @@ def test_what_was_sent_is_what_others_read(robot: Robot, tmp_path: Path):
 
     found = by_topic(path)
     assert sum(map(len, found.values())) == result.messages + 1  # the contract
-    for camera in ROBOT.cameras.values():
+    for camera in (f"/{topic}" for topic in ROBOT.cameras.values()):
         shown = [int(message.data[0]) for message in found[camera]]
         assert len(shown) > 20
         check_lost(camera, shown, result.message)
     chunks = [int(message.sequence) for message in found["/action_chunk"]]
     check_lost("/action_chunk", chunks, result.message)
-    assert len(found[ROBOT.joint_states]) > 100
+    assert len(found[f"/{ROBOT.joint_states}"]) > 100
     assert [(m.subtask, m.sequence) for m in found["/subgoal"]] == [("open the drawer", 1), ("", 2)]
     assert found["/safety_state"][0].state == "tracking" and found["/extra"][0].data == "extra"
     check_contract(path, Contract.from_json(found[CONTRACT_TOPIC][0].data, "it"))
@@ -241,12 +241,16 @@ def check_contract(path: Path, contract: Contract) -> None:
     assert CONTRACT_KEY in record.metadata["serialized_metadata"]
 
 
+@pytest.mark.parametrize("robot", ["", "/left"], indirect=True)
 def test_it_converts_to_what_the_robot_did(robot: Robot, tmp_path: Path):
-    with recorder(tmp_path):
+    space = robot.node.get_namespace()
+    with recorder(tmp_path, namespace=space):
         status, result = robot.result(robot.record(time_limit=1.5))
     assert status == GoalStatus.STATUS_SUCCEEDED and result.duration == pytest.approx(1.5, abs=0.3)
-    assert "time limit reached" in result.message
+    assert "time limit reached" in result.message and ("_left_put_" in result.path) == (space == "/left")
     recorded = read_recorded(mcap_of(result.path))
+    assert recorded.contract and recorded.contract.topics["joint_states"] == f"{space.rstrip('/')}/joint_states"
+    assert recorded.contract.topics["diagnostics"] == "/diagnostics"
     numbers = resample(recorded, control_hz=20, max_gap_s=0.3)
     assert recorded.is_whole and 15 < len(numbers.state) <= 31
     moved = np.diff(numbers.state[:, 0])

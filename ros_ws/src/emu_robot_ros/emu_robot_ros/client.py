@@ -19,6 +19,7 @@ from rclpy.task import Future
 from std_srvs.srv import SetBool, Trigger
 
 from emu_robot.errors import EmuRobotError
+from emu_robot.ros_names import read_namespace
 from emu_robot_ros import qos, topics
 
 ANSWER_S = 20.0
@@ -57,13 +58,15 @@ class TaskHandle:
 class GraphClient:
     """A node with a context of its own, spun in a thread. Use as a context manager, or `close` it.
 
+    namespace: of the graph it talks to, as "left"; empty: the root. Raises `ConfigError` if ROS 2 does not allow it.
     gate: the safety gate's latest state, None before; episode: the simulation's.
     """
 
-    def __init__(self, name: str = "client") -> None:
+    def __init__(self, name: str = "client", namespace: str = "") -> None:
+        namespace = read_namespace(namespace)
         self.context = rclpy.Context()
         rclpy.init(context=self.context)
-        self.node = Node(name, context=self.context)
+        self.node = Node(name, context=self.context, namespace=namespace)
         self.gate: SafetyState | None = None
         self.episode: EpisodeState | None = None
         self.feedback: list[tuple[float, ExecuteTask.Feedback]] = []
@@ -156,7 +159,7 @@ class GraphClient:
         def take(message: Any) -> None:
             self.feedback.append((time.monotonic() - started, message.feedback))
 
-        goal = ExecuteTask.Goal(instruction=instruction, time_limit=time_limit)
+        goal = ExecuteTask.Goal(instruction=instruction, time_limit=float(time_limit))
         accepted = self.wait(self.sent(self._execute.send_goal_async, goal, feedback_callback=take), "execute_task")
         if not accepted.accepted:
             raise GraphError("the planner refuses the task; its log says why")

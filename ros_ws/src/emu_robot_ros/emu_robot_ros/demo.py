@@ -1,6 +1,6 @@
 """One task through the whole graph: simulated arm, planner, policy, gate, recorder, each a process of its own.
 
-python -m emu_robot_ros.demo [--families sequence] [--split seen] [--seed 0] [--out outputs/ros_demo]
+python -m emu_robot_ros.demo [--families sequence] [--split seen] [--seed 0] [--namespace left] [--out outputs/ros_demo]
 
 Prints every subgoal as it comes, the result, how long things took, and where recording and video are.
 """
@@ -11,7 +11,6 @@ import sys
 import time
 from pathlib import Path
 
-from emu_robot.deployment import read_deployment
 from emu_robot.errors import EmuRobotError
 from emu_robot.graph import read_graph
 from emu_robot.processes import Processes
@@ -19,7 +18,6 @@ from emu_robot.ros_environment import node_environment, node_processes
 from emu_robot_ros.client import GraphClient, TaskHandle
 from emu_robot_ros.recording_review import timings, write_video
 
-ROBOT = "panda_sim"
 TIME_LIMIT_S = 120.0
 
 
@@ -28,26 +26,28 @@ def main() -> int:
     parser.add_argument("--families", default="sequence", help="of tasks, or groups of them, separated by commas")
     parser.add_argument("--split", default="seen", help="seen or heldout")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--namespace", default="", help="of all nodes")
     parser.add_argument("--out", type=Path, default=Path("outputs/ros_demo"))
     wanted = parser.parse_args()
     os.environ.setdefault("ROS_DOMAIN_ID", str(10 + os.getpid() % 90))
     try:
-        run(wanted.families, wanted.split, wanted.seed, wanted.out)
+        run(wanted.families, wanted.split, wanted.seed, wanted.out, wanted.namespace)
     except EmuRobotError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0
 
 
-def run(families: str, split: str, seed: int, out: Path) -> None:
+def run(families: str, split: str, seed: int, out: Path, namespace: str = "") -> None:
     """Start the graph, execute one task, end the graph. Raises `EmuRobotError`."""
     out.mkdir(parents=True, exist_ok=True)
     settings = {"safety.estop_file": "", "recorder.folder": str(out.resolve()), "recorder.min_free_gb": "0.5"}
-    graph = read_graph("sim", nodes="+recorder", settings=settings)
+    graph = read_graph("sim", nodes="+recorder", namespace=namespace, settings=settings)
     os.environ.update(node_environment(graph.usual_environment, graph.environment))  # of this process, too
     nodes = node_processes(graph)
     log = (out / "nodes.log").open("w")
-    with log, Processes(nodes, say=lambda line: print(line, file=log, flush=True)), GraphClient("demo") as client:
+    processes = Processes(nodes, say=lambda line: print(line, file=log, flush=True))
+    with log, processes, GraphClient("demo", graph.namespace) as client:
         print(f"starting {', '.join(node.name for node in nodes)}; their log: {log.name}", flush=True)
         client.wait_for_graph()
         instruction = client.reset_episode(seed, families, split)
@@ -77,10 +77,10 @@ def follow(client: GraphClient, task: TaskHandle) -> None:
 
 def review(recording: Path, instruction: str, out: Path) -> None:
     """Timings and video of a recording."""
-    robot, (mcap,) = read_deployment(ROBOT), recording.glob("*.mcap")
-    for timing in timings(mcap, robot):
+    (mcap,) = recording.glob("*.mcap")
+    for timing in timings(mcap):
         print(f"  {timing}")
-    frames = write_video(mcap, robot, out / "video.mp4", instruction)
+    frames = write_video(mcap, out / "video.mp4", instruction)
     print(f"recording: {mcap}\nvideo:     {out / 'video.mp4'} ({frames} frames)")
 
 

@@ -45,6 +45,8 @@ from emu_robot_ros.sensors import Sensors
 
 BEAT_S = 0.03
 """Between two heartbeats."""
+JOIN_S = 1.0
+"""How long a thread that still plans is waited for when the node ends; it is left behind then."""
 SIGHT_TIMEOUT_S, POLICY_TIMEOUT_S, GATE_TIMEOUT_S, UNARMED_S = 3.0, 3.0, 3.0, 0.5
 """How long a task waits before it is given up: for an observation, for a word of the policy and of the gate, for a gate
 that is not armed to be so.
@@ -73,7 +75,7 @@ class Progress(NamedTuple):
 
 @dataclass(kw_only=True)
 class Task:
-    """One task being pursued. goal: of its client, if it has one. stopped: why it is to end, once it is.
+    """One task being pursued. goal: of its client, if it has one. over: its result is there, nothing follows.
 
     Times are of the steady clock [s]; willing_at: when the gate was last known to let it move.
     """
@@ -83,7 +85,7 @@ class Task:
     goal: ServerGoalHandle | None = None
     started: float = field(default_factory=time.monotonic)
     finished: Future = field(default_factory=Future)
-    stopped: str = ""
+    over: bool = False
     willing_at: float = field(default_factory=time.monotonic)
     heard: "queue.SimpleQueue[Progress]" = field(default_factory=queue.SimpleQueue)
 
@@ -92,7 +94,7 @@ class Task:
         """Empty while there is none."""
         if self.goal is not None and self.goal.is_cancel_requested:
             return "canceled"
-        return self.stopped or ("time is up" if time.monotonic() > self.until else "")
+        return "time is up" if time.monotonic() > self.until else ""
 
 
 class PlannerNode(LifecycleNode):
@@ -107,6 +109,10 @@ class PlannerNode(LifecycleNode):
         declare_number(self, "threads", 1, 1, 64, "that the planner computes in")
         declare_number(self, "chunk_period", 0.4, 0.02, 2.0, "of the policy, between two chunks [s]")
         declare_number(self, "confirmations", 2, 1, 10, "how often in a row a task must be held complete")
+        self._task: Task | None = None
+        self._worker: threading.Thread | None = None
+        self._is_active = False
+        self._planning_of_one, self._ending = threading.Lock(), threading.RLock()
 
     # -- lifecycle
 
@@ -117,22 +123,28 @@ class PlannerNode(LifecycleNode):
             self._robot, folder = read_deployment(text(self, "robot")), resolve_weights(text(self, "weights"))
             self._planner = Planner.load(folder, device=device, int8=device == "cpu")
             size, camera = self._planner.images.config.resolution, self._planner.config.camera
-            self._sensors = Sensors(self, self._robot, [camera], size, ImageFit(text(self, "fit")))
             head = HeadRunner.load(folder)
+            self._sensors = Sensors(self, self._robot, [camera], size, ImageFit(text(self, "fit")))
         except (EmuRobotError, ValueError) as error:
             self.get_logger().error(str(error))
             return TransitionCallbackReturn.FAILURE
         self._segment_steps, self._control_hz = head.segment_steps_p90, head.control_hz
         self._session, self._sequence, self._chunks = time.time_ns(), 0, 0
-        self._task: Task | None = None
         self._state, self._planning = State.IDLE, 0.0
         self._gate: GateState | None = None
         self._gate_heard = self._policy_heard = float("-inf")
+        self._open()
+        return TransitionCallbackReturn.SUCCESS
+
+    def _open(self) -> None:
+        """Everything that the graph sees of this node but its sensors."""
         self._subgoals = self.create_publisher(Subgoal, topics.SUBGOAL, qos.LATCHED)
         self._status = self.create_publisher(PlannerStatus, topics.PLANNER_STATUS, qos.STATUS)
-        self.create_subscription(PolicyStatus, topics.POLICY_STATUS, self._on_policy_status, qos.STATUS)
-        self.create_subscription(SafetyState, topics.SAFETY_STATE, self._on_safety_state, qos.LATCHED)
-        self.create_service(SetTask, topics.SET_TASK, self._on_set_task)
+        self._inputs = [
+            self.create_subscription(PolicyStatus, topics.POLICY_STATUS, self._on_policy_status, qos.STATUS),
+            self.create_subscription(SafetyState, topics.SAFETY_STATE, self._on_safety_state, qos.LATCHED),
+        ]
+        self._service = self.create_service(SetTask, topics.SET_TASK, self._on_set_task)
         self._server = ActionServer(
             self,
             ExecuteTask,
@@ -141,27 +153,50 @@ class PlannerNode(LifecycleNode):
             goal_callback=self._on_goal,
             cancel_callback=lambda goal: CancelResponse.ACCEPT,
         )
-        return TransitionCallbackReturn.SUCCESS
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self._is_active = True
         self._timer = self.create_timer(BEAT_S, self._beat, clock=Clock(clock_type=ClockType.STEADY_TIME))
         return super().on_activate(state)
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        self._stop("the planner was deactivated")
-        self.destroy_timer(self._timer)
+        self._rest("the planner was deactivated")
         return super().on_deactivate(state)
 
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        if state.label == "active":
+            self._rest("the planner was shut down")
+        return super().on_shutdown(state)
+
+    def _rest(self, why: str) -> None:
+        self._is_active = False
+        self._stop(why)
+        self.destroy_timer(self._timer)
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self._sensors.destroy()
+        for publisher in (self._subgoals, self._status):
+            self.destroy_publisher(publisher)
+        for subscription in self._inputs:
+            self.destroy_subscription(subscription)
+        self.destroy_service(self._service)
+        self._server.destroy()
+        del self._planner
+        return super().on_cleanup(state)
+
     def destroy_node(self) -> None:
-        if hasattr(self, "_task"):
-            self._stop("the planner was shut down")
+        self._stop("the planner was shut down")
+        if self._worker is not None:
+            self._worker.join(JOIN_S)
         super().destroy_node()
 
     # -- tasks
 
     def _on_goal(self, request: ExecuteTask.Goal) -> GoalResponse:
         reason = "no instruction" if not request.instruction.strip() else ""
-        if self._task is not None:
+        if not self._is_active:
+            reason = "the planner is not active"
+        elif self._task is not None:
             reason = "another task is being executed: cancel it, or go over to another one by set_task"
         if reason:
             self.get_logger().warning(f"task refused: {reason}")
@@ -187,8 +222,8 @@ class PlannerNode(LifecycleNode):
         return result
 
     def _on_set_task(self, request: SetTask.Request, response: SetTask.Response) -> SetTask.Response:
-        reason = ""
-        if request.instruction.strip():
+        reason = "" if self._is_active else "the planner is not active"
+        if not reason and request.instruction.strip():
             reason = "no safety gate is there" if self._gate is None else self._unwilling()
         if not reason:
             self._stop("replaced by set_task" if request.instruction.strip() else "stopped by set_task")
@@ -215,49 +250,70 @@ class PlannerNode(LifecycleNode):
         return task  # it may be over already
 
     def _stop(self, reason: str) -> None:
-        """End the task that is being executed, and wait until it has ended."""
-        task = self._task
-        if task is not None:
-            task.stopped = reason
-            self._worker.join()
+        """End the task that is being executed, at once: what its thread still plans is not used any more."""
+        if self._task is not None:
+            self._end(self._task, reason)
+
+    def _end(self, task: Task, message: str, *, success: bool = False) -> None:
+        """Say so in the graph and to the task's client; of a task that is over, nothing."""
+        with self._ending:
+            if task.over:
+                return
+            self._publish(task, None, "")
+            task.over, self._state, self._task = True, State.IDLE, None
+        self.get_logger().info(f"task over: {message}")
+        task.finished.set_result(
+            ExecuteTask.Result(
+                success=success,
+                message=message,
+                subtasks=list(task.pursuit.subtasks),
+                duration=time.monotonic() - task.started,
+            )
+        )
 
     # -- one task, in its own thread
 
     def _work(self, task: Task) -> None:
         try:
             self._pursue(task)
-            success, message = True, "complete"
+            self._end(task, "complete", success=True)
         except (Ended, EmuRobotError) as error:
-            success, message = False, str(error)
-        self._publish(task, None, "")
-        self._state, self._task = State.IDLE, None
-        self.get_logger().info(f"task over: {message}")
-        task.finished.set_result(
-            ExecuteTask.Result(
-                success=success,
-                message=message,
-                subtasks=task.pursuit.subtasks,
-                duration=time.monotonic() - task.started,
-            )
-        )
+            self._end(task, str(error))
 
     def _pursue(self, task: Task) -> None:
         """Plan, wait until the step is reached or overdue, plan again. Raises `Ended`."""
         while True:
-            self._state = State.PLANNING
-            observed, started = self._observe(task), time.monotonic()
-            outcome = task.pursuit.plan(observed.observation)
-            self._planning = time.monotonic() - started
+            self._enter(task, State.PLANNING)
+            observed, outcome = self._plan(task)
             if outcome is Outcome.CONFIRMED:
                 return
             if outcome is Outcome.STEP:
                 self._publish(task, observed, task.pursuit.instruction)
-                self._state = State.WAITING
+                self._enter(task, State.WAITING)
                 self._await_verdict(task)
             elif outcome is Outcome.COMPLETE:
                 self._publish(task, observed, task.pursuit.instruction)
-                self._state = State.COMPLETE
+                self._enter(task, State.COMPLETE)
                 self._pause(task, SwitchConfig().recheck_chunks * number(self, "chunk_period"))
+
+    def _enter(self, task: Task, state: State) -> None:
+        """Raises `Ended` if the task is over, as all that follows one does."""
+        with self._ending:
+            if task.over:
+                raise Ended
+            self._state = state
+
+    def _plan(self, task: Task) -> tuple[TimedObservation, Outcome]:
+        """Once no task before it is being planned for any more."""
+        while not self._planning_of_one.acquire(timeout=0.05):
+            self._check(task)
+        try:
+            observed, started = self._observe(task), time.monotonic()
+            outcome = task.pursuit.plan(observed.observation)
+            self._planning = time.monotonic() - started
+            return observed, outcome
+        finally:
+            self._planning_of_one.release()
 
     def _observe(self, task: Task) -> TimedObservation:
         """The next observation, of a moment after this call, once the robot may move."""
@@ -297,6 +353,8 @@ class PlannerNode(LifecycleNode):
 
     def _check(self, task: Task) -> None:
         """Raise `Ended` if there is a reason to. What the gate says of being armed may be a moment late."""
+        if task.over:
+            raise Ended
         now, reason = time.monotonic(), task.reason_to_stop
         unwilling = self._unwilling()
         task.willing_at = task.willing_at if unwilling else now
@@ -310,30 +368,34 @@ class PlannerNode(LifecycleNode):
             raise Ended(reason)
 
     def _publish(self, task: Task, observed: TimedObservation | None, instruction: str) -> None:
-        """The present step as a subgoal; without an instruction: stop."""
+        """The present step as a subgoal; without an instruction: stop. Raises `Ended` if the task is over."""
         step = task.pursuit.step if instruction else None
-        message = Subgoal(session=self._session, sequence=self._sequence + 1, instruction=instruction)
-        message.header.stamp = stamp_of(observed.captured) if observed else self._now()
-        if step is not None:
-            message.subtask = step.subtask
-            message.time_to_live = Duration(seconds=self._patience).to_msg()
-            if step.subgoal is not None:
-                message.image = from_image(step.subgoal, message.header.stamp, self._planner.config.camera)
-        self._sequence += 1
-        self._subgoals.publish(message)
+        with self._ending:
+            if task.over:
+                raise Ended
+            message = Subgoal(session=self._session, sequence=self._sequence + 1, instruction=instruction)
+            message.header.stamp = stamp_of(observed.captured) if observed else self._now()
+            if step is not None:
+                message.subtask = step.subtask
+                message.time_to_live = Duration(seconds=self._patience).to_msg()
+                if step.subgoal is not None:
+                    message.image = from_image(step.subgoal, message.header.stamp, self._planner.config.camera)
+            self._sequence += 1
+            self._subgoals.publish(message)
         if step is not None:
             self.get_logger().info(f"subgoal {self._sequence}: {step.subtask} ({self._planning:.2f} s)")
             self._feed_back(task, float("nan"), message)
 
     def _feed_back(self, task: Task, progress: float, subgoal: Subgoal | None) -> None:
         step = task.pursuit.step
-        if task.goal is not None and step is not None:
-            feedback = ExecuteTask.Feedback(
-                subtask=step.subtask, n_subtasks=len(task.pursuit.subtasks), progress=progress
-            )
-            if subgoal is not None:
-                feedback.image = subgoal.image
-            task.goal.publish_feedback(feedback)
+        if task.goal is None or step is None:
+            return
+        feedback = ExecuteTask.Feedback(subtask=step.subtask, n_subtasks=len(task.pursuit.subtasks), progress=progress)
+        if subgoal is not None:
+            feedback.image = subgoal.image
+        with self._ending:
+            if not task.over:
+                task.goal.publish_feedback(feedback)
 
     # -- what comes in
 
@@ -348,6 +410,8 @@ class PlannerNode(LifecycleNode):
         self._gate, self._gate_heard = GateState(message.state), time.monotonic()
 
     def _beat(self) -> None:
+        if not self._is_active:
+            return
         task, message = self._task, PlannerStatus(session=self._session, sequence=self._sequence)
         message.header.stamp = self._now()
         message.state, message.planning = self._state.value, self._planning

@@ -35,6 +35,8 @@ from emu_robot_ros.sensors import Sensors
 
 BEAT_S = 0.03
 """Between two heartbeats."""
+JOIN_S = 1.0
+"""How long a thread that still computes is waited for; it is left behind then."""
 SIGHT_S = 0.3
 """How long every camera may take to show something new; then it is said which one does not."""
 
@@ -54,13 +56,14 @@ class Pursued:
     planned: bool = True
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class Run:
-    """One run_policy. started: on the steady clock [s]; chunks: how many had been sent before."""
+    """One run_policy. started: on the steady clock [s]; chunks: how many had been sent before. ended: why it is."""
 
     goal: ServerGoalHandle
     started: float
     chunks: int
+    ended: str = ""
 
 
 class PolicyNode(LifecycleNode):
@@ -76,6 +79,10 @@ class PolicyNode(LifecycleNode):
         declare_number(self, "chunk_period", 0.4, 0.02, 2.0, "between two chunks [s]")
         declare_number(self, "stall", 0.4, 0.05, 5.0, "computing for longer than this silences the heartbeat [s]")
         declare_number(self, "planner_timeout", 0.12, 0.05, 5.0, "silence of the planner after which to stop [s]")
+        self._computing, self._sending = threading.Lock(), threading.Lock()
+        self._stopped = threading.Event()
+        self._stopped.set()
+        self._worker: threading.Thread | None = None
 
     # -- lifecycle
 
@@ -87,7 +94,7 @@ class PolicyNode(LifecycleNode):
             head = self._follower.head
             self._robot.require_actions(head.layout.action_names, head.layout.n_grippers)
             self._came = threading.Event()
-            fit = ImageFit(text(self, "fit"))
+            self._image_size, fit = head.image_size, ImageFit(text(self, "fit"))
             self._sensors = Sensors(self, self._robot, head.cameras, head.image_size, fit, self._came.set)
         except (EmuRobotError, ValueError) as error:
             self.get_logger().error(str(error))
@@ -100,10 +107,17 @@ class PolicyNode(LifecycleNode):
         self._busy_since: float | None = None
         self._judged: tuple[Pursued | None, float] = (None, float("nan"))
         self._inference = self._age = 0.0
+        self._open()
+        return TransitionCallbackReturn.SUCCESS
+
+    def _open(self) -> None:
+        """Everything that the graph sees of this node but its sensors."""
         self._chunks = self.create_publisher(ActionChunk, topics.ACTION_CHUNK, qos.CHUNKS)
         self._status = self.create_publisher(PolicyStatus, topics.POLICY_STATUS, qos.STATUS)
-        self.create_subscription(Subgoal, topics.SUBGOAL, self._on_subgoal, qos.LATCHED)
-        self.create_subscription(PlannerStatus, topics.PLANNER_STATUS, self._on_planner_status, qos.STATUS)
+        self._inputs = [
+            self.create_subscription(Subgoal, topics.SUBGOAL, self._on_subgoal, qos.LATCHED),
+            self.create_subscription(PlannerStatus, topics.PLANNER_STATUS, self._on_planner_status, qos.STATUS),
+        ]
         self._server = ActionServer(
             self,
             RunPolicy,
@@ -113,11 +127,10 @@ class PolicyNode(LifecycleNode):
             handle_accepted_callback=self._begin,
             cancel_callback=lambda goal: CancelResponse.ACCEPT,
         )
-        return TransitionCallbackReturn.SUCCESS
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        self._working = True
-        self._worker = threading.Thread(target=self._work, name="chunks", daemon=True)
+        self._stopped, self._busy_since = threading.Event(), None
+        self._worker = threading.Thread(target=self._work, args=(self._stopped,), name="chunks", daemon=True)
         self._worker.start()
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._timers = [
@@ -127,20 +140,44 @@ class PolicyNode(LifecycleNode):
         return super().on_activate(state)
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        self._stop_working()
+        self._rest("the policy was deactivated")
         return super().on_deactivate(state)
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        if state.label == "active":
+            self._rest("the policy was shut down")
+        return super().on_shutdown(state)
+
+    def _rest(self, why: str) -> None:
+        """Say that nothing is done any more, and do nothing."""
+        self._subgoal = None
+        self._end_run(why)
+        self._stop_working()
+        for timer in self._timers:
+            self.destroy_timer(timer)
+        self._tell(None)
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self._sensors.destroy()
+        for publisher in (self._chunks, self._status):
+            self.destroy_publisher(publisher)
+        for subscription in self._inputs:
+            self.destroy_subscription(subscription)
+        self._server.destroy()
+        del self._follower
+        return super().on_cleanup(state)
 
     def destroy_node(self) -> None:
         self._stop_working()
         super().destroy_node()
 
     def _stop_working(self) -> None:
-        if getattr(self, "_working", False):
-            self._working = False
+        """No chunk is sent after this; a thread that is in the middle of one ends later."""
+        with self._sending:
+            self._stopped.set()
+        if self._worker is not None:
             self._came.set()
-            self._worker.join()
-            for timer in self._timers:
-                self.destroy_timer(timer)
+            self._worker.join(JOIN_S)
 
     # -- what to do
 
@@ -159,8 +196,8 @@ class PolicyNode(LifecycleNode):
             self._subgoal = None
             return
         try:
-            size = self._follower.head.image_size
-            image = fit_image(to_image(message.image), size, ImageFit.stretch) if message.image.data else None
+            size, given = self._image_size, message.image
+            image = fit_image(to_image(given), size, ImageFit.stretch) if given.data else None
         except EmuRobotError as error:
             self.get_logger().error(f"subgoal {message.sequence}: {error}")
             return  # the one before stays, until its time is over
@@ -180,11 +217,12 @@ class PolicyNode(LifecycleNode):
 
     # -- chunks, in the worker's thread
 
-    def _work(self) -> None:
+    def _work(self, stopped: threading.Event) -> None:
         """Every period, as soon as each camera has shown something new."""
-        self._warm_up()
+        follower = self._follower
+        self._warm_up(follower)
         due = 0.0
-        while self._working:
+        while not stopped.is_set():
             self._came.wait(SIGHT_S)
             self._came.clear()
             pursued, now = self._pursued, time.monotonic()
@@ -193,16 +231,17 @@ class PolicyNode(LifecycleNode):
             elif now >= due:
                 due = max(due + number(self, "chunk_period"), now) if due else now + number(self, "chunk_period")
                 self._busy_since = now
-                self._compute(pursued)
+                self._compute(pursued, follower, stopped)
                 self._busy_since = None
 
-    def _compute(self, pursued: Pursued) -> None:
+    def _compute(self, pursued: Pursued, follower: StepFollower, stopped: threading.Event) -> None:
         """One chunk, if there is an observation to compute it from."""
         try:
             observation, captured = self._sensors.observe()
             started = time.monotonic()
             self._age = 1e-9 * self.get_clock().now().nanoseconds - captured
-            chunk = self._follower.chunk(observation, pursued.step)
+            with self._computing:
+                chunk = follower.chunk(observation, pursued.step)
         except EmuRobotError as error:
             if str(error) != self._problem:
                 self.get_logger().warning(f"no chunk: {error}")
@@ -210,27 +249,31 @@ class PolicyNode(LifecycleNode):
             return
         self._problem = ""
         self._inference = time.monotonic() - started
-        if self._pursued is None:
-            return
-        self._sequence += 1
-        self._judged = (pursued, float("nan") if chunk.progress is None else chunk.progress)
-        message = ActionChunk(session=self._session, sequence=self._sequence, source="policy")
-        message.header.stamp = stamp_of(captured)
-        message.dt, message.names = 1.0 / self._follower.head.control_hz, list(self._robot.dimension_names)
+        message = ActionChunk(session=self._session, source="policy", dt=1.0 / follower.head.control_hz)
+        message.header.stamp, message.names = stamp_of(captured), list(self._robot.dimension_names)
         message.actions = from_actions(chunk.actions)
-        self._chunks.publish(message)
-        self._tell(pursued)
+        with self._sending:
+            if stopped.is_set() or self._pursued is None:
+                return
+            self._sequence += 1
+            self._judged = (pursued, float("nan") if chunk.progress is None else chunk.progress)
+            message.sequence = self._sequence
+            self._chunks.publish(message)
+            self._tell(pursued)
 
-    def _warm_up(self) -> None:
+    def _warm_up(self, follower: StepFollower) -> None:
         """The first inference takes several times as long as those after it."""
         try:
-            self._follower.chunk(self._follower.head.blank_observation(), PlanStep(subtask="wait"))
+            with self._computing:
+                follower.chunk(follower.head.blank_observation(), PlanStep(subtask="wait"))
         except EmuRobotError as error:
             self.get_logger().error(f"warm-up: {error}")
 
     # -- heartbeat
 
     def _beat(self) -> None:
+        if self._stopped.is_set():  # the events executor still calls a timer that was due when it was destroyed
+            return
         busy = self._busy_since
         if busy is not None and time.monotonic() - busy > number(self, "stall"):
             self.get_logger().warning("a chunk takes too long", throttle_duration_sec=1.0)
@@ -255,8 +298,13 @@ class PolicyNode(LifecycleNode):
     # -- run_policy
 
     def _on_goal(self, request: RunPolicy.Goal) -> GoalResponse:
-        if not request.instruction.strip() or self._own is not None or self._pursued is not None:
-            self.get_logger().warning("run_policy refused: no instruction, or something is being done already")
+        reason = "no instruction" if not request.instruction.strip() else ""
+        if self._stopped.is_set():
+            reason = "the policy is not active"
+        elif self._run is not None or self._pursued is not None:
+            reason = "something is being done already"
+        if reason:
+            self.get_logger().warning(f"run_policy refused: {reason}")
             return GoalResponse.REJECT
         return GoalResponse.ACCEPT
 
@@ -268,25 +316,27 @@ class PolicyNode(LifecycleNode):
     def _watch(self) -> None:
         """What run_policy is doing, and whether it is over."""
         run = self._run
-        if run is None or self._own is None:
+        if run is None or run.ended:
             return
         chunks = self._sequence - run.chunks
         run.goal.publish_feedback(RunPolicy.Feedback(chunks=chunks, inference=self._inference))
         limit = run.goal.request.time_limit or float("inf")
         if run.goal.is_cancel_requested or time.monotonic() - run.started > limit:
-            self._own = None
-            run.goal.execute()  # calls _finish
+            self._end_run("canceled" if run.goal.is_cancel_requested else "time is up")
+
+    def _end_run(self, why: str) -> None:
+        if self._run is not None and not self._run.ended:
+            self._own, self._run.ended = None, why
+            self._run.goal.execute()  # calls _finish
 
     def _finish(self, goal: ServerGoalHandle) -> RunPolicy.Result:
-        assert self._run is not None
-        started, before, self._run = self._run.started, self._run.chunks, None
-        canceled = goal.is_cancel_requested
-        (goal.canceled if canceled else goal.succeed)()
+        run, self._run = self._run, None
+        assert run is not None
+        is_well = run.ended in ("canceled", "time is up")
+        (goal.canceled if goal.is_cancel_requested else goal.succeed if is_well else goal.abort)()
+        duration = time.monotonic() - run.started
         return RunPolicy.Result(
-            success=True,
-            message="canceled" if canceled else "time is up",
-            chunks=self._sequence - before,
-            duration=time.monotonic() - started,
+            success=is_well, message=run.ended, chunks=self._sequence - run.chunks, duration=duration
         )
 
 

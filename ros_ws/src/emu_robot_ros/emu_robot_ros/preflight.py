@@ -28,6 +28,7 @@ from emu_robot.errors import EmuRobotError
 from emu_robot.graph_file import graph_path, read_graph_file
 from emu_robot.observing import ObservingConfig
 from emu_robot.preflight import COMMAND_TYPES, CommandTopic, ImageStream, JointStream, NodeSeen, Seen, Stream, judge
+from emu_robot.ros_names import read_namespace
 from emu_robot_ros import qos, topics
 from emu_robot_ros.conversions import positions, seconds, to_image
 
@@ -43,12 +44,14 @@ class PreflightNode(Node):
     def __init__(self, robot: Deployment, ours: list[str], **options: Any) -> None:
         super().__init__("preflight", **options)
         self._robot, self._ours = robot, ours
-        arm, *others = [JointStream(topic=topic) for topic in robot.joint_state_topics]
+        arm, *others = [JointStream(topic=self.resolve_topic_name(topic)) for topic in robot.joint_state_topics]
         self._joints, self._gripper = arm, others[0] if others else None
         for stream, names in zip((arm, *others), (robot.joints.names, robot.dimension_names[-1:]), strict=False):
             take = partial(self._on_joints, stream, set(names))
             self.create_subscription(JointState, stream.topic, take, qos.JOINT_STATES_IN)
-        self._cameras = {name: ImageStream(topic=topic) for name, topic in robot.cameras.items()}
+        self._cameras = {
+            name: ImageStream(topic=self.resolve_topic_name(topic)) for name, topic in robot.cameras.items()
+        }
         self._gate = SafetyState()
         self._questions = {name: self._questions_for(name) for name in ours}
         self._said: dict[tuple[str, str], Any] = {}
@@ -86,6 +89,7 @@ class PreflightNode(Node):
             gate_state=self._gate.state,
             gate_reason=self._gate.reason,
             clock_publishers=self.count_publishers("/clock"),
+            namespace=space,
         )
 
     def _questions_for(self, name: str) -> tuple[Any, Any]:
@@ -129,6 +133,7 @@ class PreflightNode(Node):
         ]
 
     def _commands(self, topic: str, kind: str) -> CommandTopic:
+        topic = self.resolve_topic_name(topic)
         if kind == "gripper_command":
             services = [name for name, _ in self.get_service_names_and_types()]
             taken = [f"the action server {topic}"] if f"{topic}/_action/send_goal" in services else []
@@ -195,7 +200,8 @@ def main() -> None:
     wanted = parser.parse_args()
     try:
         robot, expected = read_deployment(wanted.robot), [name for name in wanted.nodes.split(",") if name]
-        checks = look(robot, expected, listen_s=LISTEN_S, most_s=MOST_S, namespace=wanted.namespace)
+        namespace = read_namespace(wanted.namespace)
+        checks = look(robot, expected, listen_s=LISTEN_S, most_s=MOST_S, namespace=namespace)
     except EmuRobotError as error:
         sys.exit(f"error: {error}")
     sys.exit(0 if report(checks) else 1)

@@ -97,6 +97,11 @@ class RecorderNode(LifecycleNode):
         self._end("the recorder was deactivated")
         return super().on_deactivate(state)
 
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self._is_active = False
+        self._end("the recorder was stopped")
+        return super().on_shutdown(state)
+
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         if self._ended is not None:  # the last goal has not had its result yet
             return TransitionCallbackReturn.FAILURE
@@ -256,8 +261,10 @@ class RecorderNode(LifecycleNode):
         return f"{free:.1f} GB free in {self._folder}, min_free_gb is {needed:.1f}" if is_short else "", free
 
     def _new_path(self, task: str) -> Path:
+        """A folder that is not there yet, named after time, namespace and task."""
         words = re.sub(r"[^a-z0-9]+", "_", task.lower()).strip("_")[:40]
-        name = f"{datetime.now():%Y-%m-%d_%H-%M-%S}{'_' if words else ''}{words}"
+        space = self.get_namespace().strip("/").replace("/", "_")
+        name = "_".join(part for part in (f"{datetime.now():%Y-%m-%d_%H-%M-%S}", space, words) if part)
         names = (name if i == 0 else f"{name}_{i}" for i in count())
         return next(path for path in map(self._folder.joinpath, names) if not path.exists())
 

@@ -11,8 +11,8 @@ from PIL import ImageDraw, ImageFont
 
 from emu_robot.camera_messages import decode_picture
 from emu_robot.core import Image
-from emu_robot.data.mcap_reading import McapFile
-from emu_robot.deployment import Deployment
+from emu_robot.data.mcap_reading import McapFile, RecordedMessage
+from emu_robot.data.recording_contract import Contract
 from emu_robot.evaluation.video import BAND, INK, MAIN, MUTED, PAPER, SIDE, Clip, fit_text
 
 FPS = 20
@@ -30,40 +30,43 @@ class Timing(NamedTuple):
         return f"{self.name:<38} n = {self.n:<5} p50 {self.p50:7.1f} ms   p99 {self.p99:7.1f} ms"
 
 
-def timings(path: Path, robot: Deployment) -> list[Timing]:
+def timings(path: Path) -> list[Timing]:
     """Of plans, chunks and commands, from an MCAP file that the recorder wrote."""
     found: dict[str, list[float]] = defaultdict(list)
     file, last = McapFile(path), dict[str, float]()
-    for message in file.messages():
+    messages, _, role_of = _begin(file)
+    for message in messages:
         now = 1e-9 * message.time_ns
-        match message.topic:
-            case "/planner_status":
+        match role_of.get(message.topic):
+            case "planner_status":
                 content = file.decode(message)
                 if content.planning and content.planning != last.get("planning"):
                     found["plan: words and subgoal image"].append(content.planning)
                 last["planning"] = content.planning
-            case "/policy_status":
+            case "policy_status":
                 content = file.decode(message)
                 if content.chunks != last.get("chunks") and content.inference:
                     found["chunk: inference"].append(content.inference)
                 last["chunks"] = content.chunks
-            case "/action_chunk":
+            case "action_chunk":
                 found["chunk: image taken -> chunk sent"].append(now - _seconds(file.decode(message).header.stamp))
-            case robot.command_topic:
+            case "arm_command":
                 if now - last.get("command", -np.inf) < 1.0:  # else it was disarmed meanwhile
                     found["command: period"].append(now - last["command"])
                 last["command"] = now
+            case _:
+                pass
     return [
         Timing(name, len(values), *(1000 * np.percentile(values, [50, 99])).round(1).tolist())
         for name, values in sorted(found.items())
     ]
 
 
-def write_video(path: Path, robot: Deployment, out: Path, title: str) -> int:
+def write_video(path: Path, out: Path, title: str) -> int:
     """What the planner's camera saw, with subgoal, other camera and words, in real time; how many frames it has."""
     clip, fonts = Clip(out, fps=FPS), (ImageFont.load_default(size=12), ImageFont.load_default(size=15))
     frames = 0
-    for view in _views(path, robot):
+    for view in _views(path):
         clip.add(_draw(view, title, fonts))
         frames += 1
     clip.close()
@@ -77,22 +80,32 @@ class _View(NamedTuple):
     words: str
 
 
-def _views(path: Path, robot: Deployment) -> Iterator[_View]:
+def _begin(file: McapFile) -> tuple[Iterator[RecordedMessage], Contract, dict[str, str]]:
+    """Its messages, what it says of itself, and topic -> role."""
+    messages = file.messages()
+    contract = Contract.from_json(file.decode(next(messages)).data, str(file.path))
+    return messages, contract, {topic: role for role, topic in contract.topics.items()}
+
+
+def _views(path: Path) -> Iterator[_View]:
     """One for every frame of the video, of what had come by then."""
     file, due = McapFile(path), 0
-    others = [topic for name, topic in robot.cameras.items() if name != robot.planner_camera]
+    messages, contract, role_of = _begin(file)
+    robot = contract.deployment(str(path))
+    others = [f"camera.{name}" for name in robot.cameras if name != robot.planner_camera]
     front = side = subgoal = None
     words, gate = "", ""
-    for message in file.messages():
-        if message.topic == robot.cameras[robot.planner_camera]:
+    for message in messages:
+        role = role_of.get(message.topic)
+        if role == f"camera.{robot.planner_camera}":
             front = decode_picture(file.decode(message))
-        elif message.topic in others[:1]:
+        elif role in others[:1]:
             side = decode_picture(file.decode(message))
-        elif message.topic == "/subgoal":
+        elif role == "subgoal":
             content = file.decode(message)
             words = content.subtask or ("complete" if content.instruction else "")
             subgoal = decode_picture(content.image) if len(content.image.data) else subgoal if content.subtask else None
-        elif message.topic == "/safety_state":
+        elif role == "safety_state":
             gate = file.decode(message).state
         while front is not None and message.time_ns >= due:
             due = (due or message.time_ns) + 1_000_000_000 // FPS

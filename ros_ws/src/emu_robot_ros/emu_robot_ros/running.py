@@ -2,6 +2,7 @@
 
 import inspect
 import sys
+import time
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
@@ -16,6 +17,8 @@ from emu_robot_ros.starting import ending, report
 
 LOOK_S = 0.1
 """How often a quiet node looks whether it was told to stop."""
+FAREWELL_S = 0.2
+"""How long a node that was deactivated may still answer, so that clients hear that their tasks have ended."""
 type Transition = Callable[[LifecycleState], TransitionCallbackReturn]
 
 
@@ -70,6 +73,9 @@ def _spin(node: LifecycleNode, executor: Any, failed: list[Exception]) -> None:
 def _take_down(node: LifecycleNode, executor: Any) -> None:
     if node._state_machine.current_state[1] == "active":
         node.trigger_deactivate()
+    until = time.monotonic() + FAREWELL_S
+    while time.monotonic() < until:
+        executor.spin_once(timeout_sec=FAREWELL_S / 10)
     executor.remove_node(node)
     node.destroy_node()
 

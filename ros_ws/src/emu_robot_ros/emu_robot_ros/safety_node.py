@@ -23,6 +23,7 @@ from std_srvs.srv import SetBool, Trigger
 from emu_robot.deployment import Deployment, read_deployment
 from emu_robot.errors import EmuRobotError, InvalidValueError
 from emu_robot.joint_states import JointReader
+from emu_robot.ros_names import node_label
 from emu_robot.safety import SOURCES, ChunkMessage, ClockWatch, Command, EstopLatch, GateState, SafetyConfig, SafetyGate
 from emu_robot_ros import qos, topics
 from emu_robot_ros.arm_commands import ArmCommands
@@ -127,6 +128,7 @@ class SafetyNode(LifecycleNode):
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self._is_active = True
         self._loops = [
             self.create_timer(self._part, self._on_timer, clock=steady),
             self.create_timer(1.0, self._diagnose, clock=steady),
@@ -144,6 +146,7 @@ class SafetyNode(LifecycleNode):
 
     def _rest(self) -> None:
         self._disarm()
+        self._is_active = False
         for timer in self._loops:
             self.destroy_timer(timer)
         self._tell()
@@ -216,6 +219,8 @@ class SafetyNode(LifecycleNode):
 
     def _on_timer(self) -> None:
         """A tick where one is due; several times between two, whether a chunk has come that needs none."""
+        if not self._is_active:  # the executor of events still calls a timer that was due when it was destroyed
+            return
         now = time.monotonic()
         if now - self._ticked >= self._period - self._part / 2:
             self._watch_clock(now)
@@ -266,12 +271,14 @@ class SafetyNode(LifecycleNode):
             self._said, self._said_at = said, now
 
     def _diagnose(self) -> None:
+        if not self._is_active:
+            return
         self._arm.ask()
         changed = self._arm.changed()
         if self.gate.state.is_armed and (others := self._rivals() or changed or self._arm.not_ready()):
             self.gate.fault(others)
         found = self.gate.diagnostics(time.monotonic())
-        arm = f"{self.get_namespace().strip('/')}/{self._robot.name}".lstrip("/")
+        arm = node_label(self._robot.name, self.get_namespace())
         status = DiagnosticStatus(
             level=LEVELS.get(self.gate.state, DiagnosticStatus.OK),
             name=f"{arm}: safety gate",

@@ -77,6 +77,7 @@ class SimBridgeNode(LifecycleNode):
         declare_number(self, "seed", 0, 0, 2**31, "of the first episode")
         declare_number(self, "joint_states_hz", 100.0, 20.0, 400.0, "joint states per second [Hz]")
         declare_number(self, "camera_hz", 20.0, 1.0, 60.0, "images per second of each camera [Hz]")
+        self._is_active = False
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         try:
@@ -92,26 +93,39 @@ class SimBridgeNode(LifecycleNode):
         ]
         self._cameras = {name: self.create_publisher(Image, topic, qos.CAMERA) for name, topic in robot.cameras.items()}
         self._episode = self.create_publisher(EpisodeState, topics.EPISODE_STATE, qos.LATCHED)
-        self.create_subscription(JointTrajectory, robot.command_topic, self._on_arm, qos.COMMANDS)
-        self.create_subscription(JointTrajectory, gripper.topic, self._on_gripper, qos.COMMANDS)
-        self.create_service(ResetEpisode, topics.RESET_EPISODE, self._on_reset)
+        self._inputs = [
+            self.create_subscription(JointTrajectory, robot.command_topic, self._on_arm, qos.COMMANDS),
+            self.create_subscription(JointTrajectory, gripper.topic, self._on_gripper, qos.COMMANDS),
+        ]
+        self._service = self.create_service(ResetEpisode, topics.RESET_EPISODE, self._on_reset)
         return TransitionCallbackReturn.SUCCESS
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         steady = Clock(clock_type=ClockType.STEADY_TIME)
-        self._present = time.monotonic()
+        self._present, self._is_active = time.monotonic(), True
         self._timers = [
             self.create_timer(1.0 / number(self, "joint_states_hz"), self._sense, clock=steady),
             self.create_timer(1.0 / number(self, "camera_hz"), self._look, clock=steady),
-            self.create_timer(1.0, self._tell, clock=steady),
+            self.create_timer(1.0, self._remind, clock=steady),
         ]
         self._tell()
         return super().on_activate(state)
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self._is_active = False
         for timer in self._timers:
             self.destroy_timer(timer)
         return super().on_deactivate(state)
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        for publisher in (*self._joint_states, *self._cameras.values(), self._episode):
+            self.destroy_publisher(publisher)
+        for subscription in self._inputs:
+            self.destroy_subscription(subscription)
+        self.destroy_service(self._service)
+        self._environment.close()
+        del self._environment
+        return super().on_cleanup(state)
 
     # -- time
 
@@ -131,6 +145,8 @@ class SimBridgeNode(LifecycleNode):
             self._tell()
 
     def _sense(self) -> None:
+        if not self._is_active:  # the events executor still calls a timer that was due when it was destroyed
+            return
         self._advance()
         world, names, n = self._environment.world, self._robot.dimension_names, self._robot.n_joints
         positions = [*world.joints.tolist(), self._gripper.position(world.gripper_opening)]
@@ -143,11 +159,17 @@ class SimBridgeNode(LifecycleNode):
             publisher.publish(message)
 
     def _look(self) -> None:
+        if not self._is_active:
+            return
         self._advance()
         stamp = self.get_clock().now().to_msg()
         images = {name: self._environment.render(name) for name in self._cameras}
         for name, image in images.items():
             self._cameras[name].publish(from_image(image, stamp, name))
+
+    def _remind(self) -> None:
+        if self._is_active:
+            self._tell()
 
     def _tell(self) -> None:
         """The episode's truth."""

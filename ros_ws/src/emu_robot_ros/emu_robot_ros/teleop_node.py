@@ -51,6 +51,7 @@ class TeleopNode(LifecycleNode):
         self._declare("leader_scale", [1.0], "of the leader's positions, one for all joints or one each")
         self._declare("leader_offset", [0.0], "added to the scaled positions [rad], one for all joints or one each")
         declare_settings(self, TeleopConfig)
+        self._is_active = False
 
     # -- lifecycle
 
@@ -122,6 +123,7 @@ class TeleopNode(LifecycleNode):
             self._inputs.append(self.create_subscription(Bool, self._value("deadman_topic"), self._on_switch, newest))
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self._is_active = True
         self._loop = self.create_timer(
             1.0 / self._config.rate_hz, self._step, clock=Clock(clock_type=ClockType.STEADY_TIME)
         )
@@ -144,6 +146,7 @@ class TeleopNode(LifecycleNode):
         return super().on_cleanup(state)
 
     def _rest(self) -> None:
+        self._is_active = False
         self.destroy_timer(self._loop)
         self._say_deadman(False)
         self._say_idle()
@@ -191,6 +194,8 @@ class TeleopNode(LifecycleNode):
     # -- out
 
     def _step(self) -> None:
+        if not self._is_active:  # the events executor still calls a timer that was due when it was destroyed
+            return
         now = time.monotonic()
         motion = self._teleop.step(now)
         self._say_deadman(self._teleop.is_pressed(now))

@@ -3,19 +3,21 @@
 When one node ends, launch tells all others at the same time; bringup keeps the safety gate for last.
 
 ros2 launch emu_robot_ros emu_robot.launch.py graph:=sim
-ros2 launch emu_robot_ros emu_robot.launch.py graph:=arm robot:=ur5e nodes:=+recorder
+ros2 launch emu_robot_ros emu_robot.launch.py graph:=arm robot:=ur5e nodes:=+recorder namespace:=left
 """
 
+from functools import partial
 from pathlib import Path
 from typing import List  # noqa: UP035
 
 from launch import LaunchContext, LaunchDescription
 from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable, Shutdown
+from launch.events.process import ProcessExited
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import LifecycleNode
 from launch_ros.parameter_descriptions import ParameterValue
 
-from emu_robot.graph import GraphNode, read_graph
+from emu_robot.graph import Graph, GraphNode, read_graph
 from emu_robot.graph_file import Parameter
 from emu_robot.ros_environment import node_environment
 
@@ -23,6 +25,7 @@ ARGUMENTS = {
     "graph": ("sim", "sim, arm, or another of the file's"),
     "robot": ("", "a robot that ships, or a YAML file; empty: the graph's"),
     "weights": ("", "what planner and policy load; empty: the graph's"),
+    "namespace": ("", "of all nodes, as left; empty: the graph's"),
     "nodes": ("", "instead of the graph's nodes, or +a,-b for one more and one less"),
     "file": ("", "another graph.yaml"),
 }
@@ -42,27 +45,38 @@ def start(context: LaunchContext) -> list[SetEnvironmentVariable | LifecycleNode
     given = {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}
     settings = {name: given[name] for name in ("robot", "weights") if given[name]}
     file = Path(given["file"]) if given["file"] else None
-    graph = read_graph(given["graph"], nodes=given["nodes"], settings=settings, file=file)
+    nodes, namespace = given["nodes"], given["namespace"]
+    graph = read_graph(given["graph"], nodes=nodes, namespace=namespace, settings=settings, file=file)
     environment = node_environment(graph.usual_environment, graph.environment)
     return [
         *(SetEnvironmentVariable(name, value) for name, value in environment.items()),
-        *(lifecycle_node(node, graph.namespace) for node in graph.nodes),
+        *(lifecycle_node(node, graph) for node in graph.nodes),
     ]
 
 
-def lifecycle_node(node: GraphNode, namespace: str) -> LifecycleNode:
-    """Configures and activates itself, by its parameter autostart. Values bring their types, else "7" would be 7."""
+def lifecycle_node(node: GraphNode, graph: Graph) -> LifecycleNode:
+    """Configures and activates itself, by its parameter autostart. Values bring their types, else "7" would be 7.
+
+    exec_name marks its lines; without it, launch would mark them with the first word of the command, "nice". It has
+    dots, as names of loggers have: launch also makes names of files of it.
+    """
     parameters = {name: ParameterValue(value, value_type=type_of(value)) for name, value in node.parameters.items()}
     return LifecycleNode(
         package="emu_robot_ros",
         executable=node.name,
         name=node.name,
-        namespace=namespace,
+        namespace=graph.namespace,
+        exec_name=graph.label(node).replace("/", "."),
         parameters=[{**parameters, "autostart": True}],
         prefix=f"nice -n {node.nice}" if node.nice else None,
         output="screen",
-        on_exit=Shutdown(reason=f"{node.name} ended"),
+        on_exit=partial(end_all, graph.label(node)),
     )
+
+
+def end_all(label: str, event: ProcessExited, context: LaunchContext) -> Shutdown | None:
+    """What the end of a node leads to; while all end already, a second shutdown would be an error of launch's."""
+    return None if context.is_shutdown else Shutdown(reason=f"{label} ended")
 
 
 def type_of(value: Parameter) -> object:

@@ -1,0 +1,25 @@
+"""The planner node, each of whose plans takes ten seconds of computing, in calls that nothing interrupts."""
+
+import runpy
+import time
+from typing import Any
+
+import torch
+
+from emu_robot.planner import Planner
+from emu_robot.pursuit import PlanningError
+
+PLAN_S = 10.0
+
+
+def plan(self: Planner, *given: Any, **named: Any) -> Any:
+    print("computing", flush=True)
+    until, matrix = time.monotonic() + PLAN_S, torch.rand(2500, 2500)
+    while time.monotonic() < until:
+        matrix = torch.linalg.svd(matrix)[0]  # takes seconds
+    raise PlanningError("this planner never comes to an end")
+
+
+if __name__ == "__main__":
+    Planner.plan = plan
+    runpy.run_module("emu_robot_ros.planner_node", run_name="__main__")
