@@ -137,16 +137,25 @@ class JointTrajectoryController:
 
     # -- what comes in
 
+    def judge(self, trajectory: Trajectory, now: float) -> Refusal | None:
+        """Why a trajectory would not be taken, counted."""
+        settings = self.settings
+        moving_end = settings.allow_nonzero_velocity_at_trajectory_end
+        why = refusal(trajectory, settings.joints, now, moving_end=moving_end)
+        if why is not None:
+            self.refusals[why.value] += 1
+        return why
+
     def command(self, trajectory: Trajectory, now: float) -> Refusal | None:
         """From the topic. It replaces what runs, also an action's trajectory; that goal stays active on the new one."""
-        why = self._judge(trajectory, now)
+        why = self.judge(trajectory, now)
         if why is None:
             self._new, self.is_holding = in_order(trajectory, self.settings.joints), False
         return why
 
     def accept(self, trajectory: Trajectory, now: float, tolerances: Tolerances | None = None) -> Goal | Refusal:
         """An action's goal, which aborts the one before."""
-        why = self._judge(trajectory, now)
+        why = self.judge(trajectory, now)
         if why is not None:
             return why
         self._end_goal(Status.ABORTED, Code.INVALID_GOAL)
@@ -207,14 +216,6 @@ class JointTrajectoryController:
         return not (strayed or late)
 
     # -- helpers
-
-    def _judge(self, trajectory: Trajectory, now: float) -> Refusal | None:
-        settings = self.settings
-        moving_end = settings.allow_nonzero_velocity_at_trajectory_end
-        why = refusal(trajectory, settings.joints, now, moving_end=moving_end)
-        if why is not None:
-            self.refusals[why.value] += 1
-        return why
 
     def _hold(self, why: str) -> None:
         self.holds.append(why)
@@ -277,7 +278,7 @@ class GripperController:
         self.setpoint, self.goals = position, list[float]()
         self._tolerance, self._stall_timeout = tolerance, stall_timeout
         self._goal: Goal | None = None
-        self._measured, self._moved_at = position, 0.0
+        self.measured, self._moved_at = position, 0.0
 
     def accept(self, position: float, now: float) -> Goal:
         """The goal before, if it still runs, is canceled."""
@@ -290,12 +291,12 @@ class GripperController:
     def cancel(self, goal: Goal) -> None:
         """Stay where it is measured."""
         if goal is self._goal:
-            self.setpoint, self._goal = self._measured, None
+            self.setpoint, self._goal = self.measured, None
             goal.end(Status.CANCELED)
 
     def update(self, position: float, velocity: float, now: float) -> float:
         """The setpoint."""
-        self._measured = position
+        self.measured = position
         if abs(velocity) > 0.001:
             self._moved_at = now
         goal, reached = self._goal, abs(self.setpoint - position) < self._tolerance
