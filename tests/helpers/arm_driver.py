@@ -45,8 +45,6 @@ class DriverSettings:
     """Topic of a second broadcaster for the gripper alone, which may be the arm's; None: in the arm's messages."""
     order: tuple[str, ...] = ()
     """Of the arm controller's joints; empty: the deployment's."""
-    as_configured: bool = True
-    """Whether trajectory controllers have the parameters that docs/DEPLOY.md asks for, or their defaults."""
     path_tolerance: float = 0.0
     """Of the arm's trajectory controller [rad]; 0: none."""
 
@@ -55,9 +53,9 @@ class DriverSettings:
         return TrajectorySettings(
             joints=joints,
             rate=self.rate,
-            allow_nonzero_velocity_at_trajectory_end=self.as_configured,
-            interpolate_from_desired_state=self.as_configured,
-            cmd_timeout=CMD_TIMEOUT_S if self.as_configured else 0.0,
+            allow_nonzero_velocity_at_trajectory_end=True,
+            interpolate_from_desired_state=True,
+            cmd_timeout=CMD_TIMEOUT_S,
             path_tolerance=self.path_tolerance,
         )
 

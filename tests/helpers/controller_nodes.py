@@ -35,6 +35,9 @@ class ControllerNode(Protocol):
     joints: tuple[str, ...]
 
     @property
+    def controller(self) -> JointTrajectoryController | ForwardController | GripperController: ...
+
+    @property
     def refusals(self) -> Counter[str]: ...
 
     def update(self, position: Floats, velocity: Floats, now: float) -> Floats:

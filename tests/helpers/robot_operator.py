@@ -68,6 +68,15 @@ class Operator:
         message.header.stamp = stamp_of(1e-9 * self.node.get_clock().now().nanoseconds)
         self._chunks.publish(message)
 
+    def begin(self, path: Path, seconds: float) -> float:
+        """One chunk so many seconds long, again until the gate has one; the steady time at which the motion began."""
+        began = time.monotonic()
+        while self.state != "tracking":
+            assert time.monotonic() - began < 5, f"the gate is {self.state} ({self.reason}) and takes no chunk"
+            self.send(path, began, seconds)
+            time.sleep(CHUNK_PERIOD_S)
+        return began
+
     def follow(self, path: Path, seconds: float) -> float:
         """Overlapping chunks for so long, as a policy sends them; the steady time at which the motion began."""
         began = time.monotonic()

@@ -5,9 +5,11 @@ One gate per robot serves all its tests, which pytest puts together for that; th
 
 import signal
 import subprocess
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +19,11 @@ from action_msgs.msg import GoalStatus
 from arm_driver import CMD_TIMEOUT_S, ArmDriver, DriverSettings
 from conftest import running, wait_until
 from control_msgs.action import FollowJointTrajectory
+from controllers import JointTrajectoryController
 from rclpy.action import ActionClient
 from robot_operator import Operator
 from robot_operator import Path as Motion
+from sensor_msgs.msg import JointState
 
 from emu_robot.deployment import Deployment, find_deployment, read_deployment
 from emu_robot.trajectory import Floats
@@ -70,8 +74,13 @@ class Cell:
         """Arm, and go on a motion until it is under way."""
         self.arm()
         start = self.joints.copy()
-        self.operator.send(self.swing(), time.monotonic(), TURN_S + 0.5)
-        wait_until(lambda: self.joints[0] - start[0] > 0.3 * REACH, "motion")
+
+        def is_moving() -> bool:
+            if self.operator.state != "tracking":  # not yet, or a busy machine made it hold
+                self.operator.begin(self.swing(), TURN_S + 0.5)
+            return self.joints[0] - start[0] > 0.3 * REACH
+
+        wait_until(is_moving, "motion")
 
 
 @contextmanager
@@ -95,7 +104,8 @@ def cell(robot_file: Path, folder: Path, settings: DriverSettings | None = None)
 
 @pytest.fixture(scope="module")
 def found(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cell]:
-    with cell(find_deployment(request.param), tmp_path_factory.mktemp(request.param)) as made:
+    settings = DriverSettings(path_tolerance=0.2 if request.param == "ur5e" else 0.0)  # as its driver has it
+    with cell(find_deployment(request.param), tmp_path_factory.mktemp(request.param), settings) as made:
         yield made
 
 
@@ -118,7 +128,7 @@ def test_an_arm_follows_chunks_and_its_controllers_refuse_nothing(found: Cell):
     times, setpoints, positions = found.driver.since(began)
     wanted = np.stack([path(float(t - began)) for t in times])
     assert np.abs(found.joints - path(TURN_S)[: found.n]).max() < 0.01
-    assert np.abs(positions - wanted)[:, : found.n].max() < 0.12
+    assert np.abs(positions - wanted)[:, : found.n].max() < 0.15
     assert np.abs(positions - setpoints)[:, : found.n].max() < 0.06
     wait_until(lambda: abs(found.opening - SHUT) < 0.03, "the gripper", 2)
     assert found.driver.refusals == {}
@@ -136,6 +146,36 @@ def test_an_emergency_stop_in_motion_comes_to_rest_without_reversal(found: Cell)
     assert found.driver.refusals == {}
 
 
+def wrong_once(driver: ArmDriver) -> None:
+    """The first joint is told to be at 50 rad, in one message."""
+
+    def garble(message: JointState) -> None:
+        message.position = [50.0, *message.position[1:]]
+        driver.garble = None
+
+    driver.garble = garble
+
+
+def none_for_a_while(driver: ArmDriver) -> None:
+    driver.silent = True
+    threading.Timer(0.5, setattr, (driver, "silent", False)).start()
+
+
+@robots("so101")
+@pytest.mark.parametrize("happens", [wrong_once, none_for_a_while])
+def test_joint_states_that_are_wrong_or_missing_drive_the_arm_nowhere(
+    found: Cell, happens: Callable[[ArmDriver], None]
+):
+    found.set_off()
+    began = time.monotonic()
+    happens(found.driver)
+    time.sleep(TURN_S)
+    after = found.driver.since(began)[2][:, : found.n]
+    assert np.ptp(after, axis=0).max() < REACH
+    came_to_rest_without_reversal(after)
+    assert found.driver.refusals == {}
+
+
 @robots("so101")
 def test_an_arm_that_was_moved_by_hand_does_not_leap_when_its_brakes_open(found: Cell):
     found.arm()
@@ -150,6 +190,36 @@ def test_an_arm_that_was_moved_by_hand_does_not_leap_when_its_brakes_open(found:
     time.sleep(0.5)
     assert np.abs(found.joints - left).max() < 0.02
     assert found.driver.refusals == {}
+
+
+@contextmanager
+def refusing_motion(found: Cell) -> Iterator[None]:
+    """The arm's controller with its default for points that have a velocity."""
+    controller = found.driver.arm_controller.controller
+    assert isinstance(controller, JointTrajectoryController)
+    configured = controller.settings
+    controller.settings = replace(configured, allow_nonzero_velocity_at_trajectory_end=False)
+    try:
+        yield
+    finally:
+        controller.settings = configured
+        controller.refusals.clear()
+
+
+@robots("so101")
+def test_a_controller_with_its_defaults_refuses_points_in_motion_and_the_gate_notices(found: Cell):
+    found.arm()
+    start = np.append(found.joints, found.opening)
+
+    def is_noticed() -> bool:
+        if found.operator.state == "holding":
+            found.operator.begin(lambda t: start - np.append(np.full(found.n, t), 0), 1.2)
+        return found.operator.state == "fault"
+
+    with refusing_motion(found):
+        wait_until(is_noticed, "fault")
+        assert found.driver.refusals["velocity at the end"] > 5
+    assert "does not follow" in found.operator.reason
 
 
 @contextmanager
@@ -199,7 +269,8 @@ def test_a_client_of_the_controller_s_action_that_comes_later_is_a_fault(found: 
 @robots("ur5e", "so101")
 def test_when_the_gate_is_killed_the_controller_holds_by_its_own_timeout(found: Cell):
     found.set_off()
-    controller = found.driver.arm_controller.controller  # pyright: ignore[reportAttributeAccessIssue]
+    controller = found.driver.arm_controller.controller
+    assert isinstance(controller, JointTrajectoryController)
     controller.holds.clear()
     found.gate.send_signal(signal.SIGKILL)
     killed = time.monotonic()
@@ -211,16 +282,6 @@ def test_when_the_gate_is_killed_the_controller_holds_by_its_own_timeout(found: 
     assert controller.holds == ["command timeout"]
     assert np.abs(after[-1] - after[0]).max() < 0.1
     came_to_rest_without_reversal(after)
-
-
-def test_a_controller_with_its_defaults_refuses_points_in_motion_and_the_gate_notices(tmp_path: Path):
-    with cell(find_deployment("so101"), tmp_path, DriverSettings(as_configured=False)) as found:
-        found.arm()
-        start = np.append(found.joints, found.opening)
-        found.operator.send(lambda t: start + np.append(np.full(found.n, t), 0), time.monotonic(), 1.2)
-        wait_until(lambda: found.operator.state == "fault", "fault")
-        assert "does not follow" in found.operator.reason
-        assert found.driver.refusals["velocity at the end"] > 10
 
 
 def test_bare_positions_go_in_the_controller_s_own_order_in_a_namespace_with_states_apart(tmp_path: Path):
