@@ -29,18 +29,22 @@ from emu_robot.deployment import Deployment, find_deployment, read_deployment
 from emu_robot.trajectory import Floats
 from emu_robot_ros.conversions import trajectory
 
-REACH, TURN_S = 0.4, 1.2
+REACH, TURN_S = 0.4, 1.0
 """How far every joint goes [rad], and within which time."""
 SHUT = 0.3
 """The gripper's opening in the end; it begins open."""
 
 
 class Cell:
-    """One gate, one driver, one operator. n: how many joints the arm has."""
+    """One gate, one driver, one operator.
+
+    n: how many joints the arm has. ahead: 1 or -1, which way motions go since the arm was armed last: to the middle of
+    its ranges, and past it.
+    """
 
     def __init__(self, robot: Deployment, driver: ArmDriver, operator: Operator, gate: subprocess.Popen[str]) -> None:
         self.robot, self.driver, self.operator, self.gate = robot, driver, operator, gate
-        self.n = len(robot.joints.names)
+        self.n, self.ahead = len(robot.joints.names), 1.0
 
     @property
     def joints(self) -> Floats:
@@ -61,13 +65,14 @@ class Cell:
     def arm(self) -> None:
         """Armed anew, whatever was before."""
         self.disarm()
+        self.ahead = 1.0 if self.joints[0] <= middle(self.robot)[0] else -1.0
         wait_until(lambda: self.operator.arm().success, "arming")  # not before it has joint states
         wait_until(lambda: self.operator.state == "holding", "holding")
 
     def swing(self) -> Motion:
         """From here all joints by REACH within TURN_S, from rest to rest, while the gripper goes to SHUT."""
         start = np.append(self.joints, self.opening)
-        way = np.append(np.full(self.n, REACH), SHUT - self.opening)
+        way = np.append(np.full(self.n, self.ahead * REACH), SHUT - self.opening)
         return lambda t: start + way * (1 - np.cos(np.pi * np.clip(t / TURN_S, 0, 1))) / 2
 
     def set_off(self) -> None:
@@ -78,17 +83,21 @@ class Cell:
         def is_moving() -> bool:
             if self.operator.state != "tracking":  # not yet, or a busy machine made it hold
                 self.operator.begin(self.swing(), TURN_S + 0.5)
-            return self.joints[0] - start[0] > 0.3 * REACH
+            return self.ahead * (self.joints[0] - start[0]) > 0.3 * REACH
 
         wait_until(is_moving, "motion")
+
+
+def middle(robot: Deployment) -> Floats:
+    """(J,) amid the joints' ranges [rad]."""
+    return (np.array(robot.joints.lower) + np.array(robot.joints.upper)) / 2
 
 
 @contextmanager
 def cell(robot_file: Path, folder: Path, settings: DriverSettings | None = None) -> Iterator[Cell]:
     """The arm begins amid its joints' ranges, its gripper open."""
     robot, settings = read_deployment(robot_file), settings or DriverSettings()
-    middle = (np.array(robot.joints.lower) + np.array(robot.joints.upper)) / 2
-    driver = ArmDriver(robot, np.append(middle, robot.gripper.open), settings)
+    driver = ArmDriver(robot, np.append(middle(robot), robot.gripper.open), settings)
     operator = Operator(robot, settings.namespace)
     arguments = ["-p", f"robot:={robot_file}", "-p", f"estop_file:={folder / 'estop'}"]
     if settings.namespace:
@@ -113,8 +122,9 @@ def robots(*names: str) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("found", names, indirect=True)
 
 
-def came_to_rest_without_reversal(positions: Floats) -> None:
-    """positions: (N, J) of joints that moved upwards."""
+def came_to_rest_without_reversal(found: Cell, positions: Floats) -> None:
+    """positions: (N, J) of joints that moved ahead."""
+    positions = found.ahead * positions
     assert np.ptp(positions[-10:], axis=0).max() < 1e-3
     assert (np.maximum.accumulate(positions) - positions).max() < 2e-3
 
@@ -142,7 +152,7 @@ def test_an_emergency_stop_in_motion_comes_to_rest_without_reversal(found: Cell)
     assert found.operator.estop().success
     wait_until(lambda: found.operator.state == "estop", "the stop")
     time.sleep(0.8)
-    came_to_rest_without_reversal(found.driver.since(pressed)[2][:, : found.n])
+    came_to_rest_without_reversal(found, found.driver.since(pressed)[2][:, : found.n])
     assert found.driver.refusals == {}
 
 
@@ -172,7 +182,7 @@ def test_joint_states_that_are_wrong_or_missing_drive_the_arm_nowhere(
     time.sleep(TURN_S)
     after = found.driver.since(began)[2][:, : found.n]
     assert np.ptp(after, axis=0).max() < REACH
-    came_to_rest_without_reversal(after)
+    came_to_rest_without_reversal(found, after)
     assert found.driver.refusals == {}
 
 
@@ -181,11 +191,11 @@ def test_an_arm_that_was_moved_by_hand_does_not_leap_when_its_brakes_open(found:
     found.arm()
     arm, start = found.driver.arm, found.joints.copy()
     arm.brakes = True
-    for speed, seconds in ((0.6, 0.5), (0.0, 1.5)):
-        arm.hand[: found.n] = speed
+    for speed, seconds in ((0.6, 0.5), (0.0, 1.0)):
+        arm.hand[: found.n] = found.ahead * speed
         time.sleep(seconds)
     left = found.joints.copy()
-    assert (left - start).min() > 0.25
+    assert np.abs(left - start).min() > 0.25
     arm.brakes = False
     time.sleep(0.5)
     assert np.abs(found.joints - left).max() < 0.02
@@ -213,7 +223,7 @@ def test_a_controller_with_its_defaults_refuses_points_in_motion_and_the_gate_no
 
     def is_noticed() -> bool:
         if found.operator.state == "holding":
-            found.operator.begin(lambda t: start - np.append(np.full(found.n, t), 0), 1.2)
+            found.operator.begin(lambda t: start + np.append(np.full(found.n, found.ahead * t), 0), 1.2)
         return found.operator.state == "fault"
 
     with refusing_motion(found):
@@ -281,7 +291,7 @@ def test_when_the_gate_is_killed_the_controller_holds_by_its_own_timeout(found: 
     after = found.driver.since(killed)[2][:, : found.n]
     assert controller.holds == ["command timeout"]
     assert np.abs(after[-1] - after[0]).max() < 0.1
-    came_to_rest_without_reversal(after)
+    came_to_rest_without_reversal(found, after)
 
 
 def test_bare_positions_go_in_the_controller_s_own_order_in_a_namespace_with_states_apart(tmp_path: Path):
