@@ -45,6 +45,8 @@ class Cell:
     def __init__(self, robot: Deployment, driver: ArmDriver, operator: Operator, gate: subprocess.Popen[str]) -> None:
         self.robot, self.driver, self.operator, self.gate = robot, driver, operator, gate
         self.n, self.ahead = len(robot.joints.names), 1.0
+        assert robot.gripper is not None
+        self.gripper = robot.gripper
 
     @property
     def joints(self) -> Floats:
@@ -53,7 +55,7 @@ class Cell:
 
     @property
     def opening(self) -> float:
-        return self.robot.gripper.opening(float(self.driver.arm.position[-1]))
+        return self.gripper.opening(float(self.driver.arm.position[-1]))
 
     def disarm(self) -> None:
         """Whatever was before."""
@@ -97,6 +99,7 @@ def middle(robot: Deployment) -> Floats:
 def cell(robot_file: Path, folder: Path, settings: DriverSettings | None = None) -> Iterator[Cell]:
     """The arm begins amid its joints' ranges, its gripper open."""
     robot, settings = read_deployment(robot_file), settings or DriverSettings()
+    assert robot.gripper is not None
     driver = ArmDriver(robot, np.append(middle(robot), robot.gripper.open), settings)
     operator = Operator(robot, settings.namespace)
     arguments = ["-p", f"robot:={robot_file}", "-p", f"estop_file:={folder / 'estop'}"]
