@@ -143,6 +143,16 @@ def test_silence_is_held_where_the_arm_is_measured_after_the_timeout():
     assert np.ptp(rig.run(1.0), axis=0).max() == 0
 
 
+def test_the_timeout_ends_a_goal_that_waits_for_its_tolerance_as_if_it_were_reached():
+    rig = Rig(replace(SETTINGS, cmd_timeout=0.2, goal_tolerance=0.1))
+    rig.arm.brakes = True
+    goal = rig.accept(to(point(0.1, 1, 0)))
+    rig.run(0.25)
+    assert goal.status is Status.ACTIVE
+    rig.run(0.2)
+    assert goal.status is Status.SUCCEEDED and rig.controller.setpoint.tolist() == [1, 0]
+
+
 def test_without_a_timeout_or_with_one_below_the_goal_s_time_it_never_holds():
     for settings in (SETTINGS, replace(SETTINGS, cmd_timeout=0.2, goal_time=0.3)):
         rig = Rig(settings)

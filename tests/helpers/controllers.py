@@ -197,8 +197,8 @@ class JointTrajectoryController:
         if self.is_holding:
             self._first = False
             return True
-        if ended and self._timeout and overdue > self._timeout and self._goal is None:
-            self._hold("command timeout")
+        if ended and self._timeout and overdue > self._timeout:
+            self._time_out()
             return True  # it holds from the next period on
         strayed = (not ended or self._first) and _outside(error, self._tolerances.path)
         missed = ended and _outside(error, self._tolerances.goal)
@@ -214,6 +214,14 @@ class JointTrajectoryController:
             self._end_goal(Status.SUCCEEDED)
             self.is_holding = True  # at the last point, not where it is measured
         return not (strayed or late)
+
+    def _time_out(self) -> None:
+        """Hold where the joints are measured; a goal that still waits for its tolerance succeeds, and stays."""
+        if self._goal is None:
+            self._hold("command timeout")
+        else:
+            self._end_goal(Status.SUCCEEDED)
+            self.is_holding = True
 
     # -- helpers
 

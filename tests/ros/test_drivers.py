@@ -19,7 +19,7 @@ from action_msgs.msg import GoalStatus
 from arm_driver import CMD_TIMEOUT_S, ArmDriver, DriverSettings
 from conftest import running, wait_until
 from control_msgs.action import FollowJointTrajectory
-from controllers import JointTrajectoryController
+from controllers import GripperController, JointTrajectoryController
 from rclpy.action import ActionClient
 from robot_operator import Operator
 from robot_operator import Path as Motion
@@ -33,6 +33,13 @@ REACH, TURN_S = 0.4, 1.0
 """How far every joint goes [rad], and within which time."""
 SHUT = 0.3
 """The gripper's opening in the end; it begins open."""
+
+
+AS_IN_LIFE = {
+    "ur5e": DriverSettings(path_tolerance=0.2, gripper_states=read_deployment("ur5e").joint_states),
+    "so101": DriverSettings(states_hz=100, lag=0.05),
+}
+"""The UR's own tolerance, and the Robotiq's driver tells of its joint beside it; the SO-101's servos are soft."""
 
 
 class Cell:
@@ -116,8 +123,8 @@ def cell(robot_file: Path, folder: Path, settings: DriverSettings | None = None)
 
 @pytest.fixture(scope="module")
 def found(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cell]:
-    settings = DriverSettings(path_tolerance=0.2 if request.param == "ur5e" else 0.0)  # as its driver has it
-    with cell(find_deployment(request.param), tmp_path_factory.mktemp(request.param), settings) as made:
+    robot_file, settings = find_deployment(request.param), AS_IN_LIFE.get(request.param)
+    with cell(robot_file, tmp_path_factory.mktemp(request.param), settings) as made:
         yield made
 
 
@@ -144,6 +151,8 @@ def test_an_arm_follows_chunks_and_its_controllers_refuse_nothing(found: Cell):
     assert np.abs(positions - wanted)[:, : found.n].max() < 0.15
     assert np.abs(positions - setpoints)[:, : found.n].max() < 0.06
     wait_until(lambda: abs(found.opening - SHUT) < 0.03, "the gripper", 2)
+    gripper = found.driver.gripper_controller.controller
+    assert not isinstance(gripper, GripperController) or 2 <= len(gripper.goals) <= 12
     assert found.driver.refusals == {}
     assert {state for state, _ in found.operator.states} == {"disarmed", "holding", "tracking"}
 
