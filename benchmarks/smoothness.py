@@ -128,8 +128,8 @@ class Motion:
     """(N, 7) [rad]"""
     times: Floats
     """(N,) of these positions, after the first observation [s]"""
-    near_border: NDArray[np.bool_]
-    """(N,) whether a chunk has just replaced another."""
+    border: NDArray[np.int_]
+    """(N,) which chunk has just replaced another, counted from 1; 0 elsewhere."""
     success: bool
     """Whether the task was done."""
 
@@ -137,6 +137,12 @@ class Motion:
     def steps(self) -> Floats:
         """(N - 1,) largest change of a joint's target within a tick [mrad]."""
         return 1000 * np.abs(np.diff(self.targets, axis=0)).max(axis=1)
+
+    @property
+    def border_steps(self) -> list[float]:
+        """The largest step at each border [mrad]."""
+        steps, border = self.steps, self.border[1:]
+        return [float(steps[border == i].max()) for i in np.unique(border[border > 0])]
 
 
 def play(environment: TabletopEnvironment, chunks: Chunks, player: Player, seconds: float) -> Motion:
@@ -157,12 +163,14 @@ def play(environment: TabletopEnvironment, chunks: Chunks, player: Player, secon
         if environment.success:
             break
     ticks, first = np.asarray(TICK_S * np.arange(len(targets)), np.float64), round(arrivals[1] / TICK_S) - 1
-    near = np.any([(ticks >= at - 1e-9) & (ticks < at + BORDER_S) for at in arrivals[1:]], axis=0)
+    border = np.zeros(len(targets), int)
+    for i, at in enumerate(arrivals[1:], start=1):
+        border[(ticks >= at - 1e-9) & (ticks < at + BORDER_S)] = i
     return Motion(
         targets=np.stack(targets)[first:, :-1],
         positions=np.stack(positions)[first:],
         times=np.asarray(ticks[first:] + TICK_S - SETTLE_S, np.float64),
-        near_border=near[first:],
+        border=border[first:],
         success=environment.success,
     )
 
@@ -207,12 +215,13 @@ def jerk(positions: Floats) -> Floats:
 
 
 def row(name: str, motions: list[Motion], last: str) -> str:
-    border = np.concatenate([motion.steps[motion.near_border[1:]] for motion in motions])
-    within = np.concatenate([motion.steps[~motion.near_border[1:]] for motion in motions])
+    border = [step for motion in motions for step in motion.border_steps]
+    within = np.concatenate([motion.steps[motion.border[1:] == 0] for motion in motions])
     asked = np.concatenate([jerk(motion.targets) for motion in motions])
     moved = np.concatenate([jerk(motion.positions) for motion in motions])
     behind = np.concatenate([motion.positions - motion.targets for motion in motions])
-    figures = [f"{border.max():.1f}", f"{within.max():.1f}", _sizes(asked), _sizes(moved), _sizes(1000 * behind), last]
+    steps = [f"{np.median(border):.1f}, {max(border):.1f}", f"{np.median(within):.1f}, {within.max():.1f}"]
+    figures = [*steps, _sizes(asked), _sizes(moved), _sizes(1000 * behind), last]
     return f"| {name} | {' | '.join(figures)} |"
 
 
@@ -225,7 +234,8 @@ def _rms(values: Floats) -> float:
 
 
 def table(title: str, last: str, rows: list[str]) -> None:
-    heads = ["largest step in 20 ms at a border [mrad]", "elsewhere", "jerk of targets, rms and max [rad/s^3]"]
+    heads = ["largest step in 20 ms at a border, median and max [mrad]", "step elsewhere, median and max"]
+    heads += ["jerk of targets, rms and max [rad/s^3]"]
     heads += ["jerk of the arm", "arm behind its targets, rms and max [mrad]", last]
     print(f"\n{title}\n\n| {' | '.join(['chunks are played by', *heads])} |\n|{'---|' * (len(heads) + 1)}")
     print("\n".join(rows), flush=True)
