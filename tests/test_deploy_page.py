@@ -81,7 +81,7 @@ def released(to: SafetyGate) -> None:
 
 DOINGS: dict[str, Callable[[SafetyGate], object]] = {
     "arm": lambda to: to.arm(0.0),
-    "disarm": lambda to: to.disarm(),
+    "disarm": lambda to: to.disarm(0.0),
     "estop": lambda to: to.estop("a test"),
     "reset_estop": lambda to: to.reset(0.0),
     "chunk accepted": lambda to: send(to, 0.0, 2),

@@ -74,6 +74,7 @@ def test_the_contract_is_whole_in_the_metadata_wherever_its_text_is_folded(robot
         recording.close()
         with AnyReader([recording.path]) as reader:
             custom = reader.readers[0].storage.metadata.custom  # pyright: ignore
+            assert custom is not None
             assert Contract.from_json(custom[CONTRACT_KEY], "it") == contract
 
 

@@ -63,7 +63,7 @@ class Drivers:
             for topic in robot.cameras.values()
         }
         self.states = {robot.joint_states: list(robot.dimension_names)}
-        if robot.gripper.joint_states:
+        if robot.gripper is not None and robot.gripper.joint_states:
             self.states = {
                 robot.joint_states: list(robot.joints.names),
                 robot.gripper.joint_states: [robot.gripper.joint],
@@ -214,6 +214,7 @@ def test_after_destroy_nothing_is_heard(rig: Rig):
     rig.until("")
 
 
+assert ROBOT.gripper is not None
 OWN = replace(ROBOT, gripper=replace(ROBOT.gripper, joint_states="/hand/joint_states"))
 
 

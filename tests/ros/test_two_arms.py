@@ -115,7 +115,7 @@ def test_everything_of_an_arm_lies_in_its_namespace(arms: tuple[Arm, Arm]):
     ours = [name for name in names if name.split("/")[1] not in SIDES]
     assert sorted(ours) == ["/diagnostics", "/parameter_events", "/rosout"]
     for side in SIDES:
-        for topic in (ROBOT.command_topic, ROBOT.gripper.topic, ROBOT.joint_states, topics.SAFETY_STATE):
+        for topic in (ROBOT.command_topic, ROBOT.topics["gripper.topic"], ROBOT.joint_states, topics.SAFETY_STATE):
             assert left.node.count_publishers(f"/{side}/{topic}") == 1
 
 
