@@ -93,13 +93,14 @@ class ActionGate:
         return ""
 
     def outside(self, observation: Mapping[str, Any]) -> str:
-        """Which position of an observation is beyond its limits, or no number; empty if none is."""
+        """Which position of an observation is beyond its limits, or no number, and what to do; empty if none is."""
         motion = self._limits.motion
         slack = START_MARGIN * self._limits.scale
         for i, name in enumerate(self._limits.names):
             place, low, high = _number(observation.get(name)), float(motion.lower[i]), float(motion.upper[i])
             if not low - slack[i] <= place <= high + slack[i]:
-                return f"{name} is at {place:.4g}, outside [{low:.4g}, {high:.4g}]"
+                remedy = "move it inside by hand, or give the limits or unit that it has"
+                return f"{name} is at {place:.4g}, outside [{low:.4g}, {high:.4g}]: {remedy}"
         return ""
 
     def watch_stop_file(self) -> None:

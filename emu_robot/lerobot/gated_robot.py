@@ -144,6 +144,8 @@ class EmuGated(Robot):
         path = config.estop_file.replace("{robot}", self.name).replace("{id}", str(self.id))
         self._stop_file = Path(path).expanduser() if path else None
         self._connected_gate: ActionGate | None = None
+        self._layouts: int | None = None
+        """Of an arm in a simulation, which puts it elsewhere with every new one."""
         self._sent_at = self._said_at = -float("inf")
         self._said = ""
 
@@ -216,9 +218,13 @@ class EmuGated(Robot):
     @check_if_not_connected
     def get_observation(self) -> dict[str, Any]:
         """The arm's observation; its positions are what the gate knows of the arm."""
-        at = time.monotonic()
+        gate, at = self._gate, time.monotonic()
         observation = self._arm.get_observation()
-        self._gate.observe(observation, at, time.monotonic())
+        if self._layouts != getattr(self._arm, "layouts", None) and not gate.is_stopped:
+            gate.forget()
+            self._take_over(gate)
+        else:
+            gate.observe(observation, at, time.monotonic())
         return observation
 
     @check_if_not_connected
@@ -268,14 +274,11 @@ class EmuGated(Robot):
         while why:
             at = time.monotonic()
             observation = self._arm.get_observation()
+            self._layouts = getattr(self._arm, "layouts", None)
             gate.observe(observation, at, time.monotonic())
-            if outside := gate.outside(observation):
-                raise InvalidValueError(
-                    f"{self}: {outside}: move it inside by hand, or give the limits and the unit that this arm has"
-                )
-            why = gate.begin(time.monotonic())
+            why = gate.outside(observation) or gate.begin(time.monotonic())
             if why and time.monotonic() - began > TAKE_OVER_S:
-                raise InvalidValueError(f"{self}: {why}")
+                raise InvalidValueError(f"{self} cannot be taken over: {why}")
             self._sent_at = time.monotonic()
             if why:
                 self._wait_for_turn()
