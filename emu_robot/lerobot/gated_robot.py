@@ -68,7 +68,7 @@ class EmuGatedConfig(RobotConfig):
     come sooner wait for their turn."""
     late_s: float = 0.2
     """Time between two actions from which the caller was late: the arm has stood still, and begins again at rest where
-    it is measured [s, 2 / fps..2]."""
+    it is measured [s, 2 / fps..1]."""
     max_jump: float = 0.35
     """Largest distance of an action from where a joint was sent last [rad, 0.001..3.2]; `joints` may say it
     by motor."""
@@ -87,9 +87,9 @@ class EmuGatedConfig(RobotConfig):
                 f"the limits of {self.limits} are angles and arm.use_degrees is false: set arm.use_degrees=true, or "
                 f'give limits="" and joints={{motor: {{lower, upper, velocity, acceleration}}}} in the arm\'s numbers'
             )
-        if not 2 / self.safety.control_hz <= self.late_s <= 2.0:
+        if not 2 / self.safety.control_hz <= self.late_s <= 1.0:
             raise InvalidValueError(
-                f"late_s is {self.late_s}, must lie in [{2 / self.fps:.3g}, 2]: two actions at least"
+                f"late_s is {self.late_s}, must lie in [{2 / self.fps:.3g}, 1]: two actions at least"
             )
         self.known_limits()
 
@@ -99,7 +99,7 @@ class EmuGatedConfig(RobotConfig):
         return SafetyConfig(
             control_hz=self.fps,
             heartbeat_timeout_s=self.late_s,
-            state_timeout_s=min(max(0.1, self.late_s), 1.0),
+            state_timeout_s=self.late_s,
             max_jump=self.max_jump,
             max_tracking_error=self.max_tracking_error,
             max_rejections=self.max_wrong_actions,
@@ -159,6 +159,9 @@ class EmuGated(Robot):
             )
         config, motors = self.config, [name.removesuffix(SUFFIX) for name in actions]
         return arm_limits(motors, config.known_limits(), config.joints, config.grippers, config.max_jump)
+
+    def __str__(self) -> str:
+        return str(self._arm)
 
     # -- the arm's own
 

@@ -16,12 +16,21 @@ from lerobot.datasets import LeRobotDataset
 from lerobot.robots import make_robot_from_config
 from lerobot.robots.so_follower import SO101Follower, SO101FollowerConfig
 from lerobot.robots.utils import ensure_safe_goal_position
-from lerobot.scripts import lerobot_record, lerobot_teleoperate
+from lerobot.scripts import lerobot_record, lerobot_rollout, lerobot_teleoperate
 from lerobot.utils.errors import DeviceNotConnectedError
 
 from emu_robot.deployment import read_deployment
 from emu_robot.errors import ConfigError, InvalidValueError, RobotStoppedError, UnknownNameError
-from emu_robot.lerobot import EmuGated, EmuGatedConfig, EmuSimExpert, EmuSimExpertConfig, EmuSimPandaConfig, gated_robot
+from emu_robot.lerobot import (
+    EmuGated,
+    EmuGatedConfig,
+    EmuSimExpert,
+    EmuSimExpertConfig,
+    EmuSimPanda,
+    EmuSimPandaConfig,
+    gated_robot,
+)
+from emu_robot.lerobot.checkpoint import to_lerobot
 
 HZ = 30.0
 JOINTS = MOTORS[:-1]
@@ -33,6 +42,8 @@ LOWER, UPPER, VELOCITY, ACCELERATION = (
 NAMES = [f"{name}.pos" for name in MOTORS]
 REST = dict.fromkeys(NAMES, 0.0) | {"gripper.pos": 50.0}
 NEAR = 360 / feetech_arm.TICKS
+"""One tick of a servo [degrees]."""
+WORDS = "open the drawer"
 
 
 class FakeTime:
@@ -374,18 +385,20 @@ def test_whatever_is_asked_what_is_sent_keeps_the_limits(gated, clock, monkeypat
 
 
 def check_limits(sent: list[tuple[float, np.ndarray]], late_s: float) -> None:
-    """Of positions [degrees] at the times they were sent: finite, in their range, no faster, no sharper than allowed;
-    after `late_s` without a command the arm had stopped.
+    """Of positions [degrees] at the times they were sent: finite, in range, no faster and no sharper than allowed.
+    After `late_s` without a command the arm had stopped.
     """
     times, places = np.array([time for time, _ in sent]), np.array([place for _, place in sent])
     assert len(times) > 5000 and np.isfinite(places).all()
     assert (places >= LOWER - 1e-6).all() and (places <= UPPER + 1e-6).all()
     elapsed, steps = np.diff(times)[:, np.newaxis], np.diff(places, axis=0)
-    began = np.maximum(elapsed, 1 / HZ)
-    assert (np.abs(steps) <= VELOCITY * began + NEAR).all() and elapsed.min() > 0.9 / HZ
-    speeds = np.where(elapsed > late_s, 0.0, steps * HZ)
-    allowed = ACCELERATION * began[1:] + 3 * NEAR * HZ
-    assert (np.abs(np.diff(speeds, axis=0)) <= allowed)[(elapsed <= late_s)[1:, 0]].all()
+    late = elapsed > late_s
+    assert elapsed.min() > 0.999 / HZ and late.any() and not late.all()
+    moving = np.where(late, 1 / HZ, elapsed)
+    assert (np.abs(steps) <= VELOCITY * moving + NEAR).all()
+    speeds = steps * HZ
+    before = np.where(late[1:], 0.0, speeds[:-1])
+    assert (np.abs(speeds[1:] - before) <= ACCELERATION * moving[1:] + 3 * NEAR * HZ).all()
 
 
 @pytest.mark.xfail(strict=True, reason="the gate still believes every finite joint state")
@@ -421,7 +434,7 @@ def test_settings_on_the_command_line() -> None:
         ({"limits": "so7"}, UnknownNameError, "unknown robot 'so7'; known: .*so101"),
         ({"limits": "so101", "unit": "turns"}, UnknownNameError, "unknown unit 'turns'; known: degrees, radians"),
         ({"limits": "so101", "fps": 5.0}, InvalidValueError, "control_hz is 5.0"),
-        ({"limits": "so101", "late_s": 0.05}, InvalidValueError, r"late_s is 0.05, must lie in \[0.0667, 2\]"),
+        ({"limits": "so101", "late_s": 0.05}, InvalidValueError, r"late_s is 0.05, must lie in \[0.0667, 1\]"),
         ({"limits": "so101", "gripper_open": 0.0}, ConfigError, "gripper_open is 0.0"),
         ({"limits": "so101", "max_jump": np.nan}, InvalidValueError, "max_jump is nan"),
     ],
@@ -503,7 +516,7 @@ def test_teleoperation_that_is_interrupted_comes_to_rest(so101, servos: FakeServ
 
 
 def sim_config(tmp_path: Path, **more: Any) -> EmuGatedConfig:
-    arm = EmuSimPandaConfig(families="open_drawer", instruction="open the drawer", calibration_dir=tmp_path, **more)
+    arm = EmuSimPandaConfig(families="open_drawer", instruction=WORDS, calibration_dir=tmp_path, **more)
     settings: dict[str, Any] = {"limits": "panda_sim", "unit": "radians", "gripper_open": 1.0, "fps": 20}
     return EmuGatedConfig(arm=arm, estop_file="", calibration_dir=tmp_path, **settings)
 
@@ -521,6 +534,22 @@ def test_the_expert_does_its_task_through_the_gate(tmp_path: Path, clock: FakeTi
             break
     assert environment.success
     robot.disconnect()
+
+
+@pytest.mark.slow
+def test_a_policy_acts_through_the_gate_in_lerobots_rollout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`lerobot-rollout` with the released weights: the next layout comes once the task is done."""
+    layouts: list[int] = []
+    disconnect = EmuSimPanda.disconnect
+    monkeypatch.setattr(EmuSimPanda, "disconnect", lambda self: (layouts.append(self.layouts), disconnect(self)))
+    words = ["--robot.type=emu_gated", "--robot.limits=panda_sim", "--robot.unit=radians", "--robot.gripper_open=1"]
+    words += ["--robot.arm.type=emu_sim_panda", "--robot.arm.families=open_drawer", "--robot.arm.seed=10000000"]
+    words += [f"--robot.arm.instruction={WORDS}", "--robot.fps=20", "--robot.late_s=1", "--robot.estop_file="]
+    words += [f"--policy.path={to_lerobot('mini', tmp_path / 'mini')}", "--device=cpu", "--fps=20", "--duration=30"]
+    words += [f"--task={WORDS}", "--return_to_initial_position=false", "--play_sounds=false"]
+    monkeypatch.setattr("sys.argv", ["lerobot-rollout", *words])
+    lerobot_rollout.rollout()
+    assert layouts[0] > 1
 
 
 def test_a_new_layout_is_met_at_rest(tmp_path: Path, clock: FakeTime) -> None:
@@ -543,7 +572,7 @@ def test_lerobot_records_through_the_gate(tmp_path: Path, monkeypatch: pytest.Mo
     dataset = DatasetRecordConfig(
         repo_id="test/gated",
         root=tmp_path / "set",
-        single_task="open the drawer",
+        single_task=WORDS,
         fps=20,
         num_episodes=2,
         episode_time_s=2,
@@ -564,5 +593,5 @@ def test_lerobot_records_through_the_gate(tmp_path: Path, monkeypatch: pytest.Mo
     states, actions = (np.array(recorded.hf_dataset[key]) for key in ("observation.state", "action"))
     first: dict[str, Any] = recorded[0]  # type: ignore[assignment]
     assert first["observation.images.front"].shape == (3, 128, 128)
-    assert len(states) >= 60 and np.isfinite(actions).all()
-    assert np.abs(np.diff(states[:30, :7], axis=0)).max() > 0.01
+    assert len(states) >= 20 and np.isfinite(actions).all()
+    assert np.abs(np.diff(states[:10, :7], axis=0)).max() > 0.01
