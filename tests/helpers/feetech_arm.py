@@ -92,7 +92,7 @@ def register_bus(servos: FakeServos) -> type[FeetechMotorsBus]:
     """LeRobot's bus without its SDK: registers are read and written where it would put packets on the wire."""
 
     class RegisterBus(FeetechMotorsBus):
-        _has_different_ctrl_tables = False
+        _has_different_ctrl_tables = False  # type: ignore[assignment]
 
         def __init__(self, port: str, motors: Any, calibration: Any = None) -> None:
             MotorsBusBase.__init__(self, port, motors, calibration)

@@ -457,8 +457,9 @@ def test_settings_that_cannot_be(so101, settings: dict[str, Any], error: type[Ex
     ],
 )
 def test_limits_that_do_not_fit_the_arm(so101, servos, tmp_path: Path, settings: dict[str, Any], words: str) -> None:
-    joints = {name: gated_robot.DimensionLimits(**given) for name, given in settings.get("joints", {}).items()}
-    config = EmuGatedConfig(arm=so101(), calibration_dir=tmp_path, **settings | {"joints": joints})
+    more = {**settings}
+    joints = {name: gated_robot.DimensionLimits(**given) for name, given in more.pop("joints", {}).items()}
+    config = EmuGatedConfig(arm=so101(), calibration_dir=tmp_path, joints=joints, **more)
     with pytest.raises((ConfigError, UnknownNameError), match=words):
         EmuGated(config)
 
@@ -548,7 +549,7 @@ def test_a_policy_acts_through_the_gate_in_lerobots_rollout(tmp_path: Path, monk
     words += [f"--policy.path={to_lerobot('mini', tmp_path / 'mini')}", "--device=cpu", "--fps=20", "--duration=30"]
     words += [f"--task={WORDS}", "--return_to_initial_position=false", "--play_sounds=false"]
     monkeypatch.setattr("sys.argv", ["lerobot-rollout", *words])
-    lerobot_rollout.rollout()
+    lerobot_rollout.main()
     assert layouts[0] > 1
 
 
