@@ -39,6 +39,10 @@ def check_shares(settings: object, *names: str) -> None:
             raise ConfigError(f"{name} is {value}, must be in [0, 1]")
 
 
+class RobotStoppedError(EmuRobotError):
+    """The safety gate has stopped the robot until a person lets it go on; the message says why and how."""
+
+
 class WeightsError(EmuRobotError):
     """Weights are missing, corrupted, or do not fit their manifest."""
 

@@ -5,7 +5,17 @@ LeRobot imports it by itself, see `plugin/`. Nothing else in emu_robot may impor
 
 from emu_robot.lerobot.configuration_emu_robot import EmuRobotConfig
 from emu_robot.lerobot.env import EmuTabletopEnv
+from emu_robot.lerobot.gated_robot import EmuGated, EmuGatedConfig
 from emu_robot.lerobot.robot import EmuSimPanda, EmuSimPandaConfig
 from emu_robot.lerobot.teleoperator import EmuSimExpert, EmuSimExpertConfig
 
-__all__ = ["EmuRobotConfig", "EmuSimExpert", "EmuSimExpertConfig", "EmuSimPanda", "EmuSimPandaConfig", "EmuTabletopEnv"]
+__all__ = [
+    "EmuGated",
+    "EmuGatedConfig",
+    "EmuRobotConfig",
+    "EmuSimExpert",
+    "EmuSimExpertConfig",
+    "EmuSimPanda",
+    "EmuSimPandaConfig",
+    "EmuTabletopEnv",
+]

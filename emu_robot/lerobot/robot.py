@@ -67,7 +67,8 @@ class EmuSimPanda(Robot):
 
     A new layout comes with `connect`, at each reset phase that LeRobot announces (`lerobot-record`,
     `lerobot-rollout --strategy.type=episodic`; `--dataset.reset_time_s=0` is enough), and, where nothing is announced
-    (`lerobot-teleoperate`), once the task is done and the arm has been home for a second.
+    (`lerobot-teleoperate`), once the task is done and the arm has been home for a second. layouts: how many came; with
+    each the arm is at home at once.
     """
 
     config_class = EmuSimPandaConfig
@@ -81,6 +82,7 @@ class EmuSimPanda(Robot):
         self._announcements = Announcements()
         self._next_seed = config.seed
         self._rested = 0
+        self.layouts = 0
 
     @property
     def observation_features(self) -> dict[str, Any]:
@@ -145,6 +147,7 @@ class EmuSimPanda(Robot):
         seed = self._find_seed(environment.families, environment.split)
         environment.reset(seed, observe=False)
         self._next_seed, self._rested = seed + 1, 0
+        self.layouts += 1
         self._disturbance = Disturbance(np.random.default_rng([seed, 1]), self.config.noise, burst_probability=0.0)
         self._announcements.reset_requested = False
         logging.info("%s: seed %d, %r", self.name, seed, environment.instruction)

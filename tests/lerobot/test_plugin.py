@@ -66,5 +66,6 @@ def test_lerobot_imports_the_plugin_and_knows_its_types(monkeypatch: pytest.Monk
     register_third_party_plugins()
     assert NAME in sys.modules
     assert EnvConfig.get_choice_class("emu_tabletop").__name__ == "EmuTabletopEnv"
+    assert RobotConfig.get_choice_class("emu_gated").__name__ == "EmuGatedConfig"
     assert RobotConfig.get_choice_class("emu_sim_panda").__name__ == "EmuSimPandaConfig"
     assert TeleoperatorConfig.get_choice_class("emu_sim_expert").__name__ == "EmuSimExpertConfig"

@@ -1,0 +1,152 @@
+"""What each dimension of a LeRobot arm may do, in the units of the arm's own driver. Numpy only."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass, fields
+
+import numpy as np
+
+from emu_robot.deployment import read_deployment
+from emu_robot.errors import ConfigError, UnknownNameError
+from emu_robot.trajectory import Floats, MotionLimits
+
+UNITS = {"degrees": 180 / np.pi, "radians": 1.0}
+"""Unit of a driver's joints -> how many of it are one radian."""
+JUMP_SHARE = 0.1
+"""Share of a dimension's range that counts as a jump where nothing else says so."""
+SUFFIX = ".pos"
+"""What LeRobot adds to the name of a motor where its position is meant."""
+
+
+@dataclass(kw_only=True)
+class DimensionLimits:
+    """Limits of one motor in its driver's own unit: degrees, -100..100, or what `get_observation` gives for it."""
+
+    lower: float | None = None
+    """Lowest position; none given takes the robot file's."""
+    upper: float | None = None
+    """Highest position; none given takes the robot file's."""
+    velocity: float | None = None
+    """Highest speed, both ways [1/s]; none given takes the robot file's."""
+    acceleration: float | None = None
+    """Highest acceleration, both ways [1/s^2]; none given takes the robot file's."""
+    max_jump: float | None = None
+    """Largest distance of an action from where the motor was sent last; none given takes the gate's, or a tenth of the
+    range where no robot file names the motor."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArmLimits:
+    """names: of the arm's (A,) actions, joints first; joints: how many of these are joints, the others are grippers.
+
+    motion, max_jump (A,): in the driver's units. offset, scale (A,): the gate's number times `scale` plus `offset` is
+    the driver's. For joints this makes one number of the gate (a jump, a tracking error) right for all of them; a
+    gripper's range is 0 to 1 to the gate.
+    """
+
+    names: tuple[str, ...]
+    joints: int
+    motion: MotionLimits
+    max_jump: Floats
+    offset: Floats
+    scale: Floats
+
+    def to_gate(self, values: Floats) -> Floats:
+        """Positions (A,) in the driver's units -> in the gate's numbers."""
+        return (values - self.offset) / self.scale
+
+    def from_gate(self, values: Floats) -> Floats:
+        """Positions (A,) in the gate's numbers -> in the driver's units."""
+        return values * self.scale + self.offset
+
+    @property
+    def scaled(self) -> MotionLimits:
+        """In the gate's numbers."""
+        motion, scale = self.motion, self.scale
+        return MotionLimits(
+            lower=self.to_gate(motion.lower),
+            upper=self.to_gate(motion.upper),
+            velocity=motion.velocity / scale,
+            acceleration=motion.acceleration / scale,
+        )
+
+
+def read_limits(
+    name_or_path: str, unit: str, gripper_open: float, grippers: Collection[str], max_jump: float
+) -> dict[str, DimensionLimits]:
+    """Motor -> the limits that a robot file gives it; every one of `grippers` has those of the file's gripper.
+
+    unit: see UNITS. gripper_open: the driver's number for an open gripper, 0 is closed. max_jump: of joints [rad].
+    Raises `UnknownNameError` or `ConfigError` for what is wrong.
+    """
+    if unit not in UNITS:
+        raise UnknownNameError("unit", unit, UNITS)
+    if not 0 < gripper_open < np.inf:
+        raise ConfigError(f"gripper_open is {gripper_open}, must be positive and finite")
+    robot = read_deployment(name_or_path)
+    limits, joints = robot.limits, robot.joints.names
+
+    def of(i: int, scale: float, jump: float) -> DimensionLimits:
+        return DimensionLimits(**{name: float(value[i]) * scale for name, value in vars(limits).items()}, max_jump=jump)
+
+    found = {name: of(i, UNITS[unit], max_jump * UNITS[unit]) for i, name in enumerate(joints)}
+    if len(limits.lower) > len(joints):
+        found |= {name: of(len(joints), gripper_open, gripper_open) for name in grippers}
+    return found
+
+
+def arm_limits(
+    motors: Collection[str],
+    known: Mapping[str, DimensionLimits],
+    given: Mapping[str, DimensionLimits],
+    grippers: Collection[str],
+    max_jump: float,
+) -> ArmLimits:
+    """Of an arm with these motors: what is `given` goes before what is `known` of a robot file. max_jump: the gate's.
+
+    Raises `UnknownNameError` for limits of a motor that the arm has not, `ConfigError` for one without limits.
+    """
+    for name in (*given, *(name for name in known if name not in grippers)):
+        if name not in motors:
+            raise UnknownNameError("motor", name, motors)
+    joints = [name for name in motors if name not in grippers]
+    if not joints:
+        raise ConfigError(f"grippers is {', '.join(grippers)}; the arm has no other motor")
+    ordered = [*joints, *(name for name in motors if name in grippers)]
+    rows = [_complete(name, known.get(name), given.get(name)) for name in ordered]
+    columns = {field.name: np.array([row[field.name] for row in rows]) for field in fields(DimensionLimits)}
+    jumps = columns.pop("max_jump")
+    _check(ordered, {**columns, "max_jump": jumps})
+    motion = MotionLimits(**columns)
+    is_joint = np.arange(len(ordered)) < len(joints)
+    return ArmLimits(
+        names=tuple(name + SUFFIX for name in ordered),
+        joints=len(joints),
+        motion=motion,
+        max_jump=jumps,
+        offset=np.where(is_joint, 0.0, motion.lower),
+        scale=np.where(is_joint, jumps / max_jump, motion.upper - motion.lower),
+    )
+
+
+def _complete(name: str, known: DimensionLimits | None, given: DimensionLimits | None) -> dict[str, float]:
+    """The limits of one motor, none of them missing."""
+    values = {**asdict(known or DimensionLimits())}
+    values |= {key: value for key, value in asdict(given or DimensionLimits()).items() if value is not None}
+    missing = [key for key, value in values.items() if value is None and key != "max_jump"]
+    if missing:
+        raise ConfigError(
+            f"no {', '.join(missing)} is known for the motor {name}: give joints.{name}, or fitting limits"
+        )
+    if values["max_jump"] is None:
+        values["max_jump"] = JUMP_SHARE * (values["upper"] - values["lower"])
+    return values
+
+
+def _check(names: Collection[str], columns: Mapping[str, Floats]) -> None:
+    """Raise `ConfigError` naming the first motor and limit that cannot be one."""
+    for i, name in enumerate(names):
+        for key, column in columns.items():
+            if not np.isfinite(column[i]) or (key not in ("lower", "upper") and column[i] <= 0):
+                raise ConfigError(f"joints.{name}.{key} is {column[i]}, must be finite, and positive unless a position")
+        if columns["lower"][i] >= columns["upper"][i]:
+            raise ConfigError(f"joints.{name}: lower {columns['lower'][i]} is not below upper {columns['upper'][i]}")
