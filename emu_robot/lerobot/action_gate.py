@@ -37,10 +37,15 @@ class ActionGate:
 
     def forget(self) -> None:
         """Know nothing of where the arm is, and command nothing, until `begin`. An emergency stop stays one."""
+        limits = self._limits
         self._gate = SafetyGate(
-            config=self._config, limits=self._limits.scaled, joints=self._limits.joints, latch=self._latch
+            config=self._config, limits=limits.scaled, joints=limits.joints, names=limits.names, latch=self._latch
         )
         self._command = None
+
+    def close(self) -> None:
+        """Let another gate keep the e-stop file."""
+        self._gate.close()
 
     # -- what is known
 

@@ -87,10 +87,6 @@ class EmuGatedConfig(RobotConfig):
                 f"the limits of {self.limits} are angles and arm.use_degrees is false: set arm.use_degrees=true, or "
                 f'give limits="" and joints={{motor: {{lower, upper, velocity, acceleration}}}} in the arm\'s numbers'
             )
-        if not 2 / self.safety.control_hz <= self.late_s <= 1.0:
-            raise InvalidValueError(
-                f"late_s is {self.late_s}, must lie in [{2 / self.fps:.3g}, 1]: two actions at least"
-            )
         self.known_limits()
 
     @property
@@ -99,6 +95,7 @@ class EmuGatedConfig(RobotConfig):
         return SafetyConfig(
             control_hz=self.fps,
             heartbeat_timeout_s=self.late_s,
+            gap_timeout_s=self.late_s,
             state_timeout_s=self.late_s,
             max_jump=self.max_jump,
             max_tracking_error=self.max_tracking_error,
@@ -107,10 +104,11 @@ class EmuGatedConfig(RobotConfig):
         )
 
     def known_limits(self) -> dict[str, DimensionLimits]:
-        """Of the robot file, if there is one. Raises `UnknownNameError` or `ConfigError` for what is wrong with it."""
+        """Of the robot file, if there is one. Raises `EmuRobotError` for what is wrong with it, or with the gate's."""
+        max_jump = self.safety.max_jump
         if not self.limits:
             return {}
-        return read_limits(self.limits, self.unit, self.gripper_open, self.grippers, self.max_jump)
+        return read_limits(self.limits, self.unit, self.gripper_open, self.grippers, max_jump)
 
 
 class EmuGated(Robot):
@@ -214,6 +212,7 @@ class EmuGated(Robot):
         try:
             self._take_over(gate)
         except BaseException:
+            gate.close()
             self._arm.disconnect()
             raise
         self._connected_gate = gate
@@ -260,6 +259,8 @@ class EmuGated(Robot):
             if self._connected_gate is not None:
                 self._come_to_rest(self._connected_gate)
         finally:
+            if self._connected_gate is not None:
+                self._connected_gate.close()
             self._connected_gate = None
             self._arm.disconnect()
 
@@ -295,9 +296,7 @@ class EmuGated(Robot):
         now = time.monotonic()
         if self._is_late(now):
             logging.warning("%s: no action for %.2f s, beginning again at rest", self, now - self._sent_at)
-            gate.forget()
-            self._take_over(gate)
-        elif gate.state_age(now) > self.config.late_s / 2:
+        if gate.state_age(now) > self.config.late_s / 2:
             self.get_observation()
 
     def _is_late(self, now: float) -> bool:
