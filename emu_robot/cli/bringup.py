@@ -50,7 +50,7 @@ def pairs(arguments: Sequence[str]) -> dict[str, str]:
 
 
 def _say(line: str) -> None:
-    print(line, flush=True)
+    print(f"{line}\n", end="", flush=True)  # in one piece: several threads say something
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
