@@ -19,6 +19,8 @@ from emu_robot.trajectory import MotionLimits
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs/DEPLOY.md").read_text()
+TWO = np.ones(2)
+LIMITS = MotionLimits(lower=-TWO, upper=TWO, velocity=TWO, acceleration=10 * TWO)
 INTERFACES = ROOT / "ros_ws/src/emu_robot_interfaces"
 
 
@@ -36,10 +38,9 @@ def test_every_parameter_of_the_gate_is_in_the_table_as_it_is():
 
 def gate(state: GateState, latch: EstopLatch | None = None) -> SafetyGate:
     """In this state at time 0, its joint states fresh."""
-    two = np.ones(2)
-    limits = MotionLimits(lower=-two, upper=two, velocity=two, acceleration=10 * two)
-    made = SafetyGate(config=SafetyConfig(max_rejections=2), limits=limits, joints=1, latch=latch)
-    made.on_state(np.zeros(2), 0.0)
+    made = SafetyGate(config=SafetyConfig(max_rejections=2), limits=LIMITS, joints=1, latch=latch)
+    for when in (-0.3, -0.2, -0.1, 0.0):
+        made.on_state(np.zeros(2), when)
     if state is not GateState.DISARMED:
         made.arm(-0.01)
     if state is GateState.TRACKING:
@@ -48,6 +49,7 @@ def gate(state: GateState, latch: EstopLatch | None = None) -> SafetyGate:
         made.fault("a test")
     elif state is GateState.ESTOP:
         made.estop("a test")
+    made.tick(0.0)
     assert made.state is state
     return made
 
@@ -64,9 +66,10 @@ def two_wrong_chunks(to: SafetyGate) -> None:
 
 def later(seconds: float, *, with_state: bool) -> Callable[[SafetyGate], object]:
     def act(to: SafetyGate) -> None:
-        if with_state:
-            to.on_state(np.zeros(2), seconds)
-        to.tick(seconds)
+        for now in np.linspace(0, seconds, int(seconds / 0.04) + 2)[1:].tolist():
+            if with_state:
+                to.on_state(np.zeros(2), now)
+            to.tick(now)
 
     return act
 
@@ -93,7 +96,7 @@ DOINGS: dict[str, Callable[[SafetyGate], object]] = {
     "deadman released": released,
     "wrong chunks": two_wrong_chunks,
     "no driver": later(3.0, with_state=False),
-    "not following": lambda to: (to.on_state(np.full(2, 0.9), 0.0), to.tick(0.0)),
+    "not following": lambda to: (to.on_state(np.full(2, 0.9), 0.09), to.tick(0.09)),
     "clock jump": lambda to: to.fault("a test"),
     "rival": lambda to: to.fault("a test"),
 }
@@ -115,7 +118,7 @@ def test_the_diagram_is_the_gate(tmp_path: Path):
     EstopLatch(tmp_path / "estop").set("before")
     restarted = SafetyGate(
         config=SafetyConfig(),
-        limits=gate(GateState.DISARMED)._limiter._limits,
+        limits=LIMITS,
         joints=1,
         latch=EstopLatch(tmp_path / "estop"),
     )
