@@ -79,4 +79,4 @@ build: $(STAMP) ## wheel and source archive in dist/
 	@ls -lh dist
 
 clean: ## remove build products and caches, keep .venv and outputs
-	rm -rf dist .pytest_cache .ruff_cache
+	rm -rf dist .pytest_cache .ruff_cache .hypothesis
