@@ -7,9 +7,10 @@ the vendor's emergency stop stay authoritative.
 from emu_robot.safety.chunks import SOURCES, ChunkMessage, Rejection
 from emu_robot.safety.clock import ClockWatch
 from emu_robot.safety.config import SafetyConfig, check_ranges, parameter
-from emu_robot.safety.gate import Command, GateState, SafetyGate
+from emu_robot.safety.gate import SafetyGate
 from emu_robot.safety.latch import EstopLatch
 from emu_robot.safety.measured import MeasuredJoints
+from emu_robot.safety.states import Command, GateState
 
 __all__ = [
     "SOURCES",

@@ -13,8 +13,6 @@ All times are seconds of one steady clock, which the caller reads; nothing here 
 
 from collections import Counter
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any
 
 import numpy as np
@@ -27,39 +25,13 @@ from emu_robot.safety.config import SafetyConfig
 from emu_robot.safety.holder import Holder
 from emu_robot.safety.latch import EstopLatch
 from emu_robot.safety.measured import STALE, MeasuredJoints
+from emu_robot.safety.states import Command, GateState
 from emu_robot.trajectory import Floats, MotionLimits
 
 HOLD_ERROR_S = 0.3
 """How long a robot may rest away from its command before it counts as moved by something else [s]."""
 STATES_BACK = "joint states are back, no chunk yet"
 MOVED = "the robot was moved: no commands until reset"
-
-
-class GateState(StrEnum):
-    DISARMED = "disarmed"
-    HOLDING = "holding"
-    TRACKING = "tracking"
-    FAULT = "fault"
-    ESTOP = "estop"
-
-    @property
-    def is_armed(self) -> bool:
-        """Whether chunks may come to be executed."""
-        return self in (GateState.HOLDING, GateState.TRACKING)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Command:
-    """Position (A,) and velocity (A,) to be reached one tick from now, and why the robot holds, if it does.
-
-    moves_gripper: whether grippers are commanded, too; before the first chunk they stay as they were found.
-    """
-
-    position: Floats
-    velocity: Floats
-    state: GateState
-    reason: str = ""
-    moves_gripper: bool = True
 
 
 class SafetyGate:
