@@ -4,6 +4,7 @@ import inspect
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import wraps
 from typing import Any
 
@@ -74,8 +75,9 @@ def _take_down(node: LifecycleNode, executor: Any) -> None:
     if node._state_machine.current_state[1] == "active":
         node.trigger_deactivate()
     until = time.monotonic() + FAREWELL_S
-    while time.monotonic() < until:
-        executor.spin_once(timeout_sec=FAREWELL_S / 10)
+    with suppress(Exception):  # it has been said, if it is why this node ends
+        while time.monotonic() < until:
+            executor.spin_once(timeout_sec=FAREWELL_S / 10)
     executor.remove_node(node)
     node.destroy_node()
 
