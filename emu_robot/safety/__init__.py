@@ -5,7 +5,7 @@ the vendor's emergency stop stay authoritative.
 """
 
 from emu_robot.safety.chunks import SOURCES, ChunkMessage, Rejection
-from emu_robot.safety.clock import ClockWatch
+from emu_robot.safety.clock import ClockWatch, certain_age
 from emu_robot.safety.config import SafetyConfig, check_ranges, parameter
 from emu_robot.safety.gate import SafetyGate
 from emu_robot.safety.latch import EstopLatch
@@ -23,6 +23,7 @@ __all__ = [
     "Rejection",
     "SafetyConfig",
     "SafetyGate",
+    "certain_age",
     "check_ranges",
     "parameter",
 ]

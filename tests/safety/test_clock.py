@@ -1,30 +1,34 @@
 import numpy as np
 import pytest
 
-from emu_robot.safety import ClockWatch
+from emu_robot.safety import ClockWatch, certain_age
 
 
-def simulated(period: float, rate: float = 1.0, look: float = 0.01, seconds: float = 10.0) -> ClockWatch:
-    """Looked at every `look` seconds, of a clock that is published every `period` seconds and runs at `rate`."""
+def simulated(period: float, rate: float = 1.0, *, known: bool = True) -> ClockWatch:
+    """Looked at every 10 ms for 10 s, of a clock that is published every `period` seconds and runs at `rate`."""
     watch = ClockWatch(0.05, simulated=True)
-    for steady in np.arange(0, seconds, look).tolist():
-        assert watch.look(period * int(rate * steady / period + 1e-9), steady) == 0
+    for steady in np.arange(0, 10, 0.01).tolist():
+        step = period if known and steady > 1 else 0.0
+        assert watch.look(period * int(rate * steady / period + 1e-9), steady, step) == 0
     return watch
 
 
+@pytest.mark.parametrize("known", [True, False])
 @pytest.mark.parametrize("period", [0.002, 0.02, 0.1, 0.5])
 @pytest.mark.parametrize("rate", [0.2, 1.0, 3.0])
-def test_a_simulated_clock_of_any_rate_does_not_jump_by_moving(period: float, rate: float):
-    watch = simulated(period, rate)
-    assert watch.step == pytest.approx(max(period, watch.step)) and watch.step <= max(period, 0.01 * rate + period)
-    assert watch.uncertain(0.9 * watch.step) == 0 == watch.uncertain(-watch.step)
-    assert watch.uncertain(watch.step + 1.0) == pytest.approx(1.0)
+def test_a_simulated_clock_of_any_rate_does_not_jump_by_moving(period: float, rate: float, known: bool):
+    simulated(period, rate, known=known)
+
+
+def test_an_age_by_a_clock_of_steps_is_certain_up_to_a_step():
+    assert certain_age(0.09, 0.1) == 0 == certain_age(-0.09, 0.1)
+    assert certain_age(1.1, 0.1) == pytest.approx(1.0) == -certain_age(-1.1, 0.1)
+    assert certain_age(0.3, 0.0) == 0.3
 
 
 def test_a_simulated_clock_at_10_hz_that_is_set_has_jumped():
     for jump in (-1.0, -0.2, 0.6, 100.0):
-        watch = simulated(0.1)
-        assert watch.look(9.9 + 0.1 + jump, 10.0) == pytest.approx(jump + 0.1)
+        assert simulated(0.1).look(9.9 + 0.1 + jump, 10.0, 0.1) == pytest.approx(jump + 0.1)
 
 
 @pytest.mark.parametrize("jump", [0.06, -0.06, 3600.0, -1e9])
@@ -34,7 +38,6 @@ def test_a_system_clock_that_is_set_has_jumped_once(jump: float):
         assert watch.look(1.7e9 + steady, steady) == 0
     assert watch.look(1.7e9 + 1.0 + jump, 1.0) == pytest.approx(jump, abs=1e-3)
     assert watch.look(1.7e9 + 1.02 + jump, 1.02) == 0
-    assert watch.uncertain(0.3) == 0.3
 
 
 def test_slewing_is_no_jump_and_creeping_is():

@@ -23,12 +23,24 @@ from std_srvs.srv import SetBool, Trigger
 from emu_robot.deployment import Deployment, read_deployment
 from emu_robot.errors import EmuRobotError, InvalidValueError
 from emu_robot.joint_states import JointReader
+from emu_robot.observing import Moment
 from emu_robot.ros_names import node_label
-from emu_robot.safety import SOURCES, ChunkMessage, ClockWatch, Command, EstopLatch, GateState, SafetyConfig, SafetyGate
+from emu_robot.safety import (
+    SOURCES,
+    ChunkMessage,
+    ClockWatch,
+    Command,
+    EstopLatch,
+    GateState,
+    SafetyConfig,
+    SafetyGate,
+    certain_age,
+)
 from emu_robot_ros import qos, topics
 from emu_robot_ros.arm_commands import ArmCommands
 from emu_robot_ros.conversions import seconds, to_actions
 from emu_robot_ros.gripper_commands import gripper_commands
+from emu_robot_ros.node_clock import NodeClock
 from emu_robot_ros.parameters import declare_settings, declare_text, read_settings, text
 from emu_robot_ros.running import run_node
 
@@ -91,6 +103,7 @@ class SafetyNode(LifecycleNode):
             self.gate.close()
             raise
         simulated = bool(self.get_parameter("use_sim_time").value)
+        self._node_clock = NodeClock(self)
         self._clock_watch = ClockWatch(self._config.clock_jump_s, simulated=simulated)
         self._reader = JointReader(self._robot)
         self._said: tuple[GateState, str] | None = None
@@ -155,6 +168,7 @@ class SafetyNode(LifecycleNode):
         self.gate.close()
         self._gripper.destroy()
         self._arm.destroy()
+        self._node_clock.destroy()
         for publisher in (self._states, self._diagnostics):
             self.destroy_publisher(publisher)
         for subscription in self._inputs:
@@ -168,7 +182,7 @@ class SafetyNode(LifecycleNode):
     def _on_joint_state(self, message: JointState) -> None:
         now, age = time.monotonic(), 0.0
         if message.header.stamp.sec:  # some drivers stamp nothing
-            age = self._age(message.header.stamp, now)
+            age = self._age(message.header.stamp)
         refused = self.gate.counts["bad joint state"]
         try:
             state = self._reader.read(message.name, message.position)
@@ -192,7 +206,7 @@ class SafetyNode(LifecycleNode):
         chunk = ChunkMessage(
             session=message.session,
             sequence=message.sequence,
-            captured=now - self._age(message.header.stamp, now),
+            captured=now - self._age(message.header.stamp),
             dt=message.dt,
             actions=actions,
             source=message.source,
@@ -223,7 +237,7 @@ class SafetyNode(LifecycleNode):
             return
         now = time.monotonic()
         if now - self._ticked >= self._period - self._part / 2:
-            self._watch_clock(now)
+            self._watch_clock()
             self._tick()
             self._tell()
         elif self._fresh:
@@ -323,19 +337,18 @@ class SafetyNode(LifecycleNode):
         """Who else could command the robot, in words; empty if there is none."""
         return self._arm.rivals() or self._gripper.rivals()
 
-    def _ros_now(self) -> float:
-        return 1e-9 * self.get_clock().now().nanoseconds
-
-    def _age(self, stamp: TimeMessage, now: float) -> float:
+    def _age(self, stamp: TimeMessage) -> float:
         """Of a stamp [s], by a clock that has not jumped since it was looked at last."""
-        self._watch_clock(now)
-        return self._clock_watch.uncertain(self._ros_now() - seconds(stamp))
+        moment = self._watch_clock()
+        return certain_age(moment.stamped - seconds(stamp), moment.step)
 
-    def _watch_clock(self, now: float) -> None:
-        """A clock that jumps makes ages of chunks and joint states meaningless."""
-        jump = self._clock_watch.look(self._ros_now(), now)
+    def _watch_clock(self) -> Moment:
+        """Both clocks now. One that jumps makes ages of chunks and joint states meaningless."""
+        moment = self._node_clock.now()
+        jump = self._clock_watch.look(moment.stamped, moment.steady, moment.step)
         if jump:
             self.gate.fault(f"the clock jumped by {jump:.3f} s")
+        return moment
 
 
 def main() -> None:
