@@ -245,7 +245,7 @@ class SafetyNode(LifecycleNode):
 
     def _tick_early(self, now: float) -> None:
         """The command of a chunk that has just been taken, unless the last or the next one is about now."""
-        if 0.9 * self._part <= now - self._ticked <= self._period - self._part / 2:
+        if self._part <= 2 * (now - self._ticked) <= 2 * self._period - self._part:
             self._tick()
             self._loops[0].reset()  # the next tick is a whole one from now
 
