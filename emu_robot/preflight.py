@@ -58,13 +58,16 @@ class ImageStream(Stream):
 
 @dataclass(kw_only=True)
 class CommandTopic:
-    """Who gives and who takes commands. elsewhere: topics of this type that have subscribers."""
+    """Who gives and who takes commands. elsewhere: topics of this type that have subscribers. rivals: who beside the
+    gate could command the same controller on any of its interfaces, in words.
+    """
 
     topic: str
     kind: str
     publishers: Sequence[str] = ()
     subscribers: Sequence[str] = ()
     elsewhere: Sequence[str] = ()
+    rivals: str = ""
 
 
 @dataclass(kw_only=True)
@@ -83,9 +86,11 @@ class Seen:
 
     gripper: of a gripper with joint states of its own.
     namespace: where our nodes should be, absolute, empty for the root.
+    joints_refused: how many of the arm's joint states the gate would not believe, and why the last one.
     """
 
     joints: JointStream
+    joints_refused: tuple[int, str] = (0, "")
     gripper: JointStream | None = None
     cameras: Mapping[str, ImageStream]
     commands: Sequence[CommandTopic]
@@ -101,6 +106,7 @@ def judge(seen: Seen, robot: Deployment, expected: Sequence[str]) -> list[Check]
     """Every check of a robot's running graph; expected: our nodes that must be there."""
     return [
         *check_joints(seen.joints, robot),
+        *check_believed(seen),
         *(check_gripper_joints(seen.gripper, robot.gripper) if seen.gripper and robot.gripper else ()),
         *(check for name, camera in seen.cameras.items() for check in check_camera(name, camera)),
         *(check for command in seen.commands for check in check_commands(command, robot.name, seen.namespace)),
@@ -130,6 +136,14 @@ def check_joints(stream: JointStream, robot: Deployment) -> list[Check]:
     ]
     problem = f"{'; '.join(outside)}. Move the arm there by its own means, or correct the limits" if outside else None
     return [*checks, Check(name="joints are within their limits", problem=problem)]
+
+
+def check_believed(seen: Seen) -> list[Check]:
+    """Joint states do not contradict each other: the gate would refuse to arm."""
+    refused, why = seen.joints_refused
+    remedy = f"Look who sends them: ros2 topic info -v {seen.joints.topic}"
+    problem = f"the safety gate would not believe {refused} of the joint states: {why}. {remedy}" if refused else None
+    return [Check(name="joint states can be believed", problem=problem)] if seen.joints.arrivals else []
 
 
 def check_gripper_joints(stream: JointStream, gripper: Gripper) -> list[Check]:
@@ -183,6 +197,8 @@ def check_commands(command: CommandTopic, robot: str, namespace: str = "") -> li
     if rivals or len(command.publishers) > 1:
         gate = absolute(SAFETY, namespace)
         problem = f"{topic} has other publishers than one safety gate: {given}. End all but {gate}, or it will not arm"
+    elif command.rivals:
+        problem = f"{command.rivals}. End it, or the gate will not arm"
     return [*checks, Check(name=f"{topic} is given by {given}", problem=problem)]
 
 

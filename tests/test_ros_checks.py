@@ -251,6 +251,8 @@ def test_a_graph_that_is_well_has_no_problem():
         ("seen", {"gate_state": "fault", "gate_reason": "a jump"}, "! the safety gate is in fault (a jump). When"),
         ("seen", {"gate_state": ""}, "! the safety gate does not say its state"),
         ("seen", {"duplicates": ["/safety"]}, "! several nodes are called /safety"),
+        ("seen", {"joints_refused": (3, "j1 leaps")}, "! the safety gate would not believe 3 of the joint states: j1"),
+        ("arm", {"rivals": "/arm/follow has 1 client"}, "! /arm/follow has 1 client. End it, or the gate will not arm"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_said(what: str, values: dict[str, Any], problem: str):

@@ -14,6 +14,7 @@ import pytest
 import rclpy
 from builtin_interfaces.msg import Time as TimeMessage
 from conftest import WAIT_S, running, wait_until
+from rclpy.action import ActionClient
 from rclpy.node import Node
 from rclpy.timer import Timer
 from ros_robot import ROBOT, Peer
@@ -193,7 +194,23 @@ def a_stopped_gate(process: subprocess.Popen[str]) -> Iterator[None]:
     process.send_signal(signal.SIGCONT)
 
 
+@contextmanager
+def a_motion_planner(rig: Rig) -> Iterator[None]:
+    from control_msgs.action import FollowJointTrajectory
+
+    client = ActionClient(rig.node, FollowJointTrajectory, "arm_controller/follow_joint_trajectory")
+    yield
+    client.destroy()
+
+
+def lying_now_and_then(message: JointState) -> None:
+    if message.header.stamp.nanosec // 10_000_000 % 2:
+        message.position = [-1.0, *list(message.position)[1:]]
+
+
 FAULTS: dict[str, Callable[[Rig], Any]] = {
+    "/arm_controller/follow_joint_trajectory has 1 client (": a_motion_planner,
+    "the safety gate would not believe ": lambda rig: changed(rig.peer, garble=lying_now_and_then),
     "/peer publishes /joint_states but nothing came": lambda rig: changed(rig.peer, senses=False),
     "/joint_states lacks joint6, joint7, gripper; it has joint1": joints_without_the_wrist,
     "joint2 is at 2.000, not in [-1.7628, 1.7628]": lambda rig: changed(

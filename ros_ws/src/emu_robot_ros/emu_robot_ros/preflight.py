@@ -26,11 +26,24 @@ from emu_robot.deployment import Deployment, read_deployment
 from emu_robot.doctor import Check, report
 from emu_robot.errors import EmuRobotError
 from emu_robot.graph_file import graph_path, read_graph_file
+from emu_robot.joint_states import JointReader
 from emu_robot.observing import ObservingConfig
-from emu_robot.preflight import COMMAND_TYPES, CommandTopic, ImageStream, JointStream, NodeSeen, Seen, Stream, judge
+from emu_robot.preflight import (
+    COMMAND_TYPES,
+    SAFETY,
+    CommandTopic,
+    ImageStream,
+    JointStream,
+    NodeSeen,
+    Seen,
+    Stream,
+    judge,
+)
 from emu_robot.ros_names import read_namespace
+from emu_robot.safety import MeasuredJoints, SafetyConfig
 from emu_robot_ros import qos, topics
 from emu_robot_ros.conversions import positions, seconds, to_image
+from emu_robot_ros.rivals import rivals
 
 LISTEN_S, MOST_S = 3.0, 6.0
 """How long to listen [s], and how long where something is wrong: some are found only when they announce themselves
@@ -52,6 +65,8 @@ class PreflightNode(Node):
         self._cameras = {
             name: ImageStream(topic=self.resolve_topic_name(topic)) for name, topic in robot.cameras.items()
         }
+        self._reader = JointReader(robot)
+        self._measured = MeasuredJoints(SafetyConfig(), robot.limits, robot.dimension_names, robot.n_joints)
         self._gate = SafetyState()
         self._questions = {name: self._questions_for(name) for name in ours}
         self._said: dict[tuple[str, str], Any] = {}
@@ -81,6 +96,7 @@ class PreflightNode(Node):
         gripper = [self._commands(robot.gripper.topic, robot.gripper.kind)] if robot.gripper else []
         return Seen(
             joints=self._joints,
+            joints_refused=(self._measured.counts["bad joint state"], self._measured.refusal),
             gripper=self._gripper,
             cameras=self._cameras,
             commands=[self._commands(robot.command_topic, robot.kind), *gripper],
@@ -98,10 +114,23 @@ class PreflightNode(Node):
         )
 
     def _on_joints(self, stream: JointStream, names: set[str], message: JointState) -> None:
+        self._judge(message)
         found = positions(message)
         stream.positions.update(found)
         stream.complete += names <= set(found)
         self._arrived(stream, message.header)
+
+    def _judge(self, message: JointState) -> None:
+        """Whether the safety gate would believe it."""
+        now, stamp = time.monotonic(), message.header.stamp
+        try:
+            state = self._reader.read(message.name, message.position)
+        except EmuRobotError as error:
+            self._measured.refuse(str(error), now)
+            return
+        if state is not None:
+            age = 1e-9 * self.get_clock().now().nanoseconds - seconds(stamp) if stamp.sec else 0.0
+            self._measured.take(state, now, age)
 
     def _on_image(self, name: str, message: Image | CompressedImage) -> None:
         camera = self._cameras[name]
@@ -134,13 +163,15 @@ class PreflightNode(Node):
 
     def _commands(self, topic: str, kind: str) -> CommandTopic:
         topic = self.resolve_topic_name(topic)
+        others = rivals(self, topic, owner=(SAFETY, self.get_namespace()))
         if kind == "gripper_command":
             services = [name for name, _ in self.get_service_names_and_types()]
             taken = [f"the action server {topic}"] if f"{topic}/_action/send_goal" in services else []
-            return CommandTopic(topic=topic, kind=kind, subscribers=taken)
+            return CommandTopic(topic=topic, kind=kind, subscribers=taken, rivals=others)
         return CommandTopic(
             topic=topic,
             kind=kind,
+            rivals=others,
             publishers=[_name_of(end) for end in self.get_publishers_info_by_topic(topic)],
             subscribers=[_name_of(end) for end in self.get_subscriptions_info_by_topic(topic)],
             elsewhere=[

@@ -14,33 +14,34 @@ ACTIONS = ("follow_joint_trajectory", "gripper_action", "gripper_cmd", "grasp", 
 """The same of actions; the last three are the Franka hand's."""
 
 
-def rivals(node: Node, interface: str) -> str:
-    """Who beside `node` could command the controller, in words; empty if there is no one.
+def rivals(node: Node, interface: str, owner: tuple[str, str] | None = None) -> str:
+    """Who beside the owner could command the controller, in words; empty if there is no one.
 
-    interface: topic or action that `node` commands the controller with; relative names are resolved as `node`'s are.
+    interface: topic or action that the controller is commanded with; relative names are resolved as `node`'s are.
+    owner: name and namespace of the node that may; None: `node` itself.
     """
-    own = node.resolve_topic_name(interface)
+    own, (name, space) = node.resolve_topic_name(interface), owner or (node.get_name(), node.get_namespace())
     controller = own.rpartition("/")[0]
     topics = dict.fromkeys([own, *(f"{controller}/{name}" for name in TOPICS)])
     actions = dict.fromkeys([own, *(f"{controller}/{name}" for name in ACTIONS)])
-    found = [_other_publishers(node, topic) for topic in topics]
-    found += [_other_clients(node, action) for action in actions]
+    found = [_other_publishers(node, topic, _full_name(space, name)) for topic in topics]
+    found += [_other_clients(node, action, name, space) for action in actions]
     return "; ".join(filter(None, found))
 
 
-def _other_publishers(node: Node, topic: str) -> str:
+def _other_publishers(node: Node, topic: str, owner: str) -> str:
     ends = node.get_publishers_info_by_topic(topic)
     names = [_full_name(end.node_namespace, end.node_name) for end in ends]
-    others = len(ends) - (_full_name(node.get_namespace(), node.get_name()) in names)
+    others = len(ends) - (owner in names)
     return _words(topic, len(ends), "publisher", names) if others else ""
 
 
-def _other_clients(node: Node, action: str) -> str:
+def _other_clients(node: Node, action: str, owner: str, space: str) -> str:
     count = node.count_clients(f"{action}/_action/send_goal")
-    if count == _is_client(node, action, node.get_name(), node.get_namespace()):
+    if count == _is_client(node, action, owner, space):
         return ""
     nodes = node.get_node_names_and_namespaces()
-    names = [_full_name(space, name) for name, space in nodes if _is_client(node, action, name, space)]
+    names = [_full_name(there, name) for name, there in nodes if _is_client(node, action, name, there)]
     return _words(action, count, "client", names)
 
 
