@@ -1,6 +1,15 @@
-"""Settings of the whole suite: software rendering, one thread per process, no hub."""
+"""Settings of the whole suite: software rendering, one thread per process, no hub, the same examples at every run.
+
+HYPOTHESIS_PROFILE=explore looks for new examples.
+"""
 
 import os
+
+from hypothesis import settings
+
+settings.register_profile("same", derandomize=True, deadline=None)
+settings.register_profile("explore", deadline=None, print_blob=True)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 
 for variable, value in {"OMP_NUM_THREADS": "1", "MUJOCO_GL": "egl", "HF_HUB_OFFLINE": "1"}.items():
     os.environ.setdefault(variable, value)

@@ -2,7 +2,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from emu_robot.core import Image
@@ -354,7 +354,11 @@ def test_impossible_settings_are_refused(values: dict[str, float]):
 TIMES = st.one_of(st.floats(-0.5, 0.1), st.floats(-1e6, 1e6), st.just(-1e9))
 
 
+OLD_STATE = [(0.0, "f", -1e9, 0.0), (0.0, "s", 0.0, 0.0), (0.25, "f", -0.125, 0.0), (0.125, "w", 0.0, 0.0)]
+
+
 @settings(max_examples=200, deadline=None)
+@example([*OLD_STATE, (0.0, "s", 0.0, 0.0)])
 @given(st.lists(st.tuples(st.floats(0.0, 0.3), st.sampled_from("fws"), TIMES, st.floats(-3, 3)), max_size=40))
 def test_whatever_comes_an_observation_is_recent_and_never_of_the_future(events: list[tuple[float, str, float, float]]):
     """Any order of pictures and states with any stamps, under a clock that may be set: what is given out came within

@@ -81,7 +81,9 @@ class ObservationBuffer:
         if problem:
             raise NotReadyError(problem)
         views = list(self._views.values())
-        stamp, state = min(self._states, key=lambda kept: abs(kept[0] - views[0].captured))
+        oldest = now.stamped - self._config.max_age_s
+        recent = [kept for kept in self._states if kept[0] >= oldest] or [self._states[-1]]
+        stamp, state = min(recent, key=lambda kept: abs(kept[0] - views[0].captured))
         captured = min(stamp, now.stamped, *(view.captured for view in views))
         images = {camera: fit_image(view.image, self._size, self._fit) for camera, view in self._views.items()}
         return TimedObservation(Observation(images=images, state=state), captured)
