@@ -21,12 +21,12 @@ import zarr
 from numpy.typing import NDArray
 
 from emu_robot.data.episode import Episode, fields_from_meta
-from emu_robot.data.files import lock_directory, replace_json
 from emu_robot.data.layout import ROWS_PER_CHUNK, Layout, array_names, check_layout, create_arrays, layout_of, rows_of
 from emu_robot.data.mapped_images import MappedImages
-from emu_robot.data.progress import progress
 from emu_robot.errors import DataError, InvalidValueError, ShapeError, UnknownNameError
 from emu_robot.robot_spec import PANDA, RobotLayout
+from emu_robot.shared.files import lock_directory, replace_json
+from emu_robot.shared.progress import progress
 
 FORMAT = "emu_robot replay buffer 2"
 INDEX, METADATA = "index.json", "episodes/metadata.jsonl"

@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emu_robot.core import Image
-from emu_robot.data.progress import progress
 from emu_robot.evaluation import worker
 from emu_robot.evaluation.centroids import position_error
 from emu_robot.evaluation.config import LayoutsConfig
@@ -23,6 +22,7 @@ from emu_robot.evaluation.info import measured_with
 from emu_robot.evaluation.records import write_json
 from emu_robot.evaluation.statistics import Proportion
 from emu_robot.robot_spec import PANDA
+from emu_robot.shared.progress import progress
 
 CAMERA = PANDA.planner_camera
 OPEN, CLOSED = 0.8, 0.6  # gripper opening above, below; what lies between is moving and left out

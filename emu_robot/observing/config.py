@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from emu_robot.safety import check_ranges, parameter
+from emu_robot.shared.ranges import check_ranges, parameter
 
 
 @dataclass(kw_only=True)

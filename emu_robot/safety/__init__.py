@@ -6,7 +6,7 @@ the vendor's emergency stop stay authoritative.
 
 from emu_robot.safety.chunks import SOURCES, ChunkMessage, Rejection
 from emu_robot.safety.clock import ClockWatch
-from emu_robot.safety.config import SafetyConfig, check_ranges, parameter
+from emu_robot.safety.config import SafetyConfig
 from emu_robot.safety.gate import SafetyGate
 from emu_robot.safety.latch import EstopLatch
 from emu_robot.safety.measured import MeasuredJoints
@@ -23,6 +23,4 @@ __all__ = [
     "Rejection",
     "SafetyConfig",
     "SafetyGate",
-    "check_ranges",
-    "parameter",
 ]

@@ -6,7 +6,8 @@ from typing import Protocol
 import numpy as np
 
 from emu_robot.errors import InvalidValueError
-from emu_robot.safety import GateState, check_ranges, parameter
+from emu_robot.safety import GateState
+from emu_robot.shared.ranges import check_ranges, parameter
 from emu_robot.trajectory import Floats
 
 CHUNK_DT = 0.05

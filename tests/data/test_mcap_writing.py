@@ -119,6 +119,6 @@ def test_the_contract_says_which_weights():
 
 
 def test_the_recorders_process_stays_light():
-    code = "import sys, emu_robot.data.mcap_writing, emu_robot.provenance; print(*sys.modules)"
+    code = "import sys, emu_robot.data.mcap_writing, emu_robot.shared.provenance; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert not {"torch", "zarr", "lerobot", "mujoco", "pyarrow"} & set(loaded)

@@ -15,7 +15,7 @@ def version() -> str:
 
 def commit() -> str | None:
     """The git commit of this source tree, with "+changes" if it is not clean; None outside a repository."""
-    folder = Path(__file__).resolve().parents[1]
+    folder = Path(__file__).resolve().parents[2]
     if not (folder / ".git").exists():
         return None
     try:
