@@ -124,7 +124,7 @@ def latency_at(control_hz: float, size: tuple[int, int], seconds: float) -> dict
     from sensor_msgs.msg import Image
     from trajectory_msgs.msg import JointTrajectory
 
-    from emu_robot.deployment import read_deployment
+    from emu_robot.robots.deployment import read_deployment
     from emu_robot_ros import qos, topics
     from emu_robot_ros.conversions import from_image
 
@@ -191,7 +191,7 @@ def jitter(wanted: argparse.Namespace) -> dict[str, Any]:
     """What the periods of commands are longer than 20 ms by, at a receiver."""
     from trajectory_msgs.msg import JointTrajectory
 
-    from emu_robot.deployment import read_deployment
+    from emu_robot.robots.deployment import read_deployment
     from emu_robot_ros import qos
     from emu_robot_ros.client import GraphClient
 
@@ -318,7 +318,7 @@ def random_peer(kind: type[Any]) -> Any:
     """A peer that sends chunks of every kind and keeps every command whole."""
     from emu_robot_interfaces.msg import ActionChunk
 
-    from emu_robot.deployment import read_deployment
+    from emu_robot.robots.deployment import read_deployment
     from emu_robot_ros.conversions import from_actions
 
     robot = read_deployment("panda_sim")

@@ -13,7 +13,7 @@ from emu_robot.core import Image, Observation, PlanStep, check_image
 from emu_robot.errors import ShapeError, UnknownNameError, WeightsError
 from emu_robot.models.action_head import ActionHead, HeadConfig, HeadContext, text_ids
 from emu_robot.normalize import NormStats, RelativeActions
-from emu_robot.robot_spec import PANDA, RobotLayout
+from emu_robot.robots.spec import PANDA, RobotLayout
 from emu_robot.tokenizers.image import to_pixels
 from emu_robot.tokenizers.text import TextTokenizer
 from emu_robot.weights import load_into, load_weights

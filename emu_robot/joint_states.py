@@ -4,9 +4,9 @@ from collections.abc import Collection
 
 import numpy as np
 
-from emu_robot.deployment import Deployment
+from emu_robot.core import Floats
 from emu_robot.errors import InvalidValueError, ShapeError
-from emu_robot.trajectory import Floats
+from emu_robot.robots.deployment import Deployment
 
 
 class JointReader:

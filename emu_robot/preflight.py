@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 
-from emu_robot.deployment import Deployment, Gripper
 from emu_robot.doctor import Check
 from emu_robot.observing import ObservingConfig
+from emu_robot.robots.deployment import Deployment, Gripper
 from emu_robot.ros_names import absolute, node_label
 from emu_robot.safety import GateState, SafetyConfig
 

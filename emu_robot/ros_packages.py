@@ -5,9 +5,9 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
-from emu_robot.deployment import read_deployment
 from emu_robot.errors import SystemSetupError
 from emu_robot.graph import Graph
+from emu_robot.robots.deployment import read_deployment
 
 BUILT: tuple[str, ...] = ("emu_robot_ros", "emu_robot_interfaces")
 """Needed by every node, and built from ros_ws."""

@@ -6,11 +6,10 @@ Times are seconds of one steady clock. Suffixes: T chunk, A action.
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from emu_robot.core import Floats
 from emu_robot.errors import InvalidValueError, ShapeError
-
-type Floats = NDArray[np.float64]
+from emu_robot.robots.limits import MotionLimits
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,27 +92,6 @@ class ChunkPlayer:
             weight * position + (1 - weight) * old_position,
             weight * velocity + (1 - weight) * old_velocity + fading,
         )
-
-
-@dataclass(frozen=True, kw_only=True)
-class MotionLimits:
-    """Per dimension (A,): lower, upper position; velocity [1/s] and acceleration [1/s^2], both ways alike."""
-
-    lower: Floats
-    upper: Floats
-    velocity: Floats
-    acceleration: Floats
-
-    def __post_init__(self) -> None:
-        shapes = {name: np.shape(value) for name, value in vars(self).items()}
-        if len(set(shapes.values())) != 1 or len(self.lower.shape) != 1:
-            raise ShapeError("limits", shapes, "(A,) each")
-        if not all(np.isfinite(value).all() for value in vars(self).values()):
-            raise InvalidValueError("a limit is not finite")
-        if not (self.lower < self.upper).all():
-            raise InvalidValueError("a lower limit is not below its upper one")
-        if not (self.velocity > 0).all() or not (self.acceleration > 0).all():
-            raise InvalidValueError("limits of velocity and acceleration must be positive")
 
 
 class MotionLimiter:

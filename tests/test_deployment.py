@@ -11,10 +11,10 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from robots import APART, HAND_APART, SIX, SIX_JOINTS, changed, robot_with
 
-from emu_robot.deployment import ROBOTS, Deployment, deployments, parse_deployment, read_deployment
 from emu_robot.errors import ConfigError, UnknownNameError
-from emu_robot.robot_parts import BRAKING_S, MOST_POSITION
-from emu_robot.robot_spec import PANDA
+from emu_robot.robots.deployment import ROBOTS, Deployment, deployments, parse_deployment, read_deployment
+from emu_robot.robots.parts import BRAKING_S, MOST_POSITION
+from emu_robot.robots.spec import PANDA
 
 SHIPPED = {name: (ROBOTS / f"{name}.yaml").read_text() for name in deployments()}
 

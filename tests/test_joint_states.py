@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from emu_robot.deployment import Deployment, Gripper, Joints
 from emu_robot.errors import InvalidValueError, ShapeError
 from emu_robot.joint_states import JointReader
+from emu_robot.robots.deployment import Deployment, Gripper, Joints
 
 ROBOT = Deployment(
     name="two",

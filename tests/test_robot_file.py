@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from robots import HAND_APART, SIX_JOINTS
 
-from emu_robot.deployment import parse_deployment, read_deployment
 from emu_robot.errors import ConfigError, EmuRobotError, UnknownNameError
-from emu_robot.robot_file import MOST_BYTES, parse_yaml
+from emu_robot.robots.deployment import parse_deployment, read_deployment
+from emu_robot.robots.file import MOST_BYTES, parse_yaml
 
 BOMB = "a: &a [x, x]\n" + "".join(
     f"{b}: &{b} [*{a}, *{a}]\n" for a, b in zip("abcdefghijk", "bcdefghijkl", strict=True)

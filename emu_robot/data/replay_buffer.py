@@ -24,7 +24,7 @@ from emu_robot.data.episode import Episode, fields_from_meta
 from emu_robot.data.layout import ROWS_PER_CHUNK, Layout, array_names, check_layout, create_arrays, layout_of, rows_of
 from emu_robot.data.mapped_images import MappedImages
 from emu_robot.errors import DataError, InvalidValueError, ShapeError, UnknownNameError
-from emu_robot.robot_spec import PANDA, RobotLayout
+from emu_robot.robots.spec import PANDA, RobotLayout
 from emu_robot.shared.files import lock_directory, replace_json
 from emu_robot.shared.progress import progress
 

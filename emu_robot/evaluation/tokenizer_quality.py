@@ -21,7 +21,7 @@ from emu_robot.evaluation.config import LayoutsConfig
 from emu_robot.evaluation.info import measured_with
 from emu_robot.evaluation.records import write_json
 from emu_robot.evaluation.statistics import Proportion
-from emu_robot.robot_spec import PANDA
+from emu_robot.robots.spec import PANDA
 from emu_robot.shared.progress import progress
 
 CAMERA = PANDA.planner_camera

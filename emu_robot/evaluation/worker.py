@@ -14,7 +14,7 @@ from emu_robot.evaluation.records import EpisodeRecord
 from emu_robot.evaluation.report import FIRST_SHOWN
 from emu_robot.evaluation.strip import StepLog, subtask_texts
 from emu_robot.evaluation.video import ClipRecorder
-from emu_robot.robot_spec import PANDA
+from emu_robot.robots.spec import PANDA
 from emu_robot.runtime import Subscriber, run_episode
 
 SETTLE_STEPS = 40

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
-from emu_robot.trajectory import Floats
+from emu_robot.core import Floats
 
 
 class GateState(StrEnum):

@@ -27,13 +27,13 @@ from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.task import Future
 
-from emu_robot.deployment import read_deployment
 from emu_robot.errors import EmuRobotError
 from emu_robot.head_runner import HeadRunner
 from emu_robot.image_fit import ImageFit
 from emu_robot.observing import NotReadyError, TimedObservation
 from emu_robot.planner import Planner
 from emu_robot.pursuit import Outcome, TaskPursuit
+from emu_robot.robots.deployment import read_deployment
 from emu_robot.safety import GateState
 from emu_robot.switching import Switch, SwitchConfig, Verdict
 from emu_robot.weights import resolve_weights

@@ -12,7 +12,7 @@ from trajectory_msgs.msg import JointTrajectory
 
 from emu_robot.camera_messages import is_compressed
 from emu_robot.data.recording_contract import topics_of
-from emu_robot.deployment import Deployment
+from emu_robot.robots.deployment import Deployment
 from emu_robot_ros import qos, topics
 
 COMMANDS = {"trajectory": JointTrajectory, "positions": Float64MultiArray}

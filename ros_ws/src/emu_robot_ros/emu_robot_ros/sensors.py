@@ -9,11 +9,11 @@ from rclpy.node import Node
 from sensor_msgs.msg import CompressedImage, Image, JointState
 
 from emu_robot.camera_messages import is_compressed
-from emu_robot.deployment import Deployment
 from emu_robot.errors import EmuRobotError, UnknownNameError
 from emu_robot.image_fit import ImageFit
 from emu_robot.joint_states import JointReader
 from emu_robot.observing import Freshness, NotReadyError, ObservationBuffer, ObservingConfig, TimedObservation
+from emu_robot.robots.deployment import Deployment
 from emu_robot_ros import qos
 from emu_robot_ros.conversions import seconds, to_image
 from emu_robot_ros.node_clock import NodeClock

@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from emu_robot.core import Floats
 from emu_robot.errors import ConfigError, UnknownNameError
-from emu_robot.robot_checks import (
+from emu_robot.robots.checks import (
     brief,
     check_camera_name,
     check_choice,
@@ -22,11 +23,11 @@ from emu_robot.robot_checks import (
     check_topic,
     one_line,
 )
-from emu_robot.robot_file import parse_yaml, read_text
-from emu_robot.robot_parts import COMMAND_KINDS, Gripper, Joints, controller_of
-from emu_robot.trajectory import Floats, MotionLimits
+from emu_robot.robots.file import parse_yaml, read_text
+from emu_robot.robots.limits import MotionLimits
+from emu_robot.robots.parts import COMMAND_KINDS, Gripper, Joints, controller_of
 
-_PLACES = (Path(__file__).parent / "configs/robot", Path(__file__).parents[1] / "configs/robot")
+_PLACES = (Path(__file__).parents[1] / "configs/robot", Path(__file__).parents[2] / "configs/robot")
 ROBOTS = next(path for path in _PLACES if path.exists())
 """In a wheel, or in the repository."""
 MOST_CAMERAS = 16

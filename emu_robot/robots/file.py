@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 
 from emu_robot.errors import ConfigError
-from emu_robot.robot_checks import brief, one_line
+from emu_robot.robots.checks import brief, one_line
 
 MOST_BYTES = 100_000
 """Size of a robot's file [bytes]; those that ship have about 1000."""

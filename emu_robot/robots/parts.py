@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from math import pi
 
 from emu_robot.errors import ConfigError
-from emu_robot.robot_checks import (
+from emu_robot.robots.checks import (
     MOST_WORDS,
     check_choice,
     check_different,
