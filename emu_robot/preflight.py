@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from statistics import median
 
 from emu_robot.doctor import Check
-from emu_robot.observing import ObservingConfig
+from emu_robot.observation.config import ObservationConfig
 from emu_robot.robots.deployment import Deployment, Gripper
 from emu_robot.ros_names import absolute, node_label
 from emu_robot.safety import GateState, SafetyConfig
@@ -164,7 +164,7 @@ def check_camera(name: str, stream: ImageStream) -> list[Check]:
     if len(stream.publishers) > 1:
         problem = f"{stream.topic} has several publishers: {', '.join(stream.publishers)}. Leave one"
         checks.append(Check(name="one publisher", problem=problem))
-    config = ObservingConfig()
+    config = ObservationConfig()
     return [*checks, _check_age(stream, config.max_age_s, config.future_tolerance_s)]
 
 

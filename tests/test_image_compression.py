@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from PIL import Image as PillowImage
 from test_image_encoding import scene
 
-from emu_robot.camera_messages import decode_picture, describe, is_compressed, message_type
 from emu_robot.errors import EmuRobotError
-from emu_robot.image_compression import decode_compressed
+from emu_robot.observation.camera_messages import decode_picture, describe, is_compressed, message_type
+from emu_robot.observation.image_compression import decode_compressed
 
 
 def packed(image: np.ndarray, codec: str = "JPEG", **more: object) -> bytes:
@@ -144,7 +144,7 @@ def test_a_bomb_takes_neither_time_nor_memory():
     bomb = png(100_000, 100_000, 1, 0, bytes(100_000))
     code = (
         "import resource, sys, numpy as np\n"
-        "from emu_robot.image_compression import decode_compressed\n"
+        "from emu_robot.observation.image_compression import decode_compressed\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "try: decode_compressed(np.frombuffer(sys.stdin.buffer.read(), np.uint8), format='png')\n"
         "except Exception as error: print(error)\n"

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from emu_robot.core import Image
 from emu_robot.errors import EmuRobotError
-from emu_robot.image_encoding import BAYER, CHANNELS, ENCODINGS, decode_image
+from emu_robot.observation.image_encoding import BAYER, CHANNELS, ENCODINGS, decode_image
 
 SIZE = (48, 64)
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from emu_robot.errors import InvalidValueError, ShapeError
-from emu_robot.joint_states import JointReader
+from emu_robot.observation.joint_states import JointReader
 from emu_robot.robots.deployment import Deployment, Gripper, Joints
 
 ROBOT = Deployment(

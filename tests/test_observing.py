@@ -7,8 +7,10 @@ from hypothesis import strategies as st
 
 from emu_robot.core import Image
 from emu_robot.errors import InvalidValueError, UnknownNameError
-from emu_robot.image_fit import ImageFit
-from emu_robot.observing import Moment, NotReadyError, ObservationBuffer, ObservingConfig
+from emu_robot.observation.buffer import NotReadyError, ObservationBuffer
+from emu_robot.observation.config import ObservationConfig
+from emu_robot.observation.freshness import Moment
+from emu_robot.observation.image_fit import ImageFit
 
 STEADY = 500.0
 """What the steady clock shows when the other one shows 0."""
@@ -347,8 +349,8 @@ def test_a_camera_seen_before_the_robot_was_felt_can_freeze_too():
     ],
 )  # fmt: skip
 def test_impossible_settings_are_refused(values: dict[str, float]):
-    with pytest.raises(InvalidValueError, match=f"observing.{next(iter(values))} is .*, must lie in"):
-        ObservingConfig(**values)  # pyright: ignore[reportArgumentType]
+    with pytest.raises(InvalidValueError, match=f"observation.{next(iter(values))} is .*, must lie in"):
+        ObservationConfig(**values)  # pyright: ignore[reportArgumentType]
 
 
 TIMES = st.one_of(st.floats(-0.5, 0.1), st.floats(-1e6, 1e6), st.just(-1e9))
@@ -360,7 +362,7 @@ def test_whatever_comes_an_observation_is_recent_and_never_of_the_future(events:
     """Any order of pictures and states with any stamps, under a clock that may be set: what is given out came within
     `max_age_s`, and says so.
     """
-    buffer, config = ObservationBuffer(["front", "wrist"], 16, ImageFit.pad), ObservingConfig()
+    buffer, config = ObservationBuffer(["front", "wrist"], 16, ImageFit.pad), ObservationConfig()
     arrived, steady, shift = dict.fromkeys("fws", float("-inf")), 0.0, 1e6
     for i, (wait, part, offset, jump) in enumerate(events):
         steady += wait

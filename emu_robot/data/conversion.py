@@ -15,7 +15,7 @@ from emu_robot.data.episode import Episode
 from emu_robot.data.labels import Captioner, LabelSource, Segmentation
 from emu_robot.data.lerobot_files import EpisodeFiles, LeRobotFiles, camera_name
 from emu_robot.errors import ConfigError, UnknownNameError
-from emu_robot.image_fit import ImageFit, fit_image
+from emu_robot.observation.image_fit import ImageFit, fit_image
 from emu_robot.robots.spec import RobotLayout
 
 type Floats = NDArray[np.float32]

@@ -11,7 +11,6 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from emu_robot.camera_messages import decode_picture
 from emu_robot.data.conversion import ImageFit, fit_image
 from emu_robot.data.episode import Episode
 from emu_robot.data.keyframes import KeyframeConfig, KeyframeFinder
@@ -21,6 +20,7 @@ from emu_robot.data.recorded import Recorded, read_recorded
 from emu_robot.data.recorded_episode import Numbers, planned_subtasks, resample, succeeded
 from emu_robot.data.replay_buffer import ReplayBuffer
 from emu_robot.errors import ConfigError, DataError, EmuRobotError
+from emu_robot.observation.camera_messages import decode_picture
 from emu_robot.robots.deployment import Deployment
 from emu_robot.robots.spec import RobotLayout
 from emu_robot.ros_names import read_namespace

@@ -23,7 +23,7 @@ from emu_robot.data.lerobot_files import EpisodeFiles, LeRobotFiles
 from emu_robot.data.replay_buffer import INDEX, ReplayBuffer
 from emu_robot.data.segmentation_page import write_page
 from emu_robot.errors import ConfigError, DataError
-from emu_robot.image_fit import ImageFit
+from emu_robot.observation.image_fit import ImageFit
 from emu_robot.robots.spec import RobotLayout
 from emu_robot.shared.files import (
     check_settings,

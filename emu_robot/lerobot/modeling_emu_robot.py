@@ -24,11 +24,11 @@ from emu_robot.data.lerobot_files import IMAGE_PREFIX, LeRobotFiles
 from emu_robot.data.prepare import PrepareConfig
 from emu_robot.errors import ConfigError, InvalidValueError, UnknownNameError
 from emu_robot.head_runner import ActionPrefix, HeadRunner
-from emu_robot.image_fit import ImageFit, fit_image
 from emu_robot.lerobot.adapters import Fitted, default_targets
 from emu_robot.lerobot.configuration_emu_robot import EmuRobotConfig
 from emu_robot.lerobot.training_examples import MARKED_ONLY, TrainingExamples, prepare_once, seeded
 from emu_robot.models.action_head import ActionHead, HeadConfig
+from emu_robot.observation.image_fit import ImageFit, fit_image
 from emu_robot.planner import Planner
 from emu_robot.policy import EmuPolicy, GoalMode, PolicyConfig
 from emu_robot.training.head import HeadTrainConfig, head_loss

@@ -6,7 +6,7 @@ import numpy as np
 
 from emu_robot.core import Floats
 from emu_robot.errors import ConfigError, InvalidValueError
-from emu_robot.joint_states import JointReader
+from emu_robot.observation.joint_states import JointReader
 from emu_robot.robots.deployment import Deployment
 from emu_robot.teleop.driving import Motion, TeleopConfig
 

@@ -29,8 +29,8 @@ from rclpy.task import Future
 
 from emu_robot.errors import EmuRobotError
 from emu_robot.head_runner import HeadRunner
-from emu_robot.image_fit import ImageFit
-from emu_robot.observing import NotReadyError, TimedObservation
+from emu_robot.observation.buffer import NotReadyError, TimedObservation
+from emu_robot.observation.image_fit import ImageFit
 from emu_robot.planner import Planner
 from emu_robot.pursuit import Outcome, TaskPursuit
 from emu_robot.robots.deployment import read_deployment

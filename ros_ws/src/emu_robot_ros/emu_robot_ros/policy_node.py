@@ -25,7 +25,7 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from emu_robot.core import PlanStep
 from emu_robot.errors import EmuRobotError
 from emu_robot.follower import StepFollower
-from emu_robot.image_fit import ImageFit, fit_image
+from emu_robot.observation.image_fit import ImageFit, fit_image
 from emu_robot.robots.deployment import read_deployment
 from emu_robot_ros import qos, topics
 from emu_robot_ros.conversions import from_actions, stamp_of, to_image

@@ -21,11 +21,11 @@ from rclpy.parameter import parameter_value_to_python
 from sensor_msgs.msg import CompressedImage, Image, JointState
 from std_msgs.msg import Header
 
-from emu_robot.camera_messages import describe, is_compressed, message_type
 from emu_robot.doctor import Check, report
 from emu_robot.errors import EmuRobotError
 from emu_robot.graph_file import graph_path, read_graph_file
-from emu_robot.observing import ObservingConfig
+from emu_robot.observation.camera_messages import describe, is_compressed, message_type
+from emu_robot.observation.config import ObservationConfig
 from emu_robot.preflight import COMMAND_TYPES, CommandTopic, ImageStream, JointStream, NodeSeen, Seen, Stream, judge
 from emu_robot.robots.deployment import Deployment, read_deployment
 from emu_robot.ros_names import read_namespace
@@ -110,7 +110,7 @@ class PreflightNode(Node):
         try:
             image = to_image(message)
             camera.what = describe(message, image)
-            dark = image[::4, ::4].std() < ObservingConfig().min_contrast
+            dark = image[::4, ::4].std() < ObservationConfig().min_contrast
             camera.problem = "shows nothing. Is its lens covered, or the light off?" if dark else ""
         except EmuRobotError as error:
             camera.problem = f"{error}. Set the driver's encoding"

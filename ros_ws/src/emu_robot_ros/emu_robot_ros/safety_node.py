@@ -21,7 +21,7 @@ from std_msgs.msg import Bool
 from std_srvs.srv import SetBool, Trigger
 
 from emu_robot.errors import EmuRobotError, InvalidValueError
-from emu_robot.joint_states import JointReader
+from emu_robot.observation.joint_states import JointReader
 from emu_robot.robots.deployment import Deployment, read_deployment
 from emu_robot.ros_names import node_label
 from emu_robot.safety import SOURCES, ChunkMessage, ClockWatch, Command, EstopLatch, GateState, SafetyConfig, SafetyGate

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from emu_robot.observing.config import ObservingConfig
+from emu_robot.observation.config import ObservationConfig
 
 
 class Moment(NamedTuple):
@@ -30,7 +30,7 @@ class Freshness:
     clock of the stamps itself was set back, what came before counts as if it had not.
     """
 
-    def __init__(self, what: str, config: ObservingConfig) -> None:
+    def __init__(self, what: str, config: ObservationConfig) -> None:
         """what: one of the messages, in words, as "picture of camera front"."""
         self._what, self._config = what, config
         self._taken: _Taken | None = None

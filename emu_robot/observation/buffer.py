@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 
 from emu_robot.core import Image, Observation
 from emu_robot.errors import EmuRobotError, UnknownNameError
-from emu_robot.image_fit import ImageFit, fit_image
-from emu_robot.observing.config import ObservingConfig
-from emu_robot.observing.freshness import Freshness, Moment
-from emu_robot.observing.view import CameraView
+from emu_robot.observation.camera_view import CameraView
+from emu_robot.observation.config import ObservationConfig
+from emu_robot.observation.freshness import Freshness, Moment
+from emu_robot.observation.image_fit import ImageFit, fit_image
 
 KEPT_STATES = 200
 """Of joint states, to choose the one of an image's time from: 1 s at 200 Hz."""
@@ -33,11 +33,13 @@ class TimedObservation(NamedTuple):
 class ObservationBuffer:
     """Keeps the last picture of every camera, and joint states."""
 
-    def __init__(self, cameras: Sequence[str], size: int, fit: ImageFit, config: ObservingConfig | None = None) -> None:
+    def __init__(
+        self, cameras: Sequence[str], size: int, fit: ImageFit, config: ObservationConfig | None = None
+    ) -> None:
         """cameras: the first one's time decides which joint state belongs to the observation. size: of the square
         images [px].
         """
-        self._config = config or ObservingConfig()
+        self._config = config or ObservationConfig()
         self._size, self._fit = size, fit
         self._views = {camera: CameraView(camera, self._config) for camera in cameras}
         self._freshness = Freshness("joint state", self._config)

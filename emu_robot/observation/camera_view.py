@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emu_robot.core import Image
-from emu_robot.observing.config import ObservingConfig
-from emu_robot.observing.freshness import Freshness, Moment
+from emu_robot.observation.config import ObservationConfig
+from emu_robot.observation.freshness import Freshness, Moment
 
 SPARSE = (slice(None, None, 8), slice(None, None, 8))
 """Pixels that are compared first: most pictures differ in them already."""
@@ -33,7 +33,7 @@ class CameraView:
     may be old while the robot moves. A picture of noise alone is taken: nothing here knows what a scene looks like.
     """
 
-    def __init__(self, camera: str, config: ObservingConfig) -> None:
+    def __init__(self, camera: str, config: ObservationConfig) -> None:
         self._camera, self._config = camera, config
         self._freshness = Freshness(f"picture of camera {camera}", config)
         self._shape: tuple[int, ...] | None = None

@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 
 from emu_robot.core import Image
-from emu_robot.image_compression import decode_compressed
-from emu_robot.image_encoding import decode_image
+from emu_robot.observation.image_compression import decode_compressed
+from emu_robot.observation.image_encoding import decode_image
 
 RAW, COMPRESSED = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
 

@@ -6,7 +6,7 @@ from emu_robot.shared.ranges import check_ranges, parameter
 
 
 @dataclass(kw_only=True)
-class ObservingConfig:
+class ObservationConfig:
     """Every setting, each with its range and what it means in its metadata. Raises `InvalidValueError`."""
 
     max_age_s: float = parameter(0.3, 0.02, 5.0, "oldest picture or joint state, by its stamp and by its arrival [s]")
@@ -16,4 +16,4 @@ class ObservingConfig:
     min_contrast: float = parameter(2.0, 0.0, 100.0, "standard deviation below which a picture shows nothing [0, 255]")
 
     def __post_init__(self) -> None:
-        check_ranges(self, "observing")
+        check_ranges(self, "observation")

@@ -14,7 +14,7 @@ from PIL import Image as PillowImage
 
 from emu_robot.core import Image
 from emu_robot.errors import EmuRobotError, InvalidValueError
-from emu_robot.image_encoding import ENCODINGS
+from emu_robot.observation.image_encoding import ENCODINGS
 
 MOST_PIXELS = 1 << 24
 """Of a picture, 4096 x 4096: a few bytes may unpack to any number."""
