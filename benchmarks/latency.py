@@ -16,8 +16,8 @@ import torch
 from emu_robot.decoding.choice import Decoder, DecoderConfig
 from emu_robot.environments import make
 from emu_robot.head_runner import HeadRunner
+from emu_robot.models.weights import resolve_weights
 from emu_robot.planner import Planner
-from emu_robot.weights import resolve_weights
 
 REPEATS = 30
 

@@ -6,8 +6,8 @@ import torch
 
 from emu_robot.core import ActionChunk, Observation, PlanStep
 from emu_robot.head_runner import HeadRunner
+from emu_robot.models.weights import resolve_weights
 from emu_robot.policy import PolicyConfig
-from emu_robot.weights import resolve_weights
 
 
 class StepFollower:

@@ -12,11 +12,11 @@ from torch import Tensor
 from emu_robot.core import Image, Observation, PlanStep, check_image
 from emu_robot.errors import ShapeError, UnknownNameError, WeightsError
 from emu_robot.models.action_head import ActionHead, HeadConfig, HeadContext, text_ids
-from emu_robot.normalize import NormStats, RelativeActions
+from emu_robot.models.normalize import NormStats, RelativeActions
+from emu_robot.models.weights import load_into, load_weights
 from emu_robot.robots.spec import PANDA, RobotLayout
 from emu_robot.tokenizers.image import to_pixels
 from emu_robot.tokenizers.text import TextTokenizer
-from emu_robot.weights import load_into, load_weights
 
 
 class TextEncoding(Protocol):

@@ -15,11 +15,11 @@ from emu_robot.decoding.sampling import SamplingConfig
 from emu_robot.errors import InvalidValueError, UnknownNameError
 from emu_robot.models.int8 import supported, to_int8
 from emu_robot.models.transformer import CausalTransformer, TransformerConfig
+from emu_robot.models.weights import load_into, load_weights, save_weights
 from emu_robot.tokenizers.image import ImageTokenizer
 from emu_robot.tokenizers.interleave import Codes, ImageFormat, Interleaver
 from emu_robot.tokenizers.text import TextTokenizer
 from emu_robot.tokenizers.vocabulary import Vocabulary
-from emu_robot.weights import load_into, load_weights, save_weights
 
 
 @dataclass(kw_only=True)

@@ -14,8 +14,8 @@ from emu_robot.core import ActionChunk, Observation, Plan, PlanStep
 from emu_robot.decoding.choice import DecoderConfig
 from emu_robot.errors import ConfigError, InvalidValueError, UnknownNameError
 from emu_robot.head_runner import ActionPrefix, HeadRunner, RunnerContext
+from emu_robot.models.weights import resolve_weights
 from emu_robot.switching import CompletionWatch, Switch, SwitchConfig, Verdict
-from emu_robot.weights import resolve_weights
 
 type SubgoalSource = Callable[[], PlanStep | None]
 

@@ -17,7 +17,7 @@ from emu_robot.cli import steps, train_mini
 from emu_robot.cli.plan import save_strip
 from emu_robot.core import Plan, PlanStep
 from emu_robot.errors import EmuRobotError, WeightsError
-from emu_robot.weights import save_weights
+from emu_robot.models.weights import save_weights
 
 ROOT = Path(__file__).parents[1]
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from emu_robot.errors import DataError, ShapeError, WeightsError
-from emu_robot.normalize import SMALLEST_STD, NormStats, RelativeActions, Standardizer
+from emu_robot.models.normalize import SMALLEST_STD, NormStats, RelativeActions, Standardizer
 
 
 def stats() -> NormStats:

@@ -6,10 +6,10 @@ from emu_robot.core import Observation, Plan, PlanStep, Policy
 from emu_robot.errors import ConfigError, InvalidValueError, ShapeError, UnknownNameError, WeightsError
 from emu_robot.head_runner import HeadRunner
 from emu_robot.models.action_head import ActionHead, HeadConfig
-from emu_robot.normalize import NormStats, Standardizer
+from emu_robot.models.normalize import NormStats, Standardizer
+from emu_robot.models.weights import save_weights
 from emu_robot.policy import EmuPolicy, GoalMode, PolicyConfig, load_policy
 from emu_robot.switching import SwitchConfig
-from emu_robot.weights import save_weights
 
 SIZE = 32
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from emu_robot.errors import UnknownNameError, WeightsError
-from emu_robot.weights import load_file, load_into, load_weights, resolve_weights, save_file, save_weights
+from emu_robot.models.weights import load_file, load_into, load_weights, resolve_weights, save_file, save_weights
 
 
 @pytest.fixture

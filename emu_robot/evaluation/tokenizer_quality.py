@@ -57,7 +57,7 @@ class Frame:
 
 def load_reconstruct(config: TokenizerQualityConfig) -> Reconstruct:
     """Encode and decode with the tokenizer that `config` names."""
-    folder = import_module("emu_robot.weights").resolve_weights(config.policy)
+    folder = import_module("emu_robot.models.weights").resolve_weights(config.policy)
     tokenizer = import_module("emu_robot.tokenizers.image").ImageTokenizer.load(folder)
     return lambda images: tokenizer.decode_images(tokenizer.encode_images(images))
 

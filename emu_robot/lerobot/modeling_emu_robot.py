@@ -28,14 +28,7 @@ from emu_robot.lerobot.adapters import Fitted, default_targets
 from emu_robot.lerobot.configuration_emu_robot import EmuRobotConfig
 from emu_robot.lerobot.training_examples import MARKED_ONLY, TrainingExamples, prepare_once, seeded
 from emu_robot.models.action_head import ActionHead, HeadConfig
-from emu_robot.observation.image_fit import ImageFit, fit_image
-from emu_robot.planner import Planner
-from emu_robot.policy import EmuPolicy, GoalMode, PolicyConfig
-from emu_robot.training.head import HeadTrainConfig, head_loss
-from emu_robot.training.losses import near_codes
-from emu_robot.training.planner import SequenceConfig, planner_loss
-from emu_robot.training.warm_start import warm_start
-from emu_robot.weights import (
+from emu_robot.models.weights import (
     copy_weights,
     load_weights,
     read_manifest,
@@ -43,6 +36,13 @@ from emu_robot.weights import (
     resolve_weights,
     save_weights,
 )
+from emu_robot.observation.image_fit import ImageFit, fit_image
+from emu_robot.planner import Planner
+from emu_robot.policy import EmuPolicy, GoalMode, PolicyConfig
+from emu_robot.training.head import HeadTrainConfig, head_loss
+from emu_robot.training.losses import near_codes
+from emu_robot.training.planner import SequenceConfig, planner_loss
+from emu_robot.training.warm_start import warm_start
 from lerobot.configs import PreTrainedConfig
 from lerobot.policies.pretrained import PreTrainedPolicy
 from lerobot.policies.rtc.modeling_rtc import RTCProcessor

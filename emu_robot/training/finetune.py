@@ -10,13 +10,13 @@ from emu_robot.data.prepare import PrepareConfig, locate
 from emu_robot.errors import ConfigError
 from emu_robot.evaluation.reconstructions import ReconstructionsConfig
 from emu_robot.models.action_head import HeadConfig
+from emu_robot.models.weights import resolve_weights, stage_config
 from emu_robot.training.dida import DidaTrainConfig
 from emu_robot.training.head import HeadTrainConfig
 from emu_robot.training.loop import LoopConfig
 from emu_robot.training.planner import PlannerTrainConfig
 from emu_robot.training.tokenizer import EncodeConfig
 from emu_robot.training.tracking import TrackerName, check_tracker
-from emu_robot.weights import resolve_weights, stage_config
 
 
 def _planner() -> PlannerTrainConfig:

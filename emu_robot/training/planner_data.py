@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from emu_robot.data.mapped_images import ImageSource
 from emu_robot.data.replay_buffer import ReplayBuffer
 from emu_robot.errors import DataError
+from emu_robot.models.weights import stage_hash
 from emu_robot.tokenizers.image import ImageTokenizer
 from emu_robot.tokenizers.interleave import Codes, Interleaver, Step
-from emu_robot.weights import stage_hash
 
 type Ints = NDArray[np.int64]
 

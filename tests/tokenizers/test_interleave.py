@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from emu_robot.errors import InvalidValueError, ShapeError, WeightsError
+from emu_robot.models.weights import save_file
 from emu_robot.tokenizers.interleave import ImageFormat, Interleaver, Step
 from emu_robot.tokenizers.text import TextTokenizer
 from emu_robot.tokenizers.vocabulary import CONTROL, Vocabulary
-from emu_robot.weights import save_file
 
 SENTENCES = ["put the red cube in the bowl", "open the drawer", "put the red cube in the bowl, then open the drawer"]
 

@@ -12,12 +12,12 @@ from emu_robot.cli import finetune
 from emu_robot.config import load_config
 from emu_robot.core import Observation
 from emu_robot.errors import ConfigError, DataError
+from emu_robot.models.weights import read_manifest
 from emu_robot.policy import PolicyConfig, load_policy
 from emu_robot.training import dida
 from emu_robot.training.finetune import steps
 from emu_robot.training.finetune_report import SAMPLES, choose
 from emu_robot.training.planner_data import PlanQueries
-from emu_robot.weights import read_manifest
 
 QUICK = (
     *("planner.loop.steps=3", "planner.eval_queries=4", "planner.holdout=0.2", "planner.sequences.shift_share=0"),

@@ -15,6 +15,7 @@ from emu_robot.decoding.choice import Decoder, DecoderConfig
 from emu_robot.decoding.paths import PathName
 from emu_robot.errors import ConfigError, DataError, InvalidValueError, ShapeError, UnknownNameError, WeightsError
 from emu_robot.models.transformer import TransformerConfig
+from emu_robot.models.weights import stage_hash
 from emu_robot.planner import Planner, PlannerConfig, interleaver
 from emu_robot.tokenizers.image import ImageTokenizer, ImageTokenizerConfig
 from emu_robot.tokenizers.text import TextTokenizer
@@ -26,7 +27,6 @@ from emu_robot.training.lora import LoraSettings
 from emu_robot.training.losses import importance_BHW, near_codes, weighted_cross_entropy
 from emu_robot.training.planner_data import PlanQueries, ShiftedImages
 from emu_robot.training.self_distillation import DrawnSteps, draw_steps
-from emu_robot.weights import stage_hash
 
 LOOP = {"batch_size": 16, "lr": 3e-3, "warmup_steps": 10, "threads": 1, "log_every": 30, "ema_decay": 0.9}
 

@@ -29,6 +29,7 @@ from rclpy.task import Future
 
 from emu_robot.errors import EmuRobotError
 from emu_robot.head_runner import HeadRunner
+from emu_robot.models.weights import resolve_weights
 from emu_robot.observation.buffer import NotReadyError, TimedObservation
 from emu_robot.observation.image_fit import ImageFit
 from emu_robot.planner import Planner
@@ -36,7 +37,6 @@ from emu_robot.pursuit import Outcome, TaskPursuit
 from emu_robot.robots.deployment import read_deployment
 from emu_robot.safety import GateState
 from emu_robot.switching import Switch, SwitchConfig, Verdict
-from emu_robot.weights import resolve_weights
 from emu_robot_ros import qos, topics
 from emu_robot_ros.conversions import from_image, seconds, stamp_of
 from emu_robot_ros.parameters import declare_number, declare_text, number, text

@@ -20,7 +20,7 @@ from emu_robot.errors import UnknownNameError, WeightsError
 
 FORMAT = 1
 MANIFEST = "manifest.json"
-RELEASED = Path(__file__).parent / "weights"
+RELEASED = Path(__file__).parents[1] / "weights"
 
 
 @dataclass(frozen=True, kw_only=True)
