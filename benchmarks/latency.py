@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from emu_robot.decoding.choice import Decoder, DecoderConfig
 from emu_robot.environments import make
 from emu_robot.head_runner import HeadRunner
 from emu_robot.models.weights import resolve_weights
-from emu_robot.planner import Planner
+from emu_robot.planner.decoding.factory import Decoder, DecoderConfig
+from emu_robot.planner.planner import Planner
 
 REPEATS = 30
 

@@ -1,21 +1,21 @@
-"""EmuPolicy: a planner says what comes next, the action head does it, switching decides when to plan again."""
+"""EmuPolicy: a planner says what comes next, the action head does it, a subtask monitor decides when to plan again."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from emu_robot.core import ActionChunk, Observation, Plan, PlanStep
-from emu_robot.decoding.choice import DecoderConfig
+from emu_robot.core import ActionChunk, Observation, PlanStep
 from emu_robot.errors import ConfigError, InvalidValueError, UnknownNameError
 from emu_robot.head_runner import ActionPrefix, HeadRunner, RunnerContext
 from emu_robot.models.weights import resolve_weights
-from emu_robot.switching import CompletionWatch, Switch, SwitchConfig, Verdict
+from emu_robot.planner.decoding.factory import DecoderConfig
+from emu_robot.planner.subtask_monitor import CompletionWatch, SubtaskMonitor, SubtaskMonitorConfig, Verdict
+from emu_robot.planner.task_execution import PlannerLike
 
 type SubgoalSource = Callable[[], PlanStep | None]
 
@@ -56,19 +56,13 @@ class PolicyConfig:
     whole_chunks: bool = False
     flow_steps: int = 8
     noise_scale: float = 0.0
-    switching: SwitchConfig = field(default_factory=SwitchConfig)
+    monitor: SubtaskMonitorConfig = field(default_factory=SubtaskMonitorConfig)
     decoder: DecoderConfig = field(default_factory=DecoderConfig)
     int8: bool = True
 
     def __post_init__(self) -> None:
         if self.n_action_steps < 1 or self.flow_steps < 1 or self.noise_scale < 0:
             raise ConfigError("n_action_steps and flow_steps must be at least 1, noise_scale not negative")
-
-
-class PlannerLike(Protocol):
-    """What the policy asks of a planner."""
-
-    def plan(self, observation: Observation, instruction: str, max_steps: int | None = None) -> Plan: ...
 
 
 class EmuPolicy:
@@ -90,10 +84,10 @@ class EmuPolicy:
         if config.n_action_steps > head.action_horizon:
             raise ConfigError(f"n_action_steps is {config.n_action_steps}; the head predicts {head.action_horizon}")
         self._head, self._planner, self._config, self._source = head, planner, config, subgoal_source
-        self._switch = Switch(
-            config.switching, steps_per_chunk=config.n_action_steps, segment_steps_p90=head.segment_steps_p90
+        self._monitor = SubtaskMonitor(
+            config.monitor, steps_per_chunk=config.n_action_steps, segment_steps_p90=head.segment_steps_p90
         )
-        self._completion = CompletionWatch(config.switching)
+        self._completion = CompletionWatch(config.monitor)
         self._instruction = ""
         self.seed(seed)
 
@@ -130,14 +124,14 @@ class EmuPolicy:
         if self._step is None:
             return self._replan(observation, ())
         context = self._head.encode(observation, self._step)
-        verdict = self._switch.update(context.progress)
+        verdict = self._monitor.update(context.progress)
         if verdict is Verdict.CONTINUE:
             return self._chunk(observation, context, self._step, ())
         return self._replan(observation, (verdict.value,))
 
     def _replan(self, observation: Observation, events: tuple[str, ...]) -> ActionChunk:
         self._step = self._next_step(observation)
-        self._switch.start()
+        self._monitor.start()
         self._completion.declare(self._step is None)
         if self._step is None:
             return self._hold(observation, (*events, "complete"))
@@ -204,7 +198,7 @@ def load_policy(
     folder = resolve_weights(name_or_path)
     planner = None
     if config.goal.needs_planner:
-        from emu_robot.planner import Planner
+        from emu_robot.planner.planner import Planner
 
         planner = Planner.load(folder, decoder=config.decoder, int8=config.int8)
     return EmuPolicy(HeadRunner.load(folder), planner, config, subgoal_source=subgoal_source, seed=seed)

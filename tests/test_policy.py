@@ -8,8 +8,8 @@ from emu_robot.head_runner import HeadRunner
 from emu_robot.models.action_head import ActionHead, HeadConfig
 from emu_robot.models.normalize import NormStats, Standardizer
 from emu_robot.models.weights import save_weights
+from emu_robot.planner.subtask_monitor import SubtaskMonitorConfig
 from emu_robot.policy import EmuPolicy, GoalMode, PolicyConfig, load_policy
-from emu_robot.switching import SwitchConfig
 
 SIZE = 32
 
@@ -91,7 +91,7 @@ def test_reached_subtasks_are_switched_and_the_last_one_ends_in_a_hold():
 
 def test_a_plan_held_complete_is_questioned_and_taken_up_again():
     planner = ListPlanner()
-    made = policy(planner, switching=SwitchConfig(recheck_chunks=3))
+    made = policy(planner, monitor=SubtaskMonitorConfig(recheck_chunks=3))
     assert [made.act(look()).events for _ in range(4)] == [("complete",), (), (), ("complete",)]
     np.testing.assert_array_equal(made.act(look()).actions[0], look().state)
     planner.left.append("again")
@@ -99,7 +99,7 @@ def test_a_plan_held_complete_is_questioned_and_taken_up_again():
 
 
 def test_a_subtask_that_takes_too_long_is_planned_again():
-    made = policy(ListPlanner("a", "b"), switching=SwitchConfig(timeout_factor=0.5))  # 40 steps, 5 chunks
+    made = policy(ListPlanner("a", "b"), monitor=SubtaskMonitorConfig(timeout_factor=0.5))  # 40 steps, 5 chunks
     events = [made.act(look()).events for _ in range(7)]
     assert events == [("planned",), *[()] * 5, ("timeout", "planned")]
 

@@ -5,8 +5,8 @@ import pytest
 
 from emu_robot.core import Observation, Plan, PlanStep
 from emu_robot.errors import InvalidValueError, ShapeError
-from emu_robot.pursuit import Outcome, PlanningError, TaskPursuit
-from emu_robot.switching import Switch, SwitchConfig, Verdict
+from emu_robot.planner.subtask_monitor import SubtaskMonitor, SubtaskMonitorConfig, Verdict
+from emu_robot.planner.task_execution import Outcome, PlanningError, TaskExecution
 
 NOWHERE = Observation(images={}, state=np.zeros(1, np.float32))
 
@@ -24,17 +24,17 @@ class Scripted:
         return Plan(instruction=instruction, steps=(PlanStep(subtask=said),) if said else ())
 
 
-def pursuit(*script: str | Exception | None, **options: int) -> TaskPursuit:
-    switch = Switch(SwitchConfig(), steps_per_chunk=8, segment_steps_p90=80)
-    return TaskPursuit(Scripted(script), switch, "tidy up", **options)
+def execution(*script: str | Exception | None, **options: int) -> TaskExecution:
+    monitor = SubtaskMonitor(SubtaskMonitorConfig(), steps_per_chunk=8, segment_steps_p90=80)
+    return TaskExecution(Scripted(script), monitor, "tidy up", **options)
 
 
-def outcomes(task: TaskPursuit, n: int) -> list[Outcome]:
+def outcomes(task: TaskExecution, n: int) -> list[Outcome]:
     return [task.plan(NOWHERE) for _ in range(n)]
 
 
 def test_steps_follow_each_other_until_the_task_is_twice_held_complete():
-    task = pursuit("open", "open", "put", None, "close", None, None)
+    task = execution("open", "open", "put", None, "close", None, None)
     assert outcomes(task, 7) == [Outcome.STEP] * 3 + [
         Outcome.COMPLETE, Outcome.STEP, Outcome.COMPLETE, Outcome.CONFIRMED,
     ]  # fmt: skip
@@ -42,7 +42,7 @@ def test_steps_follow_each_other_until_the_task_is_twice_held_complete():
 
 
 def test_a_step_is_reached_after_a_dwell_and_overdue_after_its_patience():
-    task = pursuit("open", "put")
+    task = execution("open", "put")
     task.plan(NOWHERE)
     assert [task.on_progress(p) for p in (0.2, 0.95, 0.5, 0.95, 0.95)][-2:] == [Verdict.CONTINUE, Verdict.REACHED]
     task.plan(NOWHERE)
@@ -52,7 +52,7 @@ def test_a_step_is_reached_after_a_dwell_and_overdue_after_its_patience():
 
 def test_a_failed_plan_leaves_the_step_and_too_many_end_the_task():
     bad = ShapeError("image", 1, 2)
-    task = pursuit("open", bad, bad, "put", bad, bad, bad)
+    task = execution("open", bad, bad, "put", bad, bad, bad)
     assert outcomes(task, 3) == [Outcome.STEP, Outcome.FAILED, Outcome.FAILED]
     assert task.step is not None and task.step.subtask == "open"
     assert outcomes(task, 3) == [Outcome.STEP, Outcome.FAILED, Outcome.FAILED]
@@ -62,6 +62,8 @@ def test_a_failed_plan_leaves_the_step_and_too_many_end_the_task():
 
 def test_nonsense_is_refused():
     with pytest.raises(InvalidValueError, match="at least 1"):
-        pursuit(confirmations=0)
+        execution(confirmations=0)
     with pytest.raises(InvalidValueError, match="instruction is empty"):
-        TaskPursuit(Scripted([]), Switch(SwitchConfig(), steps_per_chunk=8, segment_steps_p90=80), " ")
+        TaskExecution(
+            Scripted([]), SubtaskMonitor(SubtaskMonitorConfig(), steps_per_chunk=8, segment_steps_p90=80), " "
+        )

@@ -43,7 +43,7 @@ def load_policy(config: EvalConfig, subgoal_source: SubgoalSource) -> Policy:
 
 def make_decoder(config: Any) -> Any:
     """The planner's decoder that `config` names; torch is imported only now."""
-    choice = import_module("emu_robot.decoding.choice")
+    choice = import_module("emu_robot.planner.decoding.factory")
     return choice.DecoderConfig(kind=choice.Decoder(config.decoder), steps=config.decoder_steps)
 
 

@@ -37,7 +37,7 @@ from emu_robot.models.weights import (
     save_weights,
 )
 from emu_robot.observation.image_fit import ImageFit, fit_image
-from emu_robot.planner import Planner
+from emu_robot.planner.planner import Planner
 from emu_robot.policy import EmuPolicy, GoalMode, PolicyConfig
 from emu_robot.training.head import HeadTrainConfig, head_loss
 from emu_robot.training.losses import near_codes

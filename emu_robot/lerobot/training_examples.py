@@ -19,7 +19,7 @@ from emu_robot.errors import SystemSetupError
 from emu_robot.models.action_head import HeadConfig
 from emu_robot.models.normalize import RelativeActions
 from emu_robot.models.weights import stage_hash
-from emu_robot.planner import Planner
+from emu_robot.planner.planner import Planner
 from emu_robot.training.head_data import Demonstrations
 from emu_robot.training.head_goals import reconstructed_goals
 from emu_robot.training.head_sampler import GoalImages, HeadSampler, Images, SamplingConfig

@@ -12,12 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from emu_robot.data.replay_buffer import ReplayBuffer
-from emu_robot.decoding.paths import Path as NoisePath
-from emu_robot.decoding.paths import PathName, make_path, sample_times
 from emu_robot.errors import InvalidValueError, check_shares
 from emu_robot.models.attention import copies_mask
 from emu_robot.models.transformer import CausalTransformer
-from emu_robot.planner import Planner
+from emu_robot.planner.decoding.noise_paths import NoisePath, NoisePathName, make_noise_path, sample_times
+from emu_robot.planner.planner import Planner
 from emu_robot.training.dida_layout import two_copies
 from emu_robot.training.loop import LoopConfig, LossFn, fit, select_device, step_rng
 from emu_robot.training.losses import NearCodes, near_codes, weighted_cross_entropy
@@ -43,7 +42,7 @@ class DidaTrainConfig:
     data: Path = Path("outputs/data/train")
     out: Path = Path("outputs/train")
     weights: Path = Path("outputs/weights/mini")
-    path: PathName = PathName.metric
+    path: NoisePathName = NoisePathName.metric
     clean_weight: float = 0.5
     drawn_images: int = 8000
     drawn_share: float = 0.5
@@ -72,7 +71,7 @@ def train(config: DidaTrainConfig) -> Path:
         kept, share = config.out / "dida" / "drawn.npz", config.sequences.shift_share
         drawn = draw_steps(config.weights, queries, chosen, shifted, share, kept, config.loop.seed)
         sequences.mix_in(drawn, config.drawn_share)
-    path = make_path(config.path, planner.images.quantize.codebook())
+    path = make_noise_path(config.path, planner.images.quantize.codebook())
     sampler = DidaSampler(sequences, planner, path, config.loop.seed)
     model = planner.model.requires_grad_(True)
     codebook_KD = planner.images.quantize.codebook().to(select_device(config.loop.device))

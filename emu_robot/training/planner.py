@@ -14,7 +14,7 @@ from emu_robot.data.replay_buffer import ReplayBuffer
 from emu_robot.errors import InvalidValueError, check_shares
 from emu_robot.models.transformer import CausalTransformer
 from emu_robot.models.weights import MANIFEST, resolve_weights, stage_hash
-from emu_robot.planner import Planner, PlannerConfig, interleaver
+from emu_robot.planner.planner import Planner, PlannerConfig, interleaver
 from emu_robot.tokenizers.image import ImageTokenizer
 from emu_robot.tokenizers.interleave import Codes, Interleaver
 from emu_robot.tokenizers.text import TextTokenizer

@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from emu_robot.decoding.constraints import PlanGrammar
-from emu_robot.decoding.dida import DidaConfig, DidaImageDecoder
-from emu_robot.decoding.paths import PathName, make_path
-from emu_robot.decoding.plan import PlanDecoder
-from emu_robot.decoding.sampling import SamplingConfig
-from emu_robot.decoding.session import DecodingSession
 from emu_robot.errors import InvalidValueError
 from emu_robot.models.attention import copies_mask
 from emu_robot.models.transformer import CausalTransformer, TransformerConfig
+from emu_robot.planner.decoding.dida import DidaConfig, DidaImageDecoder
+from emu_robot.planner.decoding.grammar import PlanGrammar
+from emu_robot.planner.decoding.noise_paths import NoisePathName, make_noise_path
+from emu_robot.planner.decoding.plan_decoder import PlanDecoder
+from emu_robot.planner.decoding.sampling import SamplingConfig
+from emu_robot.planner.decoding.session import DecodingSession
 from emu_robot.tokenizers.vocabulary import Vocabulary
 from emu_robot.training.dida_layout import visibility
 
@@ -38,7 +38,7 @@ def model() -> CausalTransformer:
 def decoder(model: CausalTransformer, path: str = "metric", steps: int = 3, **settings: Any) -> PlanDecoder:
     codebook = torch.randn(WORDS.n_codes, 4, generator=torch.Generator().manual_seed(1))
     config = DidaConfig(steps=steps, likeness=0, **settings)
-    images = DidaImageDecoder(make_path(path, codebook), config, codebook)
+    images = DidaImageDecoder(make_noise_path(path, codebook), config, codebook)
     return PlanDecoder(model, GRAMMAR, SamplingConfig(image_guidance=config.guidance), images)
 
 
@@ -47,7 +47,7 @@ def prompt(*words: int) -> list[int]:
     return [WORDS.bos, *words, WORDS.boi, *codes[:2], WORDS.eol, *codes[2:], WORDS.eoi]
 
 
-@pytest.mark.parametrize("path", list(PathName))
+@pytest.mark.parametrize("path", list(NoisePathName))
 def test_every_path_produces_whole_plans(model: CausalTransformer, path: str) -> None:
     for produced in decoder(model, path).generate([prompt(5, 6), prompt(7)], 3):
         begins = [i for i, token in enumerate(produced) if token == WORDS.boi]
@@ -104,4 +104,4 @@ def test_wrong_settings_are_named() -> None:
     with pytest.raises(InvalidValueError, match="steps >= 1"):
         DidaConfig(steps=0)
     with pytest.raises(ValueError, match="metrik"):
-        make_path("metrik", torch.randn(3, 2))
+        make_noise_path("metrik", torch.randn(3, 2))

@@ -5,7 +5,7 @@ import itertools
 import pytest
 import torch
 
-from emu_robot.decoding.paths import PathName, make_path, sample_times, shifted_times
+from emu_robot.planner.decoding.noise_paths import NoisePathName, make_noise_path, sample_times, shifted_times
 
 K, N = 64, 400
 
@@ -14,9 +14,9 @@ def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-@pytest.fixture(params=list(PathName))
+@pytest.fixture(params=list(NoisePathName))
 def path(request):
-    return make_path(request.param, torch.randn(K, 8, generator=generator()))
+    return make_noise_path(request.param, torch.randn(K, 8, generator=generator()))
 
 
 def test_times_run_from_noise_to_image() -> None:
@@ -63,7 +63,7 @@ def test_chain_and_corruption_have_the_same_law(path) -> None:
 
 
 def test_the_mask_path_masks_and_never_unsettles() -> None:
-    path = make_path("mask", torch.randn(K, 8))
+    path = make_noise_path("mask", torch.randn(K, 8))
     start = path.start((1, N), generator())
     assert (start == K).all()
     guess = torch.zeros_like(start)

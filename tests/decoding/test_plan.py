@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from emu_robot.decoding.autoregressive import AutoregressiveImageDecoder
-from emu_robot.decoding.constraints import PlanGrammar
-from emu_robot.decoding.plan import PlanDecoder
-from emu_robot.decoding.sampling import SamplingConfig, draw, guided, likeliest_look, sample
-from emu_robot.decoding.session import DecodingSession
 from emu_robot.errors import InvalidValueError
 from emu_robot.models.transformer import CausalTransformer, TransformerConfig
+from emu_robot.planner.decoding.autoregressive import AutoregressiveImageDecoder
+from emu_robot.planner.decoding.grammar import PlanGrammar
+from emu_robot.planner.decoding.plan_decoder import PlanDecoder
+from emu_robot.planner.decoding.sampling import SamplingConfig, draw, guided, likeliest_look, sample
+from emu_robot.planner.decoding.session import DecodingSession
 from emu_robot.tokenizers.interleave import ImageFormat, Interleaver
 from emu_robot.tokenizers.text import TextTokenizer
 from emu_robot.tokenizers.vocabulary import Vocabulary

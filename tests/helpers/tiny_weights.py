@@ -11,7 +11,7 @@ from emu_robot.models.action_head import ActionHead, HeadConfig
 from emu_robot.models.normalize import NormStats, Standardizer
 from emu_robot.models.transformer import CausalTransformer, TransformerConfig
 from emu_robot.models.weights import save_weights
-from emu_robot.planner import Planner, PlannerConfig, interleaver
+from emu_robot.planner.planner import Planner, PlannerConfig, interleaver
 from emu_robot.robots.spec import PANDA
 from emu_robot.tokenizers.image import ImageTokenizer, ImageTokenizerConfig
 from emu_robot.tokenizers.text import TextTokenizer

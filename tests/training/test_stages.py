@@ -11,12 +11,12 @@ from toy_tabletop import SIZE, episode, toy_buffer
 
 from emu_robot.core import Observation
 from emu_robot.data.replay_buffer import ReplayBuffer
-from emu_robot.decoding.choice import Decoder, DecoderConfig
-from emu_robot.decoding.paths import PathName
 from emu_robot.errors import ConfigError, DataError, InvalidValueError, ShapeError, UnknownNameError, WeightsError
 from emu_robot.models.transformer import TransformerConfig
 from emu_robot.models.weights import stage_hash
-from emu_robot.planner import Planner, PlannerConfig, interleaver
+from emu_robot.planner.decoding.factory import Decoder, DecoderConfig
+from emu_robot.planner.decoding.noise_paths import NoisePathName
+from emu_robot.planner.planner import Planner, PlannerConfig, interleaver
 from emu_robot.tokenizers.image import ImageTokenizer, ImageTokenizerConfig
 from emu_robot.tokenizers.text import TextTokenizer
 from emu_robot.training import dida as dida_stage
@@ -353,7 +353,7 @@ def test_dida_stage_adapts_the_planner_and_keeps_its_words(root: Path, tmp_path:
         data=root / "data",
         out=tmp_path / "run",
         weights=tmp_path,
-        path=PathName.mask,
+        path=NoisePathName.mask,
         drawn_images=40,
         holdout=0.1,
         loop=loop,

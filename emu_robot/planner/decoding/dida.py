@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from emu_robot.decoding.paths import Path, shifted_times
-from emu_robot.decoding.sampling import guided, likeliest_look, sample
-from emu_robot.decoding.session import DecodingSession
 from emu_robot.errors import InvalidValueError, check_shares
+from emu_robot.planner.decoding.noise_paths import NoisePath, shifted_times
+from emu_robot.planner.decoding.sampling import guided, likeliest_look, sample
+from emu_robot.planner.decoding.session import DecodingSession
 
 
 @dataclass(kw_only=True)
@@ -43,7 +43,7 @@ class DidaConfig:
 class DidaImageDecoder:
     """An `ImageDecoder` for a model trained by stage dida."""
 
-    def __init__(self, path: Path, config: DidaConfig, codebook_KD: Tensor) -> None:
+    def __init__(self, path: NoisePath, config: DidaConfig, codebook_KD: Tensor) -> None:
         self._path, self._config, self._codebook_KD = path, config, codebook_KD
 
     @property

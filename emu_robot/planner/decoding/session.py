@@ -10,8 +10,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from emu_robot.decoding.constraints import PlanGrammar
 from emu_robot.models.transformer import CausalTransformer, KVCache
+from emu_robot.planner.decoding.grammar import PlanGrammar
 from emu_robot.tokenizers.interleave import References
 
 

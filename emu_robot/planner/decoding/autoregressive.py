@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from emu_robot.decoding.sampling import SamplingConfig, guided, likeliest_look, sample
-from emu_robot.decoding.session import DecodingSession
+from emu_robot.planner.decoding.sampling import SamplingConfig, guided, likeliest_look, sample
+from emu_robot.planner.decoding.session import DecodingSession
 
 
 class AutoregressiveImageDecoder:

@@ -4,11 +4,17 @@ What `EmuPolicy` does within one process, split for two: the planner's half. Kno
 """
 
 from enum import Enum
+from typing import Protocol
 
-from emu_robot.core import Observation, PlanStep
+from emu_robot.core import Observation, Plan, PlanStep
 from emu_robot.errors import EmuRobotError, InvalidValueError
-from emu_robot.policy import PlannerLike
-from emu_robot.switching import Switch, Verdict
+from emu_robot.planner.subtask_monitor import SubtaskMonitor, Verdict
+
+
+class PlannerLike(Protocol):
+    """What a task asks of its planner."""
+
+    def plan(self, observation: Observation, instruction: str, max_steps: int | None = None) -> Plan: ...
 
 
 class Outcome(Enum):
@@ -24,7 +30,7 @@ class PlanningError(EmuRobotError):
     """The planner failed several times in a row."""
 
 
-class TaskPursuit:
+class TaskExecution:
     """One task. Ask `plan` for the next step, tell `on_progress` of every chunk, plan again when its verdict says so.
 
     confirmations: how often in a row the planner must hold the task complete. max_failures: plans in a row that may
@@ -32,14 +38,20 @@ class TaskPursuit:
     """
 
     def __init__(
-        self, planner: PlannerLike, switch: Switch, instruction: str, *, confirmations: int = 2, max_failures: int = 3
+        self,
+        planner: PlannerLike,
+        monitor: SubtaskMonitor,
+        instruction: str,
+        *,
+        confirmations: int = 2,
+        max_failures: int = 3,
     ) -> None:
         if not instruction.strip():
             raise InvalidValueError("the instruction is empty")
         if confirmations < 1 or max_failures < 1:
             raise InvalidValueError("confirmations and max_failures must be at least 1")
         self.instruction = instruction
-        self._planner, self._switch = planner, switch
+        self._planner, self._monitor = planner, monitor
         self._confirmations, self._max_failures = confirmations, max_failures
         self._complete = self._failures = 0
         self.step: PlanStep | None = None
@@ -62,9 +74,9 @@ class TaskPursuit:
         self._complete, self.step = 0, plan.steps[0]
         if not self.subtasks or self.subtasks[-1] != self.step.subtask:
             self.subtasks.append(self.step.subtask)
-        self._switch.start()
+        self._monitor.start()
         return Outcome.STEP
 
     def on_progress(self, progress: float) -> Verdict:
         """Judge from the progress [0, 1] that a chunk was made with; call once per chunk of this step."""
-        return self._switch.update(progress)
+        return self._monitor.update(progress)

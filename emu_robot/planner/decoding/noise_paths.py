@@ -12,14 +12,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from emu_robot.decoding.sampling import draw
+from emu_robot.planner.decoding.sampling import draw
 
 TIME_SHIFT = 3.0
 T_END = 0.999
 """The metric path's slope has no bound at t = 1."""
 
 
-class PathName(StrEnum):
+class NoisePathName(StrEnum):
     """The paths to choose from; members are named as they are typed in a configuration."""
 
     metric = "metric"
@@ -27,7 +27,7 @@ class PathName(StrEnum):
     mask = "mask"
 
 
-class Path(Protocol):
+class NoisePath(Protocol):
     """One way from noise to an image."""
 
     def start(self, shape: tuple[int, int], generator: torch.Generator) -> Tensor:
@@ -43,14 +43,14 @@ class Path(Protocol):
         ...
 
 
-def make_path(name: PathName | str, codebook_KD: Tensor) -> Path:
+def make_noise_path(name: NoisePathName | str, codebook_KD: Tensor) -> NoisePath:
     """The path of that name over a codebook."""
-    match PathName(name):
-        case PathName.metric:
+    match NoisePathName(name):
+        case NoisePathName.metric:
             return MetricPath(codebook_KD)
-        case PathName.uniform:
+        case NoisePathName.uniform:
             return UniformPath(len(codebook_KD))
-        case PathName.mask:
+        case NoisePathName.mask:
             return MaskPath(len(codebook_KD))
 
 

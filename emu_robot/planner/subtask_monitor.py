@@ -7,7 +7,7 @@ from emu_robot.errors import ConfigError
 
 
 @dataclass(kw_only=True)
-class SwitchConfig:
+class SubtaskMonitorConfig:
     """progress_threshold: the head's progress from which on a subtask counts as reached; dwell: for how many chunks
     in a row. timeout_factor: patience, times the 90th percentile of a subtask's length in the demonstrations.
     recheck_chunks: how often a plan held complete is questioned again.
@@ -33,10 +33,10 @@ class Verdict(Enum):
     TIMEOUT = "timeout"
 
 
-class Switch:
+class SubtaskMonitor:
     """Follows one subtask at a time from the progress of its chunks."""
 
-    def __init__(self, config: SwitchConfig, *, steps_per_chunk: int, segment_steps_p90: float) -> None:
+    def __init__(self, config: SubtaskMonitorConfig, *, steps_per_chunk: int, segment_steps_p90: float) -> None:
         self._config = config
         self._most_chunks = max(config.dwell, round(config.timeout_factor * segment_steps_p90 / steps_per_chunk))
         self.start()
@@ -66,7 +66,7 @@ class Switch:
 class CompletionWatch:
     """Counts the chunks since the plan was held complete, so that it is questioned now and then."""
 
-    def __init__(self, config: SwitchConfig) -> None:
+    def __init__(self, config: SubtaskMonitorConfig) -> None:
         self._every = config.recheck_chunks
         self.declared = False
         self._chunks = 0

@@ -8,11 +8,11 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from emu_robot.decoding.constraints import PlanGrammar
-from emu_robot.decoding.sampling import SamplingConfig, sample
-from emu_robot.decoding.session import DecodingSession, ImageDecoder
 from emu_robot.errors import InvalidValueError
 from emu_robot.models.transformer import CausalTransformer
+from emu_robot.planner.decoding.grammar import PlanGrammar
+from emu_robot.planner.decoding.sampling import SamplingConfig, sample
+from emu_robot.planner.decoding.session import DecodingSession, ImageDecoder
 
 
 class PlanDecoder:

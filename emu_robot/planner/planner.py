@@ -8,14 +8,14 @@ import numpy as np
 import torch
 
 from emu_robot.core import Image, Observation, Plan, PlanStep, check_image
-from emu_robot.decoding.choice import DecoderConfig, make_image_decoder
-from emu_robot.decoding.constraints import PlanGrammar
-from emu_robot.decoding.plan import PlanDecoder
-from emu_robot.decoding.sampling import SamplingConfig
 from emu_robot.errors import InvalidValueError, UnknownNameError
 from emu_robot.models.int8 import supported, to_int8
 from emu_robot.models.transformer import CausalTransformer, TransformerConfig
 from emu_robot.models.weights import load_into, load_weights, save_weights
+from emu_robot.planner.decoding.factory import DecoderConfig, make_image_decoder
+from emu_robot.planner.decoding.grammar import PlanGrammar
+from emu_robot.planner.decoding.plan_decoder import PlanDecoder
+from emu_robot.planner.decoding.sampling import SamplingConfig
 from emu_robot.tokenizers.image import ImageTokenizer
 from emu_robot.tokenizers.interleave import Codes, ImageFormat, Interleaver
 from emu_robot.tokenizers.text import TextTokenizer

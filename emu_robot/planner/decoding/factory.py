@@ -5,12 +5,12 @@ from enum import StrEnum
 
 from torch import Tensor
 
-from emu_robot.decoding.autoregressive import AutoregressiveImageDecoder
-from emu_robot.decoding.dida import DidaConfig, DidaImageDecoder
-from emu_robot.decoding.paths import make_path
-from emu_robot.decoding.sampling import SamplingConfig
-from emu_robot.decoding.session import ImageDecoder
 from emu_robot.errors import ConfigError
+from emu_robot.planner.decoding.autoregressive import AutoregressiveImageDecoder
+from emu_robot.planner.decoding.dida import DidaConfig, DidaImageDecoder
+from emu_robot.planner.decoding.noise_paths import make_noise_path
+from emu_robot.planner.decoding.sampling import SamplingConfig
+from emu_robot.planner.decoding.session import ImageDecoder
 
 
 class Decoder(StrEnum):
@@ -50,4 +50,4 @@ def make_image_decoder(
         guidance=sampling.image_guidance,
         guided_until=config.guided_until,
     )
-    return DidaImageDecoder(make_path(dida_path, codebook_KD), settings, codebook_KD)
+    return DidaImageDecoder(make_noise_path(dida_path, codebook_KD), settings, codebook_KD)
