@@ -4,12 +4,13 @@ import torch
 
 from emu_robot.core import Observation, Plan, PlanStep, Policy
 from emu_robot.errors import ConfigError, InvalidValueError, ShapeError, UnknownNameError, WeightsError
-from emu_robot.head_runner import HeadRunner
 from emu_robot.models.action_head import ActionHead, HeadConfig
 from emu_robot.models.normalize import NormStats, Standardizer
 from emu_robot.models.weights import save_weights
 from emu_robot.planner.subtask_monitor import SubtaskMonitorConfig
-from emu_robot.policy import EmuPolicy, GoalMode, PolicyConfig, load_policy
+from emu_robot.policy.action_decoder import ActionDecoder
+from emu_robot.policy.config import GoalMode, PolicyConfig
+from emu_robot.policy.emu_policy import EmuPolicy, load_policy
 
 SIZE = 32
 
@@ -46,17 +47,17 @@ def tiny_config() -> HeadConfig:
     )
 
 
-def runner(progress: float = 0.5) -> HeadRunner:
+def decoder(progress: float = 0.5) -> ActionDecoder:
     torch.manual_seed(0)
     head = ActionHead(tiny_config())
     torch.nn.init.zeros_(head.progress.weight)
     torch.nn.init.constant_(head.progress.bias, float(torch.logit(torch.tensor(progress))))
     torch.nn.init.normal_(head.fusion.no_goal)
-    return HeadRunner(head, stats(), Letters())
+    return ActionDecoder(head, stats(), Letters())
 
 
 def policy(planner: ListPlanner | None = None, *, progress: float = 0.5, source=None, seed: int = 0, **changes):
-    made = EmuPolicy(runner(progress), planner, PolicyConfig(**changes), subgoal_source=source, seed=seed)
+    made = EmuPolicy(decoder(progress), planner, PolicyConfig(**changes), subgoal_source=source, seed=seed)
     made.reset("put the red cube in the bowl")
     return made
 
@@ -164,7 +165,7 @@ def test_bad_use_is_named():
     with pytest.raises(InvalidValueError, match="empty"):
         policy(ListPlanner()).reset("  ")
     with pytest.raises(InvalidValueError, match="reset"):
-        EmuPolicy(runner(), ListPlanner(), PolicyConfig()).act(look())
+        EmuPolicy(decoder(), ListPlanner(), PolicyConfig()).act(look())
     with pytest.raises(ConfigError, match="planner"):
         policy(None)
     with pytest.raises(ConfigError, match="subgoal_source"):

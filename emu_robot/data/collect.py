@@ -224,5 +224,5 @@ class _Recorder:
 def _load_policy(config: CollectConfig, env: Any) -> Policy:
     """The head alone, its subgoals from the environment's oracle; torch is imported only where one is wanted."""
     importlib.import_module("torch").set_num_threads(1)
-    load = importlib.import_module("emu_robot.policy").load_policy
+    load = importlib.import_module("emu_robot.policy.emu_policy").load_policy
     return load(config.policy, goal="oracle", subgoal_source=env.oracle_step)

@@ -32,8 +32,8 @@ SHUFFLED_STRIDE = 1_000_003
 
 def load_policy(config: EvalConfig, subgoal_source: SubgoalSource) -> Policy:
     """The policy that `config` names."""
-    policy, steps = import_module("emu_robot.policy"), config.n_action_steps
-    options = policy.PolicyConfig(decoder=make_decoder(config), int8=config.int8)
+    policy, steps = import_module("emu_robot.policy.emu_policy"), config.n_action_steps
+    options = import_module("emu_robot.policy.config").PolicyConfig(decoder=make_decoder(config), int8=config.int8)
     if steps is not None:
         options = replace(options, n_action_steps=steps)
     return policy.load_policy(
@@ -43,8 +43,8 @@ def load_policy(config: EvalConfig, subgoal_source: SubgoalSource) -> Policy:
 
 def make_decoder(config: Any) -> Any:
     """The planner's decoder that `config` names; torch is imported only now."""
-    choice = import_module("emu_robot.planner.decoding.factory")
-    return choice.DecoderConfig(kind=choice.Decoder(config.decoder), steps=config.decoder_steps)
+    factory = import_module("emu_robot.planner.decoding.factory")
+    return factory.DecoderConfig(kind=factory.Decoder(config.decoder), steps=config.decoder_steps)
 
 
 def make_environment(config: LayoutsConfig, family: str) -> Any:

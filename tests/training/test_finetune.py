@@ -13,7 +13,8 @@ from emu_robot.config import load_config
 from emu_robot.core import Observation
 from emu_robot.errors import ConfigError, DataError
 from emu_robot.models.weights import read_manifest
-from emu_robot.policy import PolicyConfig, load_policy
+from emu_robot.policy.config import PolicyConfig
+from emu_robot.policy.emu_policy import load_policy
 from emu_robot.training import dida
 from emu_robot.training.finetune import steps
 from emu_robot.training.finetune_report import SAMPLES, choose

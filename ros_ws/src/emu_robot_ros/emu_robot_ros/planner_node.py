@@ -28,13 +28,13 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from rclpy.task import Future
 
 from emu_robot.errors import EmuRobotError
-from emu_robot.head_runner import HeadRunner
 from emu_robot.models.weights import resolve_weights
 from emu_robot.observation.buffer import NotReadyError, TimedObservation
 from emu_robot.observation.image_fit import ImageFit
 from emu_robot.planner.planner import Planner
 from emu_robot.planner.subtask_monitor import SubtaskMonitor, SubtaskMonitorConfig, Verdict
 from emu_robot.planner.task_execution import Outcome, TaskExecution
+from emu_robot.policy.action_decoder import ActionDecoder
 from emu_robot.robots.deployment import read_deployment
 from emu_robot.safety import GateState
 from emu_robot_ros import qos, topics
@@ -123,7 +123,7 @@ class PlannerNode(LifecycleNode):
             self._robot, folder = read_deployment(text(self, "robot")), resolve_weights(text(self, "weights"))
             self._planner = Planner.load(folder, device=device, int8=device == "cpu")
             size, camera = self._planner.images.config.resolution, self._planner.config.camera
-            head = HeadRunner.load(folder)
+            head = ActionDecoder.load(folder)
             self._sensors = Sensors(self, self._robot, [camera], size, ImageFit(text(self, "fit")))
         except (EmuRobotError, ValueError) as error:
             self.get_logger().error(str(error))

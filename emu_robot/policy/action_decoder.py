@@ -26,7 +26,7 @@ class TextEncoding(Protocol):
 
 
 @dataclass(frozen=True)
-class RunnerContext:
+class ActionContext:
     """One encoded observation; progress in [0, 1]."""
 
     head: HeadContext
@@ -44,7 +44,7 @@ class ActionPrefix:
     weights: NDArray[np.float32]
 
 
-class HeadRunner:
+class ActionDecoder:
     """An `ActionHead` with its statistics and words. layout: its state and action; control_hz: its rate [Hz]."""
 
     def __init__(
@@ -62,7 +62,7 @@ class HeadRunner:
         self._relative = RelativeActions(head.config.relative_dims)
 
     @classmethod
-    def load(cls, folder: Path) -> "HeadRunner":
+    def load(cls, folder: Path) -> "ActionDecoder":
         """From a weights folder. Raises `WeightsError` when weights or norm_stats are missing or damaged."""
         weights = load_weights(folder, "head")
         head = ActionHead(HeadConfig(**weights.config))
@@ -113,7 +113,7 @@ class HeadRunner:
             raise ShapeError("state", observation.state.shape, f"({self._config.state_dim},)")
 
     @torch.inference_mode()
-    def encode(self, observation: Observation, step: PlanStep) -> RunnerContext:
+    def encode(self, observation: Observation, step: PlanStep) -> ActionContext:
         """Look at the observation in the light of a plan step, with or without a subgoal image."""
         device = next(self.head.parameters()).device
         goal = None
@@ -125,12 +125,12 @@ class HeadRunner:
         ids = torch.from_numpy(text_ids(self._text.encode(step.subtask), self._config))[None]
         views = [_pixels(observation.images[camera]).to(device) for camera in self._config.cameras]
         context = self.head.encode(views, state.to(device), ids.to(device), goal)
-        return RunnerContext(context, float(context.progress_B.sigmoid()))
+        return ActionContext(context, float(context.progress_B.sigmoid()))
 
     @torch.inference_mode()
     def sample(
         self,
-        context: RunnerContext,
+        context: ActionContext,
         state: NDArray[np.float32],
         *,
         generator: torch.Generator,

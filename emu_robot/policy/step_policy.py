@@ -1,26 +1,26 @@
-"""Observation and one plan step in, a whole chunk out: the hand's half of the policy, the planner being elsewhere."""
+"""Observation and one plan step in, a whole chunk out. The planner is elsewhere."""
 
 from pathlib import Path
 
 import torch
 
 from emu_robot.core import ActionChunk, Observation, PlanStep
-from emu_robot.head_runner import HeadRunner
 from emu_robot.models.weights import resolve_weights
-from emu_robot.policy import PolicyConfig
+from emu_robot.policy.action_decoder import ActionDecoder
+from emu_robot.policy.config import PolicyConfig
 
 
-class StepFollower:
+class StepPolicy:
     """Pursues the step that it is given. Same observation and step, same chunk, while noise_scale is 0."""
 
-    def __init__(self, head: HeadRunner, config: PolicyConfig | None = None, seed: int = 0) -> None:
+    def __init__(self, head: ActionDecoder, config: PolicyConfig | None = None, seed: int = 0) -> None:
         self.head, self._config = head, config or PolicyConfig()
         self._generator = torch.Generator().manual_seed(seed)
 
     @classmethod
-    def load(cls, weights: str | Path, device: str | torch.device = "cpu") -> "StepFollower":
+    def load(cls, weights: str | Path, device: str | torch.device = "cpu") -> "StepPolicy":
         """Of released weights or a weights folder. Raises `UnknownNameError`, `WeightsError`."""
-        head = HeadRunner.load(resolve_weights(weights))
+        head = ActionDecoder.load(resolve_weights(weights))
         head.head.to(device)
         return cls(head)
 

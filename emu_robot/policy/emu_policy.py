@@ -1,8 +1,7 @@
 """EmuPolicy: a planner says what comes next, the action head does it, a subtask monitor decides when to plan again."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from enum import StrEnum
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,58 +10,13 @@ from numpy.typing import NDArray
 
 from emu_robot.core import ActionChunk, Observation, PlanStep
 from emu_robot.errors import ConfigError, InvalidValueError, UnknownNameError
-from emu_robot.head_runner import ActionPrefix, HeadRunner, RunnerContext
 from emu_robot.models.weights import resolve_weights
-from emu_robot.planner.decoding.factory import DecoderConfig
-from emu_robot.planner.subtask_monitor import CompletionWatch, SubtaskMonitor, SubtaskMonitorConfig, Verdict
+from emu_robot.planner.subtask_monitor import CompletionWatch, SubtaskMonitor, Verdict
 from emu_robot.planner.task_execution import PlannerLike
+from emu_robot.policy.action_decoder import ActionContext, ActionDecoder, ActionPrefix
+from emu_robot.policy.config import GoalMode, PolicyConfig
 
 type SubgoalSource = Callable[[], PlanStep | None]
-
-
-class GoalMode(StrEnum):
-    """Where subtask and subgoal image come from.
-
-    planner: both from the planner. text: the planner's words, no image. oracle: both from `subgoal_source`.
-    shuffled: the planner's words, the image from `subgoal_source`. none: no planner, the whole instruction as words.
-    """
-
-    PLANNER = "planner"
-    TEXT = "text"
-    ORACLE = "oracle"
-    SHUFFLED = "shuffled"
-    NONE = "none"
-
-    @property
-    def needs_planner(self) -> bool:
-        return self in (GoalMode.PLANNER, GoalMode.TEXT, GoalMode.SHUFFLED)
-
-    @property
-    def needs_source(self) -> bool:
-        return self in (GoalMode.ORACLE, GoalMode.SHUFFLED)
-
-
-@dataclass(kw_only=True)
-class PolicyConfig:
-    """n_action_steps: actions of each chunk that are executed [control ticks]; whole_chunks: return the others, too;
-    flow_steps: Euler steps per chunk;
-    noise_scale: of the starting noise, 1 samples the learned distribution, 0 takes its centre (steadier hands: of 15
-    single tasks 13 succeeded with 0, 3 with 1). decoder: how the planner draws subgoals; int8: and
-    whether it computes in int8 where that is faster.
-    """
-
-    goal: GoalMode = GoalMode.PLANNER
-    n_action_steps: int = 8
-    whole_chunks: bool = False
-    flow_steps: int = 8
-    noise_scale: float = 0.0
-    monitor: SubtaskMonitorConfig = field(default_factory=SubtaskMonitorConfig)
-    decoder: DecoderConfig = field(default_factory=DecoderConfig)
-    int8: bool = True
-
-    def __post_init__(self) -> None:
-        if self.n_action_steps < 1 or self.flow_steps < 1 or self.noise_scale < 0:
-            raise ConfigError("n_action_steps and flow_steps must be at least 1, noise_scale not negative")
 
 
 class EmuPolicy:
@@ -70,7 +24,7 @@ class EmuPolicy:
 
     def __init__(
         self,
-        head: HeadRunner,
+        head: ActionDecoder,
         planner: PlannerLike | None,
         config: PolicyConfig,
         *,
@@ -156,7 +110,7 @@ class EmuPolicy:
         return self._chunk(observation, self._head.encode(observation, step), step, events)
 
     def _chunk(
-        self, observation: Observation, context: RunnerContext, step: PlanStep, events: tuple[str, ...]
+        self, observation: Observation, context: ActionContext, step: PlanStep, events: tuple[str, ...]
     ) -> ActionChunk:
         actions = self._head.sample(
             context,
@@ -201,4 +155,4 @@ def load_policy(
         from emu_robot.planner.planner import Planner
 
         planner = Planner.load(folder, decoder=config.decoder, int8=config.int8)
-    return EmuPolicy(HeadRunner.load(folder), planner, config, subgoal_source=subgoal_source, seed=seed)
+    return EmuPolicy(ActionDecoder.load(folder), planner, config, subgoal_source=subgoal_source, seed=seed)
