@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
+from emu_robot.control.trajectory import ChunkPlayer, MotionLimiter, TimedChunk
 from emu_robot.errors import InvalidValueError, ShapeError
 from emu_robot.robots.limits import MotionLimits
-from emu_robot.trajectory import ChunkPlayer, MotionLimiter, TimedChunk
 
 
 def limits(n: int = 2, reach: float = 1.0) -> MotionLimits:

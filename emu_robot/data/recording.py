@@ -6,7 +6,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from emu_robot.chunking import ChunkBroker
+from emu_robot.control.chunk_broker import ChunkBroker
 from emu_robot.core import Environment, Image, Observation, Policy, Transition
 from emu_robot.data.episode import Episode
 

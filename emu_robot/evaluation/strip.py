@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
+from emu_robot.control.episode import EpisodeResult, Subscriber
 from emu_robot.core import ActionChunk, Environment, Image, Observation, PlanStep, Transition
 from emu_robot.evaluation.records import StepRecord
-from emu_robot.runtime import EpisodeResult, Subscriber
 
 MAX_PICTURED = 16
 """Plan steps of one episode that get pictures; a policy that replans without end shall not fill the disk."""

@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import Any
 
 from emu_robot import environments
+from emu_robot.control.episode import Subscriber, run_episode
 from emu_robot.core import PlanStep, Policy
 from emu_robot.evaluation.config import EvalConfig, LayoutsConfig
 from emu_robot.evaluation.expert import ExpertPolicy
@@ -15,7 +16,6 @@ from emu_robot.evaluation.report import FIRST_SHOWN
 from emu_robot.evaluation.strip import StepLog, subtask_texts
 from emu_robot.evaluation.video import ClipRecorder
 from emu_robot.robots.spec import PANDA
-from emu_robot.runtime import Subscriber, run_episode
 
 SETTLE_STEPS = 40
 """Ticks that a successful episode which the report shows goes on for, so that its last view has the arm at home."""

@@ -5,9 +5,9 @@ from typing import Protocol
 
 import numpy as np
 
+from emu_robot.control.safety import GateState
 from emu_robot.core import Floats
 from emu_robot.errors import InvalidValueError
-from emu_robot.safety import GateState
 from emu_robot.shared.ranges import check_ranges, parameter
 
 CHUNK_DT = 0.05

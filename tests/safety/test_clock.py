@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from emu_robot.safety import ClockWatch
+from emu_robot.control.safety import ClockWatch
 
 
 def simulated(period: float, rate: float = 1.0, look: float = 0.01, seconds: float = 10.0) -> ClockWatch:

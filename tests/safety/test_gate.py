@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from gate_rig import DT, LIMITS, A, Rig
 
+from emu_robot.control.safety import EstopLatch, GateState, Rejection, SafetyConfig
 from emu_robot.errors import InvalidValueError, SystemSetupError
-from emu_robot.safety import EstopLatch, GateState, Rejection, SafetyConfig
 
 
 def test_it_says_nothing_until_it_is_armed_and_is_not_armed_blindly():

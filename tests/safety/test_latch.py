@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from emu_robot.control.safety import EstopLatch
 from emu_robot.errors import SystemSetupError
-from emu_robot.safety import EstopLatch
 
 
 def test_two_gates_cannot_share_one_memory(tmp_path: Path):
@@ -23,7 +23,7 @@ def test_two_gates_cannot_share_one_memory(tmp_path: Path):
 def test_a_gate_that_was_killed_leaves_its_memory_to_the_next_one(tmp_path: Path):
     path = tmp_path / "ur5e.estop"
     code = (
-        "import os, sys; from pathlib import Path; from emu_robot.safety import EstopLatch\n"
+        "import os, sys; from pathlib import Path; from emu_robot.control.safety import EstopLatch\n"
         "latch = EstopLatch(Path(sys.argv[1])); latch.set('killed'); os.kill(os.getpid(), 9)"
     )
     subprocess.run([sys.executable, "-c", code, str(path)], check=False)

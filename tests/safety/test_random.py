@@ -11,8 +11,8 @@ from gate_rig import DT, LIMITS, A, J, Rig, check_limits
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from emu_robot.control.safety import Command, GateState
 from emu_robot.errors import InvalidValueError
-from emu_robot.safety import Command, GateState
 
 PERIODS, SHARES = (DT, 0.019, 0.021, 0.005, 0.001, 0.04, 0.3), (0.8, 0.05, 0.05, 0.04, 0.04, 0.018, 0.002)
 """Between steps [s], and how often each comes."""

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from gate_rig import DT, LIMITS, A, J, Rig, braking_distance, check_limits
 
+from emu_robot.control.safety import GateState
 from emu_robot.errors import InvalidValueError
-from emu_robot.safety import GateState
 
 STOPS: dict[str, Callable[[Rig], object]] = {
     "estop": lambda rig: rig.gate.estop("a test"),

@@ -27,6 +27,7 @@ from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.task import Future
 
+from emu_robot.control.safety import GateState
 from emu_robot.errors import EmuRobotError
 from emu_robot.models.weights import resolve_weights
 from emu_robot.observation.buffer import NotReadyError, TimedObservation
@@ -36,7 +37,6 @@ from emu_robot.planner.subtask_monitor import SubtaskMonitor, SubtaskMonitorConf
 from emu_robot.planner.task_execution import Outcome, TaskExecution
 from emu_robot.policy.action_decoder import ActionDecoder
 from emu_robot.robots.deployment import read_deployment
-from emu_robot.safety import GateState
 from emu_robot_ros import qos, topics
 from emu_robot_ros.conversions import from_image, seconds, stamp_of
 from emu_robot_ros.parameters import declare_number, declare_text, number, text

@@ -20,11 +20,20 @@ from sensor_msgs.msg import JointState
 from std_msgs.msg import Bool
 from std_srvs.srv import SetBool, Trigger
 
+from emu_robot.control.safety import (
+    SOURCES,
+    ChunkMessage,
+    ClockWatch,
+    Command,
+    EstopLatch,
+    GateState,
+    SafetyConfig,
+    SafetyGate,
+)
 from emu_robot.errors import EmuRobotError, InvalidValueError
 from emu_robot.observation.joint_states import JointReader
 from emu_robot.robots.deployment import Deployment, read_deployment
 from emu_robot.ros_names import node_label
-from emu_robot.safety import SOURCES, ChunkMessage, ClockWatch, Command, EstopLatch, GateState, SafetyConfig, SafetyGate
 from emu_robot_ros import qos, topics
 from emu_robot_ros.arm_commands import ArmCommands
 from emu_robot_ros.conversions import seconds, to_actions

@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from emu_robot.control.trajectory import ChunkPlayer, MotionLimiter, TimedChunk
 from emu_robot.core import Floats
 from emu_robot.robots.limits import MotionLimits
-from emu_robot.trajectory import ChunkPlayer, MotionLimiter, TimedChunk
 
 
 class CommandStream:

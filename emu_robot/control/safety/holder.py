@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from emu_robot.safety.chunks import ChunkMessage, Rejection
-from emu_robot.safety.config import SafetyConfig
+from emu_robot.control.safety.chunks import ChunkMessage, Rejection
+from emu_robot.control.safety.config import SafetyConfig
 
 
 class Holder:

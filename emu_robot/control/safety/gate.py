@@ -18,16 +18,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from emu_robot.control.safety.chunks import SOURCES, ChunkMessage, Rejection, judge_content
+from emu_robot.control.safety.commands import CommandStream
+from emu_robot.control.safety.config import SafetyConfig
+from emu_robot.control.safety.holder import Holder
+from emu_robot.control.safety.latch import EstopLatch
+from emu_robot.control.safety.measured import STALE, MeasuredJoints
+from emu_robot.control.safety.states import Command, GateState
 from emu_robot.core import Floats
 from emu_robot.errors import InvalidValueError
 from emu_robot.robots.limits import MotionLimits
-from emu_robot.safety.chunks import SOURCES, ChunkMessage, Rejection, judge_content
-from emu_robot.safety.commands import CommandStream
-from emu_robot.safety.config import SafetyConfig
-from emu_robot.safety.holder import Holder
-from emu_robot.safety.latch import EstopLatch
-from emu_robot.safety.measured import STALE, MeasuredJoints
-from emu_robot.safety.states import Command, GateState
 
 HOLD_ERROR_S = 0.3
 """How long a robot may rest away from its command before it counts as moved by something else [s]."""

@@ -4,13 +4,13 @@
 the vendor's emergency stop stay authoritative.
 """
 
-from emu_robot.safety.chunks import SOURCES, ChunkMessage, Rejection
-from emu_robot.safety.clock import ClockWatch
-from emu_robot.safety.config import SafetyConfig
-from emu_robot.safety.gate import SafetyGate
-from emu_robot.safety.latch import EstopLatch
-from emu_robot.safety.measured import MeasuredJoints
-from emu_robot.safety.states import Command, GateState
+from emu_robot.control.safety.chunks import SOURCES, ChunkMessage, Rejection
+from emu_robot.control.safety.clock import ClockWatch
+from emu_robot.control.safety.config import SafetyConfig
+from emu_robot.control.safety.gate import SafetyGate
+from emu_robot.control.safety.latch import EstopLatch
+from emu_robot.control.safety.measured import MeasuredJoints
+from emu_robot.control.safety.states import Command, GateState
 
 __all__ = [
     "SOURCES",

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from emu_robot.chunking import ChunkBroker
+from emu_robot.control.chunk_broker import ChunkBroker
 from emu_robot.core import ActionChunk, Environment, Observation, Policy, Transition
 
 COMPLETE_PATIENCE = 40

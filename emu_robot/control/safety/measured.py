@@ -6,9 +6,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from emu_robot.control.safety.config import SafetyConfig
 from emu_robot.core import Floats
 from emu_robot.robots.limits import MotionLimits
-from emu_robot.safety.config import SafetyConfig
 
 REORDERED_S = 0.002
 """How much older than the one before a state may seem, since two clocks are read one after the other [s]."""

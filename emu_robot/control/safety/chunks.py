@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from emu_robot.safety.config import SafetyConfig
+from emu_robot.control.safety.config import SafetyConfig
 
 SOURCES = ("policy", "teleop")
 """Who may command a robot. All but the policy move it only while their deadman is pressed."""
