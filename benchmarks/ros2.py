@@ -39,7 +39,7 @@ def main() -> None:
     parser.add_argument("--n", type=int, help="repetitions; episodes of success; messages of random")
     parser.add_argument("--seconds", type=float, default=60.0, help="of latency and jitter")
     wanted = parser.parse_args()
-    from emu_robot.graph import read_graph
+    from emu_robot.deploy.graph import read_graph
 
     os.environ |= {
         **read_graph("sim").environment,  # also of the graphs without simulation: they stay on this machine
@@ -59,9 +59,9 @@ def main() -> None:
 @contextmanager
 def graph(name: str = "sim", nodes: str = "", **settings: str) -> Iterator[dict[str, Any]]:
     """The nodes' processes by name, each to be ended and begun on its own; settings: planner__threads="1"."""
-    from emu_robot.graph import read_graph
-    from emu_robot.processes import Processes
-    from emu_robot.ros_environment import node_processes
+    from emu_robot.deploy.graph import read_graph
+    from emu_robot.deploy.processes import Processes
+    from emu_robot.deploy.ros_environment import node_processes
 
     given = {key.replace("__", "."): value for key, value in settings.items()}
     made = read_graph(name, nodes=nodes, settings={"safety.estop_file": "", **given})

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from emu_robot import ros_environment
 from emu_robot.cli import main as cli
+from emu_robot.deploy import ros_environment
+from emu_robot.deploy.graph import read_graph
+from emu_robot.deploy.ros_environment import find_interpreter, mixture, node_processes
+from emu_robot.deploy.ros_packages import packages_needed
 from emu_robot.errors import SystemSetupError
-from emu_robot.graph import read_graph
-from emu_robot.ros_environment import find_interpreter, mixture, node_processes
-from emu_robot.ros_packages import packages_needed
 
 ROOT = Path(__file__).parents[1]
 NODE = """#!{python} -IS
@@ -54,7 +54,7 @@ def start(project: Path, *words: str) -> subprocess.Popen[str]:
     code = f"""
 import importlib.util, sys
 from pathlib import Path
-from emu_robot import ros_environment
+from emu_robot.deploy import ros_environment
 found = importlib.util.find_spec
 importlib.util.find_spec = lambda name, *rest: None if name == "rclpy" else found(name, *rest)
 ros_environment.find_interpreter.__defaults__ = (Path({str(project)!r}),)

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from emu_robot.deploy.graph import Graph, read_graph
+from emu_robot.deploy.graph_file import graph_path, read_graph_file
 from emu_robot.errors import ConfigError, EmuRobotError, UnknownNameError
-from emu_robot.graph import Graph, read_graph
-from emu_robot.graph_file import graph_path, read_graph_file
 from emu_robot.robots.deployment import ROBOTS
 
 

@@ -8,8 +8,8 @@ from typing import Any, List  # noqa: UP035
 
 import pytest
 
+from emu_robot.deploy.graph import read_graph
 from emu_robot.errors import ConfigError, UnknownNameError
-from emu_robot.graph import read_graph
 
 PACKAGE = Path(__file__).parents[1] / "ros_ws/src/emu_robot_ros"
 

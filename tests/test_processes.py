@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from emu_robot.deploy.processes import Ended, Processes, ProcessSettings
 from emu_robot.errors import InvalidValueError, SystemSetupError
-from emu_robot.processes import Ended, Processes, ProcessSettings
 
 STUBBORN = "import signal, time; signal.signal(signal.SIGINT, signal.SIG_IGN); print('up', flush=True); time.sleep(60)"
 TIDY = """
@@ -118,7 +118,7 @@ def test_one_that_is_stopped_still_hears():
 
 def test_they_end_with_whoever_started_them(tmp_path: Path):
     parent = f"""
-from emu_robot.processes import Processes, ProcessSettings
+from emu_robot.deploy.processes import Processes, ProcessSettings
 import sys, time
 with Processes([ProcessSettings(name="a", command=[sys.executable, "-c", {TIDY!r}, "0"])]) as processes:
     processes.wait(0.5)

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from robots import APART, SIX
 
-from emu_robot import ros_checks
 from emu_robot.cli import doctor
 from emu_robot.cli import main as cli
+from emu_robot.deploy import ros_checks
+from emu_robot.deploy.graph_file import graph_path
+from emu_robot.deploy.preflight import CommandTopic, ImageStream, JointStream, NodeSeen, Seen, judge
 from emu_robot.doctor import Check
 from emu_robot.errors import SystemSetupError
-from emu_robot.graph_file import graph_path
-from emu_robot.preflight import CommandTopic, ImageStream, JointStream, NodeSeen, Seen, judge
 from emu_robot.robots.deployment import read_deployment
 
 PROFILE = graph_path().parent / "fastdds_udp.xml"

@@ -21,14 +21,23 @@ from rclpy.parameter import parameter_value_to_python
 from sensor_msgs.msg import CompressedImage, Image, JointState
 from std_msgs.msg import Header
 
+from emu_robot.deploy.graph_file import graph_path, read_graph_file
+from emu_robot.deploy.preflight import (
+    COMMAND_TYPES,
+    CommandTopic,
+    ImageStream,
+    JointStream,
+    NodeSeen,
+    Seen,
+    Stream,
+    judge,
+)
+from emu_robot.deploy.ros_names import read_namespace
 from emu_robot.doctor import Check, report
 from emu_robot.errors import EmuRobotError
-from emu_robot.graph_file import graph_path, read_graph_file
 from emu_robot.observation.camera_messages import describe, is_compressed, message_type
 from emu_robot.observation.config import ObservationConfig
-from emu_robot.preflight import COMMAND_TYPES, CommandTopic, ImageStream, JointStream, NodeSeen, Seen, Stream, judge
 from emu_robot.robots.deployment import Deployment, read_deployment
-from emu_robot.ros_names import read_namespace
 from emu_robot_ros import qos, topics
 from emu_robot_ros.conversions import positions, seconds, to_image
 

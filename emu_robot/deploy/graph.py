@@ -12,10 +12,10 @@ from typing import Any
 import yaml
 
 from emu_robot.control.safety import SafetyConfig
+from emu_robot.deploy.graph_file import GraphFile, Parameter, Scalar, graph_path, read_graph_file
+from emu_robot.deploy.ros_names import node_label, read_namespace
 from emu_robot.errors import ConfigError, InvalidValueError, UnknownNameError
-from emu_robot.graph_file import GraphFile, Parameter, Scalar, graph_path, read_graph_file
 from emu_robot.robots.deployment import deployments, read_deployment
-from emu_robot.ros_names import node_label, read_namespace
 from emu_robot.teleop.driving import TeleopConfig
 
 SETTINGS_OF: dict[str, type[Any]] = {"safety": SafetyConfig, "teleop": TeleopConfig}

@@ -8,8 +8,8 @@ from typing import Any
 
 import yaml
 
+from emu_robot.deploy.ros_names import read_namespace
 from emu_robot.errors import ConfigError, UnknownNameError
-from emu_robot.ros_names import read_namespace
 
 type Scalar = bool | int | float | str
 type Parameter = Scalar | list[Scalar]
@@ -53,7 +53,7 @@ def graph_path() -> Path:
     """graph.yaml of the ROS workspace that is sourced, else of the repository. Raises `ConfigError` without either."""
     prefixes = [Path(prefix) for prefix in os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep) if prefix]
     places = [prefix / "share/emu_robot_ros/config" for prefix in prefixes]
-    places.append(Path(__file__).resolve().parents[1] / "ros_ws/src/emu_robot_ros/config")
+    places.append(Path(__file__).resolve().parents[2] / "ros_ws/src/emu_robot_ros/config")
     for place in places:
         if (place / "graph.yaml").is_file():
             return place / "graph.yaml"

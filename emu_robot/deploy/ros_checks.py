@@ -12,9 +12,9 @@ import xml.etree.ElementTree as xml
 from collections.abc import Mapping
 from pathlib import Path
 
+from emu_robot.deploy.graph_file import graph_path
+from emu_robot.deploy.ros_environment import PROJECT, is_of_wheels
 from emu_robot.doctor import Check
-from emu_robot.graph_file import graph_path
-from emu_robot.ros_environment import PROJECT, is_of_wheels
 
 RMEM_MAX, RECEIVE_BUFFER = Path("/proc/sys/net/core/rmem_max"), 4 << 20
 """Largest buffer that a socket may receive into, and what the profiles that ship ask for [bytes]."""

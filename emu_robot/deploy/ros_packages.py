@@ -5,8 +5,8 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
+from emu_robot.deploy.graph import Graph
 from emu_robot.errors import SystemSetupError
-from emu_robot.graph import Graph
 from emu_robot.robots.deployment import read_deployment
 
 BUILT: tuple[str, ...] = ("emu_robot_ros", "emu_robot_interfaces")

@@ -6,12 +6,12 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from emu_robot.deploy.graph import Graph
+from emu_robot.deploy.processes import ProcessSettings
+from emu_robot.deploy.ros_packages import check_packages
 from emu_robot.errors import SystemSetupError
-from emu_robot.graph import Graph
-from emu_robot.processes import ProcessSettings
-from emu_robot.ros_packages import check_packages
 
-PROJECT = Path(__file__).resolve().parents[1]
+PROJECT = Path(__file__).resolve().parents[2]
 
 
 def find_interpreter(project: Path = PROJECT) -> Path:
