@@ -13,7 +13,7 @@ import torch
 
 from emu_robot import doctor
 from emu_robot.cli import main as cli
-from emu_robot.cli import steps, train_mini
+from emu_robot.cli import train_mini, verb_sequence
 from emu_robot.cli.plan import save_strip
 from emu_robot.core import Plan, PlanStep
 from emu_robot.errors import EmuRobotError, WeightsError
@@ -146,13 +146,13 @@ def test_train_mini_goes_on_after_a_stop(tmp_path: Path, monkeypatch: pytest.Mon
             raise KeyboardInterrupt
         ran.append(config)
 
-    monkeypatch.setattr(steps, "FUNCTIONS", {"train": f"{__name__}:step"})
+    monkeypatch.setattr(verb_sequence, "FUNCTIONS", {"train": f"{__name__}:step"})
     monkeypatch.setattr(sys.modules[__name__], "step", train, raising=False)
     finished = tmp_path / "finished.json"
     with pytest.raises(KeyboardInterrupt):
-        steps.run_steps({("train", "first"): "a", ("train", "second"): "stop"}, finished)
-    steps.run_steps({("train", "first"): "a", ("train", "second"): "b"}, finished)
-    steps.run_steps({("train", "first"): "a", ("train", "second"): "b"}, finished)
+        verb_sequence.run_verbs({("train", "first"): "a", ("train", "second"): "stop"}, finished)
+    verb_sequence.run_verbs({("train", "first"): "a", ("train", "second"): "b"}, finished)
+    verb_sequence.run_verbs({("train", "first"): "a", ("train", "second"): "b"}, finished)
     assert ran == ["a", "b"]
 
 

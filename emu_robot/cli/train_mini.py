@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from emu_robot.cli.steps import run_steps
+from emu_robot.cli.verb_sequence import run_verbs
 from emu_robot.config import load_config
 from emu_robot.errors import InvalidValueError, WeightsError
 
@@ -35,7 +35,7 @@ def run(arguments: Sequence[str]) -> int | None:
         print(__doc__)
         return 0 if arguments[0] in ("-h", "--help") else 2
     configs = {step: load_config(step[0], [f"experiment={step[1]}"]) for step in STEPS}
-    run_steps(configs, FINISHED)
+    run_verbs(configs, FINISHED)
     from emu_robot.models.weights import RELEASED
 
     release(configs[STEPS[-1]].weights, RELEASED / "mini")

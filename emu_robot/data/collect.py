@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any, cast
 
 from emu_robot.core import Policy
-from emu_robot.data.committing import blocks_in_order, commit
 from emu_robot.data.episode import Episode
-from emu_robot.data.recording import ExpertEnvironment, record_episode
+from emu_robot.data.expert_demonstration import ExpertEnvironment, record_episode
+from emu_robot.data.ordered_commits import blocks_in_order, commit
 from emu_robot.data.replay_buffer import INDEX, ReplayBuffer
 from emu_robot.environments import layout_of, make
 from emu_robot.errors import ConfigError, DataError, check_shares

@@ -16,7 +16,7 @@ from emu_robot.data.episode import Episode
 from emu_robot.data.keyframes import KeyframeConfig, KeyframeFinder
 from emu_robot.data.labels import Segmentation, from_motion
 from emu_robot.data.mcap_reading import McapFile
-from emu_robot.data.recorded import Recorded, read_recorded
+from emu_robot.data.mcap_recording import Recorded, read_recorded
 from emu_robot.data.recorded_episode import Numbers, planned_subtasks, resample, succeeded
 from emu_robot.data.replay_buffer import ReplayBuffer
 from emu_robot.deploy.ros_names import read_namespace

@@ -13,7 +13,7 @@ from emu_robot.evaluation.expert import ExpertPolicy
 from emu_robot.evaluation.failures import FailureWatch, classify
 from emu_robot.evaluation.records import EpisodeRecord
 from emu_robot.evaluation.report import FIRST_SHOWN
-from emu_robot.evaluation.strip import StepLog, subtask_texts
+from emu_robot.evaluation.step_log import StepLog, subtask_texts
 from emu_robot.evaluation.video import ClipRecorder
 from emu_robot.robots.spec import PANDA
 
@@ -80,9 +80,9 @@ class EpisodeRunner:
 
         stem = f"{index:05d}"
         folder = config.out / "episodes"
-        steps = StepLog(environment, camera=PANDA.planner_camera, folder=folder, stem=stem)
+        log = StepLog(environment, camera=PANDA.planner_camera, folder=folder, stem=stem)
         watch = FailureWatch(environment)
-        subscribers: list[Subscriber] = [steps, watch]
+        subscribers: list[Subscriber] = [log, watch]
         clip = None
         if index < config.videos and hasattr(environment, "render"):
             clip = f"{folder.name}/{stem}.mp4"
@@ -96,7 +96,7 @@ class EpisodeRunner:
             settle_steps=SETTLE_STEPS if index < max(FIRST_SHOWN, config.videos) else 0,
         )
 
-        failure, detail = classify(result, steps.steps, watch)
+        failure, detail = classify(result, log.steps, watch)
         record = EpisodeRecord(
             index=index,
             family=family,
@@ -109,7 +109,7 @@ class EpisodeRunner:
             n_chunks=result.n_chunks,
             subtasks=subtask_texts(environment),
             subtasks_done=result.subtasks_done,
-            steps=tuple(steps.steps),
+            steps=tuple(log.steps),
             events=result.events,
             failure=failure,
             detail=detail,

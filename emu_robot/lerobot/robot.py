@@ -9,7 +9,7 @@ from weakref import WeakValueDictionary
 
 import numpy as np
 
-from emu_robot.data.recording import Disturbance
+from emu_robot.data.expert_demonstration import Disturbance
 from emu_robot.errors import InvalidValueError
 from emu_robot.lerobot import targets
 from emu_robot.lerobot.announcements import Announcements, Phase

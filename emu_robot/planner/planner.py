@@ -147,14 +147,14 @@ class Planner:
 
     def draw(self, prompts: Sequence[Sequence[int]], subtasks: Sequence[str]) -> Codes:
         """The image codes (B, n) of given next subtasks, for many prompts at once."""
-        words = self.interleaver.vocabulary
+        vocabulary = self.interleaver.vocabulary
         sequences = [
-            [*prompt, words.bos_step, *self.text.encode(subtask), words.boi]
+            [*prompt, vocabulary.bos_step, *self.text.encode(subtask), vocabulary.boi]
             for prompt, subtask in zip(prompts, subtasks, strict=True)
         ]
         drawn = np.array(self.decoder.draw(sequences))
         inside = [i for i, token in enumerate(self.interleaver.template) if token is None]
-        return (drawn[:, inside] - words.first_code).astype(np.uint32)
+        return (drawn[:, inside] - vocabulary.first_code).astype(np.uint32)
 
     def imagine(self, observation: Observation, subtasks: Sequence[str]) -> Iterator[Image]:
         """What the camera will show after each of these subtasks in turn, (H, W, 3) uint8, nothing being done.

@@ -61,7 +61,7 @@ class FinetuneConfig:
             raise ConfigError("prepare.dataset is given; say dataset= instead")
 
 
-def steps(config: FinetuneConfig) -> dict[tuple[str, str], Any]:
+def verb_runs(config: FinetuneConfig) -> dict[tuple[str, str], Any]:
     """(verb, what of it) -> its configuration, in order.
 
     Raises whatever is wrong with the dataset's metadata, and `SystemSetupError` for a tracker that is not installed.

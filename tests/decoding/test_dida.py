@@ -11,7 +11,7 @@ from emu_robot.models.attention import copies_mask
 from emu_robot.models.transformer import CausalTransformer, TransformerConfig
 from emu_robot.planner.decoding.dida import DidaConfig, DidaImageDecoder
 from emu_robot.planner.decoding.grammar import PlanGrammar
-from emu_robot.planner.decoding.noise_paths import NoisePathName, make_noise_path
+from emu_robot.planner.decoding.noise_paths import PathName, make_noise_path
 from emu_robot.planner.decoding.plan_decoder import PlanDecoder
 from emu_robot.planner.decoding.sampling import SamplingConfig
 from emu_robot.planner.decoding.session import DecodingSession
@@ -47,7 +47,7 @@ def prompt(*words: int) -> list[int]:
     return [WORDS.bos, *words, WORDS.boi, *codes[:2], WORDS.eol, *codes[2:], WORDS.eoi]
 
 
-@pytest.mark.parametrize("path", list(NoisePathName))
+@pytest.mark.parametrize("path", list(PathName))
 def test_every_path_produces_whole_plans(model: CausalTransformer, path: str) -> None:
     for produced in decoder(model, path).generate([prompt(5, 6), prompt(7)], 3):
         begins = [i for i, token in enumerate(produced) if token == WORDS.boi]

@@ -5,7 +5,7 @@ import itertools
 import pytest
 import torch
 
-from emu_robot.planner.decoding.noise_paths import NoisePathName, make_noise_path, sample_times, shifted_times
+from emu_robot.planner.decoding.noise_paths import PathName, make_noise_path, sample_times, shifted_times
 
 K, N = 64, 400
 
@@ -14,7 +14,7 @@ def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-@pytest.fixture(params=list(NoisePathName))
+@pytest.fixture(params=list(PathName))
 def path(request):
     return make_noise_path(request.param, torch.randn(K, 8, generator=generator()))
 

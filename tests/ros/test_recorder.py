@@ -35,7 +35,7 @@ from test_sensors import jpeg
 from trajectory_msgs.msg import JointTrajectory
 
 from emu_robot.data.from_mcap import read_pictures
-from emu_robot.data.recorded import read_recorded
+from emu_robot.data.mcap_recording import read_recorded
 from emu_robot.data.recorded_episode import resample, succeeded
 from emu_robot.data.recording_contract import CONTRACT_KEY, CONTRACT_TOPIC, Contract
 from emu_robot.observation.camera_messages import is_compressed

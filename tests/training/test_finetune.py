@@ -16,7 +16,7 @@ from emu_robot.models.weights import read_manifest
 from emu_robot.policy.config import PolicyConfig
 from emu_robot.policy.emu_policy import load_policy
 from emu_robot.training import dida
-from emu_robot.training.finetune import steps
+from emu_robot.training.finetune import verb_runs
 from emu_robot.training.finetune_report import SAMPLES, choose
 from emu_robot.training.planner_data import PlanQueries
 
@@ -96,7 +96,7 @@ def test_moments_are_training_ones_where_none_is_held_out_from_all() -> None:
 def test_the_planners_camera_is_found_or_asked_for(weights, dataset, tmp_path):
     def cameras(*words: str) -> dict[str, str]:
         settings = load_config("finetune", [f"dataset={dataset}", f"weights={weights}", f"out={tmp_path}", *words])
-        return steps(settings)["prepare", "the set"].cameras
+        return verb_runs(settings)["prepare", "the set"].cameras
 
     assert cameras() == {"front": "top", "side": "side"}
     assert cameras("prepare.cameras.front=side") == {"front": "side"}
@@ -105,4 +105,4 @@ def test_the_planners_camera_is_found_or_asked_for(weights, dataset, tmp_path):
     with pytest.raises(ConfigError, match="say dataset= instead"):
         cameras("prepare.dataset=other")
     with pytest.raises(DataError, match="no such folder"):
-        steps(load_config("finetune", ["dataset=./nowhere"]))
+        verb_runs(load_config("finetune", ["dataset=./nowhere"]))

@@ -84,17 +84,17 @@ class _Block:
 
     def __init__(self, session: DecodingSession, rows: Sequence[int]) -> None:
         self.session, self.rows = session, rows
-        words, template = session.grammar.vocabulary, session.grammar.template
+        vocabulary, template = session.grammar.vocabulary, session.grammar.template
         copies = [copy for row in rows for copy in session.copies(row)]
         for copy in copies:
             session.pending[copy].pop()  # boi belongs to the block
         if any(session.pending[copy] for copy in copies):
             session.advance()
-        fixed = [words.boi, *(words.pad if token is None else token for token in template)]
+        fixed = [vocabulary.boi, *(vocabulary.pad if token is None else token for token in template)]
         self._ids_L = torch.tensor(fixed, device=session.device)
         self._places = torch.tensor([i for i, token in enumerate(template, 1) if token is None], device=session.device)
         self.n_codes = len(self._places)
-        inside = [words.boi, *(words.first_code if token is None else token for token in template)]
+        inside = [vocabulary.boi, *(vocabulary.first_code if token is None else token for token in template)]
         fed = range(len(session.pending))
         positions = [session.positions(row, inside) for row in fed]
         self._positions_BL = torch.tensor(positions, device=session.device)
@@ -106,9 +106,11 @@ class _Block:
 
     def _filled(self, codes_Bn: Tensor) -> Tensor:
         """(B, L) ids; a code beyond the codebook, the mask, becomes pad."""
-        words = self.session.grammar.vocabulary
+        vocabulary = self.session.grammar.vocabulary
         ids_BL = self._ids_L.expand(len(codes_Bn), -1).clone()
-        ids_BL[:, self._places] = torch.where(codes_Bn < words.n_codes, codes_Bn + words.first_code, words.pad)
+        ids_BL[:, self._places] = torch.where(
+            codes_Bn < vocabulary.n_codes, codes_Bn + vocabulary.first_code, vocabulary.pad
+        )
         return ids_BL
 
     def logits(self, codes_Bn: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ T_END = 0.999
 """The metric path's slope has no bound at t = 1."""
 
 
-class NoisePathName(StrEnum):
+class PathName(StrEnum):
     """The paths to choose from; members are named as they are typed in a configuration."""
 
     metric = "metric"
@@ -43,14 +43,14 @@ class NoisePath(Protocol):
         ...
 
 
-def make_noise_path(name: NoisePathName | str, codebook_KD: Tensor) -> NoisePath:
+def make_noise_path(name: PathName | str, codebook_KD: Tensor) -> NoisePath:
     """The path of that name over a codebook."""
-    match NoisePathName(name):
-        case NoisePathName.metric:
+    match PathName(name):
+        case PathName.metric:
             return MetricPath(codebook_KD)
-        case NoisePathName.uniform:
+        case PathName.uniform:
             return UniformPath(len(codebook_KD))
-        case NoisePathName.mask:
+        case PathName.mask:
             return MaskPath(len(codebook_KD))
 
 

@@ -29,12 +29,12 @@ class PlanDecoder:
         self.sampling, self.images = sampling, image_decoder
         device = model.lm_head.weight.device
         self._generator = torch.Generator(device).manual_seed(sampling.seed)
-        words = grammar.vocabulary
-        self._next_word = torch.zeros(words.boi + 1, dtype=torch.bool, device=device)
-        self._next_word[: words.text_size] = True
+        vocabulary = grammar.vocabulary
+        self._next_word = torch.zeros(vocabulary.boi + 1, dtype=torch.bool, device=device)
+        self._next_word[: vocabulary.text_size] = True
         self._first_word = self._next_word.clone()
         self._first_word[list(grammar.blank)] = False
-        self._next_word[words.boi] = True
+        self._next_word[vocabulary.boi] = True
 
     def generate(self, prompts: Sequence[Sequence[int]], max_steps: int) -> list[list[int]]:
         """Continue every prompt by at most `max_steps` steps; the ids after it, eos last where the plan ended."""
@@ -62,22 +62,22 @@ class PlanDecoder:
             raise InvalidValueError(f"max_steps is {max_steps}, must be at least 1")
         slots = max(map(len, prompts)) + max_steps * self.grammar.step_length
         session = DecodingSession(self.model, self.grammar, prompts, slots, self.images.guides)
-        words, active = self.grammar.vocabulary, list(session.rows)
+        vocabulary, active = self.grammar.vocabulary, list(session.rows)
         for _ in range(max_steps):
             active = self._begin_steps(session, active)
             if active:
                 self._words(session, active)
                 self.images.decode_image(session, active, self._generator)
             for row in active:
-                session.choose(row, words.eoi)
+                session.choose(row, vocabulary.eoi)
             yield session.produced
             if not active:
                 return
 
     def _begin_steps(self, session: DecodingSession, active: list[int]) -> list[int]:
         """Another step or the end of the plan; the rows that go on."""
-        words = self.grammar.vocabulary
-        choices = (words.bos_step, words.eos)
+        vocabulary = self.grammar.vocabulary
+        choices = (vocabulary.bos_step, vocabulary.eos)
         hidden_BD = session.advance()
         logits = torch.stack([session.model.logits(hidden_BD, slice(i, i + 1))[:, 0] for i in choices], -1)
         picked = self._sample_words(logits)

@@ -14,7 +14,7 @@ IMAGES_PER_CHUNK, ROWS_PER_CHUNK = 256, 8192
 ROW_ARRAYS = ("frames/state", "frames/action", "frames/episode", "frames/subtask", "images/frame")
 EPISODE_ARRAYS = ("episodes/end", "episodes/image_end")
 
-type Layout = dict[str, tuple[tuple[int, ...], np.dtype[Any]]]
+type RowSpecs = dict[str, tuple[tuple[int, ...], np.dtype[Any]]]
 """Array path -> shape of one row, dtype."""
 
 
@@ -23,9 +23,9 @@ def array_names(cameras: Iterable[str]) -> tuple[str, ...]:
     return (*ROW_ARRAYS, *(f"images/{camera}" for camera in cameras), *EPISODE_ARRAYS)
 
 
-def layout_of(episode: Episode) -> Layout:
-    """The layout of a buffer whose first episode this is."""
-    shapes: Layout = {name: ((), np.dtype(np.int32)) for name in ROW_ARRAYS}
+def row_specs_of(episode: Episode) -> RowSpecs:
+    """The specs of a buffer whose first episode this is."""
+    shapes: RowSpecs = {name: ((), np.dtype(np.int32)) for name in ROW_ARRAYS}
     shapes |= {name: ((), np.dtype(np.int64)) for name in EPISODE_ARRAYS}
     shapes |= {
         f"frames/{name}": (getattr(episode, name).shape[1:], np.dtype(np.float32)) for name in ("state", "action")
@@ -33,7 +33,7 @@ def layout_of(episode: Episode) -> Layout:
     return shapes | {f"images/{c}": (episode.images[c].shape[1:], np.dtype(np.uint8)) for c in sorted(episode.images)}
 
 
-def check_layout(what: str, given: Layout, expected: Layout) -> None:
+def check_row_specs(what: str, given: RowSpecs, expected: RowSpecs) -> None:
     """Raise `DataError` for other cameras and `ShapeError` for another row shape."""
     if given.keys() != expected.keys():
         differ = ", ".join(sorted(given.keys() ^ expected.keys()))
@@ -43,13 +43,13 @@ def check_layout(what: str, given: Layout, expected: Layout) -> None:
             raise ShapeError(f"{what}/{name}, one row", shape, expected[name][0])
 
 
-def create_arrays(root: zarr.Group, layout: Layout) -> None:
-    """Empty arrays of this layout, replacing any that an unfinished first append left behind.
+def create_arrays(root: zarr.Group, specs: RowSpecs) -> None:
+    """Empty arrays of these specs, replacing any that an unfinished first append left behind.
 
     Images are stored as they are, so that `MappedImages` can read single ones: camera noise leaves next to nothing to
     compress (2400 images of 128 px: 105 MB by zstd, 118 MB without).
     """
-    for name, (shape, dtype) in layout.items():
+    for name, (shape, dtype) in specs.items():
         is_image = len(shape) == 3
         root.create_array(
             name,

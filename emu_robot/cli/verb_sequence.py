@@ -19,12 +19,12 @@ FUNCTIONS = {
     "train-head": "emu_robot.training.head:train",
 }
 
-type Step = tuple[str, str]
+type VerbRun = tuple[str, str]
 """Verb, and what tells it from others of that verb."""
 
 
-def run_steps(configs: Mapping[Step, Any], finished: Path) -> None:
-    """Run the steps in order; `finished` records each with its settings, so that a changed one is run again."""
+def run_verbs(configs: Mapping[VerbRun, Any], finished: Path) -> None:
+    """Run them in order; `finished` records each with its settings, so that a changed one is run again."""
     done: dict[str, str] = json.loads(finished.read_text()) if finished.exists() else {}
     for (verb, preset), config in configs.items():
         name, settings = f"{verb} {preset}", repr(config)

@@ -1,4 +1,4 @@
-"""What a planner draws before a training run begins: block by block into a file, from which a killed run goes on."""
+"""Subgoals that a planner draws before a training run: block by block into a file, from which a killed run goes on."""
 
 import os
 from collections.abc import Callable
