@@ -420,7 +420,7 @@ def estop(wanted: argparse.Namespace) -> dict[str, Any]:
 
 def success(wanted: argparse.Namespace) -> dict[str, Any]:
     """Single tasks; a success holds within the time of the suite's episodes, counted from the arm's first motion."""
-    from emu_robot.control.episode import run_episode
+    from emu_robot.control.episode_loop import run_episode
     from emu_robot.evaluation.statistics import Proportion, barnard
     from emu_robot.policy.emu_policy import load_policy
     from emu_robot_ros.client import GraphClient

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from emu_robot.control.episode import Ending, EpisodeResult, Subscriber
+from emu_robot.control.episode_loop import Ending, EpisodeResult, Subscriber
 from emu_robot.core import Environment, Observation, Transition
 from emu_robot.evaluation.records import StepRecord
 

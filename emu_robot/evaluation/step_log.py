@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
-from emu_robot.control.episode import EpisodeResult, Subscriber
+from emu_robot.control.episode_loop import EpisodeResult, Subscriber
 from emu_robot.core import ActionChunk, Environment, Image, Observation, PlanStep, Transition
 from emu_robot.evaluation.records import StepRecord
 

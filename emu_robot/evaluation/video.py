@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image as PillowImage
 from PIL import ImageDraw, ImageFont
 
-from emu_robot.control.episode import EpisodeResult, Subscriber
+from emu_robot.control.episode_loop import EpisodeResult, Subscriber
 from emu_robot.core import ActionChunk, Environment, Image, Observation, Transition
 
 MAIN, SIDE, BAND = 256, 128, 44

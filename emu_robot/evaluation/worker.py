@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import Any
 
 from emu_robot import environments
-from emu_robot.control.episode import Subscriber, run_episode
+from emu_robot.control.episode_loop import Subscriber, run_episode
 from emu_robot.core import PlanStep, Policy
 from emu_robot.evaluation.config import EvalConfig, LayoutsConfig
 from emu_robot.evaluation.expert import ExpertPolicy

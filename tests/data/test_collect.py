@@ -12,6 +12,7 @@ import pytest
 import toy
 
 from emu_robot.core import ActionChunk, Observation
+from emu_robot.data import expert_demonstration, ordered_commits
 from emu_robot.data.collect import CollectConfig, collect
 from emu_robot.data.expert_demonstration import DWELL, record_episode
 from emu_robot.data.replay_buffer import ReplayBuffer

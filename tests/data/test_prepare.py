@@ -12,6 +12,7 @@ import pytest
 from lerobot_sets import FPS, edit_column, edit_json, picture, small_episode, write_set
 
 from emu_robot.core import Image
+from emu_robot.data import ordered_commits
 from emu_robot.data import prepare as prepare_module
 from emu_robot.data.prepare import PrepareConfig, prepare
 from emu_robot.data.replay_buffer import ReplayBuffer

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from emu_robot.control.episode import Ending, EpisodeResult
+from emu_robot.control.episode_loop import Ending, EpisodeResult
 from emu_robot.core import Observation, Transition
 from emu_robot.evaluation.failures import KINDS, FailureWatch, classify
 from emu_robot.evaluation.records import StepRecord

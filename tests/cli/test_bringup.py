@@ -17,7 +17,7 @@ from emu_robot.deploy.ros_environment import find_interpreter, mixture, node_pro
 from emu_robot.deploy.ros_packages import packages_needed
 from emu_robot.errors import SystemSetupError
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 NODE = """#!{python} -IS
 # Asked for packages (-c): names those in the file "missing". As a node: says how it was started, and when it is told to
 # end; ends by itself if it is the policy and the file "die" is there.

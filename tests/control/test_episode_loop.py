@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from emu_robot.control.chunk_broker import ChunkBroker
-from emu_robot.control.episode import COMPLETE_PATIENCE, Ending, Subscriber, run_episode
+from emu_robot.control.episode_loop import COMPLETE_PATIENCE, Ending, Subscriber, run_episode
 from emu_robot.core import ActionChunk, Observation, Transition
 from emu_robot.errors import InvalidValueError, ShapeError
 

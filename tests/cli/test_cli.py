@@ -19,7 +19,7 @@ from emu_robot.core import Plan, PlanStep
 from emu_robot.errors import EmuRobotError, WeightsError
 from emu_robot.models.weights import save_weights
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 def raising(error: BaseException) -> Callable[[str], object]:

@@ -11,7 +11,7 @@ import pytest
 from emu_robot.deploy.graph import read_graph
 from emu_robot.errors import ConfigError, UnknownNameError
 
-PACKAGE = Path(__file__).parents[1] / "ros_ws/src/emu_robot_ros"
+PACKAGE = Path(__file__).parents[2] / "ros_ws/src/emu_robot_ros"
 
 
 class Made:
