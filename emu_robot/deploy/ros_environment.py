@@ -57,7 +57,7 @@ def node_environment(usual: Mapping[str, str], always: Mapping[str, str]) -> dic
 
 
 def node_processes(graph: Graph) -> list[ProcessSettings]:
-    """What `processes.Processes` runs for this graph.
+    """What `Processes` runs for this graph.
 
     Raises `SystemSetupError` without ROS, or without a package that the nodes need.
     """

@@ -1,6 +1,6 @@
-"""A whole task pursued step by step by a planner that is on its own: it hears of progress, never waits for the hand.
+"""One task, executed plan by plan: it is told of progress, and never waits for the action head.
 
-What `EmuPolicy` does within one process, split for two: the planner's half. Knows no middleware and no threads.
+`EmuPolicy` does the same within one process. Knows no middleware and no threads.
 """
 
 from enum import Enum

@@ -1,4 +1,4 @@
-"""The hand's half of the policy as a process: observation and subgoal in, action chunks out.
+"""The policy of one step as a process: observation and subgoal in, action chunks out.
 
 Chunks are computed in a thread of their own. The heartbeat is sent from the spinning one, but only while the other
 keeps up: a policy that computes for too long is as silent as a dead one, and the gate holds the robot.
