@@ -16,14 +16,14 @@ from typing import Any
 
 import matplotlib
 
-from emu_robot.decoding.choice import Decoder, DecoderConfig
 from emu_robot.environments import make
 from emu_robot.evaluation.config import SPLITS, EvalConfig
 from emu_robot.evaluation.plan_accuracy import PlanAccuracyConfig, plan_accuracy
 from emu_robot.evaluation.rollouts import evaluate
 from emu_robot.evaluation.statistics import Proportion, barnard
-from emu_robot.planner import Planner
-from emu_robot.weights import resolve_weights, stage_config
+from emu_robot.models.weights import resolve_weights, stage_config
+from emu_robot.planner.decoding.factory import Decoder, DecoderConfig
+from emu_robot.planner.planner import Planner
 
 matplotlib.use("svg")
 from latency import milliseconds

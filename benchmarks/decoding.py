@@ -16,14 +16,14 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from emu_robot.decoding.autoregressive import AutoregressiveImageDecoder
-from emu_robot.decoding.constraints import PlanGrammar
-from emu_robot.decoding.dida import DidaConfig, DidaImageDecoder
-from emu_robot.decoding.paths import make_path
-from emu_robot.decoding.sampling import SamplingConfig
-from emu_robot.decoding.session import DecodingSession, ImageDecoder
 from emu_robot.models.int8 import supported, to_int8
 from emu_robot.models.transformer import CausalTransformer, TransformerConfig
+from emu_robot.planner.decoding.autoregressive import AutoregressiveImageDecoder
+from emu_robot.planner.decoding.dida import DidaConfig, DidaImageDecoder
+from emu_robot.planner.decoding.grammar import PlanGrammar
+from emu_robot.planner.decoding.noise_paths import make_noise_path
+from emu_robot.planner.decoding.sampling import SamplingConfig
+from emu_robot.planner.decoding.session import DecodingSession, ImageDecoder
 from emu_robot.tokenizers.vocabulary import Vocabulary
 
 WORDS = Vocabulary(text_size=411, n_codes=4096)
@@ -79,7 +79,7 @@ def print_times(title: str, n_codes: int, times: dict[str, float]) -> None:
 def decoders(model: CausalTransformer, guidance: float, steps: list[int]) -> dict[str, ImageDecoder]:
     """Every way of ours to decode an image, by name."""
     codebook = torch.randn(WORDS.n_codes, 32, device=model.lm_head.weight.device)
-    path = make_path("metric", codebook)
+    path = make_noise_path("metric", codebook)
     methods: dict[str, ImageDecoder] = {
         ONE_BY_ONE: AutoregressiveImageDecoder(SamplingConfig(image_guidance=guidance), codebook)
     }

@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from emu_robot.decoding.choice import Decoder, DecoderConfig
 from emu_robot.environments import make
-from emu_robot.head_runner import HeadRunner
-from emu_robot.planner import Planner
-from emu_robot.weights import resolve_weights
+from emu_robot.models.weights import resolve_weights
+from emu_robot.planner.decoding.factory import Decoder, DecoderConfig
+from emu_robot.planner.planner import Planner
+from emu_robot.policy.action_decoder import ActionDecoder
 
 REPEATS = 30
 
@@ -47,7 +47,7 @@ def main() -> None:
     folder = resolve_weights(sys.argv[1] if len(sys.argv) > 1 else "mini")
     environment = make("tabletop", families=["pick_place"])
     observation = environment.reset(10_000_000)
-    head, planners = HeadRunner.load(folder), load_planners(folder)
+    head, planners = ActionDecoder.load(folder), load_planners(folder)
     step = planners["its default"].plan(observation, environment.instruction, max_steps=1).steps[0]
     generator = torch.Generator()
 

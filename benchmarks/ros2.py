@@ -39,7 +39,7 @@ def main() -> None:
     parser.add_argument("--n", type=int, help="repetitions; episodes of success; messages of random")
     parser.add_argument("--seconds", type=float, default=60.0, help="of latency and jitter")
     wanted = parser.parse_args()
-    from emu_robot.graph import read_graph
+    from emu_robot.deploy.graph import read_graph
 
     os.environ |= {
         **read_graph("sim").environment,  # also of the graphs without simulation: they stay on this machine
@@ -59,9 +59,9 @@ def main() -> None:
 @contextmanager
 def graph(name: str = "sim", nodes: str = "", **settings: str) -> Iterator[dict[str, Any]]:
     """The nodes' processes by name, each to be ended and begun on its own; settings: planner__threads="1"."""
-    from emu_robot.graph import read_graph
-    from emu_robot.processes import Processes
-    from emu_robot.ros_environment import node_processes
+    from emu_robot.deploy.graph import read_graph
+    from emu_robot.deploy.processes import Processes
+    from emu_robot.deploy.ros_environment import node_processes
 
     given = {key.replace("__", "."): value for key, value in settings.items()}
     made = read_graph(name, nodes=nodes, settings={"safety.estop_file": "", **given})
@@ -124,7 +124,7 @@ def latency_at(control_hz: float, size: tuple[int, int], seconds: float) -> dict
     from sensor_msgs.msg import Image
     from trajectory_msgs.msg import JointTrajectory
 
-    from emu_robot.deployment import read_deployment
+    from emu_robot.robots.deployment import read_deployment
     from emu_robot_ros import qos, topics
     from emu_robot_ros.conversions import from_image
 
@@ -191,7 +191,7 @@ def jitter(wanted: argparse.Namespace) -> dict[str, Any]:
     """What the periods of commands are longer than 20 ms by, at a receiver."""
     from trajectory_msgs.msg import JointTrajectory
 
-    from emu_robot.deployment import read_deployment
+    from emu_robot.robots.deployment import read_deployment
     from emu_robot_ros import qos
     from emu_robot_ros.client import GraphClient
 
@@ -318,7 +318,7 @@ def random_peer(kind: type[Any]) -> Any:
     """A peer that sends chunks of every kind and keeps every command whole."""
     from emu_robot_interfaces.msg import ActionChunk
 
-    from emu_robot.deployment import read_deployment
+    from emu_robot.robots.deployment import read_deployment
     from emu_robot_ros.conversions import from_actions
 
     robot = read_deployment("panda_sim")
@@ -420,9 +420,9 @@ def estop(wanted: argparse.Namespace) -> dict[str, Any]:
 
 def success(wanted: argparse.Namespace) -> dict[str, Any]:
     """Single tasks; a success holds within the time of the suite's episodes, counted from the arm's first motion."""
+    from emu_robot.control.episode_loop import run_episode
     from emu_robot.evaluation.statistics import Proportion, barnard
-    from emu_robot.policy import load_policy
-    from emu_robot.runtime import run_episode
+    from emu_robot.policy.emu_policy import load_policy
     from emu_robot_ros.client import GraphClient
     from emu_sim.environment import TabletopEnvironment
 

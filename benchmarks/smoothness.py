@@ -16,12 +16,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from emu_robot.deployment import read_deployment
+from emu_robot.control.safety import ChunkMessage, SafetyConfig, SafetyGate
+from emu_robot.core import Floats
 from emu_robot.errors import InvalidValueError
-from emu_robot.policy import EmuPolicy, PolicyConfig, load_policy
-from emu_robot.robot_spec import PANDA
-from emu_robot.safety import ChunkMessage, SafetyConfig, SafetyGate
-from emu_robot.trajectory import Floats
+from emu_robot.policy.config import PolicyConfig
+from emu_robot.policy.emu_policy import EmuPolicy, load_policy
+from emu_robot.robots.deployment import read_deployment
+from emu_robot.robots.spec import PANDA
 from emu_sim.environment import TabletopEnvironment
 from emu_sim.world import SUBSTEP_S
 

@@ -11,8 +11,8 @@ from tempfile import TemporaryDirectory
 from typing import cast
 
 from emu_robot.data.dataset_card import family_table, origin_of, write_card
+from emu_robot.data.expert_demonstration import ExpertEnvironment, record_episode
 from emu_robot.data.lerobot_export import export_lerobot
-from emu_robot.data.recording import ExpertEnvironment, record_episode
 from emu_robot.data.replay_buffer import ReplayBuffer
 from emu_robot.environments import layout_of, make
 from emu_robot.errors import DataError, EmuRobotError

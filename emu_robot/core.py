@@ -11,6 +11,8 @@ from emu_robot.errors import ShapeError
 
 type Image = NDArray[np.uint8]
 """(H, W, 3) uint8 RGB."""
+type Floats = NDArray[np.float64]
+"""Numbers of the robot side: joints, times, limits."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

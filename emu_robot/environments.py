@@ -5,7 +5,7 @@ from typing import Any
 
 from emu_robot.core import Environment
 from emu_robot.errors import UnknownNameError
-from emu_robot.robot_spec import RobotLayout
+from emu_robot.robots.spec import RobotLayout
 
 ENVIRONMENTS = {"tabletop": "emu_sim.environment:TabletopEnvironment"}
 

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from emu_robot.cli.main import VERBS
-from emu_robot.deployment import COMMAND_KINDS, Deployment, Gripper, Joints, deployments
+from emu_robot.control.safety import ChunkMessage, EstopLatch, GateState, Rejection, SafetyConfig, SafetyGate
+from emu_robot.deploy.graph import read_graph
+from emu_robot.deploy.graph_file import graph_path, read_graph_file
 from emu_robot.errors import InvalidValueError
-from emu_robot.graph import read_graph
-from emu_robot.graph_file import graph_path, read_graph_file
-from emu_robot.safety import ChunkMessage, EstopLatch, GateState, Rejection, SafetyConfig, SafetyGate
-from emu_robot.trajectory import MotionLimits
+from emu_robot.robots.deployment import COMMAND_KINDS, Deployment, Gripper, Joints, deployments
+from emu_robot.robots.limits import MotionLimits
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs/DEPLOY.md").read_text()

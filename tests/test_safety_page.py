@@ -24,5 +24,5 @@ def test_every_row_of_the_table_names_a_test():
 
 
 def test_every_part_of_the_gate_is_named():
-    parts = {path.stem for path in (ROOT / "emu_robot/safety").glob("*.py")} - {"__init__", "config"}
+    parts = {path.stem for path in (ROOT / "emu_robot/control/safety").glob("*.py")} - {"__init__", "config"}
     assert parts == set(re.findall(r"`(\w+)`", PAGE.partition("Its parts are")[2].partition("\n\n")[0])) - {"emu_robot"}

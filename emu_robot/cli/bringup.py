@@ -13,10 +13,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
+from emu_robot.deploy.graph import read_graph
+from emu_robot.deploy.processes import ENDINGS, Processes
+from emu_robot.deploy.ros_environment import node_processes
 from emu_robot.errors import ConfigError
-from emu_robot.graph import read_graph
-from emu_robot.processes import ENDINGS, Processes
-from emu_robot.ros_environment import node_processes
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -12,13 +12,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from emu_robot.cli.bringup import pairs
-from emu_robot.deployment import read_deployment
+from emu_robot.deploy.graph_file import GraphEntry, GraphFile, graph_path, read_graph_file
+from emu_robot.deploy.ros_checks import check_imports, machine_checks, probe
+from emu_robot.deploy.ros_environment import find_interpreter, node_environment
+from emu_robot.deploy.ros_names import read_namespace
 from emu_robot.doctor import Check, report, run_checks
 from emu_robot.errors import SystemSetupError, UnknownNameError
-from emu_robot.graph_file import GraphEntry, GraphFile, graph_path, read_graph_file
-from emu_robot.ros_checks import check_imports, machine_checks, probe
-from emu_robot.ros_environment import find_interpreter, node_environment
-from emu_robot.ros_names import read_namespace
+from emu_robot.robots.deployment import read_deployment
 
 EXPECTED: dict[str, tuple[str, ...]] = {"drivers": (), "running": ("safety",)}
 """Our nodes that must run, beside those of bringup's graphs."""

@@ -8,7 +8,7 @@ Stop it at any time and start it again: finished steps are not repeated, the one
 from collections.abc import Sequence
 
 from emu_robot.cli.options import configure
-from emu_robot.cli.steps import run_steps
+from emu_robot.cli.verb_sequence import run_verbs
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -16,8 +16,8 @@ def run(arguments: Sequence[str]) -> None:
     config = configure("finetune", arguments)
     if config is None:
         return
-    from emu_robot.training.finetune import steps
+    from emu_robot.training.finetune import verb_runs
 
-    run_steps(steps(config), config.out / "finished.json")
+    run_verbs(verb_runs(config), config.out / "finished.json")
     print(f"look at {config.out / 'report.html'}")
     print(f"weights in {config.out / 'weights'}; for LeRobot: emu-robot to-lerobot weights={config.out / 'weights'}")

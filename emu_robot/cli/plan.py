@@ -63,8 +63,8 @@ def run(arguments: Sequence[str]) -> None:
 
 def _ours(config: PlanConfig) -> tuple[Image, str, Iterator[PlanStep]]:
     """What is seen, what is asked for, and the steps as they are decoded."""
-    from emu_robot.planner import Planner
-    from emu_robot.weights import resolve_weights
+    from emu_robot.models.weights import resolve_weights
+    from emu_robot.planner.planner import Planner
 
     planner = Planner.load(resolve_weights(config.weights), int8=True)
     camera = planner.config.camera

@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from emu_robot.cli.steps import run_steps
+from emu_robot.cli.verb_sequence import run_verbs
 from emu_robot.config import load_config
 from emu_robot.errors import InvalidValueError, WeightsError
 
@@ -35,8 +35,8 @@ def run(arguments: Sequence[str]) -> int | None:
         print(__doc__)
         return 0 if arguments[0] in ("-h", "--help") else 2
     configs = {step: load_config(step[0], [f"experiment={step[1]}"]) for step in STEPS}
-    run_steps(configs, FINISHED)
-    from emu_robot.weights import RELEASED
+    run_verbs(configs, FINISHED)
+    from emu_robot.models.weights import RELEASED
 
     release(configs[STEPS[-1]].weights, RELEASED / "mini")
     return None
@@ -44,7 +44,7 @@ def run(arguments: Sequence[str]) -> int | None:
 
 def release(trained: Path, released: Path) -> None:
     """Copy checked weights to `released`. Raises `WeightsError`, or `InvalidValueError` if they are too large."""
-    from emu_robot.weights import load_file, load_weights, read_manifest
+    from emu_robot.models.weights import load_file, load_weights, read_manifest
 
     manifest = read_manifest(trained)
     missing = {"tokenizer", "planner", "head"} - set(manifest["stages"])

@@ -15,21 +15,21 @@ from pathlib import Path
 from typing import Any, cast
 
 from emu_robot.core import Policy
-from emu_robot.data.committing import blocks_in_order, commit
 from emu_robot.data.episode import Episode
-from emu_robot.data.files import (
+from emu_robot.data.expert_demonstration import ExpertEnvironment, record_episode
+from emu_robot.data.ordered_commits import blocks_in_order, commit
+from emu_robot.data.replay_buffer import INDEX, ReplayBuffer
+from emu_robot.environments import layout_of, make
+from emu_robot.errors import ConfigError, DataError, check_shares
+from emu_robot.shared.files import (
     check_settings,
     disk_full_as_setup_error,
     replace_json,
     require_disk_space,
     settings_of,
 )
-from emu_robot.data.progress import progress
-from emu_robot.data.recording import ExpertEnvironment, record_episode
-from emu_robot.data.replay_buffer import INDEX, ReplayBuffer
-from emu_robot.environments import layout_of, make
-from emu_robot.errors import ConfigError, DataError, check_shares
-from emu_robot.parallel import run_parallel
+from emu_robot.shared.parallel import run_parallel
+from emu_robot.shared.progress import progress
 
 SEED_LIMIT = 10_000_000
 """Demonstrations use seeds below it, evaluations from it on."""
@@ -224,5 +224,5 @@ class _Recorder:
 def _load_policy(config: CollectConfig, env: Any) -> Policy:
     """The head alone, its subgoals from the environment's oracle; torch is imported only where one is wanted."""
     importlib.import_module("torch").set_num_threads(1)
-    load = importlib.import_module("emu_robot.policy").load_policy
+    load = importlib.import_module("emu_robot.policy.emu_policy").load_policy
     return load(config.policy, goal="oracle", subgoal_source=env.oracle_step)

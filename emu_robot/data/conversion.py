@@ -15,8 +15,8 @@ from emu_robot.data.episode import Episode
 from emu_robot.data.labels import Captioner, LabelSource, Segmentation
 from emu_robot.data.lerobot_files import EpisodeFiles, LeRobotFiles, camera_name
 from emu_robot.errors import ConfigError, UnknownNameError
-from emu_robot.image_fit import ImageFit, fit_image
-from emu_robot.robot_spec import RobotLayout
+from emu_robot.observation.image_fit import ImageFit, fit_image
+from emu_robot.robots.spec import RobotLayout
 
 type Floats = NDArray[np.float32]
 

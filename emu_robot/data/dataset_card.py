@@ -11,7 +11,7 @@ from lerobot.datasets.utils import create_lerobot_dataset_card
 
 from emu_robot.data.lerobot_files import INFO, LeRobotFiles
 from emu_robot.data.replay_buffer import ReplayBuffer
-from emu_robot.robot_spec import PANDA
+from emu_robot.robots.spec import PANDA
 
 CARD = "README.md"
 UNKNOWN = "unknown"

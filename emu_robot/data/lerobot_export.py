@@ -36,12 +36,12 @@ from lerobot.datasets.lerobot_dataset import LeRobotDataset
 import datasets
 from emu_robot.data.dataset_card import origin_of, write_card
 from emu_robot.data.episode import Episode
-from emu_robot.data.files import disk_full_as_setup_error, lock_directory, replace_json
-from emu_robot.data.progress import progress
 from emu_robot.data.replay_buffer import ReplayBuffer
 from emu_robot.errors import ConfigError, DataError, InvalidValueError
-from emu_robot.parallel import run_parallel
-from emu_robot.robot_spec import ROBOTS, RobotLayout
+from emu_robot.robots.spec import ROBOTS, RobotLayout
+from emu_robot.shared.files import disk_full_as_setup_error, lock_directory, replace_json
+from emu_robot.shared.parallel import run_parallel
+from emu_robot.shared.progress import progress
 
 EPISODES_PER_PART = 50
 VIDEO_FILE_MB = 20  # appending an episode copies its file, so small files are quick

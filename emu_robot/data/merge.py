@@ -6,10 +6,10 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from emu_robot.data.files import disk_full_as_setup_error, replace_json, require_disk_space
-from emu_robot.data.progress import progress
 from emu_robot.data.replay_buffer import ReplayBuffer
 from emu_robot.errors import ConfigError, DataError, InvalidValueError
+from emu_robot.shared.files import disk_full_as_setup_error, replace_json, require_disk_space
+from emu_robot.shared.progress import progress
 
 RECORD = "merged.json"
 BLOCK = 64

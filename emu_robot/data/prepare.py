@@ -15,25 +15,25 @@ from pathlib import Path
 
 import numpy as np
 
-from emu_robot.data.committing import blocks_in_order, commit
 from emu_robot.data.conversion import Conversion, Converter, choose_cameras, choose_columns
-from emu_robot.data.files import (
+from emu_robot.data.keyframes import KeyframeConfig, KeyframeFinder
+from emu_robot.data.labels import Captioner, Segmentation, from_motion, read_labels
+from emu_robot.data.lerobot_files import EpisodeFiles, LeRobotFiles
+from emu_robot.data.ordered_commits import blocks_in_order, commit
+from emu_robot.data.replay_buffer import INDEX, ReplayBuffer
+from emu_robot.data.segmentation_page import write_page
+from emu_robot.errors import ConfigError, DataError
+from emu_robot.observation.image_fit import ImageFit
+from emu_robot.robots.spec import RobotLayout
+from emu_robot.shared.files import (
     check_settings,
     disk_full_as_setup_error,
     replace_json,
     require_disk_space,
     settings_of,
 )
-from emu_robot.data.keyframes import KeyframeConfig, KeyframeFinder
-from emu_robot.data.labels import Captioner, Segmentation, from_motion, read_labels
-from emu_robot.data.lerobot_files import EpisodeFiles, LeRobotFiles
-from emu_robot.data.progress import progress
-from emu_robot.data.replay_buffer import INDEX, ReplayBuffer
-from emu_robot.data.segmentation_page import write_page
-from emu_robot.errors import ConfigError, DataError
-from emu_robot.image_fit import ImageFit
-from emu_robot.parallel import run_parallel
-from emu_robot.robot_spec import RobotLayout
+from emu_robot.shared.parallel import run_parallel
+from emu_robot.shared.progress import progress
 
 RECORD, PAGE = "prepared.json", "segmentation.html"
 CONTINUABLE = ("out", "workers", "n")

@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emu_robot.data.labels import LabelSource, Segmentation
-from emu_robot.data.recorded import Recorded, Samples
-from emu_robot.deployment import Gripper
+from emu_robot.data.mcap_recording import Recorded, Samples
 from emu_robot.errors import DataError
+from emu_robot.robots.deployment import Gripper
 
 type Floats = NDArray[np.float64]
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
-from emu_robot.deployment import Deployment, parse_deployment
 from emu_robot.errors import DataError
+from emu_robot.robots.deployment import Deployment, parse_deployment
 
 FORMAT = "emu_robot recording 1"
 CONTRACT_TOPIC = "/recording_contract"

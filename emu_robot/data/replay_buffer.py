@@ -20,13 +20,21 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
+from emu_robot.data.buffer_arrays import (
+    ROWS_PER_CHUNK,
+    RowSpecs,
+    array_names,
+    check_row_specs,
+    create_arrays,
+    row_specs_of,
+    rows_of,
+)
 from emu_robot.data.episode import Episode, fields_from_meta
-from emu_robot.data.files import lock_directory, replace_json
-from emu_robot.data.layout import ROWS_PER_CHUNK, Layout, array_names, check_layout, create_arrays, layout_of, rows_of
 from emu_robot.data.mapped_images import MappedImages
-from emu_robot.data.progress import progress
 from emu_robot.errors import DataError, InvalidValueError, ShapeError, UnknownNameError
-from emu_robot.robot_spec import PANDA, RobotLayout
+from emu_robot.robots.spec import PANDA, RobotLayout
+from emu_robot.shared.files import lock_directory, replace_json
+from emu_robot.shared.progress import progress
 
 FORMAT = "emu_robot replay buffer 2"
 INDEX, METADATA = "index.json", "episodes/metadata.jsonl"
@@ -210,7 +218,7 @@ class ReplayBuffer:
     def _count(self, name: str) -> int:
         return self._index[COUNTS[name.partition("/")[0]]]
 
-    def _layout(self) -> Layout:
+    def _row_specs(self) -> RowSpecs:
         """Row shape and dtype of every array that an episode adds to; empty while there is none."""
         arrays = {name: self._array(name) for name in array_names(self.cameras)} if self.n_episodes else {}
         return {name: (array.shape[1:], array.dtype) for name, array in arrays.items()}
@@ -229,10 +237,10 @@ class ReplayBuffer:
         """
         if not episodes:
             return
-        reference = self._layout() or layout_of(episodes[0])
+        reference = self._row_specs() or row_specs_of(episodes[0])
         for episode in episodes:
             episode.validate()
-            check_layout(f"{episode} for {self.path}", layout_of(episode), reference)
+            check_row_specs(f"{episode} for {self.path}", row_specs_of(episode), reference)
         self.lock()
         if not self.n_episodes:
             self._check_names(episodes[0])

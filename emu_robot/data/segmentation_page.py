@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from emu_robot.data.episode import Episode
 from emu_robot.data.labels import Segmentation
-from emu_robot.data.page import picture_url, write_html
 from emu_robot.data.replay_buffer import ReplayBuffer
+from emu_robot.shared.html import picture_url, write_html
 
 SHOWN = 12
 """Episodes on the page, spread over the set."""

@@ -14,13 +14,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from emu_robot.decoding.sampling import sample
 from emu_robot.emu35.config import GenerationConfig
 from emu_robot.emu35.placement import block_devices
 from emu_robot.emu35.prompts import Grid
 from emu_robot.emu35.text import Emu3Text
 from emu_robot.errors import InvalidValueError
 from emu_robot.models.transformer import CausalTransformer, KVCache
+from emu_robot.planner.decoding.sampling import sample
 
 SIZE = re.compile(r"(\d+)\*(\d+)")
 MAX_SIZE_IDS = 12

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from emu_robot.control.episode_loop import Ending, EpisodeResult, Subscriber
 from emu_robot.core import Environment, Observation, Transition
 from emu_robot.evaluation.records import StepRecord
-from emu_robot.runtime import Ending, EpisodeResult, Subscriber
 
 KINDS = {
     "stopped early": "the policy declared the task complete before it was",

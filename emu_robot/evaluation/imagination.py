@@ -16,7 +16,6 @@ from PIL import Image as PillowImage
 from PIL import ImageDraw, ImageFont
 
 from emu_robot.core import Image, Observation
-from emu_robot.data.progress import progress
 from emu_robot.environments import ENVIRONMENTS
 from emu_robot.errors import InvalidValueError
 from emu_robot.evaluation import worker
@@ -27,7 +26,8 @@ from emu_robot.evaluation.plan_accuracy import CAMERA, load_planner, play_subtas
 from emu_robot.evaluation.records import write_json
 from emu_robot.evaluation.statistics import Proportion
 from emu_robot.evaluation.video import Clip
-from emu_robot.parallel import run_parallel
+from emu_robot.shared.parallel import run_parallel
+from emu_robot.shared.progress import progress
 
 RADIUS = 16.0
 """An object that is not within so many pixels of its true place counts as lost."""

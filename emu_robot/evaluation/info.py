@@ -7,7 +7,7 @@ from typing import Any
 
 from emu_robot.evaluation.config import EvalConfig, LayoutsConfig
 from emu_robot.evaluation.records import EpisodeRecord, successes
-from emu_robot.provenance import commit
+from emu_robot.shared.provenance import commit
 
 
 def eval_info(config: EvalConfig, records: Sequence[EpisodeRecord], eval_s: float) -> dict[str, Any]:

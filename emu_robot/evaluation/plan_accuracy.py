@@ -14,15 +14,15 @@ from typing import Any, Protocol
 import numpy as np
 
 from emu_robot.core import Image, Observation, Plan
-from emu_robot.data.progress import progress
 from emu_robot.evaluation import worker
 from emu_robot.evaluation.centroids import position_error
 from emu_robot.evaluation.config import LayoutsConfig
 from emu_robot.evaluation.info import measured_with
 from emu_robot.evaluation.records import write_json
 from emu_robot.evaluation.statistics import Proportion
-from emu_robot.parallel import run_parallel
-from emu_robot.robot_spec import PANDA
+from emu_robot.robots.spec import PANDA
+from emu_robot.shared.parallel import run_parallel
+from emu_robot.shared.progress import progress
 
 CHANGED = 24
 """A pixel counts as changed by a subtask when one of its channels moves by more than this, of 255."""
@@ -65,8 +65,8 @@ class Query:
 
 def load_planner(config: PlanAccuracyConfig) -> PlannerLike:
     """The planner that `config` names."""
-    folder = import_module("emu_robot.weights").resolve_weights(config.policy)
-    planner, decoder = import_module("emu_robot.planner").Planner, worker.make_decoder(config)
+    folder = import_module("emu_robot.models.weights").resolve_weights(config.policy)
+    planner, decoder = import_module("emu_robot.planner.planner").Planner, worker.make_decoder(config)
     return planner.load(folder, decoder=decoder, int8=config.int8)
 
 

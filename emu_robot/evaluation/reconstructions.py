@@ -9,8 +9,8 @@ from PIL import Image as PillowImage
 from emu_robot.data.replay_buffer import ReplayBuffer
 from emu_robot.evaluation.records import write_json
 from emu_robot.evaluation.tokenizer_quality import psnr
+from emu_robot.models.weights import resolve_weights
 from emu_robot.tokenizers.image import ImageTokenizer
-from emu_robot.weights import resolve_weights
 
 PICTURED = 8
 FIGURES, PICTURE = "reconstructions.json", "reconstructions.png"

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from emu_robot.data.page import file_url, write_html
 from emu_robot.evaluation.config import EvalConfig
 from emu_robot.evaluation.failures import KINDS
 from emu_robot.evaluation.info import failure_counts
 from emu_robot.evaluation.records import EpisodeRecord, per_family, successes
 from emu_robot.evaluation.statistics import Proportion
+from emu_robot.shared.html import file_url, write_html
 
 FIRST_SHOWN = 12
 """Episodes shown in pictures because they come first."""

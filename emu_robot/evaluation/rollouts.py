@@ -9,7 +9,6 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from emu_robot.data.progress import progress
 from emu_robot.errors import ConfigError
 from emu_robot.evaluation import worker
 from emu_robot.evaluation.config import EvalConfig
@@ -17,7 +16,8 @@ from emu_robot.evaluation.info import eval_info
 from emu_robot.evaluation.records import EpisodeRecord, per_family, read_json, successes, write_json
 from emu_robot.evaluation.report import write_report
 from emu_robot.evaluation.statistics import Proportion
-from emu_robot.parallel import run_parallel
+from emu_robot.shared.parallel import run_parallel
+from emu_robot.shared.progress import progress
 
 __all__ = ["EvalConfig", "EvalResult", "evaluate"]
 

@@ -15,14 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emu_robot.core import Image
-from emu_robot.data.progress import progress
 from emu_robot.evaluation import worker
 from emu_robot.evaluation.centroids import position_error
 from emu_robot.evaluation.config import LayoutsConfig
 from emu_robot.evaluation.info import measured_with
 from emu_robot.evaluation.records import write_json
 from emu_robot.evaluation.statistics import Proportion
-from emu_robot.robot_spec import PANDA
+from emu_robot.robots.spec import PANDA
+from emu_robot.shared.progress import progress
 
 CAMERA = PANDA.planner_camera
 OPEN, CLOSED = 0.8, 0.6  # gripper opening above, below; what lies between is moving and left out
@@ -57,7 +57,7 @@ class Frame:
 
 def load_reconstruct(config: TokenizerQualityConfig) -> Reconstruct:
     """Encode and decode with the tokenizer that `config` names."""
-    folder = import_module("emu_robot.weights").resolve_weights(config.policy)
+    folder = import_module("emu_robot.models.weights").resolve_weights(config.policy)
     tokenizer = import_module("emu_robot.tokenizers.image").ImageTokenizer.load(folder)
     return lambda images: tokenizer.decode_images(tokenizer.encode_images(images))
 

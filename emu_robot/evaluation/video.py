@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from PIL import Image as PillowImage
 from PIL import ImageDraw, ImageFont
 
+from emu_robot.control.episode_loop import EpisodeResult, Subscriber
 from emu_robot.core import ActionChunk, Environment, Image, Observation, Transition
-from emu_robot.runtime import EpisodeResult, Subscriber
 
 MAIN, SIDE, BAND = 256, 128, 44
 INK, PAPER, MUTED, GOOD, BAD = (238, 240, 243), (24, 27, 32), (150, 157, 168), (74, 190, 120), (232, 108, 96)

@@ -6,16 +6,16 @@ from importlib import import_module
 from typing import Any
 
 from emu_robot import environments
+from emu_robot.control.episode_loop import Subscriber, run_episode
 from emu_robot.core import PlanStep, Policy
 from emu_robot.evaluation.config import EvalConfig, LayoutsConfig
 from emu_robot.evaluation.expert import ExpertPolicy
 from emu_robot.evaluation.failures import FailureWatch, classify
 from emu_robot.evaluation.records import EpisodeRecord
 from emu_robot.evaluation.report import FIRST_SHOWN
-from emu_robot.evaluation.strip import StepLog, subtask_texts
+from emu_robot.evaluation.step_log import StepLog, subtask_texts
 from emu_robot.evaluation.video import ClipRecorder
-from emu_robot.robot_spec import PANDA
-from emu_robot.runtime import Subscriber, run_episode
+from emu_robot.robots.spec import PANDA
 
 SETTLE_STEPS = 40
 """Ticks that a successful episode which the report shows goes on for, so that its last view has the arm at home."""
@@ -32,8 +32,8 @@ SHUFFLED_STRIDE = 1_000_003
 
 def load_policy(config: EvalConfig, subgoal_source: SubgoalSource) -> Policy:
     """The policy that `config` names."""
-    policy, steps = import_module("emu_robot.policy"), config.n_action_steps
-    options = policy.PolicyConfig(decoder=make_decoder(config), int8=config.int8)
+    policy, steps = import_module("emu_robot.policy.emu_policy"), config.n_action_steps
+    options = import_module("emu_robot.policy.config").PolicyConfig(decoder=make_decoder(config), int8=config.int8)
     if steps is not None:
         options = replace(options, n_action_steps=steps)
     return policy.load_policy(
@@ -43,8 +43,8 @@ def load_policy(config: EvalConfig, subgoal_source: SubgoalSource) -> Policy:
 
 def make_decoder(config: Any) -> Any:
     """The planner's decoder that `config` names; torch is imported only now."""
-    choice = import_module("emu_robot.decoding.choice")
-    return choice.DecoderConfig(kind=choice.Decoder(config.decoder), steps=config.decoder_steps)
+    factory = import_module("emu_robot.planner.decoding.factory")
+    return factory.DecoderConfig(kind=factory.Decoder(config.decoder), steps=config.decoder_steps)
 
 
 def make_environment(config: LayoutsConfig, family: str) -> Any:
@@ -80,9 +80,9 @@ class EpisodeRunner:
 
         stem = f"{index:05d}"
         folder = config.out / "episodes"
-        steps = StepLog(environment, camera=PANDA.planner_camera, folder=folder, stem=stem)
+        log = StepLog(environment, camera=PANDA.planner_camera, folder=folder, stem=stem)
         watch = FailureWatch(environment)
-        subscribers: list[Subscriber] = [steps, watch]
+        subscribers: list[Subscriber] = [log, watch]
         clip = None
         if index < config.videos and hasattr(environment, "render"):
             clip = f"{folder.name}/{stem}.mp4"
@@ -96,7 +96,7 @@ class EpisodeRunner:
             settle_steps=SETTLE_STEPS if index < max(FIRST_SHOWN, config.videos) else 0,
         )
 
-        failure, detail = classify(result, steps.steps, watch)
+        failure, detail = classify(result, log.steps, watch)
         record = EpisodeRecord(
             index=index,
             family=family,
@@ -109,7 +109,7 @@ class EpisodeRunner:
             n_chunks=result.n_chunks,
             subtasks=subtask_texts(environment),
             subtasks_done=result.subtasks_done,
-            steps=tuple(steps.steps),
+            steps=tuple(log.steps),
             events=result.events,
             failure=failure,
             detail=detail,

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from emu_robot.control.safety import ChunkMessage, Command, EstopLatch, GateState, SafetyConfig, SafetyGate
+from emu_robot.core import Floats
 from emu_robot.errors import InvalidValueError
 from emu_robot.lerobot.arm_limits import ArmLimits
-from emu_robot.safety import ChunkMessage, Command, EstopLatch, GateState, SafetyConfig, SafetyGate
-from emu_robot.trajectory import Floats
 
 SESSION = 1
 """Of the only sender there is."""

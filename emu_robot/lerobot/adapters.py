@@ -12,8 +12,8 @@ from torch import nn
 
 from emu_robot.errors import ConfigError, EmuRobotError
 from emu_robot.models.action_head import HeadConfig
-from emu_robot.normalize import NormStats
-from emu_robot.robot_spec import RobotLayout
+from emu_robot.models.normalize import NormStats
+from emu_robot.robots.spec import RobotLayout
 
 WITHOUT = "head.text"
 """PyTorch's own attention layers read their weights past any adapter."""

@@ -5,9 +5,10 @@ from dataclasses import asdict, dataclass, fields
 
 import numpy as np
 
-from emu_robot.deployment import read_deployment
+from emu_robot.core import Floats
 from emu_robot.errors import ConfigError, UnknownNameError
-from emu_robot.trajectory import Floats, MotionLimits
+from emu_robot.robots.deployment import read_deployment
+from emu_robot.robots.limits import MotionLimits
 
 UNITS = {"degrees": 180 / np.pi, "radians": 1.0}
 """Unit of a driver's joints -> how many of it are one radian."""

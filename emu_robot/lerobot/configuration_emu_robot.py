@@ -5,7 +5,7 @@ from typing import Any
 
 from emu_robot.data.lerobot_files import camera_name
 from emu_robot.errors import ConfigError
-from emu_robot.policy import GoalMode
+from emu_robot.policy.config import GoalMode
 from lerobot.configs import FeatureType, NormalizationMode, PreTrainedConfig
 from lerobot.optim import AdamWConfig, CosineDecayWithWarmupSchedulerConfig
 from lerobot.policies.rtc.configuration_rtc import RTCConfig
@@ -19,7 +19,7 @@ class EmuRobotConfig(PreTrainedConfig):
     weights: released name or folder to start from; a checkpoint loaded by `--policy.path` takes its place.
     planner_camera: name of the camera, without `observation.images.`, in whose view subgoals are imagined; none given
     takes the weights' own, or the set's first one.
-    chunk_size: actions predicted, n_action_steps: of these executed. goal: see `emu_robot.policy.GoalMode`.
+    chunk_size: actions predicted, n_action_steps: of these executed. goal: see `emu_robot.policy.config.GoalMode`.
     train_planner: adapt the planner, too, with the weight `planner_weight` beside the head's loss.
     use_labels: take subtasks from the set where it has them, else find them in its motion.
     cache_dir: where starts and keyframes of the training set are kept; none given puts them beside the set.

@@ -15,7 +15,7 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 
 from emu_robot.data.collect import SEED_LIMIT
 from emu_robot.errors import InvalidValueError, UnknownNameError
-from emu_robot.robot_spec import PANDA
+from emu_robot.robots.spec import PANDA
 from emu_sim.tabletop import ACTION_MODES, make_resting
 from emu_sim.tasks import resolve_families
 from lerobot.configs import FeatureType, PolicyFeature

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import draccus
 
+from emu_robot.control.safety import SafetyConfig
 from emu_robot.errors import ConfigError, InvalidValueError, RobotStoppedError
 from emu_robot.lerobot.action_gate import ActionGate
 from emu_robot.lerobot.arm_limits import SUFFIX, ArmLimits, DimensionLimits, arm_limits, read_limits
-from emu_robot.safety import SafetyConfig
 from lerobot.robots import Robot, RobotConfig, make_robot_from_config
 from lerobot.utils.decorators import check_if_already_connected, check_if_not_connected
 from lerobot.utils.errors import DeviceNotConnectedError
@@ -112,7 +112,7 @@ class EmuGatedConfig(RobotConfig):
 
 
 class EmuGated(Robot):
-    """Passes an arm's observations on as they are, and its actions through `emu_robot.safety.SafetyGate`.
+    """Passes an arm's observations on as they are, and its actions through `emu_robot.control.safety.SafetyGate`.
 
     Every action must name every motor of the arm with a finite position. What is sent keeps the limits of position,
     velocity and acceleration. An action far from where a joint was sent last is not begun: the arm holds, the log names

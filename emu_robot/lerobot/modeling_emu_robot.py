@@ -23,19 +23,11 @@ from emu_robot.core import Observation
 from emu_robot.data.lerobot_files import IMAGE_PREFIX, LeRobotFiles
 from emu_robot.data.prepare import PrepareConfig
 from emu_robot.errors import ConfigError, InvalidValueError, UnknownNameError
-from emu_robot.head_runner import ActionPrefix, HeadRunner
-from emu_robot.image_fit import ImageFit, fit_image
 from emu_robot.lerobot.adapters import Fitted, default_targets
 from emu_robot.lerobot.configuration_emu_robot import EmuRobotConfig
 from emu_robot.lerobot.training_examples import MARKED_ONLY, TrainingExamples, prepare_once, seeded
 from emu_robot.models.action_head import ActionHead, HeadConfig
-from emu_robot.planner import Planner
-from emu_robot.policy import EmuPolicy, GoalMode, PolicyConfig
-from emu_robot.training.head import HeadTrainConfig, head_loss
-from emu_robot.training.losses import near_codes
-from emu_robot.training.planner import SequenceConfig, planner_loss
-from emu_robot.training.warm_start import warm_start
-from emu_robot.weights import (
+from emu_robot.models.weights import (
     copy_weights,
     load_weights,
     read_manifest,
@@ -43,6 +35,15 @@ from emu_robot.weights import (
     resolve_weights,
     save_weights,
 )
+from emu_robot.observation.image_fit import ImageFit, fit_image
+from emu_robot.planner.planner import Planner
+from emu_robot.policy.action_decoder import ActionDecoder, ActionPrefix
+from emu_robot.policy.config import GoalMode, PolicyConfig
+from emu_robot.policy.emu_policy import EmuPolicy
+from emu_robot.training.head import HeadTrainConfig, head_loss
+from emu_robot.training.losses import near_codes
+from emu_robot.training.planner import SequenceConfig, planner_loss
+from emu_robot.training.warm_start import warm_start
 from lerobot.configs import PreTrainedConfig
 from lerobot.policies.pretrained import PreTrainedPolicy
 from lerobot.policies.rtc.modeling_rtc import RTCProcessor
@@ -97,8 +98,8 @@ class EmuRobotPolicy(PreTrainedPolicy):
 
     def _load(self) -> None:
         """Everything from the weights folder, to act with."""
-        self._runner = HeadRunner.load(self._folder)
-        self.head = self._runner.head
+        self._action_decoder = ActionDecoder.load(self._folder)
+        self.head = self._action_decoder.head
 
     def _fit(self, fitted: Fitted, planner: Planner) -> None:
         """A head of this shape and a planner for its camera, both started from the weights.
@@ -113,7 +114,7 @@ class EmuRobotPolicy(PreTrainedPolicy):
         settings = replace(planner.config, camera=fitted.head.cameras[0], max_words=fitted.max_words)
         planner = self._planner = Planner(settings, planner.model, planner.text, planner.images)
         self.world_model = planner.model.requires_grad_(True) if self.config.train_planner else None
-        self._runner = HeadRunner(self.head, fitted.stats, planner.text, fitted.layout, fitted.control_hz)
+        self._action_decoder = ActionDecoder(self.head, fitted.stats, planner.text, fitted.layout, fitted.control_hz)
         self._fitted = fitted
 
     def _prepare_training(self, root: Path) -> None:
@@ -301,7 +302,7 @@ class EmuRobotPolicy(PreTrainedPolicy):
             goal=GoalMode(self.config.goal), n_action_steps=self.config.n_action_steps, whole_chunks=True
         )
         planner = self._acting_planner() if config.goal.needs_planner else None
-        driver = EmuPolicy(self._runner, planner, config)
+        driver = EmuPolicy(self._action_decoder, planner, config)
         driver.reset(task)
         return driver
 

@@ -9,11 +9,11 @@ from weakref import WeakValueDictionary
 
 import numpy as np
 
-from emu_robot.data.recording import Disturbance
+from emu_robot.data.expert_demonstration import Disturbance
 from emu_robot.errors import InvalidValueError
 from emu_robot.lerobot import targets
 from emu_robot.lerobot.announcements import Announcements, Phase
-from emu_robot.robot_spec import PANDA
+from emu_robot.robots.spec import PANDA
 from emu_sim.environment import TabletopEnvironment
 from emu_sim.tasks import resolve_families, sample_task
 from lerobot.robots import Robot, RobotConfig

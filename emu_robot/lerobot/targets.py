@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emu_robot.errors import InvalidValueError, UnknownNameError
-from emu_robot.robot_spec import PANDA
+from emu_robot.robots.spec import PANDA
 
 
 def named(values: NDArray[Any]) -> dict[str, float]:

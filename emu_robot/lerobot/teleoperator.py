@@ -7,7 +7,7 @@ import numpy as np
 
 from emu_robot.lerobot import targets
 from emu_robot.lerobot.robot import connected_robot
-from emu_robot.robot_spec import PANDA
+from emu_robot.robots.spec import PANDA
 from lerobot.teleoperators import Teleoperator, TeleoperatorConfig
 from lerobot.utils.decorators import check_if_already_connected, check_if_not_connected
 

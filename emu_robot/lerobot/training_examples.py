@@ -17,15 +17,15 @@ from emu_robot.data.prepare import PrepareConfig, prepare
 from emu_robot.data.replay_buffer import ReplayBuffer
 from emu_robot.errors import SystemSetupError
 from emu_robot.models.action_head import HeadConfig
-from emu_robot.normalize import RelativeActions
-from emu_robot.planner import Planner
+from emu_robot.models.normalize import RelativeActions
+from emu_robot.models.weights import stage_hash
+from emu_robot.planner.planner import Planner
 from emu_robot.training.head_data import Demonstrations
 from emu_robot.training.head_goals import reconstructed_goals
 from emu_robot.training.head_sampler import GoalImages, HeadSampler, Images, SamplingConfig
 from emu_robot.training.loop import LoopConfig
 from emu_robot.training.planner import SequenceConfig, SequenceSampler
 from emu_robot.training.planner_data import PlanQueries
-from emu_robot.weights import stage_hash
 
 MARKED_ONLY = 1_000_000_000
 """Store pictures every so many frames: those of starts and keyframes alone."""

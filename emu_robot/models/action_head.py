@@ -1,6 +1,6 @@
 """The action head: current views, goal image, words and joint state -> action chunk and progress.
 
-All numbers here are normalised (`emu_robot.normalize`); images are (B, 3, H, W) float in [-1, 1]. The head works
+All numbers here are normalised (`emu_robot.models.normalize`); images are (B, 3, H, W) float in [-1, 1]. The head works
 without a goal image or without words, so that each can be dropped. Knows nothing of planners or environments.
 Suffixes: B batch, N noise samples, T chunk, A action, S state, L text ids, P keyposes, D features.
 """

@@ -5,9 +5,10 @@ from typing import Protocol
 
 import numpy as np
 
+from emu_robot.control.safety import GateState
+from emu_robot.core import Floats
 from emu_robot.errors import InvalidValueError
-from emu_robot.safety import GateState, check_ranges, parameter
-from emu_robot.trajectory import Floats
+from emu_robot.shared.ranges import check_ranges, parameter
 
 CHUNK_DT = 0.05
 """Seconds between the actions of a chunk."""

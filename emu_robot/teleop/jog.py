@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from emu_robot.core import Floats
 from emu_robot.errors import ConfigError, InvalidValueError, UnknownNameError
+from emu_robot.robots.limits import MotionLimits
 from emu_robot.teleop.driving import Motion, TeleopConfig
-from emu_robot.trajectory import Floats, MotionLimits
 
 STICKS = (0, 1, 3, 4)
 """Axes of the two sticks on a gamepad as the joy driver orders them."""

@@ -4,11 +4,11 @@ from collections.abc import Collection, Sequence
 
 import numpy as np
 
-from emu_robot.deployment import Deployment
+from emu_robot.core import Floats
 from emu_robot.errors import ConfigError, InvalidValueError
-from emu_robot.joint_states import JointReader
+from emu_robot.observation.joint_states import JointReader
+from emu_robot.robots.deployment import Deployment
 from emu_robot.teleop.driving import Motion, TeleopConfig
-from emu_robot.trajectory import Floats
 
 SMOOTHING = 0.5
 """Share of the newest difference in the estimate of a leader's velocity."""

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from emu_robot.errors import InvalidValueError, ShapeError
+from emu_robot.models.weights import load_into, load_weights
 from emu_robot.tokenizers.local_encoder import LocalEncoder
 from emu_robot.tokenizers.quantizer import IndexBackpropagationQuantizer, Quantized
 from emu_robot.tokenizers.vqgan import Decoder, Encoder
-from emu_robot.weights import load_into, load_weights
 
 
 @dataclass(kw_only=True)

@@ -19,7 +19,7 @@ from emu_robot.tokenizers.vocabulary import Vocabulary
 type Codes = NDArray[np.integer]
 
 
-class Step(NamedTuple):
+class CodedStep(NamedTuple):
     """A language step and the codes (n,) of the image at its completion."""
 
     subtask: str
@@ -80,12 +80,12 @@ class Interleaver:
     @property
     def template(self) -> tuple[int | None, ...]:
         """What stands between boi and eoi: ids that are always the same, None where a code goes."""
-        form, words = self.image, self.vocabulary
+        form, vocabulary = self.image, self.vocabulary
         ids: list[int | None] = []
         if form.size_tokens:
-            ids += [*self.text.encode(f"{form.rows}*{form.columns}"), words.img]
+            ids += [*self.text.encode(f"{form.rows}*{form.columns}"), vocabulary.img]
         for row in range(form.rows):
-            ids += [words.eol] if form.row_ends and row else []
+            ids += [vocabulary.eol] if form.row_ends and row else []
             ids += [None] * form.columns
         return tuple(ids)
 
@@ -101,37 +101,37 @@ class Interleaver:
         """Ids up to where the plan begins; codes are those of the current image."""
         return [self.vocabulary.bos, *self.text.encode(instruction), *self.image_ids(codes)]
 
-    def step(self, step: Step) -> list[int]:
+    def step(self, step: CodedStep) -> list[int]:
         """Ids of one plan step."""
         return [self.vocabulary.bos_step, *self.text.encode(step.subtask), *self.image_ids(step.codes)]
 
-    def encode(self, instruction: str, codes: Codes, steps: Sequence[Step], complete: bool) -> list[int]:
+    def encode(self, instruction: str, codes: Codes, steps: Sequence[CodedStep], complete: bool) -> list[int]:
         """A whole sequence; `complete` ends it with eos."""
         ids = self.prompt(instruction, codes)
         for step in steps:
             ids += self.step(step)
         return [*ids, self.vocabulary.eos] if complete else ids
 
-    def decode_step(self, ids: Sequence[int]) -> Step:
+    def decode_step(self, ids: Sequence[int]) -> CodedStep:
         """Reverse `step`. Raises `InvalidValueError` saying where ids are no step."""
-        words = self.vocabulary
-        if words.boi not in ids or ids[0] != words.bos_step or ids[-1] != words.eoi:
+        vocabulary = self.vocabulary
+        if vocabulary.boi not in ids or ids[0] != vocabulary.bos_step or ids[-1] != vocabulary.eoi:
             raise InvalidValueError(f"{len(ids)} ids are not bos_step, words, boi, image, eoi")
-        begin = list(ids).index(words.boi)
+        begin = list(ids).index(vocabulary.boi)
         inside = ids[begin + 1 : -1]
         if len(inside) != len(self.template):
             raise InvalidValueError(f"an image of {len(inside)} ids, expected {len(self.template)}")
         codes = []
         for i, (token, wanted) in enumerate(zip(inside, self.template, strict=True)):
-            if token != wanted and not (wanted is None and words.is_code(token)):
+            if token != wanted and not (wanted is None and vocabulary.is_code(token)):
                 raise InvalidValueError(f"id {token} at place {i} of an image")
             if wanted is None:
-                codes.append(token - words.first_code)
-        if any(token >= words.text_size for token in ids[1:begin]):
+                codes.append(token - vocabulary.first_code)
+        if any(token >= vocabulary.text_size for token in ids[1:begin]):
             raise InvalidValueError("a subtask holds ids that are no words")
-        return Step(self.text.decode(ids[1:begin]), np.array(codes, np.uint32))
+        return CodedStep(self.text.decode(ids[1:begin]), np.array(codes, np.uint32))
 
-    def decode(self, ids: Sequence[int]) -> tuple[list[Step], bool]:
+    def decode(self, ids: Sequence[int]) -> tuple[list[CodedStep], bool]:
         """The steps of what follows a prompt, and whether it ends with eos."""
         complete = bool(ids) and ids[-1] == self.vocabulary.eos
         body = list(ids[:-1] if complete else ids)

@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from emu_robot import weights
 from emu_robot.errors import WeightsError
+from emu_robot.models import weights
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
 FILE = "text.json"

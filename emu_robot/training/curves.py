@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from emu_robot.data.page import write_html
 from emu_robot.errors import DataError
+from emu_robot.shared.html import write_html
 
 COLUMNS = 6
 """Checks in a table, spread over the training; the last one is among them."""

@@ -12,12 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from emu_robot.data.replay_buffer import ReplayBuffer
-from emu_robot.decoding.paths import Path as NoisePath
-from emu_robot.decoding.paths import PathName, make_path, sample_times
 from emu_robot.errors import InvalidValueError, check_shares
 from emu_robot.models.attention import copies_mask
 from emu_robot.models.transformer import CausalTransformer
-from emu_robot.planner import Planner
+from emu_robot.planner.decoding.noise_paths import NoisePath, PathName, make_noise_path, sample_times
+from emu_robot.planner.planner import Planner
 from emu_robot.training.dida_layout import two_copies
 from emu_robot.training.loop import LoopConfig, LossFn, fit, select_device, step_rng
 from emu_robot.training.losses import NearCodes, near_codes, weighted_cross_entropy
@@ -72,7 +71,7 @@ def train(config: DidaTrainConfig) -> Path:
         kept, share = config.out / "dida" / "drawn.npz", config.sequences.shift_share
         drawn = draw_steps(config.weights, queries, chosen, shifted, share, kept, config.loop.seed)
         sequences.mix_in(drawn, config.drawn_share)
-    path = make_path(config.path, planner.images.quantize.codebook())
+    path = make_noise_path(config.path, planner.images.quantize.codebook())
     sampler = DidaSampler(sequences, planner, path, config.loop.seed)
     model = planner.model.requires_grad_(True)
     codebook_KD = planner.images.quantize.codebook().to(select_device(config.loop.device))
@@ -94,25 +93,27 @@ class DidaSampler:
 
     def __init__(self, sequences: SequenceSampler, planner: Planner, path: NoisePath, seed: int) -> None:
         self._sequences, self._path, self._seed = sequences, path, seed
-        self._words, template = planner.interleaver.vocabulary, planner.interleaver.template
+        self._vocabulary, template = planner.interleaver.vocabulary, planner.interleaver.template
         self._block = 1 + len(template)
         self._inside = torch.tensor([i for i, token in enumerate(template, 1) if token is None])
 
     def __call__(self, step: int) -> dict[str, Tensor]:
         rows, first = self._sequences.sequences(step), self._sequences.writer.first_target
         _batch, length = rows.ids.shape
-        n_images = max(int((ids == self._words.boi).sum()) for ids in rows.ids) - 1
-        shape = (self._words.boi, self._block, max(n_images, 1))
+        n_images = max(int((ids == self._vocabulary.boi).sum()) for ids in rows.ids) - 1
+        shape = (self._vocabulary.boi, self._block, max(n_images, 1))
         layout = two_copies(rows.inputs, rows.positions, rows.references, *shape)
         generator = torch.Generator().manual_seed(int(step_rng(self._seed, step, stream=3).integers(2**62)))
         ids, present_BJ = torch.from_numpy(layout.ids), torch.from_numpy(layout.present)
         starts_J = length + self._block * torch.arange(present_BJ.shape[1])
         places_P = (starts_J[:, None] + self._inside).flatten()
         clean = two_copies(rows.ids, rows.positions, rows.references, *shape)
-        codes_BP = torch.from_numpy(clean.ids)[:, places_P] - self._words.first_code
+        codes_BP = torch.from_numpy(clean.ids)[:, places_P] - self._vocabulary.first_code
         images = codes_BP.view(-1, len(self._inside))
         noisy = self._path.corrupt(images, sample_times(len(images), generator), generator).view_as(codes_BP)
-        ids[:, places_P] = torch.where(noisy < self._words.n_codes, noisy + self._words.first_code, self._words.pad)
+        ids[:, places_P] = torch.where(
+            noisy < self._vocabulary.n_codes, noisy + self._vocabulary.first_code, self._vocabulary.pad
+        )
         return {
             "ids": ids,
             "positions": torch.from_numpy(layout.positions),
@@ -120,7 +121,7 @@ class DidaSampler:
             "last": torch.from_numpy(layout.last),
             "copy": torch.from_numpy(layout.copy),
             "places": places_P - 1,
-            "codes": codes_BP + self._words.first_code,
+            "codes": codes_BP + self._vocabulary.first_code,
             "code_weights": present_BJ.repeat_interleave(len(self._inside), 1).float(),
             "targets": torch.from_numpy(rows.ids[:, first + 1 :].copy()),
             "weights": torch.from_numpy(rows.weights[:, first + 1 :].copy()),

@@ -10,13 +10,13 @@ from emu_robot.data.prepare import PrepareConfig, locate
 from emu_robot.errors import ConfigError
 from emu_robot.evaluation.reconstructions import ReconstructionsConfig
 from emu_robot.models.action_head import HeadConfig
+from emu_robot.models.weights import resolve_weights, stage_config
 from emu_robot.training.dida import DidaTrainConfig
 from emu_robot.training.head import HeadTrainConfig
 from emu_robot.training.loop import LoopConfig
 from emu_robot.training.planner import PlannerTrainConfig
 from emu_robot.training.tokenizer import EncodeConfig
 from emu_robot.training.tracking import TrackerName, check_tracker
-from emu_robot.weights import resolve_weights, stage_config
 
 
 def _planner() -> PlannerTrainConfig:
@@ -61,7 +61,7 @@ class FinetuneConfig:
             raise ConfigError("prepare.dataset is given; say dataset= instead")
 
 
-def steps(config: FinetuneConfig) -> dict[tuple[str, str], Any]:
+def verb_runs(config: FinetuneConfig) -> dict[tuple[str, str], Any]:
     """(verb, what of it) -> its configuration, in order.
 
     Raises whatever is wrong with the dataset's metadata, and `SystemSetupError` for a tracker that is not installed.

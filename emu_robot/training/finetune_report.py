@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
-from emu_robot.data.page import file_url, picture_url, write_html
 from emu_robot.data.prepare import RECORD
 from emu_robot.data.replay_buffer import ReplayBuffer
 from emu_robot.evaluation.reconstructions import FIGURES, PICTURE
 from emu_robot.evaluation.records import read_json
-from emu_robot.planner import Planner
+from emu_robot.planner.planner import Planner
+from emu_robot.shared.html import file_url, picture_url, write_html
 from emu_robot.training.curves import StageMetrics
 from emu_robot.training.finetune import FinetuneConfig
 from emu_robot.training.loop import select_device

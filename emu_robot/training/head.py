@@ -10,14 +10,14 @@ from torch import Tensor, nn
 from emu_robot.data.replay_buffer import ReplayBuffer
 from emu_robot.errors import ConfigError, DataError
 from emu_robot.models.action_head import ActionHead, HeadConfig, HeadContext
-from emu_robot.normalize import NormStats, RelativeActions
+from emu_robot.models.normalize import NormStats, RelativeActions
+from emu_robot.models.weights import load_weights, resolve_weights, save_weights
 from emu_robot.tokenizers.text import TextTokenizer
 from emu_robot.training.head_data import Demonstrations, Ints
 from emu_robot.training.head_goals import generated_goals, reconstructed_goals
 from emu_robot.training.head_sampler import GoalImages, HeadSampler, SamplingConfig
 from emu_robot.training.loop import LoopConfig, Metrics, fit, select_device
 from emu_robot.training.warm_start import warm_start
-from emu_robot.weights import load_weights, resolve_weights, save_weights
 
 
 def _loop() -> LoopConfig:

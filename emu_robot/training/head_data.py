@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from emu_robot.data.mapped_images import MappedImages
 from emu_robot.data.replay_buffer import ReplayBuffer
 from emu_robot.errors import DataError
-from emu_robot.normalize import NormStats, RelativeActions, Standardizer
+from emu_robot.models.normalize import NormStats, RelativeActions, Standardizer
 
 type Ints = NDArray[np.int64]
 type Floats = NDArray[np.float32]

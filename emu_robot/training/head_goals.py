@@ -7,9 +7,9 @@ import numpy as np
 import torch
 
 from emu_robot.core import Image, PlanStep
-from emu_robot.planner import Planner
+from emu_robot.planner.planner import Planner
 from emu_robot.tokenizers.image import ImageTokenizer
-from emu_robot.training.drawing import Drawn, draw_in_blocks
+from emu_robot.training.drawn_subgoals import Drawn, draw_in_blocks
 from emu_robot.training.head_data import Demonstrations, Ints
 from emu_robot.training.head_sampler import GeneratedGoals, Images
 

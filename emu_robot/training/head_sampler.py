@@ -15,7 +15,7 @@ from torch import Tensor
 from emu_robot.errors import InvalidValueError, check_shares
 from emu_robot.models.action_head import HeadConfig, text_ids
 from emu_robot.models.flow import sample_times
-from emu_robot.normalize import NormStats, RelativeActions
+from emu_robot.models.normalize import NormStats, RelativeActions
 from emu_robot.tokenizers.image import to_pixels
 from emu_robot.training.head_data import Demonstrations, Floats, Ints
 from emu_robot.training.loop import step_rng

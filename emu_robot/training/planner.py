@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from emu_robot.data.replay_buffer import ReplayBuffer
 from emu_robot.errors import InvalidValueError, check_shares
 from emu_robot.models.transformer import CausalTransformer
-from emu_robot.planner import Planner, PlannerConfig, interleaver
+from emu_robot.models.weights import MANIFEST, resolve_weights, stage_hash
+from emu_robot.planner.planner import Planner, PlannerConfig, interleaver
 from emu_robot.tokenizers.image import ImageTokenizer
 from emu_robot.tokenizers.interleave import Codes, Interleaver
 from emu_robot.tokenizers.text import TextTokenizer
@@ -22,7 +23,6 @@ from emu_robot.training.lora import LoraSettings, add_adapters, merge_adapters
 from emu_robot.training.losses import NearCodes, near_codes, weighted_cross_entropy
 from emu_robot.training.planner_data import Ints, PlanQueries, SequenceWriter, ShiftedImages
 from emu_robot.training.self_distillation import DrawnSteps
-from emu_robot.weights import MANIFEST, resolve_weights, stage_hash
 
 
 @dataclass(kw_only=True)

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from emu_robot.data.mapped_images import ImageSource
 from emu_robot.data.replay_buffer import ReplayBuffer
 from emu_robot.errors import DataError
+from emu_robot.models.weights import stage_hash
 from emu_robot.tokenizers.image import ImageTokenizer
-from emu_robot.tokenizers.interleave import Codes, Interleaver, Step
-from emu_robot.weights import stage_hash
+from emu_robot.tokenizers.interleave import CodedStep, Codes, Interleaver
 
 type Ints = NDArray[np.int64]
 
@@ -109,10 +109,10 @@ class PlanQueries:
         """(n,) codes of the image the plan starts from."""
         return self.codes_Mn[self.row[query]]
 
-    def steps(self, query: int, most: int) -> list[Step]:
+    def steps(self, query: int, most: int) -> list[CodedStep]:
         """The true next steps, at most so many."""
         _current, *rows = self.image_rows(query, most)
-        return [Step(text, self.codes_Mn[row]) for text, row in zip(self.texts(query, most), rows, strict=True)]
+        return [CodedStep(text, self.codes_Mn[row]) for text, row in zip(self.texts(query, most), rows, strict=True)]
 
     def texts(self, query: int, most: int) -> tuple[str, ...]:
         """The words of the true next steps that were completed, at most so many."""
@@ -159,22 +159,22 @@ class SequenceWriter:
         codes: (n,) of the current image and of each step's, in place of those stored; then they say how many steps
         there are. wordless: without instruction and subtasks, as guidance reads it; then only codes are targets.
         """
-        queries, words = self._queries, self._interleaver.vocabulary
+        queries, vocabulary = self._queries, self._interleaver.vocabulary
         steps = queries.steps(query, n_steps if codes is None else len(codes) - 1)
         images = codes or [queries.current_codes(query), *(step.codes for step in steps)]
         instruction = [] if wordless else self._ids[queries.instruction(query)]
-        ids = [words.bos, *instruction, *self._interleaver.image_ids(images[0])]
+        ids = [vocabulary.bos, *instruction, *self._interleaver.image_ids(images[0])]
         weights = [0.0] * len(ids)
         text, image = 0.0 if wordless else self._weights["text"], self._weights["image"]
         changed = image * self._weights["changed"]
         for step, (old, new) in zip(steps, pairwise(images), strict=True):
             subtask = [] if wordless else self._ids[step.subtask]
-            ids += [words.bos_step, *subtask, *self._interleaver.image_ids(new)]
+            ids += [vocabulary.bos_step, *subtask, *self._interleaver.image_ids(new)]
             inside = np.zeros(len(self._template))
             inside[self._is_code] = np.where(old != new, changed, image)
             weights += [text] * (len(subtask) + 2) + inside.tolist() + [0.0]
         if queries.is_last(query, len(steps)):
-            ids.append(words.eos)
+            ids.append(vocabulary.eos)
             weights.append(text)
         return ids, weights
 

@@ -9,10 +9,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from emu_robot.decoding.choice import Decoder, DecoderConfig
-from emu_robot.planner import Planner
+from emu_robot.planner.decoding.factory import Decoder, DecoderConfig
+from emu_robot.planner.planner import Planner
 from emu_robot.tokenizers.interleave import Codes
-from emu_robot.training.drawing import Drawn, draw_in_blocks
+from emu_robot.training.drawn_subgoals import Drawn, draw_in_blocks
 from emu_robot.training.planner_data import Ints, PlanQueries, ShiftedImages
 
 

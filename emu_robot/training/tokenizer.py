@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from emu_robot.data.mapped_images import ImageSource
 from emu_robot.data.replay_buffer import ReplayBuffer
 from emu_robot.errors import DataError, check_shares
+from emu_robot.models.weights import resolve_weights, save_weights, stage_hash
 from emu_robot.tokenizers.image import ImageTokenizer, ImageTokenizerConfig, to_pixels
 from emu_robot.tokenizers.text import TextTokenizer
 from emu_robot.training.loop import LoopConfig, LossFn, fit, select_device, step_rng
 from emu_robot.training.losses import codebook_usage, importance_BHW, reconstruction_loss
-from emu_robot.weights import resolve_weights, save_weights, stage_hash
 
 
 def _loop() -> LoopConfig:

@@ -3,7 +3,7 @@
 import torch
 
 from emu_robot.models.action_head import ActionHead, HeadConfig
-from emu_robot.weights import StageWeights
+from emu_robot.models.weights import StageWeights
 
 
 def warm_start(head: ActionHead, weights: StageWeights) -> list[str]:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from emu_robot.core import Image, Observation, PlanStep, Transition
 from emu_robot.errors import InvalidValueError, ShapeError, UnknownNameError
-from emu_robot.robot_spec import PANDA, RobotLayout
+from emu_robot.robots.spec import PANDA, RobotLayout
 from emu_sim.experts import Expert
 from emu_sim.layout import sample_layout
 from emu_sim.predicates import final_goals, subtask_holds

@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from emu_robot.robot_spec import PANDA
+from emu_robot.robots.spec import PANDA
 from emu_sim.kinematics import joint_target
 from emu_sim.predicates import subtask_holds
 from emu_sim.scene import CAN_RADIUS, DRAWER_TRAVEL

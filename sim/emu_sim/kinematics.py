@@ -4,7 +4,7 @@ import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
-from emu_robot.robot_spec import PANDA
+from emu_robot.robots.spec import PANDA
 from emu_sim.world import World
 
 DAMPING = 1e-3

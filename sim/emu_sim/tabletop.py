@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from emu_robot.core import Image, Observation
 from emu_robot.errors import InvalidValueError, UnknownNameError
-from emu_robot.robot_spec import PANDA
+from emu_robot.robots.spec import PANDA
 from emu_sim.environment import STEPS_PER_SUBTASK, TabletopEnvironment
 from emu_sim.kinematics import joint_target
 from emu_sim.tasks import SINGLE_FAMILIES, most_subtasks

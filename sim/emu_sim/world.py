@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from emu_robot.core import Image
 from emu_robot.errors import SystemSetupError, UnknownNameError
-from emu_robot.robot_spec import PANDA
+from emu_robot.robots.spec import PANDA
 from emu_sim import scene
 from emu_sim.layout import Layout
 

@@ -12,9 +12,9 @@ import pytest
 import toy
 
 from emu_robot.core import ActionChunk, Observation
-from emu_robot.data import committing, recording
+from emu_robot.data import expert_demonstration, ordered_commits
 from emu_robot.data.collect import CollectConfig, collect
-from emu_robot.data.recording import DWELL, record_episode
+from emu_robot.data.expert_demonstration import DWELL, record_episode
 from emu_robot.data.replay_buffer import ReplayBuffer
 from emu_robot.errors import ConfigError, DataError, SystemSetupError
 
@@ -89,7 +89,7 @@ class PullingPolicy:
 
 
 def test_a_policy_drives_for_a_while_and_the_expert_says_what_it_should_have_done(monkeypatch):
-    monkeypatch.setattr(recording, "POLICY_LENGTH", (4, 9))
+    monkeypatch.setattr(expert_demonstration, "POLICY_LENGTH", (4, 9))
     env, quiet = toy.ToyEnvironment(), {"noise": 0.0, "burst_probability": 0.0, "image_every": 4}
     policy = PullingPolicy()
     with_expert = record_episode(env, 1, **quiet)
@@ -159,7 +159,7 @@ def test_a_disk_filling_up_keeps_earlier_episodes_and_continues(tmp_path, monkey
             raise OSError(28, "No space left on device")
         extend(self, episodes)
 
-    monkeypatch.setattr(committing, "COMMITTED_AT_ONCE", 2)
+    monkeypatch.setattr(ordered_commits, "COMMITTED_AT_ONCE", 2)
     monkeypatch.setattr(ReplayBuffer, "extend", fill_up)
     with pytest.raises(SystemSetupError, match="disk is full"):
         collect(config(tmp_path / "buffer"))

@@ -27,10 +27,10 @@ from robots import HAND_APART, SIX_JOINTS, write_robot
 
 from emu_robot.cli.main import main
 from emu_robot.data.from_mcap import FromMcapConfig, Take, find_recordings, from_mcap, make_episode
-from emu_robot.data.recorded import Recorded, read_recorded
+from emu_robot.data.mcap_recording import Recorded, read_recorded
 from emu_robot.data.recorded_episode import planned_subtasks, resample, succeeded
-from emu_robot.deployment import ROBOTS, find_deployment
 from emu_robot.errors import ConfigError, DataError, EmuRobotError, UnknownNameError
+from emu_robot.robots.deployment import ROBOTS, find_deployment
 
 PLAN = (subgoal(0.0, 1, "open the drawer"), subgoal(0.9, 2, "put the cup in"), subgoal(1.6, 3, ""))
 

@@ -16,8 +16,8 @@ from emu_robot.data import mcap_writing
 from emu_robot.data.mcap_reading import McapFile
 from emu_robot.data.mcap_writing import McapRecording, Topic
 from emu_robot.data.recording_contract import CONTRACT_KEY, CONTRACT_TOPIC, Contract, weights_sha256
-from emu_robot.deployment import deployments, find_deployment
 from emu_robot.errors import DataError
+from emu_robot.robots.deployment import deployments, find_deployment
 
 STRING = "std_msgs/msg/String"
 
@@ -119,6 +119,6 @@ def test_the_contract_says_which_weights():
 
 
 def test_the_recorders_process_stays_light():
-    code = "import sys, emu_robot.data.mcap_writing, emu_robot.provenance; print(*sys.modules)"
+    code = "import sys, emu_robot.data.mcap_writing, emu_robot.shared.provenance; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert not {"torch", "zarr", "lerobot", "mujoco", "pyarrow"} & set(loaded)

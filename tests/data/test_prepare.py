@@ -12,7 +12,7 @@ import pytest
 from lerobot_sets import FPS, edit_column, edit_json, picture, small_episode, write_set
 
 from emu_robot.core import Image
-from emu_robot.data import committing
+from emu_robot.data import ordered_commits
 from emu_robot.data import prepare as prepare_module
 from emu_robot.data.prepare import PrepareConfig, prepare
 from emu_robot.data.replay_buffer import ReplayBuffer
@@ -165,7 +165,7 @@ def test_several_processes_make_the_same_and_an_interrupted_run_goes_on(tmp_path
             raise KeyboardInterrupt
         extend(buffer, more)
 
-    monkeypatch.setattr(committing, "COMMITTED_AT_ONCE", 2)
+    monkeypatch.setattr(ordered_commits, "COMMITTED_AT_ONCE", 2)
     monkeypatch.setattr(ReplayBuffer, "extend", stop_after_two)
     with pytest.raises(KeyboardInterrupt):
         prepared(root, tmp_path / "out", workers=2)

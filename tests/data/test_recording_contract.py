@@ -3,7 +3,7 @@
 from robots import APART, SIX, robot_with
 
 from emu_robot.data.recording_contract import topics_of
-from emu_robot.deployment import read_deployment
+from emu_robot.robots.deployment import read_deployment
 
 ARM = {
     "camera.front": "/front/image_raw",

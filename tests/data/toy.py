@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 
 from emu_robot.core import Observation, Transition
-from emu_robot.robot_spec import RobotLayout
+from emu_robot.robots.spec import RobotLayout
 
 HOME = np.array([0.0, 0.0])
 TARGETS = {"left": np.array([-0.5, 0.2]), "right": np.array([0.5, 0.2]), "up": np.array([0.0, 0.6])}

@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
+from emu_robot.control.episode_loop import Ending, EpisodeResult
 from emu_robot.core import Observation, Transition
 from emu_robot.evaluation.failures import KINDS, FailureWatch, classify
 from emu_robot.evaluation.records import StepRecord
-from emu_robot.runtime import Ending, EpisodeResult
 
 DUE = "put the red cube in the bowl"
 START = {"red cube": (0.0, 0.0, 0.0), "blue can": (0.3, 0.0, 0.0)}

@@ -11,7 +11,7 @@ import pytest
 from emu_robot.errors import ConfigError, InvalidValueError, SystemSetupError, UnknownNameError
 from emu_robot.evaluation.config import FIRST_SEED, EvalConfig
 from emu_robot.evaluation.rollouts import evaluate
-from emu_robot.parallel import run_parallel
+from emu_robot.shared.parallel import run_parallel
 
 
 def config(out: Path, **changes) -> EvalConfig:

@@ -21,8 +21,8 @@ from rclpy.publisher import Publisher
 from rclpy.qos import qos_profile_system_default
 from sensor_msgs.msg import JointState
 
-from emu_robot.deployment import Deployment
-from emu_robot.trajectory import Floats
+from emu_robot.core import Floats
+from emu_robot.robots.deployment import Deployment
 from emu_robot_ros.conversions import stamp_of
 
 CMD_TIMEOUT_S = 0.2

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from emu_robot.trajectory import Floats
+from emu_robot.core import Floats
 
 
 class ArmModel:

@@ -24,7 +24,7 @@ from rclpy.task import Future
 from std_msgs.msg import Float64MultiArray
 from trajectory_msgs.msg import JointTrajectory
 
-from emu_robot.trajectory import Floats
+from emu_robot.core import Floats
 from emu_robot_ros.conversions import seconds
 
 

@@ -16,7 +16,7 @@ from enum import IntEnum, StrEnum
 import numpy as np
 from joint_trajectory import Playback, Point, Refusal, State, Trajectory, in_order, refusal
 
-from emu_robot.trajectory import Floats
+from emu_robot.core import Floats
 
 
 class Status(StrEnum):

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from emu_robot.safety import ChunkMessage, Command, EstopLatch, Rejection, SafetyConfig, SafetyGate
-from emu_robot.trajectory import MotionLimits
+from emu_robot.control.safety import ChunkMessage, Command, EstopLatch, Rejection, SafetyConfig, SafetyGate
+from emu_robot.robots.limits import MotionLimits
 
 A, J, DT = 3, 2, 0.02
 """Dimensions, of which the first J are joints; the last one is a gripper. DT: between commands [s]."""

@@ -12,7 +12,7 @@ from math import factorial
 
 import numpy as np
 
-from emu_robot.trajectory import Floats
+from emu_robot.core import Floats
 
 NONE = np.empty(0)
 """What a point does not say."""

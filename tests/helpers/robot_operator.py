@@ -13,8 +13,8 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from std_srvs.srv import SetBool, Trigger
 
-from emu_robot.deployment import Deployment
-from emu_robot.trajectory import Floats
+from emu_robot.core import Floats
+from emu_robot.robots.deployment import Deployment
 from emu_robot_ros import qos, topics
 from emu_robot_ros.conversions import from_actions, stamp_of
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import yaml
 
-from emu_robot.deployment import Deployment, parse_deployment
+from emu_robot.robots.deployment import Deployment, parse_deployment
 
 SIX_JOINTS = """
 name: six

@@ -18,7 +18,7 @@ from sensor_msgs.msg import JointState
 from std_srvs.srv import SetBool, Trigger
 from trajectory_msgs.msg import JointTrajectory
 
-from emu_robot.deployment import read_deployment
+from emu_robot.robots.deployment import read_deployment
 from emu_robot_ros import qos, topics
 from emu_robot_ros.conversions import from_actions
 

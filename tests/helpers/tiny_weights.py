@@ -8,13 +8,13 @@ import numpy as np
 import torch
 
 from emu_robot.models.action_head import ActionHead, HeadConfig
+from emu_robot.models.normalize import NormStats, Standardizer
 from emu_robot.models.transformer import CausalTransformer, TransformerConfig
-from emu_robot.normalize import NormStats, Standardizer
-from emu_robot.planner import Planner, PlannerConfig, interleaver
-from emu_robot.robot_spec import PANDA
+from emu_robot.models.weights import save_weights
+from emu_robot.planner.planner import Planner, PlannerConfig, interleaver
+from emu_robot.robots.spec import PANDA
 from emu_robot.tokenizers.image import ImageTokenizer, ImageTokenizerConfig
 from emu_robot.tokenizers.text import TextTokenizer
-from emu_robot.weights import save_weights
 
 SIZE = 32
 

@@ -11,7 +11,7 @@ from emu_robot.errors import ConfigError
 from emu_robot.lerobot.adapters import Fitted
 from emu_robot.lerobot.configuration_emu_robot import EmuRobotConfig
 from emu_robot.lerobot.modeling_emu_robot import EmuRobotPolicy
-from emu_robot.weights import load_weights
+from emu_robot.models.weights import load_weights
 
 
 @pytest.fixture(autouse=True)

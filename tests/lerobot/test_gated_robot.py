@@ -19,7 +19,6 @@ from lerobot.robots.utils import ensure_safe_goal_position
 from lerobot.scripts import lerobot_record, lerobot_rollout, lerobot_teleoperate
 from lerobot.utils.errors import DeviceNotConnectedError
 
-from emu_robot.deployment import read_deployment
 from emu_robot.errors import ConfigError, InvalidValueError, RobotStoppedError, UnknownNameError
 from emu_robot.lerobot import (
     EmuGated,
@@ -31,6 +30,7 @@ from emu_robot.lerobot import (
     gated_robot,
 )
 from emu_robot.lerobot.checkpoint import to_lerobot
+from emu_robot.robots.deployment import read_deployment
 
 HZ = 30.0
 JOINTS = MOTORS[:-1]

@@ -20,9 +20,9 @@ from emu_robot.errors import ConfigError, InvalidValueError, UnknownNameError
 from emu_robot.lerobot.checkpoint import to_lerobot
 from emu_robot.lerobot.configuration_emu_robot import EmuRobotConfig
 from emu_robot.lerobot.modeling_emu_robot import EmuRobotPolicy
-from emu_robot.planner import Planner
-from emu_robot.policy import load_policy
-from emu_robot.weights import read_manifest
+from emu_robot.models.weights import read_manifest
+from emu_robot.planner.planner import Planner
+from emu_robot.policy.emu_policy import load_policy
 
 ROOT = Path(__file__).parents[2]
 PLUGIN, SAMPLE = ROOT / "emu_robot/lerobot/plugin", ROOT / "datasets/tabletop_sample"

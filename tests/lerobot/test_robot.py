@@ -21,7 +21,7 @@ from lerobot.utils.utils import log_say
 from emu_robot.errors import InvalidValueError, UnknownNameError
 from emu_robot.lerobot import EmuSimExpert, EmuSimExpertConfig, EmuSimPanda, EmuSimPandaConfig
 from emu_robot.lerobot.robot import REST_TICKS
-from emu_robot.robot_spec import PANDA
+from emu_robot.robots.spec import PANDA
 from emu_sim.environment import TabletopEnvironment
 
 ROOT = Path(__file__).parents[2]

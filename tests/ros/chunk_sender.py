@@ -6,7 +6,7 @@ import numpy as np
 import rclpy
 from emu_robot_interfaces.msg import ActionChunk, PolicyStatus
 
-from emu_robot.deployment import read_deployment
+from emu_robot.robots.deployment import read_deployment
 from emu_robot_ros import qos, topics
 from emu_robot_ros.conversions import from_actions
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from emu_robot.graph import read_graph
+from emu_robot.deploy.graph import read_graph
 
 HAS_ROS = importlib.util.find_spec("rclpy") is not None
 collect_ignore_glob = [] if HAS_ROS else ["test_*.py"]

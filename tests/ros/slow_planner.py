@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
-from emu_robot.planner import Planner
-from emu_robot.pursuit import PlanningError
+from emu_robot.planner.planner import Planner
+from emu_robot.planner.task_execution import PlanningError
 
 PLAN_S = 10.0
 

@@ -17,8 +17,8 @@ from spun_graph import Graph
 from std_msgs.msg import Float64MultiArray
 from trajectory_msgs.msg import JointTrajectory
 
-from emu_robot.deployment import Deployment, Joints, read_deployment
 from emu_robot.errors import ConfigError
+from emu_robot.robots.deployment import Deployment, Joints, read_deployment
 from emu_robot_ros import joint_order, qos
 from emu_robot_ros.arm_commands import ArmCommands
 

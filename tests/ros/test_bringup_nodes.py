@@ -18,10 +18,10 @@ import rclpy
 from conftest import wait_until
 from ros_robot import Peer
 
-from emu_robot.graph import SETTINGS_OF, read_graph
-from emu_robot.graph_file import graph_path, read_graph_file
-from emu_robot.processes import Processes
-from emu_robot.ros_environment import node_processes
+from emu_robot.deploy.graph import SETTINGS_OF, read_graph
+from emu_robot.deploy.graph_file import graph_path, read_graph_file
+from emu_robot.deploy.processes import Processes
+from emu_robot.deploy.ros_environment import node_processes
 
 ROOT = Path(__file__).parents[2]
 NODES = read_graph_file(graph_path()).nodes

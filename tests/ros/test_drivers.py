@@ -25,8 +25,8 @@ from robot_operator import Operator
 from robot_operator import Path as Motion
 from sensor_msgs.msg import JointState
 
-from emu_robot.deployment import Deployment, find_deployment, read_deployment
-from emu_robot.trajectory import Floats
+from emu_robot.core import Floats
+from emu_robot.robots.deployment import Deployment, find_deployment, read_deployment
 from emu_robot_ros.conversions import trajectory
 
 REACH, TURN_S = 0.4, 1.0

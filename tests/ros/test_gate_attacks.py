@@ -1,7 +1,7 @@
 """What once moved an arm that it must not, against the real gate: joint states that lie, exits in motion, rivals.
 
 Each row of docs/DEPLOY.md's table of failures that needs a process, a signal or a second publisher; the others are in
-tests/safety.
+tests/control/safety.
 """
 
 import copy

@@ -18,8 +18,8 @@ from spun_graph import Graph
 from std_msgs.msg import Float64MultiArray
 from trajectory_msgs.msg import JointTrajectory
 
-from emu_robot.deployment import Gripper
 from emu_robot.errors import SystemSetupError
+from emu_robot.robots.deployment import Gripper
 from emu_robot_ros.gripper_commands import GOAL_PERIOD_S, GoalThrottle, gripper_commands
 
 DT = 0.02

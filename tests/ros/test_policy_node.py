@@ -17,7 +17,7 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from test_sensors import FRONT, MIXED, WRIST, Drivers, changed, cut_off, restamped, unstamped
 
-from emu_robot.deployment import ROBOTS
+from emu_robot.robots.deployment import ROBOTS
 from emu_robot_ros import qos, topics
 
 

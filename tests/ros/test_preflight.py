@@ -22,7 +22,7 @@ from sensor_msgs.msg import CompressedImage, Image, JointState
 from test_sensors import jpeg
 from trajectory_msgs.msg import JointTrajectory
 
-from emu_robot.deployment import ROBOTS
+from emu_robot.robots.deployment import ROBOTS
 from emu_robot_ros import qos
 from emu_robot_ros.conversions import from_image
 from emu_robot_ros.preflight import look

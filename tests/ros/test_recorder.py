@@ -34,13 +34,13 @@ from std_msgs.msg import String
 from test_sensors import jpeg
 from trajectory_msgs.msg import JointTrajectory
 
-from emu_robot.camera_messages import is_compressed
 from emu_robot.data.from_mcap import read_pictures
-from emu_robot.data.recorded import read_recorded
+from emu_robot.data.mcap_recording import read_recorded
 from emu_robot.data.recorded_episode import resample, succeeded
 from emu_robot.data.recording_contract import CONTRACT_KEY, CONTRACT_TOPIC, Contract
-from emu_robot.deployment import ROBOTS, read_deployment
-from emu_robot.image_fit import ImageFit
+from emu_robot.observation.camera_messages import is_compressed
+from emu_robot.observation.image_fit import ImageFit
+from emu_robot.robots.deployment import ROBOTS, read_deployment
 from emu_robot_ros import qos, topics
 from emu_robot_ros.conversions import from_actions, from_image, trajectory
 from emu_robot_ros.recording_review import write_video

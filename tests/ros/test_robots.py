@@ -18,9 +18,9 @@ from robots import APART, HAND_APART, SIX, SIX_JOINTS, changed, write_robot
 from sensor_msgs.msg import Image, JointState, Joy
 from trajectory_msgs.msg import JointTrajectory
 
-from emu_robot.data.recorded import read_recorded
+from emu_robot.data.mcap_recording import read_recorded
 from emu_robot.data.recorded_episode import resample
-from emu_robot.deployment import ROBOTS, Deployment, read_deployment
+from emu_robot.robots.deployment import ROBOTS, Deployment, read_deployment
 from emu_robot_ros import qos, topics
 from emu_robot_ros.conversions import from_image, trajectory
 from emu_robot_ros.preflight import look

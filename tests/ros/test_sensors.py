@@ -21,10 +21,10 @@ from ros_robot import ROBOT, START
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CompressedImage, Image, JointState
 
-from emu_robot.camera_messages import is_compressed
-from emu_robot.deployment import Deployment
 from emu_robot.errors import EmuRobotError
-from emu_robot.image_fit import ImageFit
+from emu_robot.observation.camera_messages import is_compressed
+from emu_robot.observation.image_fit import ImageFit
+from emu_robot.robots.deployment import Deployment
 from emu_robot_ros import qos
 from emu_robot_ros.conversions import from_image, stamp_of
 from emu_robot_ros.node_clock import NodeClock

@@ -12,9 +12,9 @@ from emu_robot_interfaces.msg import ActionChunk, PolicyStatus
 from ros_robot import ROBOT
 from sensor_msgs.msg import JointState
 
-from emu_robot.graph import read_graph
-from emu_robot.processes import Processes
-from emu_robot.ros_environment import node_processes
+from emu_robot.deploy.graph import read_graph
+from emu_robot.deploy.processes import Processes
+from emu_robot.deploy.ros_environment import node_processes
 from emu_robot_ros import qos, topics
 from emu_robot_ros.client import GraphClient
 from emu_robot_ros.conversions import from_actions, positions

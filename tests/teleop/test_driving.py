@@ -5,10 +5,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from emu_robot.control.safety import ChunkMessage, GateState, SafetyConfig, SafetyGate
+from emu_robot.core import Floats
 from emu_robot.errors import InvalidValueError
-from emu_robot.safety import ChunkMessage, GateState, SafetyConfig, SafetyGate
+from emu_robot.robots.limits import MotionLimits
 from emu_robot.teleop.driving import BEFORE, CHUNK_DT, Motion, TeleopConfig, Teleoperation
-from emu_robot.trajectory import Floats, MotionLimits
 
 STEP = 0.04
 

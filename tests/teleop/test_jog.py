@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from robots import SIX
 
-from emu_robot.deployment import read_deployment
 from emu_robot.errors import ConfigError, InvalidValueError, UnknownNameError
+from emu_robot.robots.deployment import read_deployment
 from emu_robot.teleop.driving import Motion, TeleopConfig
 from emu_robot.teleop.jog import Axis, Jogger, default_groups, read_groups
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from robots import APART, SIX
 
-from emu_robot.deployment import read_deployment
 from emu_robot.errors import ConfigError, InvalidValueError, ShapeError
+from emu_robot.robots.deployment import read_deployment
 from emu_robot.teleop.driving import TeleopConfig
 from emu_robot.teleop.leader import LeaderArm
 

@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 
 from emu_robot.errors import InvalidValueError, ShapeError, WeightsError
+from emu_robot.models.weights import save_weights
 from emu_robot.tokenizers.image import ImageTokenizer, ImageTokenizerConfig, to_pixels, to_uint8
 from emu_robot.tokenizers.quantizer import IndexBackpropagationQuantizer, entropy_loss
-from emu_robot.weights import save_weights
 
 GOLDEN = Path(__file__).parents[1] / "golden/tiny_ibq"
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from emu_robot.errors import InvalidValueError, ShapeError, WeightsError
-from emu_robot.tokenizers.interleave import ImageFormat, Interleaver, Step
+from emu_robot.models.weights import save_file
+from emu_robot.tokenizers.interleave import CodedStep, ImageFormat, Interleaver
 from emu_robot.tokenizers.text import TextTokenizer
 from emu_robot.tokenizers.vocabulary import CONTROL, Vocabulary
-from emu_robot.weights import save_file
 
 SENTENCES = ["put the red cube in the bowl", "open the drawer", "put the red cube in the bowl, then open the drawer"]
 
@@ -58,7 +58,7 @@ def test_id_blocks_do_not_overlap() -> None:
 @pytest.mark.parametrize("complete", [False, True])
 def test_plans_round_trip(text: TextTokenizer, form: dict[str, bool], complete: bool) -> None:
     interleaver = make(text, **form)
-    steps = [Step("open the drawer", codes(1)), Step("put the red cube in the bowl", codes(2))]
+    steps = [CodedStep("open the drawer", codes(1)), CodedStep("put the red cube in the bowl", codes(2))]
     ids = interleaver.encode(SENTENCES[2], codes(0), steps, complete)
     prompt = interleaver.prompt(SENTENCES[2], codes(0))
     assert ids[: len(prompt)] == prompt
@@ -70,7 +70,7 @@ def test_plans_round_trip(text: TextTokenizer, form: dict[str, bool], complete: 
 
 def test_malformed_ids_are_refused(text: TextTokenizer) -> None:
     interleaver = make(text)
-    step = interleaver.step(Step("open the drawer", codes(1)))
+    step = interleaver.step(CodedStep("open the drawer", codes(1)))
     for broken in (step[:-1], step[1:], step[:-2] + step[-1:], [*step[:-2], 0, step[-1]]):
         with pytest.raises(InvalidValueError):
             interleaver.decode(broken)
@@ -81,7 +81,7 @@ def test_malformed_ids_are_refused(text: TextTokenizer) -> None:
 def test_images_stand_a_stride_apart_whatever_the_words(text: TextTokenizer) -> None:
     interleaver = make(text, stride=32)
     for subtask in ("open", "put the red cube in the bowl"):
-        ids = interleaver.encode("open the drawer", codes(0), [Step(subtask, codes(1))] * 2, True)
+        ids = interleaver.encode("open the drawer", codes(0), [CodedStep(subtask, codes(1))] * 2, True)
         positions = np.array(interleaver.positions(ids))
         starts = positions[np.array(ids) == interleaver.vocabulary.boi]
         assert starts.tolist() == [32, 64, 96]

@@ -12,12 +12,13 @@ from emu_robot.cli import finetune
 from emu_robot.config import load_config
 from emu_robot.core import Observation
 from emu_robot.errors import ConfigError, DataError
-from emu_robot.policy import PolicyConfig, load_policy
+from emu_robot.models.weights import read_manifest
+from emu_robot.policy.config import PolicyConfig
+from emu_robot.policy.emu_policy import load_policy
 from emu_robot.training import dida
-from emu_robot.training.finetune import steps
+from emu_robot.training.finetune import verb_runs
 from emu_robot.training.finetune_report import SAMPLES, choose
 from emu_robot.training.planner_data import PlanQueries
-from emu_robot.weights import read_manifest
 
 QUICK = (
     *("planner.loop.steps=3", "planner.eval_queries=4", "planner.holdout=0.2", "planner.sequences.shift_share=0"),
@@ -95,7 +96,7 @@ def test_moments_are_training_ones_where_none_is_held_out_from_all() -> None:
 def test_the_planners_camera_is_found_or_asked_for(weights, dataset, tmp_path):
     def cameras(*words: str) -> dict[str, str]:
         settings = load_config("finetune", [f"dataset={dataset}", f"weights={weights}", f"out={tmp_path}", *words])
-        return steps(settings)["prepare", "the set"].cameras
+        return verb_runs(settings)["prepare", "the set"].cameras
 
     assert cameras() == {"front": "top", "side": "side"}
     assert cameras("prepare.cameras.front=side") == {"front": "side"}
@@ -104,4 +105,4 @@ def test_the_planners_camera_is_found_or_asked_for(weights, dataset, tmp_path):
     with pytest.raises(ConfigError, match="say dataset= instead"):
         cameras("prepare.dataset=other")
     with pytest.raises(DataError, match="no such folder"):
-        steps(load_config("finetune", ["dataset=./nowhere"]))
+        verb_runs(load_config("finetune", ["dataset=./nowhere"]))

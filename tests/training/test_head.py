@@ -13,8 +13,9 @@ from emu_robot.data.episode import Episode
 from emu_robot.data.replay_buffer import ReplayBuffer
 from emu_robot.errors import DataError
 from emu_robot.models.action_head import ActionHead, HeadConfig
-from emu_robot.normalize import NormStats, RelativeActions
-from emu_robot.policy import PolicyConfig, load_policy
+from emu_robot.models.normalize import NormStats, RelativeActions
+from emu_robot.policy.config import PolicyConfig
+from emu_robot.policy.emu_policy import load_policy
 from emu_robot.tokenizers.text import TextTokenizer
 from emu_robot.training.head import HeadTrainConfig, head_loss, split_rows, train, validate
 from emu_robot.training.head_data import Demonstrations

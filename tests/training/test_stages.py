@@ -11,11 +11,12 @@ from toy_tabletop import SIZE, episode, toy_buffer
 
 from emu_robot.core import Observation
 from emu_robot.data.replay_buffer import ReplayBuffer
-from emu_robot.decoding.choice import Decoder, DecoderConfig
-from emu_robot.decoding.paths import PathName
 from emu_robot.errors import ConfigError, DataError, InvalidValueError, ShapeError, UnknownNameError, WeightsError
 from emu_robot.models.transformer import TransformerConfig
-from emu_robot.planner import Planner, PlannerConfig, interleaver
+from emu_robot.models.weights import stage_hash
+from emu_robot.planner.decoding.factory import Decoder, DecoderConfig
+from emu_robot.planner.decoding.noise_paths import PathName
+from emu_robot.planner.planner import Planner, PlannerConfig, interleaver
 from emu_robot.tokenizers.image import ImageTokenizer, ImageTokenizerConfig
 from emu_robot.tokenizers.text import TextTokenizer
 from emu_robot.training import dida as dida_stage
@@ -26,7 +27,6 @@ from emu_robot.training.lora import LoraSettings
 from emu_robot.training.losses import importance_BHW, near_codes, weighted_cross_entropy
 from emu_robot.training.planner_data import PlanQueries, ShiftedImages
 from emu_robot.training.self_distillation import DrawnSteps, draw_steps
-from emu_robot.weights import stage_hash
 
 LOOP = {"batch_size": 16, "lr": 3e-3, "warmup_steps": 10, "threads": 1, "log_every": 30, "ema_decay": 0.9}
 
@@ -118,7 +118,7 @@ def test_batches_hold_whole_sequences(root: Path) -> None:
     form.image.rows = form.image.columns = 4
     config.sequences.input_noise, config.sequences.wordless_share = 0, 0.3
     sampler = planner_stage.SequenceSampler(data, form, config.sequences, config.loop, config.holdout)
-    words, lengths, wordless = form.vocabulary, set(), 0
+    vocabulary, lengths, wordless = form.vocabulary, set(), 0
     for step in range(6):
         batch = {name: tensor.numpy() for name, tensor in sampler(step).items()}
         assert all(np.array_equal(batch[name], tensor.numpy()) for name, tensor in sampler(step).items())
@@ -126,17 +126,17 @@ def test_batches_hold_whole_sequences(root: Path) -> None:
         assert np.array_equal(batch["ids"][:, first + 1 :], batch["targets"][:, :-1])
         lengths.add(batch["ids"].shape[1])
         for ids, positions, references, targets, weights in zip(*batch.values(), strict=True):
-            used = ids[ids != words.pad]
+            used = ids[ids != vocabulary.pad]
             assert references[: len(used)].tolist() == form.references(used.tolist())
             assert positions[: len(used)].tolist() == form.positions(used.tolist())
             weighted = targets[weights > 0]
-            if (used >= words.text_size).all():
+            if (used >= vocabulary.text_size).all():
                 wordless += 1
-                assert (weighted >= words.first_code).all()
+                assert (weighted >= vocabulary.first_code).all()
             else:
-                assert weighted[0] in (words.bos_step, words.eos)
-            assert not set(weighted) & {words.pad, words.eoi}
-            assert (weights[targets == words.pad] == 0).all()
+                assert weighted[0] in (vocabulary.bos_step, vocabulary.eos)
+            assert not set(weighted) & {vocabulary.pad, vocabulary.eoi}
+            assert (weights[targets == vocabulary.pad] == 0).all()
     assert len(lengths) == 2
     assert 0 < wordless < 6 * config.loop.batch_size / 2
 

@@ -6,8 +6,8 @@ from rclpy.node import Node
 from std_msgs.msg import Float64MultiArray
 from trajectory_msgs.msg import JointTrajectory
 
-from emu_robot.deployment import Deployment
 from emu_robot.errors import ConfigError
+from emu_robot.robots.deployment import Deployment
 from emu_robot_ros import qos
 from emu_robot_ros.conversions import trajectory
 from emu_robot_ros.joint_order import JointOrder

@@ -10,8 +10,8 @@ from rclpy.duration import Duration
 from sensor_msgs.msg import CompressedImage, Image, JointState
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
-from emu_robot.camera_messages import decode_picture
 from emu_robot.errors import ShapeError
+from emu_robot.observation.camera_messages import decode_picture
 
 
 def to_image(message: Image | CompressedImage) -> NDArray[np.uint8]:

@@ -11,10 +11,10 @@ import sys
 import time
 from pathlib import Path
 
+from emu_robot.deploy.graph import read_graph
+from emu_robot.deploy.processes import Processes
+from emu_robot.deploy.ros_environment import node_environment, node_processes
 from emu_robot.errors import EmuRobotError
-from emu_robot.graph import read_graph
-from emu_robot.processes import Processes
-from emu_robot.ros_environment import node_environment, node_processes
 from emu_robot_ros.client import GraphClient, TaskHandle
 from emu_robot_ros.recording_review import timings, write_video
 

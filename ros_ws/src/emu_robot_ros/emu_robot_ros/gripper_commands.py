@@ -10,8 +10,8 @@ from rclpy.task import Future
 from std_msgs.msg import Float64MultiArray
 from trajectory_msgs.msg import JointTrajectory
 
-from emu_robot.deployment import Gripper
 from emu_robot.errors import SystemSetupError
+from emu_robot.robots.deployment import Gripper
 from emu_robot_ros import qos
 from emu_robot_ros.conversions import trajectory
 from emu_robot_ros.rivals import rivals

@@ -8,7 +8,7 @@ from rclpy.clock import JumpThreshold, TimeJump
 from rclpy.duration import Duration
 from rclpy.node import Node
 
-from emu_robot.observing import Moment
+from emu_robot.observation.freshness import Moment
 
 KEPT_STEPS = 9
 """Of a simulated clock, of which the middle one tells how coarse it is, also after it was set."""

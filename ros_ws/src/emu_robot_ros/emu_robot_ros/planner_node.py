@@ -27,16 +27,16 @@ from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.task import Future
 
-from emu_robot.deployment import read_deployment
+from emu_robot.control.safety import GateState
 from emu_robot.errors import EmuRobotError
-from emu_robot.head_runner import HeadRunner
-from emu_robot.image_fit import ImageFit
-from emu_robot.observing import NotReadyError, TimedObservation
-from emu_robot.planner import Planner
-from emu_robot.pursuit import Outcome, TaskPursuit
-from emu_robot.safety import GateState
-from emu_robot.switching import Switch, SwitchConfig, Verdict
-from emu_robot.weights import resolve_weights
+from emu_robot.models.weights import resolve_weights
+from emu_robot.observation.buffer import NotReadyError, TimedObservation
+from emu_robot.observation.image_fit import ImageFit
+from emu_robot.planner.planner import Planner
+from emu_robot.planner.subtask_monitor import SubtaskMonitor, SubtaskMonitorConfig, Verdict
+from emu_robot.planner.task_execution import Outcome, TaskExecution
+from emu_robot.policy.action_decoder import ActionDecoder
+from emu_robot.robots.deployment import read_deployment
 from emu_robot_ros import qos, topics
 from emu_robot_ros.conversions import from_image, seconds, stamp_of
 from emu_robot_ros.parameters import declare_number, declare_text, number, text
@@ -80,7 +80,7 @@ class Task:
     Times are of the steady clock [s]; willing_at: when the gate was last known to let it move.
     """
 
-    pursuit: TaskPursuit
+    execution: TaskExecution
     until: float
     goal: ServerGoalHandle | None = None
     started: float = field(default_factory=time.monotonic)
@@ -123,7 +123,7 @@ class PlannerNode(LifecycleNode):
             self._robot, folder = read_deployment(text(self, "robot")), resolve_weights(text(self, "weights"))
             self._planner = Planner.load(folder, device=device, int8=device == "cpu")
             size, camera = self._planner.images.config.resolution, self._planner.config.camera
-            head = HeadRunner.load(folder)
+            head = ActionDecoder.load(folder)
             self._sensors = Sensors(self, self._robot, [camera], size, ImageFit(text(self, "fit")))
         except (EmuRobotError, ValueError) as error:
             self.get_logger().error(str(error))
@@ -233,16 +233,16 @@ class PlannerNode(LifecycleNode):
         return response
 
     def _start(self, instruction: str, time_limit: float, goal: ServerGoalHandle | None) -> Task:
-        switch = Switch(
-            SwitchConfig(),
+        monitor = SubtaskMonitor(
+            SubtaskMonitorConfig(),
             steps_per_chunk=max(round(number(self, "chunk_period") * self._control_hz), 1),
             segment_steps_p90=self._segment_steps,
         )
-        self._patience = 2 * switch.most_chunks * number(self, "chunk_period")
+        self._patience = 2 * monitor.most_chunks * number(self, "chunk_period")
         confirmations = int(number(self, "confirmations"))
-        pursuit = TaskPursuit(self._planner, switch, instruction, confirmations=confirmations)
+        execution = TaskExecution(self._planner, monitor, instruction, confirmations=confirmations)
         until = time.monotonic() + time_limit if time_limit > 0 else float("inf")
-        self._task = task = Task(pursuit=pursuit, until=until, goal=goal)
+        self._task = task = Task(execution=execution, until=until, goal=goal)
         self._policy_heard = self._gate_heard = time.monotonic()
         self.get_logger().info(f"task: {instruction}")
         self._worker = threading.Thread(target=self._work, args=(task,), name="task", daemon=True)
@@ -266,7 +266,7 @@ class PlannerNode(LifecycleNode):
             ExecuteTask.Result(
                 success=success,
                 message=message,
-                subtasks=list(task.pursuit.subtasks),
+                subtasks=list(task.execution.subtasks),
                 duration=time.monotonic() - task.started,
             )
         )
@@ -288,13 +288,13 @@ class PlannerNode(LifecycleNode):
             if outcome is Outcome.CONFIRMED:
                 return
             if outcome is Outcome.STEP:
-                self._publish(task, observed, task.pursuit.instruction)
+                self._publish(task, observed, task.execution.instruction)
                 self._enter(task, State.WAITING)
                 self._await_verdict(task)
             elif outcome is Outcome.COMPLETE:
-                self._publish(task, observed, task.pursuit.instruction)
+                self._publish(task, observed, task.execution.instruction)
                 self._enter(task, State.COMPLETE)
-                self._pause(task, SwitchConfig().recheck_chunks * number(self, "chunk_period"))
+                self._pause(task, SubtaskMonitorConfig().recheck_chunks * number(self, "chunk_period"))
 
     def _enter(self, task: Task, state: State) -> None:
         """Raises `Ended` if the task is over, as all that follows one does."""
@@ -309,7 +309,7 @@ class PlannerNode(LifecycleNode):
             self._check(task)
         try:
             observed, started = self._observe(task), time.monotonic()
-            outcome = task.pursuit.plan(observed.observation)
+            outcome = task.execution.plan(observed.observation)
             self._planning = time.monotonic() - started
             return observed, outcome
         finally:
@@ -340,7 +340,7 @@ class PlannerNode(LifecycleNode):
                 continue
             if heard.sequence == self._sequence:
                 self._feed_back(task, heard.progress, None)
-                verdict = task.pursuit.on_progress(heard.progress)
+                verdict = task.execution.on_progress(heard.progress)
                 if verdict is not Verdict.CONTINUE:
                     return verdict
         return Verdict.TIMEOUT
@@ -369,7 +369,7 @@ class PlannerNode(LifecycleNode):
 
     def _publish(self, task: Task, observed: TimedObservation | None, instruction: str) -> None:
         """The present step as a subgoal; without an instruction: stop. Raises `Ended` if the task is over."""
-        step = task.pursuit.step if instruction else None
+        step = task.execution.step if instruction else None
         with self._ending:
             if task.over:
                 raise Ended
@@ -387,10 +387,12 @@ class PlannerNode(LifecycleNode):
             self._feed_back(task, float("nan"), message)
 
     def _feed_back(self, task: Task, progress: float, subgoal: Subgoal | None) -> None:
-        step = task.pursuit.step
+        step = task.execution.step
         if task.goal is None or step is None:
             return
-        feedback = ExecuteTask.Feedback(subtask=step.subtask, n_subtasks=len(task.pursuit.subtasks), progress=progress)
+        feedback = ExecuteTask.Feedback(
+            subtask=step.subtask, n_subtasks=len(task.execution.subtasks), progress=progress
+        )
         if subgoal is not None:
             feedback.image = subgoal.image
         with self._ending:
@@ -415,7 +417,7 @@ class PlannerNode(LifecycleNode):
         task, message = self._task, PlannerStatus(session=self._session, sequence=self._sequence)
         message.header.stamp = self._now()
         message.state, message.planning = self._state.value, self._planning
-        message.instruction = task.pursuit.instruction if task else ""
+        message.instruction = task.execution.instruction if task else ""
         self._status.publish(message)
 
     def _now(self) -> TimeMessage:

@@ -1,4 +1,4 @@
-"""The hand's half of the policy as a process: observation and subgoal in, action chunks out.
+"""The policy of one step as a process: observation and subgoal in, action chunks out.
 
 Chunks are computed in a thread of their own. The heartbeat is sent from the spinning one, but only while the other
 keeps up: a policy that computes for too long is as silent as a dead one, and the gate holds the robot.
@@ -23,10 +23,10 @@ from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 
 from emu_robot.core import PlanStep
-from emu_robot.deployment import read_deployment
 from emu_robot.errors import EmuRobotError
-from emu_robot.follower import StepFollower
-from emu_robot.image_fit import ImageFit, fit_image
+from emu_robot.observation.image_fit import ImageFit, fit_image
+from emu_robot.policy.step_policy import StepPolicy
+from emu_robot.robots.deployment import read_deployment
 from emu_robot_ros import qos, topics
 from emu_robot_ros.conversions import from_actions, stamp_of, to_image
 from emu_robot_ros.parameters import declare_number, declare_text, number, text
@@ -90,8 +90,8 @@ class PolicyNode(LifecycleNode):
         torch.set_num_threads(int(number(self, "threads")))
         try:
             self._robot = read_deployment(text(self, "robot"))
-            self._follower = StepFollower.load(text(self, "weights"), text(self, "device"))
-            head = self._follower.head
+            self._step_policy = StepPolicy.load(text(self, "weights"), text(self, "device"))
+            head = self._step_policy.head
             self._robot.require_actions(head.layout.action_names, head.layout.n_grippers)
             self._came = threading.Event()
             self._image_size, fit = head.image_size, ImageFit(text(self, "fit"))
@@ -164,7 +164,7 @@ class PolicyNode(LifecycleNode):
         for subscription in self._inputs:
             self.destroy_subscription(subscription)
         self._server.destroy()
-        del self._follower
+        del self._step_policy
         return super().on_cleanup(state)
 
     def destroy_node(self) -> None:
@@ -219,8 +219,8 @@ class PolicyNode(LifecycleNode):
 
     def _work(self, stopped: threading.Event) -> None:
         """Every period, as soon as each camera has shown something new."""
-        follower = self._follower
-        self._warm_up(follower)
+        step_policy = self._step_policy
+        self._warm_up(step_policy)
         due = 0.0
         while not stopped.is_set():
             self._came.wait(SIGHT_S)
@@ -231,17 +231,17 @@ class PolicyNode(LifecycleNode):
             elif now >= due:
                 due = max(due + number(self, "chunk_period"), now) if due else now + number(self, "chunk_period")
                 self._busy_since = now
-                self._compute(pursued, follower, stopped)
+                self._compute(pursued, step_policy, stopped)
                 self._busy_since = None
 
-    def _compute(self, pursued: Pursued, follower: StepFollower, stopped: threading.Event) -> None:
+    def _compute(self, pursued: Pursued, step_policy: StepPolicy, stopped: threading.Event) -> None:
         """One chunk, if there is an observation to compute it from."""
         try:
             observation, captured = self._sensors.observe()
             started = time.monotonic()
             self._age = 1e-9 * self.get_clock().now().nanoseconds - captured
             with self._computing:
-                chunk = follower.chunk(observation, pursued.step)
+                chunk = step_policy.chunk(observation, pursued.step)
         except EmuRobotError as error:
             if str(error) != self._problem:
                 self.get_logger().warning(f"no chunk: {error}")
@@ -249,7 +249,7 @@ class PolicyNode(LifecycleNode):
             return
         self._problem = ""
         self._inference = time.monotonic() - started
-        message = ActionChunk(session=self._session, source="policy", dt=1.0 / follower.head.control_hz)
+        message = ActionChunk(session=self._session, source="policy", dt=1.0 / step_policy.head.control_hz)
         message.header.stamp, message.names = stamp_of(captured), list(self._robot.dimension_names)
         message.actions = from_actions(chunk.actions)
         with self._sending:
@@ -261,11 +261,11 @@ class PolicyNode(LifecycleNode):
             self._chunks.publish(message)
             self._tell(pursued)
 
-    def _warm_up(self, follower: StepFollower) -> None:
+    def _warm_up(self, step_policy: StepPolicy) -> None:
         """The first inference takes several times as long as those after it."""
         try:
             with self._computing:
-                follower.chunk(follower.head.blank_observation(), PlanStep(subtask="wait"))
+                step_policy.chunk(step_policy.head.blank_observation(), PlanStep(subtask="wait"))
         except EmuRobotError as error:
             self.get_logger().error(f"warm-up: {error}")
 

@@ -21,14 +21,9 @@ from rclpy.parameter import parameter_value_to_python
 from sensor_msgs.msg import CompressedImage, Image, JointState
 from std_msgs.msg import Header
 
-from emu_robot.camera_messages import describe, is_compressed, message_type
-from emu_robot.deployment import Deployment, read_deployment
-from emu_robot.doctor import Check, report
-from emu_robot.errors import EmuRobotError
-from emu_robot.graph_file import graph_path, read_graph_file
-from emu_robot.joint_states import JointReader
-from emu_robot.observing import ObservingConfig
-from emu_robot.preflight import (
+from emu_robot.control.safety import MeasuredJoints, SafetyConfig
+from emu_robot.deploy.graph_file import graph_path, read_graph_file
+from emu_robot.deploy.preflight import (
     COMMAND_TYPES,
     SAFETY,
     CommandTopic,
@@ -39,8 +34,13 @@ from emu_robot.preflight import (
     Stream,
     judge,
 )
-from emu_robot.ros_names import read_namespace
-from emu_robot.safety import MeasuredJoints, SafetyConfig
+from emu_robot.deploy.ros_names import read_namespace
+from emu_robot.doctor import Check, report
+from emu_robot.errors import EmuRobotError
+from emu_robot.observation.camera_messages import describe, is_compressed, message_type
+from emu_robot.observation.config import ObservationConfig
+from emu_robot.observation.joint_states import JointReader
+from emu_robot.robots.deployment import Deployment, read_deployment
 from emu_robot_ros import qos, topics
 from emu_robot_ros.conversions import positions, seconds, to_image
 from emu_robot_ros.rivals import rivals
@@ -139,7 +139,7 @@ class PreflightNode(Node):
         try:
             image = to_image(message)
             camera.what = describe(message, image)
-            dark = image[::4, ::4].std() < ObservingConfig().min_contrast
+            dark = image[::4, ::4].std() < ObservationConfig().min_contrast
             camera.problem = "shows nothing. Is its lens covered, or the light off?" if dark else ""
         except EmuRobotError as error:
             camera.problem = f"{error}. Set the driver's encoding"

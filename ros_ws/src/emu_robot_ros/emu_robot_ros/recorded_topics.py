@@ -10,9 +10,9 @@ from sensor_msgs.msg import CompressedImage, Image, JointState
 from std_msgs.msg import Bool, Float64MultiArray
 from trajectory_msgs.msg import JointTrajectory
 
-from emu_robot.camera_messages import is_compressed
 from emu_robot.data.recording_contract import topics_of
-from emu_robot.deployment import Deployment
+from emu_robot.observation.camera_messages import is_compressed
+from emu_robot.robots.deployment import Deployment
 from emu_robot_ros import qos, topics
 
 COMMANDS = {"trajectory": JointTrajectory, "positions": Float64MultiArray}

@@ -28,10 +28,10 @@ from rclpy.validate_topic_name import validate_topic_name
 
 from emu_robot.data.mcap_writing import McapRecording, Topic, free_gb
 from emu_robot.data.recording_contract import Contract, weights_sha256
-from emu_robot.deployment import find_deployment, parse_deployment
 from emu_robot.errors import EmuRobotError, InvalidValueError, SystemSetupError
-from emu_robot.provenance import commit, version
-from emu_robot.robot_file import read_text
+from emu_robot.robots.deployment import find_deployment, parse_deployment
+from emu_robot.robots.file import read_text
+from emu_robot.shared.provenance import commit, version
 from emu_robot_ros import topics
 from emu_robot_ros.message_definitions import definition_of, message_class, message_name, package_version
 from emu_robot_ros.parameters import declare_text

@@ -9,11 +9,11 @@ import numpy as np
 from PIL import Image as PillowImage
 from PIL import ImageDraw, ImageFont
 
-from emu_robot.camera_messages import decode_picture
 from emu_robot.core import Image
 from emu_robot.data.mcap_reading import McapFile, RecordedMessage
 from emu_robot.data.recording_contract import Contract
 from emu_robot.evaluation.video import BAND, INK, MAIN, MUTED, PAPER, SIDE, Clip, fit_text
+from emu_robot.observation.camera_messages import decode_picture
 
 FPS = 20
 

@@ -20,12 +20,7 @@ from sensor_msgs.msg import JointState
 from std_msgs.msg import Bool
 from std_srvs.srv import SetBool, Trigger
 
-from emu_robot.deployment import Deployment, read_deployment
-from emu_robot.errors import EmuRobotError, InvalidValueError
-from emu_robot.joint_states import JointReader
-from emu_robot.observing import Moment
-from emu_robot.ros_names import node_label
-from emu_robot.safety import (
+from emu_robot.control.safety import (
     SOURCES,
     ChunkMessage,
     ClockWatch,
@@ -36,6 +31,11 @@ from emu_robot.safety import (
     SafetyGate,
     certain_age,
 )
+from emu_robot.deploy.ros_names import node_label
+from emu_robot.errors import EmuRobotError, InvalidValueError
+from emu_robot.observation.freshness import Moment
+from emu_robot.observation.joint_states import JointReader
+from emu_robot.robots.deployment import Deployment, read_deployment
 from emu_robot_ros import qos, topics
 from emu_robot_ros.arm_commands import ArmCommands
 from emu_robot_ros.conversions import seconds, to_actions

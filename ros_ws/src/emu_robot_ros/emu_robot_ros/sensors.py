@@ -8,12 +8,14 @@ import numpy as np
 from rclpy.node import Node
 from sensor_msgs.msg import CompressedImage, Image, JointState
 
-from emu_robot.camera_messages import is_compressed
-from emu_robot.deployment import Deployment
 from emu_robot.errors import EmuRobotError, UnknownNameError
-from emu_robot.image_fit import ImageFit
-from emu_robot.joint_states import JointReader
-from emu_robot.observing import Freshness, NotReadyError, ObservationBuffer, ObservingConfig, TimedObservation
+from emu_robot.observation.buffer import NotReadyError, ObservationBuffer, TimedObservation
+from emu_robot.observation.camera_messages import is_compressed
+from emu_robot.observation.config import ObservationConfig
+from emu_robot.observation.freshness import Freshness
+from emu_robot.observation.image_fit import ImageFit
+from emu_robot.observation.joint_states import JointReader
+from emu_robot.robots.deployment import Deployment
 from emu_robot_ros import qos
 from emu_robot_ros.conversions import seconds, to_image
 from emu_robot_ros.node_clock import NodeClock
@@ -43,7 +45,7 @@ class Sensors:
             if camera not in robot.cameras:
                 raise UnknownNameError(f"camera of {robot.name}", camera, robot.cameras)
         self._node, self._robot, self._joints, self._on_images = node, robot, JointReader(robot), on_images
-        self._clock, self._lock, config = NodeClock(node), threading.Lock(), ObservingConfig()
+        self._clock, self._lock, config = NodeClock(node), threading.Lock(), ObservationConfig()
         self._buffer = ObservationBuffer(cameras, size, fit, config)
         self._shown, self._crowded, self._counted_at = set[str](), "", float("-inf")
         self._views = {camera: self._look(camera, robot.cameras[camera]) for camera in cameras}

@@ -20,9 +20,9 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from sensor_msgs.msg import Image, JointState
 from trajectory_msgs.msg import JointTrajectory
 
-from emu_robot.deployment import Deployment, Gripper, read_deployment
 from emu_robot.errors import ConfigError, EmuRobotError, UnknownNameError
-from emu_robot.robot_spec import PANDA
+from emu_robot.robots.deployment import Deployment, Gripper, read_deployment
+from emu_robot.robots.spec import PANDA
 from emu_robot_ros import qos, topics
 from emu_robot_ros.conversions import from_image
 from emu_robot_ros.parameters import declare_number, declare_text, number, text

@@ -15,7 +15,7 @@ from types import FrameType
 from typing import NoReturn
 
 ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-"""What a person or a system says to end. `processes.py` has it wait for us until we listen."""
+"""What a person or a system says to end. `emu_robot.deploy.processes` has it wait for us until we listen."""
 
 
 class Ending:

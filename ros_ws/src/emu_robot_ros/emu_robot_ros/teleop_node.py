@@ -18,10 +18,10 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from sensor_msgs.msg import JointState, Joy
 from std_msgs.msg import Bool
 
-from emu_robot.deployment import read_deployment
+from emu_robot.control.safety import GateState
 from emu_robot.errors import ConfigError, EmuRobotError, UnknownNameError
-from emu_robot.joint_states import JointReader
-from emu_robot.safety import GateState
+from emu_robot.observation.joint_states import JointReader
+from emu_robot.robots.deployment import read_deployment
 from emu_robot.teleop.driving import BEFORE, CHUNK_DT, Motion, TeleopConfig, Teleoperation
 from emu_robot.teleop.jog import Jogger, default_groups, read_groups
 from emu_robot.teleop.leader import LeaderArm

@@ -17,9 +17,9 @@ from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import LifecycleNode
 from launch_ros.parameter_descriptions import ParameterValue
 
-from emu_robot.graph import Graph, GraphNode, read_graph
-from emu_robot.graph_file import Parameter
-from emu_robot.ros_environment import node_environment
+from emu_robot.deploy.graph import Graph, GraphNode, read_graph
+from emu_robot.deploy.graph_file import Parameter
+from emu_robot.deploy.ros_environment import node_environment
 
 ARGUMENTS = {
     "graph": ("sim", "sim, arm, or another of the file's"),

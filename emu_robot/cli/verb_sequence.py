@@ -1,0 +1,41 @@
+"""Several verbs in a row, each finished once: a stopped row goes on where it was. Imports nothing heavy."""
+
+import importlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+FUNCTIONS = {
+    "collect": "emu_robot.data.collect:collect",
+    "encode": "emu_robot.training.tokenizer:encode",
+    "merge": "emu_robot.data.merge:merge",
+    "prepare": "emu_robot.data.prepare:prepare",
+    "reconstructions": "emu_robot.evaluation.reconstructions:reconstructions",
+    "report": "emu_robot.training.finetune_report:write_report",
+    "train-tokenizer": "emu_robot.training.tokenizer:train",
+    "train-planner": "emu_robot.training.planner:train",
+    "train-dida": "emu_robot.training.dida:train",
+    "train-head": "emu_robot.training.head:train",
+}
+
+type VerbRun = tuple[str, str]
+"""Verb, and what tells it from others of that verb."""
+
+
+def run_verbs(configs: Mapping[VerbRun, Any], finished: Path) -> None:
+    """Run them in order; `finished` records each with its settings, so that a changed one is run again."""
+    done: dict[str, str] = json.loads(finished.read_text()) if finished.exists() else {}
+    for (verb, preset), config in configs.items():
+        name, settings = f"{verb} {preset}", repr(config)
+        if done.get(name) == settings:
+            print(f"{name}: finished before")
+            continue
+        print(f"{name}: started", flush=True)
+        module, function = FUNCTIONS[verb].split(":")
+        getattr(importlib.import_module(module), function)(config)
+        done[name] = settings
+        finished.parent.mkdir(parents=True, exist_ok=True)
+        partial = finished.with_suffix(".partial")
+        partial.write_text(json.dumps(done, indent=1) + "\n")
+        partial.replace(finished)

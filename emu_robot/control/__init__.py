@@ -1,0 +1,1 @@
+"""From action chunks to commands, one per control tick. Numpy only."""

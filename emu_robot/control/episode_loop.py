@@ -1,0 +1,146 @@
+"""The control loop: one environment, one policy, any number of subscribers. Knows neither torch nor a simulator."""
+
+import inspect
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from emu_robot.control.chunk_broker import ChunkBroker
+from emu_robot.core import ActionChunk, Environment, Observation, Policy, Transition
+
+COMPLETE_PATIENCE = 40
+"""Control ticks granted to the world after the policy declared the task complete, before the episode ends."""
+
+
+class Ending(Enum):
+    """Why an episode ended."""
+
+    SUCCESS = "success"
+    COMPLETE = "complete"
+    MAX_STEPS = "max_steps"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EpisodeResult:
+    """What one episode came to.
+
+    success: the task's predicate held at some tick; n_steps is that tick, or how many were spent.
+    ending: `COMPLETE` when the policy declared the task complete and the predicate still did not hold.
+    subtasks_done: per subtask of the task, latched; all of them on success.
+    events: (tick, event) in order, as the policy reported them.
+    policy_s: wall-clock seconds spent in the policy; wall_s: of the whole episode.
+    """
+
+    seed: int
+    instruction: str
+    success: bool
+    ending: Ending
+    n_steps: int
+    n_chunks: int
+    subtasks_done: tuple[bool, ...]
+    events: tuple[tuple[int, str], ...] = field(default=())
+    policy_s: float = 0.0
+    wall_s: float = 0.0
+
+
+class Subscriber:
+    """Watches an episode; override what you need. Ticks count executed actions, 0 before the first."""
+
+    def on_reset(self, instruction: str, seed: int, observation: Observation) -> None:
+        """The episode starts."""
+
+    def on_chunk(self, tick: int, observation: Observation, chunk: ActionChunk) -> None:
+        """The policy answered a full observation with a chunk that starts at this tick."""
+
+    def on_transition(self, tick: int, action: NDArray[np.float32], transition: Transition) -> None:
+        """The action was executed; the observation has no images unless the next tick needs them."""
+
+    def on_end(self, result: EpisodeResult, observation: Observation) -> None:
+        """The episode is over; the observation is full."""
+
+
+def run_episode(
+    environment: Environment,
+    policy: Policy,
+    seed: int,
+    subscribers: Sequence[Subscriber] = (),
+    *,
+    n_action_steps: int | None = None,
+    settle_steps: int = 0,
+) -> EpisodeResult:
+    """Run one episode until the task's predicate holds, the policy holds it complete, or `max_steps` are spent.
+
+    settle_steps: ticks that a successful episode may go on for, until the environment holds every subtask done (the
+    tabletop's arm is home then); for pictures, without any bearing on the outcome.
+    An environment whose `step` takes `observe` is asked to render only where the policy needs an observation.
+    """
+    started = time.monotonic()
+    observation = environment.reset(seed)
+    instruction = environment.instruction
+    broker = ChunkBroker(policy, n_action_steps=n_action_steps)
+    broker.reset(instruction)
+    for subscriber in subscribers:
+        subscriber.on_reset(instruction, seed, observation)
+
+    renders_on_demand = "observe" in inspect.signature(environment.step).parameters
+    events: list[tuple[int, str]] = []
+    n_chunks, policy_s = 0, 0.0
+    declared_complete: int | None = None
+    succeeded_at: int | None = None
+    tick, limit, ending = 0, environment.max_steps, Ending.MAX_STEPS
+    subtasks_done: tuple[bool, ...] = ()
+    while tick < limit:
+        if broker.needs_observation:
+            before = time.monotonic()
+            chunk = broker.refill(observation)
+            policy_s += time.monotonic() - before
+            n_chunks += 1
+            events.extend((tick, event) for event in chunk.events)
+            declared_complete = _declared_complete(declared_complete, tick, chunk)
+            for subscriber in subscribers:
+                subscriber.on_chunk(tick, observation, chunk)
+        action = broker.next_action()
+        options: dict[str, Any] = {"observe": broker.needs_observation} if renders_on_demand else {}
+        transition = environment.step(action, **options)
+        observation, subtasks_done = transition.observation, transition.subtasks_done
+        tick += 1
+        for subscriber in subscribers:
+            subscriber.on_transition(tick, action, transition)
+        if transition.success and succeeded_at is None:
+            succeeded_at, ending, limit = tick, Ending.SUCCESS, tick + settle_steps
+        if succeeded_at is not None:
+            if all(subtasks_done):
+                break
+        elif declared_complete is not None and tick - declared_complete >= COMPLETE_PATIENCE:
+            ending = Ending.COMPLETE
+            break
+
+    if not observation.images:
+        observation = environment.observe()  # type: ignore[attr-defined]  # comes with rendering on demand
+    result = EpisodeResult(
+        seed=seed,
+        instruction=instruction,
+        success=succeeded_at is not None,
+        ending=ending,
+        n_steps=tick if succeeded_at is None else succeeded_at,
+        n_chunks=n_chunks,
+        subtasks_done=tuple(done or succeeded_at is not None for done in subtasks_done),
+        events=tuple(events),
+        policy_s=policy_s,
+        wall_s=time.monotonic() - started,
+    )
+    for subscriber in subscribers:
+        subscriber.on_end(result, observation)
+    return result
+
+
+def _declared_complete(since: int | None, tick: int, chunk: ActionChunk) -> int | None:
+    """Tick since which the policy holds the task complete; a new plan step takes the declaration back."""
+    if "complete" in chunk.events:
+        return tick if since is None else since
+    return None if {"planned", "switched", "timeout"} & set(chunk.events) else since

@@ -1,0 +1,89 @@
+"""Action chunks as they arrive, and the rules that each must keep on its own."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from emu_robot.control.safety.config import SafetyConfig
+
+SOURCES = ("policy", "teleop")
+"""Who may command a robot. All but the policy move it only while their deadman is pressed."""
+GRIPPER_REACH = 1.0
+"""How far outside [0, 1] a chunk may ask a gripper to go; what a policy overshoots is clipped."""
+
+
+class Rejection(StrEnum):
+    """Why a chunk was not taken. The first group is only counted: what runs goes on. The second says that its sender is
+    wrong: the robot holds, and it is a fault when it does not end.
+    """
+
+    NOT_ARMED = "not armed"
+    NO_STATE = "joint states are stale"
+    SOURCE = "its source may not command"
+    OTHER_SESSION = "another session holds the robot"
+    STALE = "too old"
+    REORDERED = "not newer than one before"
+    BEFORE_RESET = "captured before the last stop"
+
+    SHAPE = "wrong number of dimensions or actions"
+    NOT_FINITE = "not finite"
+    RANGE = "out of the gripper's range"
+    FUTURE = "captured in the future"
+    TIMING = "wrong time between actions"
+    JUMP = "jumps"
+    NO_DEADMAN = "teleoperation without its deadman"
+
+    @property
+    def is_harmless(self) -> bool:
+        return self in _HARMLESS
+
+
+_HARMLESS = frozenset(
+    {
+        Rejection.NOT_ARMED,
+        Rejection.NO_STATE,
+        Rejection.SOURCE,
+        Rejection.OTHER_SESSION,
+        Rejection.STALE,
+        Rejection.REORDERED,
+        Rejection.BEFORE_RESET,
+    }
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ChunkMessage:
+    """A chunk as it arrives. session: of its sender, new at every start; sequence: rises within it.
+
+    source: one of `SOURCES`. captured: when the observation was taken that it answers to; its first action is meant
+    for that time, the others for every dt [s] after it. actions: (T, A), all dimensions in physical units.
+    """
+
+    session: int
+    sequence: int
+    captured: float
+    dt: float
+    actions: NDArray[np.floating[Any]]
+    source: str = "policy"
+
+
+def judge_content(chunk: ChunkMessage, config: SafetyConfig, *, size: int, joints: int, now: float) -> Rejection | None:
+    """The first rule that a chunk breaks whatever the robot does. size: A; joints: how many of these are joints."""
+    actions = chunk.actions
+    if actions.ndim != 2 or actions.shape[1] != size or not 1 <= len(actions) <= config.max_chunk_actions:
+        return Rejection.SHAPE
+    if not (np.isfinite(actions).all() and np.isfinite([chunk.captured, chunk.dt]).all()):
+        return Rejection.NOT_FINITE
+    if not 0.001 <= chunk.dt <= 1.0:
+        return Rejection.TIMING
+    if chunk.captured > now + config.future_tolerance_s:
+        return Rejection.FUTURE
+    grippers = actions[:, joints:]
+    if grippers.min(initial=0.0) < -GRIPPER_REACH or grippers.max(initial=1.0) > 1.0 + GRIPPER_REACH:
+        return Rejection.RANGE
+    if np.abs(np.diff(actions[:, :joints].astype(np.float64), axis=0)).max(initial=0.0) > config.max_jump:
+        return Rejection.JUMP
+    return None

@@ -1,0 +1,141 @@
+"""Joint states as they are told, and which of them are believed."""
+
+from collections import Counter, deque
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from emu_robot.control.safety.config import SafetyConfig
+from emu_robot.core import Floats
+from emu_robot.robots.limits import MotionLimits
+
+REORDERED_S = 0.002
+"""How much older than the one before a state may seem, since two clocks are read one after the other [s]."""
+SLACK = 0.05
+"""Distance between two states that no speed explains but noise and uneven stamps do [rad]."""
+GRIPPER_MARGIN = 1.0
+"""How far outside [0, 1] a gripper's opening may be measured: calibrations are rough."""
+MEMORY_S = 1.0
+"""How long a refused state counts [s]."""
+STILL_S, STILL = 0.2, 0.02
+"""A robot is still that has moved by less than STILL [rad] within STILL_S [s]."""
+STALE = "joint states are stale"
+AT_LIMIT = 0.01
+"""How far outside its limits a joint may be when commanding begins; the first command brings it back [rad]."""
+
+
+class MeasuredJoints:
+    """Checks each joint state against the limits, the time, and the state before; keeps the last one believed.
+
+    names: of the dimensions. joints: how many of the first dimensions are joints; the others are gripper openings.
+    position: (A,) of the last state believed, None before the first; at: when it was measured, on the steady clock [s].
+    refusal: why the last state that was refused was, empty if none was yet.
+    """
+
+    def __init__(self, config: SafetyConfig, limits: MotionLimits, names: Sequence[str], joints: int) -> None:
+        self._config, self._names, self._joints = config, names, joints
+        margin = np.full(len(names), GRIPPER_MARGIN)
+        margin[:joints] = config.state_margin
+        self._limits, self._lowest, self._highest = limits, limits.lower - margin, limits.upper + margin
+        self.position: Floats | None = None
+        self.at = -np.inf
+        self.refusal = ""
+        self.counts: Counter[str] = Counter()
+        self._refused_at = -np.inf
+        self._returned_at: deque[float] = deque(maxlen=config.max_bad_states)
+        self._refusing = False
+        self._path: deque[tuple[float, Floats]] = deque()
+        self._since = np.inf
+
+    def take(self, position: NDArray[np.floating], now: float, age: float) -> bool:
+        """A state (A,) measured `age` seconds ago; False, and counted, if it is not believed."""
+        why = self._why_not(position, now, age)
+        if why:
+            self.refuse(why, now)
+            return False
+        at = now - max(age, 0.0)
+        if at < self.at - REORDERED_S:
+            self.counts["joint state older than one before"] += 1
+            return False
+        if at - self.at > self._config.driver_timeout_s:
+            self._since = at
+            self._path.clear()
+        if self._refusing:
+            self._returned_at.append(now)
+        self._refusing = False
+        self.position, self.at = position.astype(np.float64), max(at, self.at)
+        self._path.append((self.at, self.position[: self._joints]))
+        while self._path[0][0] < self.at - STILL_S:
+            self._path.popleft()
+        return True
+
+    def refuse(self, why: str, now: float) -> None:
+        """Count a state that is not believed; also for one that its reader could not read."""
+        self.counts["bad joint state"] += 1
+        self.refusal = why
+        self._refused_at, self._refusing = now, True
+
+    def is_fresh(self, now: float) -> bool:
+        """Whether the last state believed is young enough to act upon."""
+        return now - self.at <= self._config.state_timeout_s
+
+    def contradicts(self, now: float) -> bool:
+        """Whether states that are refused come so often between others that it is not known which ones to believe."""
+        returned = self._returned_at
+        return len(returned) == returned.maxlen and now - returned[0] <= MEMORY_S
+
+    def why_stale(self, now: float) -> str:
+        """Why there is no fresh state, in words."""
+        if now - self._refused_at <= self._config.state_timeout_s:
+            return f"joint states are refused: {self.refusal}"
+        return STALE
+
+    def why_not_known(self, now: float) -> str:
+        """Why the robot's position may not be relied upon to begin commanding; empty if it may."""
+        if now - self._refused_at <= MEMORY_S:
+            return f"a joint state was refused just now: {self.refusal}"
+        if self.position is None or not self.is_fresh(now):
+            return "no fresh joint state: the robot's position is not known"
+        if self.at - self._since < STILL_S:
+            return f"joint states are heard since {max(self.at - self._since, 0.0):.2f} s only"
+        return self._why_not_ready()
+
+    def _why_not_ready(self) -> str:
+        assert self.position is not None
+        limits, n = self._limits, self._joints
+        outside = np.maximum(limits.lower - self.position, self.position - limits.upper)[:n]
+        worst = int(outside.argmax())
+        if outside[worst] > AT_LIMIT:
+            return f"{self._told(worst, self.position)}; move it inside first"
+        moved = np.ptp([place for _, place in self._path], axis=0)
+        if moved.max() > STILL:
+            return f"by its joint states the robot moves: {self._names[int(moved.argmax())]}"
+        return ""
+
+    def _why_not(self, position: NDArray[np.floating], now: float, age: float) -> str:
+        """Why a state cannot be; empty if it can."""
+        if position.shape != (len(self._names),) or not np.isfinite(position).all():
+            return "not finite, or of another size"
+        if not -self._config.future_tolerance_s <= age < np.inf:
+            return f"stamped {-age:.3f} s ahead; do the machines' clocks agree?"
+        outside = np.maximum(self._lowest - position, position - self._highest)
+        worst = int(outside.argmax())
+        if outside[worst] > 0:
+            return self._told(worst, position)
+        if self.position is None:
+            return ""
+        reach = SLACK + self._config.max_state_speed * max(now - max(age, 0.0) - self.at, 0.0)
+        moved = np.abs(position - self.position)[: self._joints]
+        fastest = int(moved.argmax())
+        if moved[fastest] > reach:
+            return f"{self._names[fastest]} leaps by {moved[fastest]:.3g} rad; are there two publishers?"
+        return ""
+
+    def _told(self, dimension: int, position: NDArray[np.floating]) -> str:
+        lower, upper, value = self._limits.lower[dimension], self._limits.upper[dimension], float(position[dimension])
+        if dimension >= self._joints:
+            return f"{self._names[dimension]} is {value:.3g} open, far outside [0, 1]"
+        degrees = lower - 0.2 <= np.radians(value) <= upper + 0.2 and abs(value) > 2 * max(-lower, upper, 1.0)
+        hint = " (in degrees?)" if degrees else ""
+        return f"{self._names[dimension]} is at {value:.3g} rad{hint}, outside [{lower:.3g}, {upper:.3g}]"

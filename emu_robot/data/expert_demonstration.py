@@ -1,0 +1,176 @@
+"""Record one expert demonstration with disturbances to recover from. Knows no files and no processes."""
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from emu_robot.control.chunk_broker import ChunkBroker
+from emu_robot.core import Environment, Image, Observation, Policy, Transition
+from emu_robot.data.episode import Episode
+
+DWELL = 3
+"""Frames recorded after each keyframe before the next subtask starts, and after the last one."""
+NOISE_CORRELATION = 0.9
+"""Of the noise between one control tick and the next: at 20 Hz it wanders over about half a second."""
+BURST_START, BURST_LENGTH = (5, 60), (4, 13)
+"""Ranges [control ticks] of a burst's start within its subtask and of its duration."""
+BURST_OFFSET = 0.15
+"""Largest displacement of a joint target in a burst [rad]."""
+POLICY_START, POLICY_LENGTH = (0, 60), (20, 100)
+"""Ranges [control ticks] of where in a subtask a policy takes over, and for how long; half the time from the start."""
+
+
+class Expert(Protocol):
+    """A closed-loop demonstrator: the action it would take in the environment's present state."""
+
+    def action(self) -> NDArray[np.float32]: ...
+
+
+class ExpertEnvironment(Environment, Protocol):
+    """An environment that can demonstrate its own tasks."""
+
+    @property
+    def task(self) -> Any: ...
+
+    def expert(self) -> Expert: ...
+
+    def observe(self) -> Observation: ...
+
+    def step(self, action: NDArray[np.float32], *, observe: bool = True) -> Transition: ...
+
+    def close(self) -> None: ...
+
+
+class Disturbance:
+    """Executed action from a clean one: correlated joint noise, and bursts that push the arm or the gripper off."""
+
+    def __init__(self, rng: np.random.Generator, noise: float, burst_probability: float) -> None:
+        """noise: standard deviation of the joint targets [rad]. burst_probability: of a burst in each subtask."""
+        self._rng, self._noise, self._probability = rng, noise, burst_probability
+        self._noise_A: NDArray[np.float64] | float = 0.0
+        self.start_subtask()
+
+    def start_subtask(self) -> None:
+        """Draw whether and when this subtask is disturbed by a burst, and how."""
+        begin, length = self._rng.integers(*BURST_START), self._rng.integers(*BURST_LENGTH)
+        self._ticks = 0
+        self._burst = range(begin, begin + length) if self._rng.random() < self._probability else range(0)
+        self._opening = self._rng.random() if self._rng.random() < 0.25 else None
+        self._offset_A = None
+
+    def __call__(self, action: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(A,) joint targets [rad] and, last, the gripper's [0, 1] -> what is executed instead."""
+        n_joints = len(action) - 1
+        fresh = self._rng.normal(scale=self._noise, size=n_joints)
+        self._noise_A = NOISE_CORRELATION * self._noise_A + np.sqrt(1 - NOISE_CORRELATION**2) * fresh
+        executed = action.astype(np.float64)
+        executed[:-1] += self._noise_A
+        if self._ticks in self._burst:
+            if self._opening is not None:
+                executed[-1] = self._opening
+            else:
+                executed[:-1] += self._displacement(n_joints)
+        self._ticks += 1
+        return executed.astype(np.float32)
+
+    def _displacement(self, n_joints: int) -> NDArray[np.float64]:
+        if self._offset_A is None:
+            moved = self._rng.permutation(n_joints) < self._rng.integers(1, 4)
+            self._offset_A = moved * self._rng.uniform(-BURST_OFFSET, BURST_OFFSET, n_joints)
+        return self._offset_A
+
+
+class PolicyDriver:
+    """Lets a policy drive for a stretch of some subtasks; what the expert wants meanwhile is what is recorded (DAgger,
+    Ross et al. 2011), so the policy's own mistakes come with their remedy."""
+
+    def __init__(self, env: ExpertEnvironment, policy: Policy, rng: np.random.Generator, share: float) -> None:
+        """share: probability that it drives in a subtask."""
+        self._env, self._rng, self._share = env, rng, share
+        self._broker = ChunkBroker(policy)
+        self.start_subtask()
+
+    def start_subtask(self) -> None:
+        """Draw whether and when the policy drives in this subtask."""
+        begin = 0 if self._rng.random() < 0.5 else int(self._rng.integers(*POLICY_START))
+        length = int(self._rng.integers(*POLICY_LENGTH))
+        self._ticks = 0
+        self._span = range(begin, begin + length) if self._rng.random() < self._share else range(0)
+
+    def __call__(self) -> NDArray[np.float32] | None:
+        """The policy's action (A,) for this tick; None while the expert drives."""
+        tick, self._ticks = self._ticks, self._ticks + 1
+        if tick not in self._span:
+            return None
+        if tick == self._span.start:
+            self._broker.reset(self._env.instruction)
+        if self._broker.needs_observation:
+            self._broker.refill(self._env.observe())
+        return self._broker.next_action()
+
+
+def record_episode(
+    env: ExpertEnvironment,
+    seed: int,
+    *,
+    noise: float,
+    burst_probability: float,
+    image_every: int,
+    policy: Policy | None = None,
+    policy_share: float = 0.0,
+) -> Episode:
+    """Let the expert solve the task of `seed`; recorded actions are what it wanted, not the disturbed ones executed.
+    A `policy`, if any, drives in `policy_share` of the subtasks for a while.
+
+    Images are stored every `image_every` frames and at each start, keyframe and dwell frame. The last action is held
+    while dwelling. The episode ends `DWELL` frames after its last keyframe, or unsuccessful after the environment's
+    `max_steps`.
+    """
+    observation = env.reset(seed)
+    expert = env.expert()
+    disturbance = Disturbance(np.random.default_rng([seed, 1]), noise, burst_probability)
+    driver = None
+    if policy is not None:
+        driver = PolicyDriver(env, policy, np.random.default_rng([seed, 2]), policy_share)
+    subtasks = tuple(subtask.text for subtask in env.task.subtasks)
+    images: dict[int, Mapping[str, Image]] = {}
+    starts, keyframes, states, actions = [0], [], [], []
+    done, success, is_dwelling = (False,) * len(subtasks), False, False
+    for t in range(env.max_steps):
+        if is_dwelling and t > keyframes[-1] + DWELL:
+            starts.append(t)
+            disturbance.start_subtask()
+            if driver:
+                driver.start_subtask()
+            is_dwelling = False
+        if not is_dwelling and done[len(keyframes)]:
+            keyframes.append(t)
+            is_dwelling = True
+        if t % image_every == 0 or t == starts[-1] or is_dwelling:
+            images[t] = observation.images if t == 0 else env.observe().images
+        action = actions[-1] if is_dwelling else np.asarray(expert.action(), np.float32)
+        states.append(observation.state)
+        actions.append(action)
+        if len(keyframes) == len(subtasks) and t == keyframes[-1] + DWELL:
+            break
+        driven = driver() if driver and not is_dwelling else None
+        disturbed = action if is_dwelling else disturbance(action)
+        transition = env.step(disturbed if driven is None else driven, observe=False)
+        observation, done, success = transition.observation, transition.subtasks_done, transition.success
+    return Episode(
+        instruction=env.instruction,
+        family=env.task.family,
+        split=env.task.split,
+        seed=seed,
+        success=success and len(keyframes) == len(subtasks),
+        fps=env.control_hz,
+        subtasks=subtasks,
+        keyframes=np.array(keyframes, np.int32),
+        starts=np.array(starts, np.int32),
+        state=np.array(states, np.float32),
+        action=np.array(actions, np.float32),
+        image_frames=np.array(list(images), np.int32),
+        images={camera: np.stack([frame[camera] for frame in images.values()]) for camera in images[0]},
+    )

@@ -1,0 +1,104 @@
+"""What one camera shows."""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from emu_robot.core import Image
+from emu_robot.observation.config import ObservationConfig
+from emu_robot.observation.freshness import Freshness, Moment
+
+SPARSE = (slice(None, None, 8), slice(None, None, 8))
+"""Pixels that are compared first: most pictures differ in them already."""
+
+STILL = 0.1
+"""Share of `frozen_motion` within which the robot counts as not having moved yet."""
+
+
+class _Same(NamedTuple):
+    """The first of pictures that are the same."""
+
+    image: Image
+    since: float
+    """Arrival of the last of them before the robot moved, by the steady clock [s]."""
+    state: NDArray[np.float32] | None
+    """The robot's then."""
+
+
+class CameraView:
+    """The last picture of a camera that can be used, and why there is none.
+
+    A camera is frozen when it shows the same, be it with noise of a few grey levels on it, for longer than a picture
+    may be old while the robot moves. A picture of noise alone is taken: nothing here knows what a scene looks like.
+    """
+
+    def __init__(self, camera: str, config: ObservationConfig) -> None:
+        self._camera, self._config = camera, config
+        self._freshness = Freshness(f"picture of camera {camera}", config)
+        self._shape: tuple[int, ...] | None = None
+        self._image: Image | None = None
+        self._same: _Same | None = None
+        self._moved = 0.0
+
+    @property
+    def image(self) -> Image:
+        """(H, W, 3) of the last picture taken. There must be one."""
+        assert self._image is not None
+        return self._image
+
+    @property
+    def captured(self) -> float:
+        """When that one was taken [s], never later than it came."""
+        return self._freshness.captured
+
+    def take(self, image: Image, stamp: float, now: Moment, state: NDArray[np.float32] | None) -> None:
+        """Use a picture (H, W, 3) uint8, or note why not. state: (S,) of the robot, if known."""
+        objection = self._freshness.objection(stamp, now) or self._unfit(image)
+        if objection:
+            self.refuse(objection, now)
+            return
+        self._freshness.take(stamp, now)
+        self._image = image
+        if self._same is None or not self._is_same(image, self._same.image):
+            self._same, self._moved = _Same(image, now.steady, state), 0.0
+        elif self._same.state is None:
+            self._same = self._same._replace(state=state)
+        elif state is not None:
+            self._compare(state - self._same.state, self._same, now)
+
+    def refuse(self, reason: str, now: Moment) -> None:
+        """A picture came that cannot be used."""
+        self._freshness.refuse(reason, now)
+
+    def problem(self, now: Moment) -> str:
+        """Why the last picture cannot be acted on now; empty if it can."""
+        problem = self._freshness.problem(now)
+        if not problem and self._moved > self._config.frozen_motion:
+            return f"camera {self._camera} is frozen: the same picture while the robot moved by {self._moved:.2f}"
+        return problem
+
+    def _compare(self, way: NDArray[np.float32], same: _Same, now: Moment) -> None:
+        """The same picture came again. way: (S,) of the robot since the first one."""
+        moved = float(np.abs(way).max())
+        if moved < STILL * self._config.frozen_motion:
+            self._same, self._moved = same._replace(since=now.steady), 0.0
+        elif now.steady - same.since > self._config.max_age_s:
+            self._moved = moved
+
+    def _unfit(self, image: Image) -> str:
+        self._shape = self._shape or image.shape
+        if image.shape != self._shape:
+            (height, width), (rows, columns) = self._shape[:2], image.shape[:2]
+            return f"changed its size from {width} x {height} to {columns} x {rows}"
+        is_flat = image[::4, ::4].std() < self._config.min_contrast
+        return "shows nothing: black or covered" if is_flat else ""
+
+    def _is_same(self, image: Image, other: Image) -> bool:
+        most = self._config.frozen_difference
+        return _difference(image[SPARSE], other[SPARSE]) <= most and _difference(image, other) <= most
+
+
+def _difference(one: Image, other: Image) -> int:
+    """Largest difference of two values."""
+    return int((np.maximum(one, other) - np.minimum(one, other)).max())

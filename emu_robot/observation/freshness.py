@@ -1,0 +1,88 @@
+"""Whether what comes on one topic is recent, by its stamps and by its arrival."""
+
+from typing import NamedTuple
+
+from emu_robot.observation.config import ObservationConfig
+
+
+class Moment(NamedTuple):
+    """Now, by two clocks."""
+
+    stamped: float
+    """By the clock that stamps are of, which may be set or simulated [s]."""
+    steady: float
+    """By a clock that only runs [s]."""
+    step: float = 0.0
+    """How coarse the first one is: the time between two messages of a simulated clock; 0 for a system's clock [s]."""
+
+
+class _Taken(NamedTuple):
+    stamp: float
+    captured: float
+    arrival: float
+
+
+class Freshness:
+    """Judges the messages of one topic. What is refused counts as if it had not come, but says why nothing is there.
+
+    Stamps must lie within `max_age_s` before now and a small bound after it, which is wider by one step of a coarse
+    clock, and must rise: one that stands still or goes back shows an old message, or two senders on one topic. Once the
+    clock of the stamps itself was set back, what came before counts as if it had not.
+    """
+
+    def __init__(self, what: str, config: ObservationConfig) -> None:
+        """what: one of the messages, in words, as "picture of camera front"."""
+        self._what, self._config = what, config
+        self._taken: _Taken | None = None
+        self._heard, self._looked, self._refusal = float("-inf"), float("-inf"), ""
+
+    @property
+    def captured(self) -> float:
+        """Stamp of the last message taken, but never later than its arrival [s]. There must be one."""
+        assert self._taken is not None
+        return self._taken.captured
+
+    def objection(self, stamp: float, now: Moment) -> str:
+        """Why a message with that stamp is not to be used, as "is not stamped"; empty if it may be."""
+        self._look_at_clock(now)
+        ahead, most = stamp - now.stamped, self._config.max_age_s
+        if stamp <= 0:
+            return "is not stamped"
+        if ahead > self._tolerance(now):
+            return f"is stamped {ahead:.2f} s ahead"
+        if self._taken is not None and stamp == self._taken.stamp:
+            return "has a stamp that stands still"
+        if -ahead > most:
+            return f"is {-ahead:.2f} s old when it comes"
+        return "is stamped before one that came already" if self._taken and stamp < self._taken.stamp else ""
+
+    def take(self, stamp: float, now: Moment) -> None:
+        """The message may be used, and is the last one from now on."""
+        self._taken, self._heard = _Taken(stamp, min(stamp, now.stamped), now.steady), now.steady
+        self._refusal = ""
+
+    def refuse(self, reason: str, now: Moment) -> None:
+        """The message may not be used. reason: as of `objection`."""
+        self._heard, self._refusal = now.steady, reason
+
+    def problem(self, now: Moment) -> str:
+        """Why the last message taken cannot be acted on now; empty if it can."""
+        self._look_at_clock(now)
+        most, silence = self._config.max_age_s, now.steady - self._heard
+        if self._taken is not None:
+            age = max(now.stamped - self._taken.captured, now.steady - self._taken.arrival)
+            if age <= most:
+                return ""
+            if silence > most:
+                return f"no {self._what} came for {silence:.2f} s"
+            return f"the {self._what} {self._refusal or f'is {age:.2f} s old'}"
+        return f"the {self._what} {self._refusal}" if self._refusal else f"no {self._what} yet"
+
+    def _tolerance(self, now: Moment) -> float:
+        """How far apart clocks may be [s]. A clock coarser than the oldest picture allowed tells no age at all."""
+        return self._config.future_tolerance_s + min(now.step, self._config.max_age_s)
+
+    def _look_at_clock(self, now: Moment) -> None:
+        if now.stamped < self._looked - self._tolerance(now):
+            self._taken, self._refusal = None, ""
+        self._looked = now.stamped

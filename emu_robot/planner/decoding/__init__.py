@@ -1,0 +1,1 @@
+"""From ids to ids: how a plan is sampled from the transformer. Knows no robots."""

@@ -1,0 +1,41 @@
+"""Images decoded one code at a time, row by row. Ids in, ids out."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from emu_robot.planner.decoding.sampling import SamplingConfig, guided, likeliest_look, sample
+from emu_robot.planner.decoding.session import DecodingSession
+
+
+class AutoregressiveImageDecoder:
+    """One code per pass; ids that the template fixes cost no pass. How codes are chosen: see `SamplingConfig`."""
+
+    def __init__(self, sampling: SamplingConfig, codebook_KD: Tensor | None = None) -> None:
+        """codebook_KD: what codes look like, for `SamplingConfig.image_likeness`; without it each stands for itself."""
+        self._sampling, self._codebook_KD = sampling, codebook_KD
+
+    @property
+    def guides(self) -> bool:
+        return self._sampling.image_guidance != 1
+
+    def decode_image(self, session: DecodingSession, rows: Sequence[int], generator: torch.Generator) -> None:
+        """See `ImageDecoder.decode_image`; the last code is left pending."""
+        codes = session.grammar.code_ids
+        for fixed in session.grammar.template:
+            if fixed is not None:
+                for row in rows:
+                    session.choose(row, fixed)
+                continue
+            chosen = self._choose(session.logits(codes), generator) + codes.start
+            for row in rows:
+                session.choose(row, int(chosen[row]))
+
+    def _choose(self, logits_BK: Tensor, generator: torch.Generator) -> Tensor:
+        how = self._sampling
+        if self.guides:
+            logits_BK = guided(logits_BK, how.image_guidance)
+        if how.image_temperature == 0 and how.image_likeness > 0 and self._codebook_KD is not None:
+            return likeliest_look(logits_BK, self._codebook_KD, how.image_likeness)
+        return sample(logits_BK, how.image_temperature, how.image_top_k, generator)

@@ -1,0 +1,136 @@
+"""Probability paths from noise to image codes, for parallel decoding: how codes are corrupted, and how they come back.
+
+Time t runs from 0 (noise) to 1 (the image). Discrete flow matching (Gat et al. 2024) with the metric path of Shaul et
+al. 2024, constants as in URSA: alpha 0.9, c 3, time shift 3. Codes are 0 .. K-1; the mask path alone knows a code K.
+Knows neither the model nor sequences. Shapes: B images, n codes of an image, K codebook, D its dimensions.
+"""
+
+from enum import StrEnum
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from emu_robot.planner.decoding.sampling import draw
+
+TIME_SHIFT = 3.0
+T_END = 0.999
+"""The metric path's slope has no bound at t = 1."""
+
+
+class PathName(StrEnum):
+    """The paths to choose from; members are named as they are typed in a configuration."""
+
+    metric = "metric"
+    uniform = "uniform"
+    mask = "mask"
+
+
+class NoisePath(Protocol):
+    """One way from noise to an image."""
+
+    def start(self, shape: tuple[int, int], generator: torch.Generator) -> Tensor:
+        """Codes (B, n) at t = 0."""
+        ...
+
+    def corrupt(self, codes_Bn: Tensor, time_B: Tensor, generator: torch.Generator) -> Tensor:
+        """A sample at each image's time, given the image: p_t(x | x1)."""
+        ...
+
+    def step(self, codes_Bn: Tensor, guess_Bn: Tensor, time: float, dt: float, generator: torch.Generator) -> Tensor:
+        """From t to t + dt, taking `guess_Bn` for the image (Euler step of the continuous-time Markov chain)."""
+        ...
+
+
+def make_noise_path(name: PathName | str, codebook_KD: Tensor) -> NoisePath:
+    """The path of that name over a codebook."""
+    match PathName(name):
+        case PathName.metric:
+            return MetricPath(codebook_KD)
+        case PathName.uniform:
+            return UniformPath(len(codebook_KD))
+        case PathName.mask:
+            return MaskPath(len(codebook_KD))
+
+
+def shifted_times(steps: int, shift: float = TIME_SHIFT) -> list[float]:
+    """steps + 1 times from 0 to 1, spaced as in training: t = 1 - s u / (1 + (s - 1) u) for even u."""
+    return [1 - shift * u / (1 + (shift - 1) * u) for u in (1 - i / steps for i in range(steps + 1))]
+
+
+def sample_times(count: int, generator: torch.Generator, shift: float = TIME_SHIFT) -> Tensor:
+    """(count,) training times in [0, 1)."""
+    u = torch.rand(count, generator=generator, device=generator.device)
+    return 1 - shift * u / (1 + (shift - 1) * u)
+
+
+class UniformPath:
+    """Each code is the image's with probability t, else any code."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+
+    def start(self, shape: tuple[int, int], generator: torch.Generator) -> Tensor:
+        return torch.randint(self._size, shape, generator=generator, device=generator.device)
+
+    def corrupt(self, codes_Bn: Tensor, time_B: Tensor, generator: torch.Generator) -> Tensor:
+        noise_Bn = self.start((codes_Bn.shape[0], codes_Bn.shape[1]), generator)
+        return torch.where(_chance(codes_Bn, time_B[:, None], generator), codes_Bn, noise_Bn)
+
+    def step(self, codes_Bn: Tensor, guess_Bn: Tensor, time: float, dt: float, generator: torch.Generator) -> Tensor:
+        return torch.where(_chance(codes_Bn, dt / (1 - time), generator), guess_Bn, codes_Bn)
+
+
+class MaskPath(UniformPath):
+    """Each code is the image's with probability t, else the mask; what was unmasked stays."""
+
+    def start(self, shape: tuple[int, int], generator: torch.Generator) -> Tensor:
+        return torch.full(shape, self._size, device=generator.device)
+
+    def step(self, codes_Bn: Tensor, guess_Bn: Tensor, time: float, dt: float, generator: torch.Generator) -> Tensor:
+        return torch.where(codes_Bn == self._size, super().step(codes_Bn, guess_Bn, time, dt, generator), codes_Bn)
+
+
+class MetricPath(UniformPath):
+    """Codes near the image's code are likelier the later it is: p_t(x | x1) = softmax_x(-beta_t d(x, x1)).
+
+    d is the squared distance of the codebook's unit vectors; beta_t = c (t / (1 - t))^alpha.
+    """
+
+    def __init__(self, codebook_KD: Tensor, alpha: float = 0.9, c: float = 3.0) -> None:
+        super().__init__(len(codebook_KD))
+        self._book_KD = F.normalize(codebook_KD.detach().float(), dim=-1)
+        self._alpha, self._c = alpha, c
+
+    def corrupt(self, codes_Bn: Tensor, time_B: Tensor, generator: torch.Generator) -> Tensor:
+        logits_BnK = -self._beta(time_B)[:, None, None] * self._distance(codes_Bn)
+        return draw(logits_BnK.softmax(-1), generator)
+
+    def step(self, codes_Bn: Tensor, guess_Bn: Tensor, time: float, dt: float, generator: torch.Generator) -> Tensor:
+        time_1 = torch.tensor(time, device=codes_Bn.device)
+        distance_BnK = self._distance(guess_Bn)
+        closer_BnK = F.relu(distance_BnK.gather(-1, codes_Bn[..., None]) - distance_BnK)
+        density_BnK = (-self._beta(time_1) * distance_BnK).softmax(-1)
+        rate_BnK = density_BnK * self._slope(time_1) * closer_BnK
+        total_Bn = rate_BnK.sum(-1)
+        jumps_Bn = _chance(codes_Bn, 1 - torch.exp(-dt * total_Bn), generator) & (total_Bn > 0)
+        target_Bn = draw(torch.where(jumps_Bn[..., None], rate_BnK, torch.ones_like(rate_BnK)), generator)
+        return torch.where(jumps_Bn, target_Bn, codes_Bn)
+
+    def _distance(self, codes_Bn: Tensor) -> Tensor:
+        """(B, n, K) to every code."""
+        return 2 - 2 * self._book_KD[codes_Bn] @ self._book_KD.T
+
+    def _beta(self, time: Tensor) -> Tensor:
+        time = time.clamp(max=T_END)
+        return self._c * (time / (1 - time)) ** self._alpha
+
+    def _slope(self, time: Tensor) -> Tensor:
+        """d beta / dt; finite at 0, where the exponent below 1 would make it infinite."""
+        time = time.clamp(1e-3, T_END)
+        return self._c * self._alpha * (time / (1 - time)) ** (self._alpha - 1) / (1 - time) ** 2
+
+
+def _chance(like_Bn: Tensor, probability: Tensor | float, generator: torch.Generator) -> Tensor:
+    return torch.rand(like_Bn.shape, generator=generator, device=like_Bn.device) < probability

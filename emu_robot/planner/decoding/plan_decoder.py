@@ -1,0 +1,108 @@
+"""Plans decoded under a grammar: words one by one, images by an `ImageDecoder`. Ids in, ids out.
+
+All rows of a batch go through the same phase together; a row that is done waits, padded.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from emu_robot.errors import InvalidValueError
+from emu_robot.models.transformer import CausalTransformer
+from emu_robot.planner.decoding.grammar import PlanGrammar
+from emu_robot.planner.decoding.sampling import SamplingConfig, sample
+from emu_robot.planner.decoding.session import DecodingSession, ImageDecoder
+
+
+class PlanDecoder:
+    """Continues prompts by plan steps; `sampling` is how words are chosen, the decoder how images are."""
+
+    def __init__(
+        self,
+        model: CausalTransformer,
+        grammar: PlanGrammar,
+        sampling: SamplingConfig,
+        image_decoder: ImageDecoder,
+    ) -> None:
+        self.model, self.grammar = model, grammar
+        self.sampling, self.images = sampling, image_decoder
+        device = model.lm_head.weight.device
+        self._generator = torch.Generator(device).manual_seed(sampling.seed)
+        vocabulary = grammar.vocabulary
+        self._next_word = torch.zeros(vocabulary.boi + 1, dtype=torch.bool, device=device)
+        self._next_word[: vocabulary.text_size] = True
+        self._first_word = self._next_word.clone()
+        self._first_word[list(grammar.blank)] = False
+        self._next_word[vocabulary.boi] = True
+
+    def generate(self, prompts: Sequence[Sequence[int]], max_steps: int) -> list[list[int]]:
+        """Continue every prompt by at most `max_steps` steps; the ids after it, eos last where the plan ended."""
+        *_, produced = self._steps(prompts, max_steps)
+        return produced
+
+    def stream(self, prompt: Sequence[int], max_steps: int) -> Iterator[list[int]]:
+        """The ids of each step as soon as it is complete, then [eos] if the plan ended."""
+        seen = 0
+        for (produced,) in self._steps([prompt], max_steps):
+            yield produced[seen:]
+            seen = len(produced)
+
+    @torch.inference_mode()
+    def draw(self, sequences: Sequence[Sequence[int]]) -> list[list[int]]:
+        """The image that each sequence goes on with, which ends in boi: what stands between that and eoi."""
+        slots = max(map(len, sequences)) + len(self.grammar.template)
+        session = DecodingSession(self.model, self.grammar, sequences, slots, self.images.guides)
+        self.images.decode_image(session, session.rows, self._generator)
+        return session.produced
+
+    @torch.inference_mode()
+    def _steps(self, prompts: Sequence[Sequence[int]], max_steps: int) -> Iterator[list[list[int]]]:
+        if max_steps < 1:
+            raise InvalidValueError(f"max_steps is {max_steps}, must be at least 1")
+        slots = max(map(len, prompts)) + max_steps * self.grammar.step_length
+        session = DecodingSession(self.model, self.grammar, prompts, slots, self.images.guides)
+        vocabulary, active = self.grammar.vocabulary, list(session.rows)
+        for _ in range(max_steps):
+            active = self._begin_steps(session, active)
+            if active:
+                self._words(session, active)
+                self.images.decode_image(session, active, self._generator)
+            for row in active:
+                session.choose(row, vocabulary.eoi)
+            yield session.produced
+            if not active:
+                return
+
+    def _begin_steps(self, session: DecodingSession, active: list[int]) -> list[int]:
+        """Another step or the end of the plan; the rows that go on."""
+        vocabulary = self.grammar.vocabulary
+        choices = (vocabulary.bos_step, vocabulary.eos)
+        hidden_BD = session.advance()
+        logits = torch.stack([session.model.logits(hidden_BD, slice(i, i + 1))[:, 0] for i in choices], -1)
+        picked = self._sample_words(logits)
+        goes_on = [row for row in active if int(picked[row]) == 0]
+        for row in active:
+            session.choose(row, choices[int(picked[row])])
+            if row not in goes_on:
+                session.finish(row)
+        return goes_on
+
+    def _words(self, session: DecodingSession, active: Sequence[int]) -> None:
+        """Words of one subtask for each row, up to and with boi."""
+        boi, writing = self.grammar.vocabulary.boi, list(active)
+        for count in range(self.grammar.max_words):
+            waiting = [row for row in active if row not in writing]
+            logits = session.model.logits(session.advance(waiting), slice(0, boi + 1))
+            allowed = self._next_word if count else self._first_word
+            picked = self._sample_words(logits.masked_fill(~allowed, -torch.inf))
+            for row in writing:
+                session.choose(row, int(picked[row]), word=int(picked[row]) != boi)
+            writing = [row for row in writing if int(picked[row]) != boi]
+            if not writing:
+                return
+        for row in writing:
+            session.choose(row, boi)
+
+    def _sample_words(self, logits: Tensor) -> Tensor:
+        return sample(logits, self.sampling.text_temperature, self.sampling.text_top_k, self._generator)

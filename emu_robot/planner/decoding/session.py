@@ -1,0 +1,141 @@
+"""Rows of ids decoded together over one cache: feed what was chosen, read what may come next.
+
+What is fixed by the grammar waits in `pending` and is fed with the next choice, so no pass is spent on it.
+Shapes: B rows, L block, D hidden.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from emu_robot.models.transformer import CausalTransformer, KVCache
+from emu_robot.planner.decoding.grammar import PlanGrammar
+from emu_robot.tokenizers.interleave import References
+
+
+class DecodingSession:
+    """State of B sequences: cache, last position ids, and ids chosen but not yet seen by the model.
+
+    With `guidance` the model also sees each sequence without its words, as row B + r for row r; see `guided`.
+    """
+
+    def __init__(
+        self,
+        model: CausalTransformer,
+        grammar: PlanGrammar,
+        prompts: Sequence[Sequence[int]],
+        slots: int,
+        guidance: bool = False,
+    ) -> None:
+        self.model, self.grammar, self.rows = model, grammar, range(len(prompts))
+        self.device = model.lm_head.weight.device
+        self.pending = [list(prompt) for prompt in prompts]
+        if guidance:
+            self.pending += [grammar.vocabulary.without_words(prompt) for prompt in prompts]
+        self.guidance = guidance
+        self.produced: list[list[int]] = [[] for _ in prompts]
+        self.cache = KVCache(model.config, len(self.pending), slots, self.device)
+        self._position = [-1] * len(self.pending)
+        self._references = [References(grammar.vocabulary) for _ in self.pending]
+
+    def choose(self, row: int, token: int, *, word: bool = False) -> None:
+        """Append an id to a row; the model sees it at the next `advance`."""
+        self.produced[row].append(token)
+        for copy in self.copies(row)[: 1 if word else None]:
+            self.pending[copy].append(token)
+
+    def copies(self, row: int) -> range:
+        """The rows that the model sees for a row: itself, and with guidance the one without words."""
+        return range(row, len(self.pending), len(self.rows))
+
+    def finish(self, row: int) -> None:
+        """Feed nothing more of a row."""
+        for copy in self.copies(row):
+            self.pending[copy].clear()
+
+    def positions(self, row: int, tokens: Sequence[int]) -> list[int]:
+        """Position ids that `tokens` would get next."""
+        positions, position = [], self._position[row]
+        for token in tokens:
+            position = self.grammar.vocabulary.next_position(position, token, self.grammar.image_stride)
+            positions.append(position)
+        return positions
+
+    def advance(self, waiting: Sequence[int] = ()) -> Tensor:
+        """Feed all pending ids but those of rows that are `waiting`; hidden states (B, D) after each row's last one.
+
+        Rows with fewer ids are padded on the left; a row with none gets a state that means nothing. With guidance
+        there are (2 B, D), those without words after those with.
+        """
+        fed = [[] if row % len(self.rows) in waiting else tokens for row, tokens in enumerate(self.pending)]
+        length = max(map(len, fed))
+        ids, positions, references, valid = [], [], [], []
+        for row, tokens in enumerate(fed):
+            padding = length - len(tokens)
+            placed = self.positions(row, tokens)
+            self._position[row] = placed[-1] if placed else self._position[row]
+            ids.append([self.grammar.vocabulary.pad] * padding + tokens)
+            positions.append([0] * padding + placed)
+            references.append([-1] * padding + [self._references[row].after(token) for token in tokens])
+            valid.append([False] * padding + [True] * len(tokens))
+            if tokens:
+                self.pending[row] = []
+        ids_BL, positions_BL, references_BL, valid_BL = (
+            torch.tensor(block, device=self.device) for block in (ids, positions, references, valid)
+        )
+        self._last_references = references_BL[:, -1]
+        hidden_BLD = self.model.model(
+            ids_BL, positions_BL, references_BL=references_BL, cache=self.cache, valid_BL=valid_BL
+        )
+        return hidden_BLD[:, -1]
+
+    def logits(self, ids: slice) -> Tensor:
+        """`advance`, and the logits (B or 2 B, V) of a range of ids for what comes next."""
+        return self.model.logits(self.advance(), ids, self._last_references)
+
+    def image_before(self, row: int) -> list[int]:
+        """Ids inside the last whole image of a row."""
+        return self._references[row].before
+
+    def peek(self, ids_BL: Tensor, positions_BL: Tensor, references_BL: Tensor, valid_B: Tensor) -> Tensor:
+        """Hidden states (B, L, D) of a block that sees the whole cache and all of itself, and leaves no trace.
+
+        valid_B: rows that have a block; the others' states mean nothing.
+        """
+        cache, count = self.cache, ids_BL.shape[1]
+        before = cache.length
+        seen_BS = torch.cat([cache.valid_BS[:, :before], valid_B[:, None].expand(-1, count)], 1)
+        own_LS = torch.cat(
+            [seen_BS.new_zeros(count, before), torch.eye(count, dtype=torch.bool, device=self.device)], 1
+        )
+        hidden_BLD = self.model.model(
+            ids_BL,
+            positions_BL,
+            references_BL=references_BL,
+            mask=seen_BS[:, None, None] | own_LS,
+            cache=cache,
+            valid_BL=valid_B[:, None].expand(-1, count),
+        )
+        cache.valid_BS[:, before : cache.length] = False
+        cache.length = before
+        return hidden_BLD
+
+
+class ImageDecoder(Protocol):
+    """Produces the images of rows, in whatever order and number of passes it likes.
+
+    guides: it needs a session with guidance.
+    """
+
+    @property
+    def guides(self) -> bool: ...
+
+    def decode_image(self, session: DecodingSession, rows: Sequence[int], generator: torch.Generator) -> None:
+        """Choose every id of the template for each of `rows`.
+
+        On entry boi is the last pending id of `rows` and other rows have none pending. On return what was chosen is in
+        `session.produced`, and each of its ids is either in the cache, causally, or pending.
+        """
+        ...

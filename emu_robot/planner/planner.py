@@ -1,0 +1,193 @@
+"""Observation and instruction in, plan out: the world model that says what comes next and what it will look like."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from emu_robot.core import Image, Observation, Plan, PlanStep, check_image
+from emu_robot.errors import InvalidValueError, UnknownNameError
+from emu_robot.models.int8 import supported, to_int8
+from emu_robot.models.transformer import CausalTransformer, TransformerConfig
+from emu_robot.models.weights import load_into, load_weights, save_weights
+from emu_robot.planner.decoding.factory import DecoderConfig, make_image_decoder
+from emu_robot.planner.decoding.grammar import PlanGrammar
+from emu_robot.planner.decoding.plan_decoder import PlanDecoder
+from emu_robot.planner.decoding.sampling import SamplingConfig
+from emu_robot.tokenizers.image import ImageTokenizer
+from emu_robot.tokenizers.interleave import Codes, ImageFormat, Interleaver
+from emu_robot.tokenizers.text import TextTokenizer
+from emu_robot.tokenizers.vocabulary import Vocabulary
+
+
+@dataclass(kw_only=True)
+class PlannerConfig:
+    """camera: what the planner sees. max_steps: steps of a plan unless asked otherwise. max_words: ids of a subtask.
+
+    image_stride: see `Interleaver`. dida_path: the noise path that stage dida adapted the weights to.
+    image_guidance: of `SamplingConfig`, where none is given; 1 for weights that never saw a sequence without words.
+    The model's vocabulary size is set by the tokenizers.
+    """
+
+    camera: str = "front"
+    max_steps: int = 4
+    max_words: int = 24
+    image_stride: int = 96
+    dida_path: str = ""
+    image_guidance: float = 2.0
+    image: ImageFormat = field(default_factory=ImageFormat)
+    model: TransformerConfig = field(default_factory=TransformerConfig)
+
+
+class Planner:
+    """Predicts subtasks and subgoal images from the camera image and the instruction.
+
+    One planner is for one thread; `plan` of the same input gives the same plan while temperatures are 0.
+    """
+
+    def __init__(
+        self,
+        config: PlannerConfig,
+        model: CausalTransformer,
+        text: TextTokenizer,
+        images: ImageTokenizer,
+        sampling: SamplingConfig | None = None,
+        decoder: DecoderConfig | None = None,
+    ) -> None:
+        self.config, self.model, self.text, self.images = config, model, text, images
+        self.interleaver = interleaver(config, text, images.config.n_embed)
+        self.grammar = PlanGrammar.of(self.interleaver, config.max_words)
+        sampling = sampling or SamplingConfig(image_guidance=config.image_guidance)
+        codebook_KD = images.quantize.codebook().to(model.lm_head.weight.device)
+        image_decoder = make_image_decoder(decoder or DecoderConfig(), config.dida_path, codebook_KD, sampling)
+        self.decoder = PlanDecoder(model, self.grammar, sampling, image_decoder)
+
+    @classmethod
+    def load(
+        cls,
+        folder: str | Path,
+        sampling: SamplingConfig | None = None,
+        decoder: DecoderConfig | None = None,
+        device: str | torch.device = "cpu",
+        int8: bool = False,
+    ) -> "Planner":
+        """From a weights folder (`resolve_weights`). Raises `WeightsError` naming a missing or damaged file.
+
+        int8: compute in int8 where it is faster, see `models.int8`; such a planner can neither be trained nor saved.
+        """
+        weights = load_weights(folder, "planner")
+        settings = dict(weights.config)
+        image, model_config = ImageFormat(**settings.pop("image")), TransformerConfig(**settings.pop("model"))
+        config = PlannerConfig(**settings, image=image, model=model_config)
+        model = CausalTransformer(config.model)
+        if config.model.tie_word_embeddings:
+            weights.state["lm_head.weight"] = weights.state["model.embed_tokens.weight"]
+        load_into(model, weights, "planner")
+        model = model.eval().requires_grad_(False).to(device)
+        images = ImageTokenizer.load(folder).to(device)
+        images = images.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        planner = cls(config, model, TextTokenizer.load(folder), images, sampling, decoder)
+        if int8 and supported(model.lm_head.weight.device):
+            to_int8(model, [planner.grammar.code_ids])
+        return planner
+
+    def save(
+        self,
+        folder: Path,
+        extra: dict[str, object] | None = None,
+        *,
+        half: bool = True,
+        state: Mapping[str, torch.Tensor] | None = None,
+    ) -> None:
+        """Add the planner's own weights to a weights folder that holds both tokenizers; tied ones are stored once.
+
+        half: in float16, as released; a training that goes on from them wants them whole. state: the model's, if it
+        was gathered elsewhere.
+        """
+        state = dict(self.model.state_dict() if state is None else state)
+        if self.config.model.tie_word_embeddings:
+            del state["lm_head.weight"]
+        save_weights(folder, "planner", state, asdict(self.config), half=half, extra=extra)
+
+    def plan(self, observation: Observation, instruction: str, max_steps: int | None = None) -> Plan:
+        """The next steps, at most `max_steps`; none if the planner holds the task complete.
+
+        Raises `InvalidValueError` for an empty instruction, `UnknownNameError` for a missing camera, `ShapeError` for
+        an image of the wrong size.
+        """
+        return Plan(instruction=instruction, steps=tuple(self.stream(observation, instruction, max_steps)))
+
+    def stream(self, observation: Observation, instruction: str, max_steps: int | None = None) -> Iterator[PlanStep]:
+        """The steps of `plan`, each as soon as it is decoded. Input is checked at the call, not at the first step."""
+        image = self._camera_image(observation)
+        prompt = self.prompt(image, instruction)
+        steps = self.config.max_steps if max_steps is None else max_steps
+        if steps < 1:
+            raise InvalidValueError(f"max_steps is {steps}, must be at least 1")
+        return self._stream(prompt, steps)
+
+    def prompt(self, image: Image, instruction: str) -> list[int]:
+        """Ids of an instruction and the current image (H, W, 3) uint8."""
+        return self._prompt(instruction, self._codes(image))
+
+    def next_steps(self, images: Sequence[Image], instructions: Sequence[str]) -> list[PlanStep | None]:
+        """The next step of many plans at once, from images (H, W, 3) uint8; None where the task is held complete."""
+        prompts = [self.prompt(image, words) for image, words in zip(images, instructions, strict=True)]
+        return [
+            step and PlanStep(subtask=step[0], subgoal=self.images.decode_images(step[1][None])[0])
+            for step in self.first_steps(prompts)
+        ]
+
+    def first_steps(self, prompts: Sequence[Sequence[int]]) -> list[tuple[str, Codes] | None]:
+        """The next subtask and its image codes (n,) for many prompts at once; None where the task is held complete."""
+        produced = (self.interleaver.decode(ids)[0] for ids in self.decoder.generate(prompts, 1))
+        return [(steps[0].subtask, steps[0].codes) if steps else None for steps in produced]
+
+    def draw(self, prompts: Sequence[Sequence[int]], subtasks: Sequence[str]) -> Codes:
+        """The image codes (B, n) of given next subtasks, for many prompts at once."""
+        vocabulary = self.interleaver.vocabulary
+        sequences = [
+            [*prompt, vocabulary.bos_step, *self.text.encode(subtask), vocabulary.boi]
+            for prompt, subtask in zip(prompts, subtasks, strict=True)
+        ]
+        drawn = np.array(self.decoder.draw(sequences))
+        inside = [i for i, token in enumerate(self.interleaver.template) if token is None]
+        return (drawn[:, inside] - vocabulary.first_code).astype(np.uint32)
+
+    def imagine(self, observation: Observation, subtasks: Sequence[str]) -> Iterator[Image]:
+        """What the camera will show after each of these subtasks in turn, (H, W, 3) uint8, nothing being done.
+
+        Every image is drawn from the codes of the one before, which are not decoded and encoded again in between.
+        """
+        codes = self._codes(self._camera_image(observation))
+        for subtask in subtasks:
+            (codes,) = self.draw([self._prompt(subtask, codes)], [subtask])
+            yield self.images.decode_images(codes[None])[0]
+
+    def _stream(self, prompt: Sequence[int], max_steps: int) -> Iterator[PlanStep]:
+        for ids in self.decoder.stream(prompt, max_steps):
+            for step in self.interleaver.decode(ids)[0]:
+                yield PlanStep(subtask=step.subtask, subgoal=self.images.decode_images(step.codes[None])[0])
+
+    def _prompt(self, instruction: str, codes: Codes) -> list[int]:
+        if not instruction.strip():
+            raise InvalidValueError(f"instruction is {instruction!r}, must say what to do")
+        return self.interleaver.prompt(instruction, codes)
+
+    def _codes(self, image: Image) -> Codes:
+        size = self.images.config.resolution
+        check_image(f"image of camera {self.config.camera!r}", image, (size, size))
+        return self.images.encode_images(image[None])[0]
+
+    def _camera_image(self, observation: Observation) -> Image:
+        if self.config.camera not in observation.images:
+            raise UnknownNameError("camera of the observation", self.config.camera, observation.images)
+        return observation.images[self.config.camera]
+
+
+def interleaver(config: PlannerConfig, text: TextTokenizer, n_codes: int) -> Interleaver:
+    """The sequence format of a planner with these tokenizers."""
+    vocabulary = Vocabulary(text_size=text.size, n_codes=n_codes)
+    return Interleaver(text, vocabulary, config.image, config.image_stride)

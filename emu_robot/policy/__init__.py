@@ -1,0 +1,1 @@
+"""Observation in, actions out: a planner and an action head that work together."""

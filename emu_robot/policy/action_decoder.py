@@ -1,0 +1,175 @@
+"""The action head in physical units: observation and plan step in, joint targets and progress out."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from emu_robot.core import Image, Observation, PlanStep, check_image
+from emu_robot.errors import ShapeError, UnknownNameError, WeightsError
+from emu_robot.models.action_head import ActionHead, HeadConfig, HeadContext, text_ids
+from emu_robot.models.normalize import NormStats, RelativeActions
+from emu_robot.models.weights import load_into, load_weights
+from emu_robot.robots.spec import PANDA, RobotLayout
+from emu_robot.tokenizers.image import to_pixels
+from emu_robot.tokenizers.text import TextTokenizer
+
+
+class TextEncoding(Protocol):
+    """Words -> token ids."""
+
+    def encode(self, text: str) -> list[int]: ...
+
+
+@dataclass(frozen=True)
+class ActionContext:
+    """One encoded observation; progress in [0, 1]."""
+
+    head: HeadContext
+    progress: float
+
+
+@dataclass(frozen=True)
+class ActionPrefix:
+    """Actions of the chunk before that the next one is to begin with, as real-time chunking asks for.
+
+    actions: (K, A), the first one now; weights: (K,) in [0, 1], 1 for those that will be executed in any case.
+    """
+
+    actions: NDArray[np.float32]
+    weights: NDArray[np.float32]
+
+
+class ActionDecoder:
+    """An `ActionHead` with its statistics and words. layout: its state and action; control_hz: its rate [Hz]."""
+
+    def __init__(
+        self,
+        head: ActionHead,
+        stats: NormStats,
+        text: TextEncoding,
+        layout: RobotLayout = PANDA.layout,
+        control_hz: int = PANDA.control_hz,
+    ) -> None:
+        self.head = head
+        self._config: HeadConfig = head.config
+        self._stats, self._text = stats, text
+        self.layout, self.control_hz = layout, control_hz
+        self._relative = RelativeActions(head.config.relative_dims)
+
+    @classmethod
+    def load(cls, folder: Path) -> "ActionDecoder":
+        """From a weights folder. Raises `WeightsError` when weights or norm_stats are missing or damaged."""
+        weights = load_weights(folder, "head")
+        head = ActionHead(HeadConfig(**weights.config))
+        load_into(head, weights, "head")
+        head.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        head.eval().requires_grad_(False)
+        stats, extra = NormStats.from_dict(weights.extra.get("norm_stats")), weights.extra
+        try:
+            layout, control_hz = RobotLayout.from_dict(extra["layout"]), int(extra["control_hz"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise WeightsError(f"{folder}: stage head does not say its layout and control_hz ({error!r})") from error
+        return cls(head, stats, TextTokenizer.load(folder), layout, control_hz)
+
+    @property
+    def cameras(self) -> tuple[str, ...]:
+        """What it sees, the planner's camera first."""
+        return tuple(self._config.cameras)
+
+    @property
+    def image_size(self) -> int:
+        """Of its square images [px]."""
+        return self._config.image_size
+
+    def blank_observation(self) -> Observation:
+        """One that fits, with black images and a state of zeros: to warm up on."""
+        image = np.zeros((self.image_size, self.image_size, 3), np.uint8)
+        state = np.zeros(self._config.state_dim, np.float32)
+        return Observation(images=dict.fromkeys(self.cameras, image), state=state)
+
+    @property
+    def action_horizon(self) -> int:
+        """Actions per chunk."""
+        return self._config.action_horizon
+
+    @property
+    def segment_steps_p90(self) -> float:
+        """90th percentile of a subtask's length in the demonstrations [control ticks]."""
+        return self._stats.segment_steps_p90
+
+    def check(self, observation: Observation) -> None:
+        """Raise `UnknownNameError` for a missing camera, `ShapeError` for a wrong image size or state dimension."""
+        size = self._config.image_size
+        for camera in self._config.cameras:
+            if camera not in observation.images:
+                raise UnknownNameError("camera", camera, observation.images)
+            check_image(f"image of camera {camera!r}", observation.images[camera], (size, size))
+        if observation.state.shape != (self._config.state_dim,):
+            raise ShapeError("state", observation.state.shape, f"({self._config.state_dim},)")
+
+    @torch.inference_mode()
+    def encode(self, observation: Observation, step: PlanStep) -> ActionContext:
+        """Look at the observation in the light of a plan step, with or without a subgoal image."""
+        device = next(self.head.parameters()).device
+        goal = None
+        if step.subgoal is not None:
+            size = self._config.image_size
+            check_image("subgoal", step.subgoal, (size, size))
+            goal = _pixels(step.subgoal).to(device)
+        state = torch.from_numpy(self._stats.state.normalize(observation.state))[None]
+        ids = torch.from_numpy(text_ids(self._text.encode(step.subtask), self._config))[None]
+        views = [_pixels(observation.images[camera]).to(device) for camera in self._config.cameras]
+        context = self.head.encode(views, state.to(device), ids.to(device), goal)
+        return ActionContext(context, float(context.progress_B.sigmoid()))
+
+    @torch.inference_mode()
+    def sample(
+        self,
+        context: ActionContext,
+        state: NDArray[np.float32],
+        *,
+        generator: torch.Generator,
+        steps: int,
+        noise_scale: float,
+        prefix: ActionPrefix | None = None,
+    ) -> NDArray[np.float32]:
+        """(T, A) actions as demonstrated; those that are not relative to the state stay in their demonstrated range.
+
+        prefix: what the chunk is to begin with.
+        """
+        shape = (1, self._config.action_horizon, self._config.action_dim)
+        device = context.head.features_BD.device
+        noise = torch.randn(shape, generator=generator) * noise_scale
+        known = None if prefix is None else self._known(prefix, state, device)
+        chunk = self.head.sample(context.head, noise.to(device), steps, known)[0].cpu().numpy()
+        actions = self._relative.decode(self._stats.actions.unnormalize(chunk), state)
+        free = slice(self._config.relative_dims, None)
+        actions[:, free] = actions[:, free].clip(self._stats.action_low[free], self._stats.action_high[free])
+        return actions
+
+    def _known(self, prefix: ActionPrefix, state: NDArray[np.float32], device: torch.device) -> tuple[Tensor, Tensor]:
+        """Normalised actions (1, T, A) and their weights (1, T, 1)."""
+        horizon, given = self._config.action_horizon, prefix.actions[: self._config.action_horizon]
+        actions = np.zeros((horizon, self._config.action_dim), np.float32)
+        weights = np.zeros((horizon, 1), np.float32)
+        actions[: len(given)], weights[: len(given), 0] = given, prefix.weights[: len(given)]
+        relative = self._stats.actions.normalize(self._relative.encode(actions, state))
+        return torch.from_numpy(relative)[None].to(device), torch.from_numpy(weights)[None].to(device)
+
+    def hold_target(self, state: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(A,) the action that stays at `state`; where an action is no target of a state, its mean."""
+        target = self._stats.actions.mean[0].copy()
+        dims, n_grippers = self._config.relative_dims, self.layout.n_grippers
+        target[:dims] = state[:dims]
+        if n_grippers:
+            target[-n_grippers:] = state[-n_grippers:]
+        return target
+
+
+def _pixels(image: Image) -> Tensor:
+    return to_pixels(torch.from_numpy(np.array(image, copy=True))[None])

@@ -1,0 +1,66 @@
+"""Subgoals that a planner draws before a training run: block by block into a file, from which a killed run goes on."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from emu_robot.errors import DataError
+from emu_robot.training.progress import TrainingProgress
+
+BLOCK = 32
+"""Images that are drawn together."""
+SAVE_EVERY = 4
+"""Blocks from one writing of the file to the next."""
+
+type Drawn = dict[str, NDArray]
+
+
+def draw_in_blocks(path: Path, count: int, draw: Callable[[slice], Drawn]) -> Drawn:
+    """Arrays of `count` rows, as `draw` gives them for one slice of rows after the other; kept in `path` (npz).
+
+    Raises `DataError` if `path` holds something else.
+    """
+    parts = _read(path, count)
+    done = _length(parts[0]) if parts else 0
+    with TrainingProgress(path.with_suffix(".jsonl"), path.stem, done, count) as progress:
+        while done < count:
+            rows = slice(done, min(done + BLOCK, count))
+            parts.append(draw(rows))
+            done = rows.stop
+            progress.advance(done)
+            if done % (BLOCK * SAVE_EVERY) == 0 or done == count:
+                parts = [{name: np.concatenate([part[name] for part in parts]) for name in parts[0]}]
+                _write(path, parts[0])
+                progress.report(done, {})
+    return parts[0]
+
+
+def _length(drawn: Drawn) -> int:
+    return len(next(iter(drawn.values())))
+
+
+def _write(path: Path, drawn: Drawn) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("wb") as file:
+        np.savez(file, **drawn)  # pyright: ignore[reportArgumentType]
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def _read(path: Path, count: int) -> list[Drawn]:
+    if not path.exists():
+        return []
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            drawn = {name: file[name] for name in file.files}
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: not what a planner drew ({error}); remove it to draw anew") from error
+    lengths = {len(array) for array in drawn.values()}
+    if len(lengths) != 1 or max(lengths) > count:
+        raise DataError(f"{path}: holds {lengths} drawn images, not up to {count}; remove it to draw anew")
+    return [drawn]

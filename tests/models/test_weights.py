@@ -1,0 +1,68 @@
+"""Weights folders: round trip, and one clear error per kind of damage."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from emu_robot.errors import UnknownNameError, WeightsError
+from emu_robot.models.weights import load_file, load_into, load_weights, resolve_weights, save_file, save_weights
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    torch.manual_seed(0)
+    save_weights(tmp_path, "head", nn.Linear(4, 3).state_dict(), {"width": 3}, extra={"mean": [0.5]})
+    save_weights(tmp_path, "planner", nn.Linear(4, 2).state_dict(), {"width": 2}, half=True)
+    save_file(tmp_path, "text.json", b"{}")
+    return tmp_path
+
+
+def test_round_trip(folder: Path) -> None:
+    torch.manual_seed(0)
+    head = load_weights(resolve_weights(folder), "head")
+    assert torch.equal(head.state["weight"], nn.Linear(4, 3).weight)
+    assert head.config == {"width": 3}
+    assert head.extra == {"mean": [0.5]}
+    assert load_weights(folder, "planner").state["weight"].dtype == torch.float32
+    assert load_file(folder, "text.json") == b"{}"
+
+
+def test_unknown_names_say_what_exists(folder: Path) -> None:
+    with pytest.raises(UnknownNameError, match="'tokenizer'; known: head, planner"):
+        load_weights(folder, "tokenizer")
+    with pytest.raises(UnknownNameError, match="unknown weights 'nope'"):
+        resolve_weights("nope")
+    with pytest.raises(UnknownNameError, match=r"known: text\.json"):
+        load_file(folder, "words.json")
+
+
+def test_flipped_byte_is_found(folder: Path) -> None:
+    path = folder / "head.safetensors"
+    blob = bytearray(path.read_bytes())
+    blob[-1] ^= 1
+    path.write_bytes(blob)
+    with pytest.raises(WeightsError, match=r"head\.safetensors is corrupted"):
+        load_weights(folder, "head")
+
+
+def test_missing_file_bad_manifest_and_not_finite(folder: Path) -> None:
+    (folder / "planner.safetensors").unlink()
+    with pytest.raises(WeightsError, match=r"planner\.safetensors is missing"):
+        load_weights(folder, "planner")
+    save_weights(folder, "bad", {"w": torch.tensor([1.0, float("nan")])}, {})
+    with pytest.raises(WeightsError, match="w holds values that are not finite"):
+        load_weights(folder, "bad")
+    (folder / "manifest.json").write_text(json.dumps({"format": 99}))
+    with pytest.raises(WeightsError, match="format 1"):
+        load_weights(folder, "head")
+    (folder / "manifest.json").write_text("{")
+    with pytest.raises(WeightsError, match="cannot be read"):
+        load_weights(folder, "head")
+
+
+def test_weights_that_do_not_fit_their_config(folder: Path) -> None:
+    with pytest.raises(WeightsError, match="head weights do not fit"):
+        load_into(nn.Linear(5, 3), load_weights(folder, "head"), "head")
