@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import rclpy
+from rclpy.action import ActionClient, ActionServer
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 
@@ -29,6 +30,9 @@ class Graph:
     def remove(self, node: Node) -> None:
         self._executor.remove_node(node)
         self._nodes.remove(node)
+        for action in list(node.waitables):  # a goal under way keeps them, and other tests would see them in the graph
+            if isinstance(action, (ActionClient, ActionServer)):
+                action.destroy()
         node.destroy_node()
 
     def until(self, condition: Callable[[], object], what: str, act: Callable[[], None] = lambda: None) -> None:

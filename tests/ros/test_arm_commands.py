@@ -147,9 +147,9 @@ def test_a_publisher_on_any_interface_of_the_controller_is_a_rival(graph: Graph,
     other = graph.add("other").create_publisher(
         JointTrajectory if robot.kind == "trajectory" else Float64MultiArray, topic, qos.COMMANDS
     )
-    graph.until(commands.rivals, "the rival")
     own = topic.endswith(robot.command_topic)
-    assert commands.rivals().startswith(f"{topic} has {'2 publishers' if own else '1 publisher'} (/left/other")
+    said = f"{topic} has {'2 publishers' if own else '1 publisher'} (/left/other"
+    graph.until(lambda: commands.rivals().startswith(said), "the rival, with its name")
     other.destroy()
     graph.until(lambda: not commands.rivals(), "the rival to go")
 
@@ -162,8 +162,8 @@ def test_a_client_of_the_controller_s_action_is_a_rival(graph: Graph, robot: Dep
     assert commands.rivals() == ""
     move_group = graph.add("move_group")
     client = ActionClient(move_group, FollowJointTrajectory, action)
-    graph.until(commands.rivals, "the rival")
-    assert commands.rivals().startswith(f"/left/{action} has 1 client (/left/move_group)")
+    said = f"/left/{action} has 1 client (/left/move_group)"
+    graph.until(lambda: commands.rivals().startswith(said), "the rival, with its name")
     client.destroy()
     graph.remove(move_group)
     graph.until(lambda: not commands.rivals(), "the rival to go")

@@ -149,8 +149,8 @@ def test_a_publisher_is_a_rival_and_so_is_who_moves_the_same_controller_by_actio
     commands, other = gripper_commands(graph.node, gripper, period=DT, effort=0.0), graph.add("other")
     assert commands.rivals() == ""
     ActionClient(other, FollowJointTrajectory, "gripper_controller/follow_joint_trajectory")
-    graph.until(commands.rivals, "the rival")
-    assert commands.rivals().startswith("/left/gripper_controller/follow_joint_trajectory has 1 client (/left/other)")
+    said = "/left/gripper_controller/follow_joint_trajectory has 1 client (/left/other)"
+    graph.until(lambda: commands.rivals().startswith(said), "the rival, with its name")
     other.create_publisher(JointTrajectory, gripper.topic, 1)
     graph.until(lambda: "2 publishers (/left/other, /left/safety)" in commands.rivals(), "the second rival")
 

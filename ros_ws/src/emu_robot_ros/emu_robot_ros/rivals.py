@@ -5,6 +5,7 @@ A controller is known by what it is commanded with: the topic or the action, wit
 
 from collections.abc import Iterable
 
+from rclpy._rclpy_pybind11 import RCLError
 from rclpy.action import get_action_client_names_and_types_by_node
 from rclpy.node import Node, NodeNameNonExistentError
 
@@ -48,7 +49,7 @@ def _other_clients(node: Node, action: str, owner: str, space: str) -> str:
 def _is_client(node: Node, action: str, name: str, space: str) -> bool:
     try:
         return action in dict(get_action_client_names_and_types_by_node(node, name, space))
-    except NodeNameNonExistentError:  # it has just ended
+    except (NodeNameNonExistentError, RCLError):  # it has not begun, or has just ended
         return False
 
 
