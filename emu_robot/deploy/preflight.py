@@ -183,7 +183,7 @@ def check_camera(name: str, stream: ImageStream) -> list[Check]:
 
 
 def check_commands(command: CommandTopic, robot: str, namespace: str = "") -> list[Check]:
-    """A controller takes commands, and nobody but the gate of this namespace gives any."""
+    """A controller takes commands, and only the gate of this namespace gives any."""
     topic, problem = command.topic, None
     if not command.subscribers:
         others = f"; {COMMAND_TYPES[command.kind]} is taken on: {', '.join(command.elsewhere)}" * bool(

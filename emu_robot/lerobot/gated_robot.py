@@ -121,7 +121,7 @@ class EmuGated(Robot):
 
     There is no thread here, as LeRobot's buses may not be shared by two. The gate acts when `send_action` is called,
     and only then: while its caller computes, saves an episode or is dead, servos hold the last position they were sent,
-    which is at most one action's step ahead, and nobody looks at the file. A program killed by SIGKILL leaves them
+    which is at most one action's step ahead, and the file is not looked at. A program killed by SIGKILL leaves them
     there under torque; one that ends otherwise disconnects, which by LeRobot's default switches the torque off: the arm
     sinks. Not safety-rated: keep a hand at the power switch.
 
@@ -254,7 +254,7 @@ class EmuGated(Robot):
 
     @check_if_not_connected
     def disconnect(self) -> None:
-        """Come to rest, then disconnect the arm, whatever happens meanwhile."""
+        """Come to rest, then disconnect the arm, also after an error."""
         try:
             if self._connected_gate is not None:
                 self._come_to_rest(self._connected_gate)

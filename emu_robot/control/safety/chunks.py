@@ -71,7 +71,7 @@ class ChunkMessage:
 
 
 def judge_content(chunk: ChunkMessage, config: SafetyConfig, *, size: int, joints: int, now: float) -> Rejection | None:
-    """The first rule that a chunk breaks whatever the robot does. size: A; joints: how many of these are joints."""
+    """The first rule that a chunk breaks by its content. size: A; joints: how many of these are joints."""
     actions = chunk.actions
     if actions.ndim != 2 or actions.shape[1] != size or not 1 <= len(actions) <= config.max_chunk_actions:
         return Rejection.SHAPE

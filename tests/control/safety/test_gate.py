@@ -229,7 +229,7 @@ def test_an_operator_takes_over_from_a_policy_which_does_not_go_on_by_itself():
     assert rig.offer(0.5) is Rejection.OTHER_SESSION
     rig.gate.on_idle(9, rig.now)
     rig.run(DT)
-    assert rig.offer(0.5) is Rejection.OTHER_SESSION  # nobody asked it to go on
+    assert rig.offer(0.5) is Rejection.OTHER_SESSION  # it was not asked to go on
     rig.gate.on_idle(1, rig.now)
     rig.run(DT)
     assert rig.offer(0.5) is None  # its task had ended, this is another one

@@ -60,9 +60,9 @@ def report(error: BaseException) -> None:
 
 
 def leave(status: int) -> NoReturn:
-    """End the process at once, whatever its threads compute."""
+    """End the process at once; threads that compute are not waited for."""
     for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError, RuntimeError):  # nobody reads it any more; a signal has come while it was flushed
+        with suppress(OSError, RuntimeError):  # its reader is gone; a signal has come while it was flushed
             stream.flush()
     os._exit(status)
 
