@@ -184,7 +184,7 @@ def _advance(environment: TabletopEnvironment, targets: Floats) -> Floats:
 
 
 def scripted(seed: int) -> tuple[Chunks, Callable[[Floats], Floats]]:
-    """A policy that knows its way but errs in another way with every chunk; and the way: (N,) times [s] -> (N, 7) [rad].
+    """A policy that knows its way and errs differently with every chunk; and the way: (N,) times [s] -> (N, 7) [rad].
 
     Chunks lie off it by half of DISAGREEMENT in each joint, to the other side than the one before.
     """
