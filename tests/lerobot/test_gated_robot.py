@@ -10,14 +10,13 @@ import feetech_arm
 import numpy as np
 import pytest
 from feetech_arm import MOTORS, FakeServos, ServoLine, degrees, register_bus, ticks_of, write_calibration
-from lerobot.configs import RGBEncoderConfig
-from lerobot.configs.dataset import DatasetRecordConfig
 from lerobot.datasets import LeRobotDataset
 from lerobot.robots import make_robot_from_config
 from lerobot.robots.so_follower import SO101Follower, SO101FollowerConfig
 from lerobot.robots.utils import ensure_safe_goal_position
 from lerobot.scripts import lerobot_record, lerobot_rollout, lerobot_teleoperate
 from lerobot.utils.errors import DeviceNotConnectedError
+from lerobot_recordings import short_recording
 
 from emu_robot.errors import ConfigError, InvalidValueError, RobotStoppedError, UnknownNameError
 from emu_robot.lerobot import (
@@ -569,19 +568,7 @@ def test_a_new_layout_is_met_at_rest(tmp_path: Path, clock: FakeTime) -> None:
 
 def test_lerobot_records_through_the_gate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog) -> None:
     monkeypatch.setattr(lerobot_record, "init_logging", lambda: caplog.set_level(logging.INFO))
-    dataset = DatasetRecordConfig(
-        repo_id="test/gated",
-        root=tmp_path / "set",
-        single_task=WORDS,
-        fps=20,
-        num_episodes=2,
-        episode_time_s=2,
-        reset_time_s=0,
-        push_to_hub=False,
-        rgb_encoder=RGBEncoderConfig(vcodec="h264", preset="ultrafast"),
-        streaming_encoding=True,
-        encoder_threads=1,
-    )
+    dataset = short_recording("test/gated", tmp_path / "set", WORDS)
     config = lerobot_record.RecordConfig(
         robot=sim_config(tmp_path),
         teleop=EmuSimExpertConfig(calibration_dir=tmp_path),

@@ -9,14 +9,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from lerobot.configs import RGBEncoderConfig
-from lerobot.configs.dataset import DatasetRecordConfig
 from lerobot.datasets import LeRobotDataset
 from lerobot.robots import make_robot_from_config
 from lerobot.scripts import lerobot_record
 from lerobot.teleoperators import make_teleoperator_from_config
 from lerobot.utils.errors import DeviceAlreadyConnectedError, DeviceNotConnectedError
 from lerobot.utils.utils import log_say
+from lerobot_recordings import short_recording
 
 from emu_robot.errors import InvalidValueError, UnknownNameError
 from emu_robot.lerobot import EmuSimExpert, EmuSimExpertConfig, EmuSimPanda, EmuSimPandaConfig
@@ -166,19 +165,7 @@ def test_announced_resets_bring_layouts_and_rest(robot: EmuSimPanda, expert: Emu
 
 def test_lerobot_records_a_dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog) -> None:
     monkeypatch.setattr(lerobot_record, "init_logging", lambda: caplog.set_level(logging.INFO))
-    dataset = DatasetRecordConfig(
-        repo_id="test/drawer",
-        root=tmp_path / "set",
-        single_task=WORDS,
-        fps=20,
-        num_episodes=2,
-        episode_time_s=2,
-        reset_time_s=0,
-        push_to_hub=False,
-        rgb_encoder=RGBEncoderConfig(vcodec="h264", preset="ultrafast"),
-        streaming_encoding=True,
-        encoder_threads=1,
-    )
+    dataset = short_recording("test/drawer", tmp_path / "set", WORDS)
     config = lerobot_record.RecordConfig(
         robot=EmuSimPandaConfig(families="open_drawer", instruction=WORDS, seed=5, calibration_dir=tmp_path),
         teleop=EmuSimExpertConfig(calibration_dir=tmp_path),

@@ -148,7 +148,7 @@ class SafetyGate:
         if why := self.measured.why_not_known(now):
             raise InvalidValueError(f"cannot arm: {why}")
         self._moves_gripper = False
-        self._begin(now, "armed, no chunk yet", self._measured_place(now))
+        self._begin(now, "armed, no chunk yet", self._measured_place())
 
     def disarm(self, now: float) -> None:
         """Come to rest, then give no more commands. An emergency stop stays one."""
@@ -192,7 +192,7 @@ class SafetyGate:
         if why := self.measured.why_not_known(now):
             raise InvalidValueError(f"cannot reset: {why}")
         stays = self._commanding and self._error() <= self.config.max_hold_error
-        self._begin(now, "reset, no chunk yet", self._stream.position if stays else self._measured_place(now))
+        self._begin(now, "reset, no chunk yet", self._stream.position if stays else self._measured_place())
 
     def close(self) -> None:
         """Let another gate keep the memory of this robot's emergency stop."""
@@ -281,7 +281,7 @@ class SafetyGate:
             return True
         if self.measured.at < self._resumes_after or not self.measured.is_fresh(now):
             return False
-        self._rest_at(self._measured_place(now))
+        self._rest_at(self._measured_place())
         return True
 
     def _notice_being_moved(self, now: float) -> None:
@@ -345,7 +345,7 @@ class SafetyGate:
         self._forget(now, pardon=True)
         self._enter(GateState.HOLDING, reason)
 
-    def _measured_place(self, now: float) -> Floats:
+    def _measured_place(self) -> Floats:
         """Where the robot is; grippers as they were commanded, once they were."""
         assert self.measured.position is not None
         grippers = self._stream.position if self._moves_gripper else self.measured.position
