@@ -16,6 +16,7 @@ from emu_robot.deploy.graph_file import graph_path, read_graph_file
 from emu_robot.errors import InvalidValueError
 from emu_robot.robots.deployment import COMMAND_KINDS, Deployment, Gripper, Joints, deployments
 from emu_robot.robots.limits import MotionLimits
+from emu_robot.shared.settings import field_docs
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs/DEPLOY.md").read_text()
@@ -25,9 +26,9 @@ INTERFACES = ROOT / "ros_ws/src/emu_robot_interfaces"
 
 
 def test_every_parameter_of_the_gate_is_in_the_table_as_it_is():
+    docs = field_docs(SafetyConfig)
     rows = [
-        f"| `{one.name}` | {one.default:g} | {one.metadata['low']:g} to {one.metadata['high']:g} "
-        f"| {one.metadata['description']} |"
+        f"| `{one.name}` | {one.default:g} | {one.metadata['low']:g} to {one.metadata['high']:g} | {docs[one.name]} |"
         for one in fields(SafetyConfig)
     ]
     table = PAGE.partition("## Parameters of the safety gate")[2].partition("\n\nBeside them")[0]

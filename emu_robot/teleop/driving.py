@@ -8,7 +8,7 @@ import numpy as np
 from emu_robot.control.safety import GateState
 from emu_robot.core import Floats
 from emu_robot.errors import InvalidValueError
-from emu_robot.shared.ranges import check_ranges, parameter
+from emu_robot.shared.settings import check_ranges, number
 
 CHUNK_DT = 0.05
 """Seconds between the actions of a chunk."""
@@ -21,20 +21,32 @@ is gone ends it soon: the robot would coast on for 0.2 s, and the gate holds it 
 
 @dataclass(kw_only=True)
 class TeleopConfig:
-    """Every setting of teleoperation that is a number, each with its range and what it means in its metadata."""
+    """Settings of teleoperation."""
 
-    rate_hz: float = parameter(25.0, 20.0, 30.0, "chunks and deadman messages per second [Hz]")
-    input_timeout_s: float = parameter(0.2, 0.05, 1.0, "silence of the operator's device that stops the robot [s]")
-    state_timeout_s: float = parameter(0.2, 0.02, 1.0, "age of the joint states that stops the robot [s]")
-    max_jump: float = parameter(0.3, 0.01, 1.0, "farthest that a leader's joint may be from the robot's [rad]")
-    catch_up: float = parameter(0.5, 0.05, 2.0, "speed of joints on their way to the leader's at the start [rad/s]")
-    speed: float = parameter(0.2, 0.01, 1.0, "speed at full stick, as a share of the joints' limits")
-    dead_zone: float = parameter(0.1, 0.0, 0.9, "deflection of a stick that is none yet")
-    leash: float = parameter(0.3, 0.01, 1.0, "farthest that jogging leads the measured joints [rad]")
-    deadman_button: int = parameter(5, 0, 63, "button to be held while driving")
-    group_button: int = parameter(4, 0, 63, "button that goes over to the next group of joints")
-    open_button: int = parameter(3, 0, 63, "button that opens the gripper while it is held")
-    close_button: int = parameter(0, 0, 63, "button that closes the gripper while it is held")
+    rate_hz: float = number(25.0, 20.0, 30.0)
+    """Chunks and deadman messages per second [Hz]."""
+    input_timeout_s: float = number(0.2, 0.05, 1.0)
+    """Silence of the operator's device that stops the robot [s]."""
+    state_timeout_s: float = number(0.2, 0.02, 1.0)
+    """Age of the joint states that stops the robot [s]."""
+    max_jump: float = number(0.3, 0.01, 1.0)
+    """Farthest that a leader's joint may be from the robot's [rad]."""
+    catch_up: float = number(0.5, 0.05, 2.0)
+    """Speed of joints on their way to the leader's at the start [rad/s]."""
+    speed: float = number(0.2, 0.01, 1.0)
+    """Speed at full stick, as a share of the joints' limits."""
+    dead_zone: float = number(0.1, 0.0, 0.9)
+    """Deflection of a stick that is none yet."""
+    leash: float = number(0.3, 0.01, 1.0)
+    """Farthest that jogging leads the measured joints [rad]."""
+    deadman_button: int = number(5, 0, 63)
+    """Button to be held while driving."""
+    group_button: int = number(4, 0, 63)
+    """Button that goes over to the next group of joints."""
+    open_button: int = number(3, 0, 63)
+    """Button that opens the gripper while it is held."""
+    close_button: int = number(0, 0, 63)
+    """Button that closes the gripper while it is held."""
 
     def __post_init__(self) -> None:
         check_ranges(self, "teleop")

@@ -123,7 +123,7 @@ def test_lines_of_a_namespace_name_it(project: Path):
         (["graph=arm"], "error: robot= is missing for the graph arm"),
         (["sim"], "error: 'sim' is not of the form key=value"),
         (["namespace=left arm"], "error: namespace='left arm': must be letters, digits and _ between single slashes"),
-        (["safety.control_hz=5"], "error: safety.control_hz is 5.0, must lie in [10.0, 1000.0]"),
+        (["safety.control_hz=5"], "error: safety.control_hz is 5.0, must lie in [10, 1000]"),
         (["file=nowhere.yaml"], "error: No such file or directory: nowhere.yaml"),
     ],
 )

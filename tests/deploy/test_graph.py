@@ -95,7 +95,7 @@ def test_what_is_typed_becomes_what_the_node_declares():
         ("sim", "", {"wieghts": "mini"}, "unknown setting 'wieghts'; known: robot, weights, safety.<parameter>"),
         ("arm", "", {"robot": "ur5e", "sim_bridge.seed": "1"}, "unknown node in sim_bridge.seed= 'sim_bridge'"),
         ("sim", "", {"safety.max_jmup": "1"}, "unknown parameter of safety 'max_jmup'; known: control_hz"),
-        ("sim", "", {"safety.blend_s": "99"}, r"safety.blend_s is 99.0, must lie in \[0.0, 1.0\]"),
+        ("sim", "", {"safety.blend_s": "99"}, r"safety.blend_s is 99.0, must lie in \[0, 1\]"),
         ("sim", "", {"sim_bridge.seed": "1.5"}, "sim_bridge.seed=1.5: must be a whole number"),
         ("sim", "", {"sim_bridge.seed": "["}, "sim_bridge.seed=.: must be a whole number"),
         ("sim", "", {"robot": "kuka"}, "unknown robot 'kuka'; known: franka_fr3"),

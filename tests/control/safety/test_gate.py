@@ -10,6 +10,7 @@ from gate_rig import DT, LIMITS, A, Rig
 
 from emu_robot.control.safety import EstopLatch, GateState, Rejection, SafetyConfig
 from emu_robot.errors import InvalidValueError, SystemSetupError
+from emu_robot.shared.settings import field_docs
 
 
 def test_it_says_nothing_until_it_is_armed_and_is_not_armed_blindly():
@@ -350,9 +351,10 @@ def test_resetting_needs_to_know_where_the_robot_is():
 
 
 def test_every_parameter_is_described_and_bounded():
+    docs = field_docs(SafetyConfig)
     for name, parameter in SafetyConfig.__dataclass_fields__.items():
         low, high = parameter.metadata["low"], parameter.metadata["high"]
-        assert low <= parameter.default <= high and len(parameter.metadata["description"]) > 10
+        assert low <= parameter.default <= high and len(docs[name]) > 10
         for value in (high * 1.01 + 1, np.nan):
             changes: dict[str, Any] = {name: value}
             with pytest.raises(InvalidValueError, match=f"safety.{name} is"):

@@ -6,15 +6,18 @@ from typing import Any
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 from rclpy.node import Node
 
+from emu_robot.shared.settings import field_docs
+
 
 def declare_settings(node: Node, kind: type[Any]) -> None:
-    """One parameter per field of a dataclass whose metadata hold low, high and description; whole ones as integers.
+    """One parameter per field of a dataclass of `settings.number` fields; whole ones as integers.
 
     Read-only: what has been checked together at the start holds until the end, and nobody widens a limit under way.
     """
+    docs = field_docs(kind)
     for setting in fields(kind):
         low, high, default = setting.metadata["low"], setting.metadata["high"], setting.default
-        descriptor = ParameterDescriptor(description=setting.metadata["description"], read_only=True)
+        descriptor = ParameterDescriptor(description=docs[setting.name], read_only=True)
         if isinstance(default, int):
             descriptor.integer_range = [IntegerRange(from_value=low, to_value=high)]
         else:
