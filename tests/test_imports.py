@@ -78,6 +78,13 @@ def test_no_room_imports_one_above_it() -> None:
                 assert ROOMS.index(room) <= ROOMS.index(room_of(file)), f"{file.relative_to(ROOT)} imports {name}"
 
 
+def test_settings_that_the_command_line_reads_load_without_torch() -> None:
+    names = ("planner.decoding.config", "planner.subtask_monitor", "policy.config", "evaluation.config")
+    code = BLOCK.format(blocked={"torch", *SIMULATION}, modules=[f"emu_robot.{name}" for name in names])
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT)
+    assert answer.returncode == 0, answer.stderr[-2000:]
+
+
 def test_simulation_knows_nothing_of_the_policy() -> None:
     modules = [f"emu_sim.{path.stem}" for path in sorted((ROOT / "sim/emu_sim").glob("[a-z]*.py"))]
     code = BLOCK.format(blocked={"torch", "lerobot", "hydra", "zarr", "tokenizers"}, modules=modules)
