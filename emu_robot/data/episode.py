@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from emu_robot.core import Floats32
 from emu_robot.errors import DataError, ShapeError
 
 META_KEYS = ("instruction", "family", "split", "seed", "success", "fps")
@@ -42,8 +43,8 @@ class Episode:
     subtasks: tuple[str, ...]
     keyframes: NDArray[np.int32]
     starts: NDArray[np.int32]
-    state: NDArray[np.float32]
-    action: NDArray[np.float32]
+    state: Floats32
+    action: Floats32
     image_frames: NDArray[np.int32]
     images: Mapping[str, NDArray[np.uint8]]
 

@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from emu_robot.data.keyframes import Floats, Frames, KeyframeConfig, KeyframeFinder
+from emu_robot.core import Floats32
+from emu_robot.data.keyframes import Frames, KeyframeConfig, KeyframeFinder
 from emu_robot.data.replay_buffer import ReplayBuffer
 from emu_robot.errors import ConfigError
 from emu_robot.evaluation.statistics import Proportion
@@ -62,7 +63,7 @@ def keyframe_quality(config: KeyframeQualityConfig) -> Matches:
 
 
 def compare_keyframes(
-    finder: KeyframeFinder, states: Sequence[Floats], true: Sequence[Frames], tolerance: int
+    finder: KeyframeFinder, states: Sequence[Floats32], true: Sequence[Frames], tolerance: int
 ) -> Matches:
     """Match each found keyframe to the nearest true one within `tolerance` that has no match yet."""
     offsets: list[int] = []

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from emu_robot.core import Image
+from emu_robot.core import Floats, Image
 from emu_robot.evaluation import worker
 from emu_robot.evaluation.centroids import position_error
 from emu_robot.evaluation.config import LayoutsConfig
@@ -171,12 +171,12 @@ def _inside(frame: Frame) -> bool:
     return CROP <= u < size - CROP and CROP <= v < size - CROP
 
 
-def _crop(image: Image, frame: Frame) -> NDArray[np.float64]:
+def _crop(image: Image, frame: Frame) -> Floats:
     u, v = round(frame.gripper_uv[0]), round(frame.gripper_uv[1])
     return image[v - CROP : v + CROP, u - CROP : u + CROP].astype(np.float64).ravel() / 255
 
 
-def _fit_probe(inputs: NDArray[np.float64], labels: NDArray[np.float64]) -> Callable[[NDArray], NDArray]:
+def _fit_probe(inputs: Floats, labels: Floats) -> Callable[[NDArray], NDArray]:
     """Balanced ridge regression on +-1 in its dual form; answers with the sign."""
     centre = inputs.mean(axis=0)
     share = np.where(labels > 0, (labels > 0).mean(), (labels < 0).mean())
