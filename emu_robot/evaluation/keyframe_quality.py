@@ -1,6 +1,5 @@
 """Keyframes found in motion against those that the experts' environment recorded."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +12,7 @@ from emu_robot.data.keyframes import Frames, KeyframeConfig, KeyframeFinder
 from emu_robot.data.replay_buffer import ReplayBuffer
 from emu_robot.errors import ConfigError
 from emu_robot.evaluation.statistics import Proportion
+from emu_robot.shared.files import replace_json
 
 
 @dataclass(kw_only=True)
@@ -48,7 +48,6 @@ def keyframe_quality(config: KeyframeQualityConfig) -> Matches:
     true = [np.asarray(buffer.metadata[i]["keyframes"], np.int32) for i in successes]
     finder = KeyframeFinder(states, buffer.layout.gripper_states, buffer.metadata[0]["fps"], config.keyframes)
     found = compare_keyframes(finder, states, true, config.tolerance)
-    config.out.mkdir(parents=True, exist_ok=True)
     figures = {
         "method": finder.method.value,
         "episodes": len(states),
@@ -56,7 +55,7 @@ def keyframe_quality(config: KeyframeQualityConfig) -> Matches:
         "recall": str(found.recall),
         "median_offset": float(np.median(found.offsets)) if found.offsets else None,
     }
-    (config.out / "keyframe_quality.json").write_text(json.dumps(figures, indent=1) + "\n")
+    replace_json(config.out / "keyframe_quality.json", figures)
     for name, value in figures.items():
         print(f"{name}: {value}")
     return found

@@ -19,9 +19,9 @@ from emu_robot.evaluation import worker
 from emu_robot.evaluation.centroids import position_error
 from emu_robot.evaluation.config import LayoutsConfig
 from emu_robot.evaluation.info import measured_with
-from emu_robot.evaluation.records import write_json
 from emu_robot.evaluation.statistics import Proportion
 from emu_robot.robots.spec import PANDA
+from emu_robot.shared.files import replace_json
 from emu_robot.shared.progress import progress
 
 CAMERA = PANDA.planner_camera
@@ -77,7 +77,7 @@ def tokenizer_quality(
         "position_error": object_errors(frames, again),
         "gripper": gripper_readability(frames, again),
     }
-    write_json(config.out / "tokenizer_quality.json", result | measured_with(config))
+    replace_json(config.out / "tokenizer_quality.json", result | measured_with(config))
     position, gripper = result["position_error"], result["gripper"]
     print(f"object position error  median {position['median']:.2f} px, 90% below {position['p90']:.2f} px at 128 px")
     print(f"objects lost           {position['lost']}")
