@@ -9,7 +9,7 @@ from typing import Any
 from emu_robot.shared.files import replace_json
 
 FUNCTIONS = {
-    "collect": "emu_robot.data.collect:collect",
+    "collect": "emu_robot.cli.collect:collect_demonstrations",
     "encode": "emu_robot.training.tokenizer:encode",
     "merge": "emu_robot.data.merge:merge",
     "prepare": "emu_robot.data.prepare:prepare",
