@@ -122,6 +122,24 @@ def test_it_stops_commanding_when_deactivated_and_can_be_configured_anew(gate: s
     wait_until(lambda: len(peer.commands) > n_commands, "commands")
 
 
+def test_a_gate_that_is_configured_and_not_active_does_not_arm(gate: subprocess.Popen[str], peer: Peer):
+    armed(peer)
+    assert peer.transition(Transition.TRANSITION_DEACTIVATE).success
+    refused = peer.arm()
+    assert (refused.success, refused.message) == (False, "cannot arm: the safety node is not active")
+    assert peer.arm(on=False).success  # it is disarmed already
+    assert peer.transition(Transition.TRANSITION_CLEANUP).success
+    assert peer.transition(Transition.TRANSITION_CONFIGURE).success
+    refused = peer.arm()
+    assert (refused.success, refused.message) == (False, "cannot arm: the safety node is not active")
+    assert peer.state == "disarmed"
+    assert peer.estop().success  # a stop is taken at any time
+    assert peer.transition(Transition.TRANSITION_ACTIVATE).success
+    wait_until(lambda: peer.state == "estop", "the stop to be kept")
+    wait_until(lambda: peer.reset().success, "reset")
+    armed(peer)
+
+
 def test_joint_states_that_stop_are_noticed(gate: subprocess.Popen[str], peer: Peer):
     armed(peer)
     peer.send(0.3, n=60)
