@@ -209,6 +209,9 @@ class SimBridgeNode(LifecycleNode):
         self._motion.go(where, positions, now, due.sec + 1e-9 * due.nanosec)
 
     def _on_reset(self, request: ResetEpisode.Request, response: ResetEpisode.Response) -> ResetEpisode.Response:
+        if not self._is_active:
+            response.success, response.message = False, "the simulation is not active"
+            return response
         try:
             families, split = request.families or self._families, request.split or self._split
             if (families, split) != (self._families, self._split):
