@@ -1,6 +1,7 @@
 """Who may import what: light modules must load with the heavy packages blocked."""
 
 import ast
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -93,8 +94,16 @@ def test_simulation_knows_nothing_of_the_policy() -> None:
     assert answer.returncode == 0, answer.stderr[-2000:]
 
 
-def test_datasets_folder_never_shadows_the_package() -> None:
-    assert not (ROOT / "datasets" / "__init__.py").exists()
+@pytest.mark.parametrize("way", [["-c", "import probe"], ["-m", "probe"]])
+def test_our_folder_datasets_never_shadows_hugging_face_s(way: list[str], tmp_path: Path) -> None:
+    assert (ROOT / "datasets").is_dir() and not list((ROOT / "datasets").rglob("__init__.py"))
+    (tmp_path / "probe.py").write_text("import datasets; print(datasets.Dataset.__module__, datasets.__file__)")
+    path = os.pathsep.join((str(ROOT), str(tmp_path)))
+    command, environment = [sys.executable, *way], os.environ | {"PYTHONPATH": path}
+    answer = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, env=environment)
+    assert answer.returncode == 0, answer.stderr[-2000:]
+    module, file = answer.stdout.split(maxsplit=1)
+    assert module == "datasets.arrow_dataset" and not Path(file.strip()).is_relative_to(ROOT / "datasets")
 
 
 def test_only_data_training_and_the_plugin_know_lerobot_and_nobody_the_plugin() -> None:
