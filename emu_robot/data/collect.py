@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from emu_robot.core import PlanStep, Policy
+from emu_robot.data.buffer_index import INDEX
 from emu_robot.data.episode import Episode
 from emu_robot.data.expert_demonstration import ExpertEnvironment, record_episode
 from emu_robot.data.ordered_commits import blocks_in_order, commit
-from emu_robot.data.replay_buffer import INDEX, ReplayBuffer
+from emu_robot.data.replay_buffer import ReplayBuffer
 from emu_robot.environments import layout_of, make
 from emu_robot.errors import ConfigError, DataError, check_shares
 from emu_robot.shared.files import (
