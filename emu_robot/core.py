@@ -13,6 +13,8 @@ type Image = NDArray[np.uint8]
 """(H, W, 3) uint8 RGB."""
 type Floats = NDArray[np.float64]
 """Numbers of the robot side: joints, times, limits."""
+type Floats32 = NDArray[np.float32]
+"""Numbers that a network or a dataset holds: states, actions, weights."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -24,7 +26,7 @@ class Observation:
     """
 
     images: Mapping[str, Image]
-    state: NDArray[np.float32]
+    state: Floats32
 
     def __post_init__(self) -> None:
         for camera, image in self.images.items():
@@ -63,7 +65,7 @@ class ActionChunk:
     events: what the policy decided at this call, in order ("planned", "switched", "timeout", "complete").
     """
 
-    actions: NDArray[np.float32]
+    actions: Floats32
     step: PlanStep | None = None
     progress: float | None = None
     events: tuple[str, ...] = field(default=())

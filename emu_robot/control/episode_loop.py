@@ -7,11 +7,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from emu_robot.control.chunk_broker import ChunkBroker
-from emu_robot.core import ActionChunk, Environment, Observation, Policy, Transition
+from emu_robot.core import ActionChunk, Environment, Floats32, Observation, Policy, Transition
 
 COMPLETE_PATIENCE = 40
 """Control ticks granted to the world after the policy declared the task complete, before the episode ends."""
@@ -57,7 +54,7 @@ class Subscriber:
     def on_chunk(self, tick: int, observation: Observation, chunk: ActionChunk) -> None:
         """The policy answered a full observation with a chunk that starts at this tick."""
 
-    def on_transition(self, tick: int, action: NDArray[np.float32], transition: Transition) -> None:
+    def on_transition(self, tick: int, action: Floats32, transition: Transition) -> None:
         """The action was executed; the observation has no images unless the next tick needs them."""
 
     def on_end(self, result: EpisodeResult, observation: Observation) -> None:

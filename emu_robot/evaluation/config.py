@@ -7,9 +7,9 @@ from pathlib import Path
 from emu_robot.data.collect import SEED_LIMIT
 from emu_robot.environments import ENVIRONMENTS
 from emu_robot.errors import InvalidValueError, UnknownNameError
+from emu_robot.planner.decoding.config import Decoder
+from emu_robot.policy.config import GoalMode
 
-DECODERS = ("auto", "ar", "dida")
-GOALS = ("planner", "oracle", "none", "shuffled", "text")
 SPLITS = ("seen", "heldout")
 FIRST_SEED = SEED_LIMIT
 """Evaluation seeds start here; training seeds lie below."""
@@ -40,7 +40,7 @@ class LayoutsConfig:
 
     def __post_init__(self) -> None:
         _check_name("split", self.split, SPLITS)
-        _check_name("decoder", self.decoder, DECODERS)
+        _check_name("decoder", self.decoder, tuple(Decoder))
         if self.decoder_steps < 1:
             raise InvalidValueError(f"decoder_steps is {self.decoder_steps}; it must be at least 1")
         _check_name("environment", self.env, tuple(ENVIRONMENTS))
@@ -85,7 +85,7 @@ class EvalConfig(LayoutsConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_name("goal", self.goal, GOALS)
+        _check_name("goal", self.goal, tuple(GoalMode))
         if self.workers < 0 or self.videos < 0:
             raise InvalidValueError("workers and videos must not be negative")
         if self.n_action_steps is not None and self.n_action_steps < 1:

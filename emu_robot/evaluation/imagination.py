@@ -23,9 +23,9 @@ from emu_robot.evaluation.centroids import position_error
 from emu_robot.evaluation.config import LayoutsConfig
 from emu_robot.evaluation.info import measured_with
 from emu_robot.evaluation.plan_accuracy import CAMERA, load_planner, play_subtask
-from emu_robot.evaluation.records import write_json
 from emu_robot.evaluation.statistics import Proportion
 from emu_robot.evaluation.video import Clip
+from emu_robot.shared.files import replace_json
 from emu_robot.shared.parallel import run_parallel
 from emu_robot.shared.progress import progress
 
@@ -117,7 +117,7 @@ def imagination(
             sightings += scene
             report("")
     summary = summarise(sightings)
-    write_json(config.out / "imagination.json", summary | measured_with(config))
+    replace_json(config.out / "imagination.json", summary | measured_with(config))
     for row in summary["depths"]:
         print(
             f"after {row['depth']} imagined steps  objects found {row['found']['text']}, "

@@ -18,9 +18,9 @@ from emu_robot.evaluation import worker
 from emu_robot.evaluation.centroids import position_error
 from emu_robot.evaluation.config import LayoutsConfig
 from emu_robot.evaluation.info import measured_with
-from emu_robot.evaluation.records import write_json
 from emu_robot.evaluation.statistics import Proportion
 from emu_robot.robots.spec import PANDA
+from emu_robot.shared.files import replace_json
 from emu_robot.shared.parallel import run_parallel
 from emu_robot.shared.progress import progress
 
@@ -121,7 +121,7 @@ def plan_accuracy(
             queries += some
             report("")
     summary = summarise(queries)
-    write_json(config.out / "plan_accuracy.json", summary | measured_with(config))
+    replace_json(config.out / "plan_accuracy.json", summary | measured_with(config))
     print(f"next subtask right   {summary['next_subtask']['text']}")
     print(f"completion right     {summary['completion']['text']}")
     for name, unit in (("position_error", "px"), ("mae", "of 255"), ("mae_copy", "of 255"), ("plan_s", "s")):

@@ -15,6 +15,8 @@ from emu_robot.evaluation.records import EpisodeRecord
 from emu_robot.evaluation.report import FIRST_SHOWN
 from emu_robot.evaluation.step_log import StepLog, subtask_texts
 from emu_robot.evaluation.video import ClipRecorder
+from emu_robot.planner.decoding.config import Decoder, DecoderConfig
+from emu_robot.policy.config import PolicyConfig
 from emu_robot.robots.spec import PANDA
 
 SETTLE_STEPS = 40
@@ -32,8 +34,8 @@ SHUFFLED_STRIDE = 1_000_003
 
 def load_policy(config: EvalConfig, subgoal_source: SubgoalSource) -> Policy:
     """The policy that `config` names."""
-    policy, steps = import_module("emu_robot.policy.emu_policy"), config.n_action_steps
-    options = import_module("emu_robot.policy.config").PolicyConfig(decoder=make_decoder(config), int8=config.int8)
+    policy, steps = import_module("emu_robot.policy.emu_policy"), config.n_action_steps  # torch is imported only now
+    options = PolicyConfig(decoder=make_decoder(config), int8=config.int8)
     if steps is not None:
         options = replace(options, n_action_steps=steps)
     return policy.load_policy(
@@ -41,10 +43,9 @@ def load_policy(config: EvalConfig, subgoal_source: SubgoalSource) -> Policy:
     )
 
 
-def make_decoder(config: Any) -> Any:
-    """The planner's decoder that `config` names; torch is imported only now."""
-    factory = import_module("emu_robot.planner.decoding.factory")
-    return factory.DecoderConfig(kind=factory.Decoder(config.decoder), steps=config.decoder_steps)
+def make_decoder(config: LayoutsConfig) -> DecoderConfig:
+    """The planner's decoder that `config` names."""
+    return DecoderConfig(kind=Decoder(config.decoder), steps=config.decoder_steps)
 
 
 def make_environment(config: LayoutsConfig, family: str) -> Any:

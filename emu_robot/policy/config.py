@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from emu_robot.errors import ConfigError
-from emu_robot.planner.decoding.factory import DecoderConfig
+from emu_robot.planner.decoding.config import DecoderConfig
 from emu_robot.planner.subtask_monitor import SubtaskMonitorConfig
 
 

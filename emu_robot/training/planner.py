@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from emu_robot.core import Floats32
 from emu_robot.data.replay_buffer import ReplayBuffer
 from emu_robot.errors import InvalidValueError, check_shares
 from emu_robot.models.transformer import CausalTransformer
@@ -178,7 +179,7 @@ class Sequences(NamedTuple):
     inputs: Ints
     positions: Ints
     references: Ints
-    weights: NDArray[np.float32]
+    weights: Floats32
 
 
 class SequenceSampler:

@@ -127,7 +127,7 @@ def test_what_a_dying_process_had_in_hand_is_run_again(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [
-        ({"goal": "wish"}, UnknownNameError, "unknown goal 'wish'; known: planner, oracle"),
+        ({"goal": "wish"}, UnknownNameError, "unknown goal 'wish'; known: planner, text"),
         ({"split": "all"}, UnknownNameError, "unknown split 'all'; known: seen, heldout"),
         ({"env": "moon"}, UnknownNameError, "unknown environment 'moon'; known: tabletop"),
         ({"n": 0}, InvalidValueError, "n is 0"),
