@@ -66,7 +66,7 @@ class Query:
 def load_planner(config: PlanAccuracyConfig) -> PlannerLike:
     """The planner that `config` names."""
     folder = import_module("emu_robot.models.weights").resolve_weights(config.policy)
-    planner, decoder = import_module("emu_robot.planner.planner").Planner, worker.make_decoder(config)
+    planner, decoder = import_module("emu_robot.planner.planner").Planner, worker.decoder_config(config)
     return planner.load(folder, decoder=decoder, int8=config.int8)
 
 

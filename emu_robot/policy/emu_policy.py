@@ -39,9 +39,9 @@ class EmuPolicy:
             raise ConfigError(f"n_action_steps is {config.n_action_steps}; the head predicts {head.action_horizon}")
         self._head, self._planner, self._config, self._source = head, planner, config, subgoal_source
         self._monitor = SubtaskMonitor(
-            config.monitor, steps_per_chunk=config.n_action_steps, segment_steps_p90=head.segment_steps_p90
+            config.replan, steps_per_chunk=config.n_action_steps, segment_steps_p90=head.segment_steps_p90
         )
-        self._completion = CompletionWatch(config.monitor)
+        self._completion = CompletionWatch(config.replan)
         self._instruction = ""
         self.seed(seed)
 
@@ -116,8 +116,8 @@ class EmuPolicy:
             context,
             observation.state,
             generator=self._generator,
-            steps=self._config.flow_steps,
-            noise_scale=self._config.noise_scale,
+            steps=self._config.chunk.flow_steps,
+            noise_scale=self._config.chunk.noise_scale,
             prefix=self._prefix,
         )
         self._target = actions[self._config.n_action_steps - 1]

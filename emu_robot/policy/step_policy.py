@@ -35,7 +35,7 @@ class StepPolicy:
             context,
             observation.state,
             generator=self._generator,
-            steps=self._config.flow_steps,
-            noise_scale=self._config.noise_scale,
+            steps=self._config.chunk.flow_steps,
+            noise_scale=self._config.chunk.noise_scale,
         )
         return ActionChunk(actions=actions, step=step, progress=context.progress)

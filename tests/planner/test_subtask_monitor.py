@@ -1,11 +1,12 @@
 import pytest
 
-from emu_robot.errors import ConfigError
-from emu_robot.planner.subtask_monitor import CompletionWatch, SubtaskMonitor, SubtaskMonitorConfig, Verdict
+from emu_robot.errors import InvalidValueError
+from emu_robot.planner.config import ReplanConfig
+from emu_robot.planner.subtask_monitor import CompletionWatch, SubtaskMonitor, Verdict
 
 
 def monitor(**changes) -> SubtaskMonitor:
-    return SubtaskMonitor(SubtaskMonitorConfig(**changes), steps_per_chunk=8, segment_steps_p90=80)
+    return SubtaskMonitor(ReplanConfig(**changes), steps_per_chunk=8, segment_steps_p90=80)
 
 
 def test_reached_only_after_dwelling():
@@ -30,7 +31,7 @@ def test_starting_forgets_the_last_subtask():
 
 
 def test_a_plan_held_complete_is_questioned_at_intervals():
-    watch = CompletionWatch(SubtaskMonitorConfig(recheck_chunks=3))
+    watch = CompletionWatch(ReplanConfig(recheck_chunks=3))
     watch.declare(True)
     assert [watch.due() for _ in range(3)] == [False, False, True]
     watch.declare(True)
@@ -39,5 +40,5 @@ def test_a_plan_held_complete_is_questioned_at_intervals():
 
 @pytest.mark.parametrize("changes", [{"dwell": 0}, {"progress_threshold": 1.5}, {"timeout_factor": 0}])
 def test_senseless_settings_are_refused(changes):
-    with pytest.raises(ConfigError):
-        SubtaskMonitorConfig(**changes)
+    with pytest.raises(InvalidValueError):
+        ReplanConfig(**changes)

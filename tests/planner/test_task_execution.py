@@ -5,7 +5,8 @@ import pytest
 
 from emu_robot.core import Observation, Plan, PlanStep
 from emu_robot.errors import InvalidValueError, ShapeError
-from emu_robot.planner.subtask_monitor import SubtaskMonitor, SubtaskMonitorConfig, Verdict
+from emu_robot.planner.config import ReplanConfig
+from emu_robot.planner.subtask_monitor import SubtaskMonitor, Verdict
 from emu_robot.planner.task_execution import Outcome, PlanningError, TaskExecution
 
 NOWHERE = Observation(images={}, state=np.zeros(1, np.float32))
@@ -25,7 +26,7 @@ class Scripted:
 
 
 def execution(*script: str | Exception | None, **options: int) -> TaskExecution:
-    monitor = SubtaskMonitor(SubtaskMonitorConfig(), steps_per_chunk=8, segment_steps_p90=80)
+    monitor = SubtaskMonitor(ReplanConfig(), steps_per_chunk=8, segment_steps_p90=80)
     return TaskExecution(Scripted(script), monitor, "tidy up", **options)
 
 
@@ -64,6 +65,4 @@ def test_nonsense_is_refused():
     with pytest.raises(InvalidValueError, match="at least 1"):
         execution(confirmations=0)
     with pytest.raises(InvalidValueError, match="instruction is empty"):
-        TaskExecution(
-            Scripted([]), SubtaskMonitor(SubtaskMonitorConfig(), steps_per_chunk=8, segment_steps_p90=80), " "
-        )
+        TaskExecution(Scripted([]), SubtaskMonitor(ReplanConfig(), steps_per_chunk=8, segment_steps_p90=80), " ")

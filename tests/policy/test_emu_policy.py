@@ -7,9 +7,9 @@ from emu_robot.errors import ConfigError, InvalidValueError, ShapeError, Unknown
 from emu_robot.models.action_head import ActionHead, HeadConfig
 from emu_robot.models.normalize import NormStats, Standardizer
 from emu_robot.models.weights import save_weights
-from emu_robot.planner.subtask_monitor import SubtaskMonitorConfig
+from emu_robot.planner.config import ReplanConfig
 from emu_robot.policy.action_decoder import ActionDecoder
-from emu_robot.policy.config import GoalMode, PolicyConfig
+from emu_robot.policy.config import ChunkConfig, GoalMode, PolicyConfig
 from emu_robot.policy.emu_policy import EmuPolicy, load_policy
 
 SIZE = 32
@@ -92,7 +92,7 @@ def test_reached_subtasks_are_switched_and_the_last_one_ends_in_a_hold():
 
 def test_a_plan_held_complete_is_questioned_and_taken_up_again():
     planner = ListPlanner()
-    made = policy(planner, monitor=SubtaskMonitorConfig(recheck_chunks=3))
+    made = policy(planner, replan=ReplanConfig(recheck_chunks=3))
     assert [made.act(look()).events for _ in range(4)] == [("complete",), (), (), ("complete",)]
     np.testing.assert_array_equal(made.act(look()).actions[0], look().state)
     planner.left.append("again")
@@ -100,13 +100,15 @@ def test_a_plan_held_complete_is_questioned_and_taken_up_again():
 
 
 def test_a_subtask_that_takes_too_long_is_planned_again():
-    made = policy(ListPlanner("a", "b"), monitor=SubtaskMonitorConfig(timeout_factor=0.5))  # 40 steps, 5 chunks
+    made = policy(ListPlanner("a", "b"), replan=ReplanConfig(timeout_factor=0.5))  # 40 steps, 5 chunks
     events = [made.act(look()).events for _ in range(7)]
     assert events == [("planned",), *[()] * 5, ("timeout", "planned")]
 
 
 def test_same_seed_same_actions_and_every_episode_starts_anew():
-    first, second, other = (policy(ListPlanner("a", "a"), seed=seed, noise_scale=1.0) for seed in (3, 3, 4))
+    first, second, other = (
+        policy(ListPlanner("a", "a"), seed=seed, chunk=ChunkConfig(noise_scale=1.0)) for seed in (3, 3, 4)
+    )
     one = [first.act(look()).actions for _ in range(3)]
     np.testing.assert_array_equal(one, [second.act(look()).actions for _ in range(3)])
     assert not np.allclose(one[0], other.act(look()).actions)

@@ -32,8 +32,9 @@ from emu_robot.errors import EmuRobotError
 from emu_robot.models.weights import resolve_weights
 from emu_robot.observation.buffer import NotReadyError, TimedObservation
 from emu_robot.observation.image_fit import ImageFit
+from emu_robot.planner.config import ReplanConfig
 from emu_robot.planner.planner import Planner
-from emu_robot.planner.subtask_monitor import SubtaskMonitor, SubtaskMonitorConfig, Verdict
+from emu_robot.planner.subtask_monitor import SubtaskMonitor, Verdict
 from emu_robot.planner.task_execution import Outcome, TaskExecution
 from emu_robot.policy.action_decoder import ActionDecoder
 from emu_robot.robots.deployment import read_deployment
@@ -234,7 +235,7 @@ class PlannerNode(LifecycleNode):
 
     def _start(self, instruction: str, time_limit: float, goal: ServerGoalHandle | None) -> Task:
         monitor = SubtaskMonitor(
-            SubtaskMonitorConfig(),
+            ReplanConfig(),
             steps_per_chunk=max(round(number(self, "chunk_period") * self._control_hz), 1),
             segment_steps_p90=self._segment_steps,
         )
@@ -294,7 +295,7 @@ class PlannerNode(LifecycleNode):
             elif outcome is Outcome.COMPLETE:
                 self._publish(task, observed, task.execution.instruction)
                 self._enter(task, State.COMPLETE)
-                self._pause(task, SubtaskMonitorConfig().recheck_chunks * number(self, "chunk_period"))
+                self._pause(task, ReplanConfig().recheck_chunks * number(self, "chunk_period"))
 
     def _enter(self, task: Task, state: State) -> None:
         """Raises `Ended` if the task is over, as all that follows one does."""
