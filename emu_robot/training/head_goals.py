@@ -36,7 +36,7 @@ def generated_goals(
 
     def draw(rows: slice) -> Drawn:
         if not planner:
-            planner.append(Planner.load(weights, int8=True).next_steps)
+            planner.append(Planner.load(weights).next_steps)
         return _draw(data, chosen[rows], planner[0])
 
     drawn = draw_in_blocks(path, len(chosen), draw)

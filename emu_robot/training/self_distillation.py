@@ -40,7 +40,7 @@ def draw_steps(
 
     def draw(rows: slice) -> Drawn:
         if not planner:
-            planner.append(Planner.load(weights, decoder=DecoderConfig(kind=Decoder.AR), int8=True))
+            planner.append(Planner.load(weights, decoder=DecoderConfig(kind=Decoder.AR)))
         asked = chosen[rows]
         rng = np.random.default_rng((seed, rows.start))
         now = [queries.current_codes(query) for query in asked]

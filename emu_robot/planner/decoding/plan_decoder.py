@@ -38,7 +38,10 @@ class PlanDecoder:
 
     def generate(self, prompts: Sequence[Sequence[int]], max_steps: int, seeds: Sequence[int]) -> list[list[int]]:
         """Continue every prompt by at most `max_steps` steps; the ids after it, eos last where the plan ended."""
-        *_, produced = self._steps(prompts, max_steps, seeds)
+        produced: list[list[int]] = []
+        for rows in self._blocks(prompts, seeds):
+            *_, found = self._steps(prompts[rows], max_steps, seeds[rows])
+            produced += found
         return produced
 
     def stream(self, prompt: Sequence[int], max_steps: int, seed: int) -> Iterator[list[int]]:
@@ -51,10 +54,22 @@ class PlanDecoder:
     @torch.inference_mode()
     def draw(self, sequences: Sequence[Sequence[int]], seeds: Sequence[int]) -> list[list[int]]:
         """The image that each sequence goes on with, which ends in boi: what stands between that and eoi."""
-        slots = max(map(len, sequences)) + len(self.grammar.template)
-        session = DecodingSession(self.model, self.grammar, sequences, slots, self.images.guides)
-        self.images.decode_image(session, session.rows, self._generators(session, seeds))
-        return session.produced
+        produced: list[list[int]] = []
+        for rows in self._blocks(sequences, seeds):
+            slots = max(map(len, sequences[rows])) + len(self.grammar.template)
+            session = DecodingSession(self.model, self.grammar, sequences[rows], slots, self.images.guides)
+            self.images.decode_image(session, session.rows, RowGenerators.seeded(seeds[rows], session.device))
+            produced += session.produced
+        return produced
+
+    def _blocks(self, prompts: Sequence[Sequence[int]], seeds: Sequence[int]) -> list[slice]:
+        """Rows that go through the model together: all, but each alone in int8, which rounds the activations of a pass
+        together, so that a row would depend on the others. Raises `InvalidValueError` unless each has a seed."""
+        count = len(prompts)
+        if len(seeds) != count:
+            raise InvalidValueError(f"{len(seeds)} seeds for {count} prompts, must be one for each")
+        size = 1 if self.model.is_int8 else max(count, 1)
+        return [slice(row, row + size) for row in range(0, count, size)]
 
     @torch.inference_mode()
     def _steps(
@@ -65,7 +80,7 @@ class PlanDecoder:
         slots = max(map(len, prompts)) + max_steps * self.grammar.step_length
         session = DecodingSession(self.model, self.grammar, prompts, slots, self.images.guides)
         vocabulary, active = self.grammar.vocabulary, list(session.rows)
-        generators = self._generators(session, seeds)
+        generators = RowGenerators.seeded(seeds, session.device)
         for _ in range(max_steps):
             active = self._begin_steps(session, active, generators)
             if active:
@@ -76,12 +91,6 @@ class PlanDecoder:
             yield session.produced
             if not active:
                 return
-
-    @staticmethod
-    def _generators(session: DecodingSession, seeds: Sequence[int]) -> RowGenerators:
-        if len(seeds) != len(session.rows):
-            raise InvalidValueError(f"{len(seeds)} seeds for {len(session.rows)} prompts, must be one for each")
-        return RowGenerators.seeded(seeds, session.device)
 
     def _begin_steps(self, session: DecodingSession, active: list[int], generators: RowGenerators) -> list[int]:
         """Another step or the end of the plan; the rows that go on."""
