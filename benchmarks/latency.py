@@ -15,7 +15,7 @@ import torch
 
 from emu_robot.environments import make
 from emu_robot.models.weights import resolve_weights
-from emu_robot.planner.config import Decoder, DecoderConfig
+from emu_robot.planner.decoding.config import Decoder, DecoderConfig
 from emu_robot.planner.planner import Planner
 from emu_robot.policy.action_decoder import ActionDecoder
 from emu_robot.policy.config import ChunkConfig

@@ -62,7 +62,7 @@ class Query:
 def load_planner(config: PlanAccuracyConfig) -> PlannerLike:
     """The planner that `config` names."""
     folder = import_module("emu_robot.models.weights").resolve_weights(config.policy)
-    planner, decoder = import_module("emu_robot.planner.planner").Planner, worker.decoder_config(config)
+    planner, decoder = import_module("emu_robot.planner.planner").Planner, worker.make_decoder(config)
     return planner.load(folder, decoder=decoder, int8=config.int8)
 
 

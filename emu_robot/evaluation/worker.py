@@ -15,7 +15,7 @@ from emu_robot.evaluation.records import EpisodeRecord
 from emu_robot.evaluation.report import FIRST_SHOWN
 from emu_robot.evaluation.step_log import StepLog, subtask_texts
 from emu_robot.evaluation.video import ClipRecorder
-from emu_robot.planner.config import Decoder, DecoderConfig
+from emu_robot.planner.decoding.config import Decoder, DecoderConfig
 from emu_robot.policy.config import PolicyConfig
 from emu_robot.robots.spec import PANDA
 
@@ -42,11 +42,11 @@ def load_policy(config: EvalConfig, subgoal_source: SubgoalSource) -> Policy:
 
 def policy_config(config: EvalConfig) -> PolicyConfig:
     """The policy's own settings among those of an evaluation."""
-    made = PolicyConfig(decoder=decoder_config(config), int8=config.int8, chunk=config.chunk, replan=config.replan)
+    made = PolicyConfig(decoder=make_decoder(config), int8=config.int8, chunk=config.chunk, replan=config.replan)
     return made if config.n_action_steps is None else replace(made, n_action_steps=config.n_action_steps)
 
 
-def decoder_config(config: LayoutsConfig) -> DecoderConfig:
+def make_decoder(config: LayoutsConfig) -> DecoderConfig:
     """The planner's decoder that `config` names."""
     return DecoderConfig(kind=Decoder(config.decoder), steps=config.decoder_steps)
 

@@ -1,7 +1,6 @@
-"""Settings of planning: when the next step is asked for, and how its subgoal image is decoded. Needs no torch."""
+"""Settings of planning: when the next step is asked for. Loads no torch."""
 
 from dataclasses import dataclass
-from enum import StrEnum
 
 from emu_robot.shared.settings import check_ranges, number
 
@@ -25,28 +24,3 @@ class ReplanConfig:
 
     def __post_init__(self) -> None:
         check_ranges(self, "replan")
-
-
-class Decoder(StrEnum):
-    """auto: dida for weights adapted to it, else ar."""
-
-    AUTO = "auto"
-    AR = "ar"
-    DIDA = "dida"
-
-
-@dataclass(kw_only=True)
-class DecoderConfig:
-    """How subgoal images are decoded. All but `kind` holds for dida, see `DidaConfig`."""
-
-    kind: Decoder = Decoder.AUTO
-    """One of auto, ar, dida."""
-    steps: int = number(1, 1, 1000)
-    """Passes per image."""
-    temperature: float = number(1.0, 0.0, 100.0)
-    """Of each pass's guess at the image but the last."""
-    guided_until: float = number(1.0, 0.0, 1.0)
-    """Time at which guidance ends; 1 is the clean image."""
-
-    def __post_init__(self) -> None:
-        check_ranges(self, "decoder")

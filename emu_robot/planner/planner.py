@@ -12,7 +12,7 @@ from emu_robot.errors import InvalidValueError, UnknownNameError
 from emu_robot.models.int8 import supported, to_int8
 from emu_robot.models.transformer import CausalTransformer, TransformerConfig
 from emu_robot.models.weights import load_into, load_weights, save_weights
-from emu_robot.planner.config import DecoderConfig
+from emu_robot.planner.decoding.config import DecoderConfig
 from emu_robot.planner.decoding.factory import make_image_decoder
 from emu_robot.planner.decoding.grammar import PlanGrammar
 from emu_robot.planner.decoding.plan_decoder import PlanDecoder

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from emu_robot.core import Image, Observation, PlanStep, check_image
-from emu_robot.errors import ShapeError, UnknownNameError, WeightsError
+from emu_robot.errors import ConfigError, ShapeError, UnknownNameError, WeightsError
 from emu_robot.models.action_head import ActionHead, HeadConfig, HeadContext, text_ids
 from emu_robot.models.normalize import NormStats, RelativeActions
 from emu_robot.models.weights import load_into, load_weights
@@ -97,6 +97,11 @@ class ActionDecoder:
     def action_horizon(self) -> int:
         """Actions per chunk."""
         return self._config.action_horizon
+
+    def require_steps(self, n_action_steps: int) -> None:
+        """Raise `ConfigError` if a chunk has fewer actions than are to be executed of it."""
+        if n_action_steps > self.action_horizon:
+            raise ConfigError(f"n_action_steps is {n_action_steps}; the head predicts {self.action_horizon}")
 
     @property
     def segment_steps_p90(self) -> float:

@@ -1,9 +1,10 @@
-"""Settings of a policy, the source of their defaults and ranges for every way to run one. Needs no torch."""
+"""Settings of a policy, the source of their defaults and ranges for every way to run one. Loads no torch."""
 
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from emu_robot.planner.config import DecoderConfig, ReplanConfig
+from emu_robot.planner.config import ReplanConfig
+from emu_robot.planner.decoding.config import DecoderConfig
 from emu_robot.shared.settings import check_ranges, number
 
 

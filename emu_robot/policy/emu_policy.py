@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emu_robot.core import ActionChunk, Observation, PolicyEvent
-from emu_robot.errors import ConfigError, InvalidValueError, UnknownNameError
+from emu_robot.errors import InvalidValueError, UnknownNameError
 from emu_robot.models.weights import resolve_weights
 from emu_robot.planner.task_execution import PlannerLike, TaskExecution
 from emu_robot.policy.action_decoder import ActionDecoder, ActionPrefix
@@ -32,8 +32,7 @@ class EmuPolicy:
         seed: int = 0,
     ) -> None:
         """Raises `ConfigError` if the goal mode lacks its planner or source, or the head predicts too few actions."""
-        if config.n_action_steps > head.action_horizon:
-            raise ConfigError(f"n_action_steps is {config.n_action_steps}; the head predicts {head.action_horizon}")
+        head.require_steps(config.n_action_steps)
         self._planner = goal_planner(config.goal, planner, subgoal_source)
         self._head, self._config = head, config
         self._step_policy = StepPolicy(head, config.chunk)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from emu_robot.planner.config import Decoder, DecoderConfig
+from emu_robot.planner.decoding.config import Decoder, DecoderConfig
 from emu_robot.planner.planner import Planner
 from emu_robot.tokenizers.interleave import Codes
 from emu_robot.training.drawn_subgoals import Drawn, draw_in_blocks

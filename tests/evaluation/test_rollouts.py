@@ -13,7 +13,8 @@ from emu_robot.errors import ConfigError, InvalidValueError, SystemSetupError, U
 from emu_robot.evaluation.config import FIRST_SEED, EvalConfig
 from emu_robot.evaluation.rollouts import evaluate
 from emu_robot.evaluation.worker import policy_config
-from emu_robot.planner.config import Decoder, DecoderConfig, ReplanConfig
+from emu_robot.planner.config import ReplanConfig
+from emu_robot.planner.decoding.config import Decoder, DecoderConfig
 from emu_robot.policy.config import ChunkConfig, PolicyConfig
 from emu_robot.shared.parallel import run_parallel
 

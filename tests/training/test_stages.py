@@ -14,7 +14,7 @@ from emu_robot.data.replay_buffer import ReplayBuffer
 from emu_robot.errors import ConfigError, DataError, InvalidValueError, ShapeError, UnknownNameError, WeightsError
 from emu_robot.models.transformer import TransformerConfig
 from emu_robot.models.weights import stage_hash
-from emu_robot.planner.config import Decoder, DecoderConfig
+from emu_robot.planner.decoding.config import Decoder, DecoderConfig
 from emu_robot.planner.decoding.noise_paths import PathName
 from emu_robot.planner.planner import Planner, PlannerConfig, interleaver
 from emu_robot.shared.draws import draw_seed

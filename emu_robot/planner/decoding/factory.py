@@ -3,8 +3,8 @@
 from torch import Tensor
 
 from emu_robot.errors import ConfigError
-from emu_robot.planner.config import Decoder, DecoderConfig
 from emu_robot.planner.decoding.autoregressive import AutoregressiveImageDecoder
+from emu_robot.planner.decoding.config import Decoder, DecoderConfig
 from emu_robot.planner.decoding.dida import DidaConfig, DidaImageDecoder
 from emu_robot.planner.decoding.noise_paths import make_noise_path
 from emu_robot.planner.decoding.sampling import SamplingConfig

@@ -31,11 +31,11 @@ from emu_robot.control.safety import (
     SafetyGate,
     certain_age,
 )
-from emu_robot.deploy.ros_names import node_label
 from emu_robot.errors import EmuRobotError, InvalidValueError
 from emu_robot.observation.freshness import Moment
 from emu_robot.observation.joint_states import JointReader
 from emu_robot.robots.deployment import Deployment, read_deployment
+from emu_robot.robots.ros_names import node_label
 from emu_robot_ros import qos, topics
 from emu_robot_ros.arm_commands import ArmCommands
 from emu_robot_ros.conversions import seconds, to_actions
