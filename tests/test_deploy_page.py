@@ -12,9 +12,10 @@ from state_diagram import SEEN_BY_THE_NODE, Edges, drawn_transitions
 
 from emu_robot.cli.main import VERBS
 from emu_robot.control.safety import ChunkMessage, EstopLatch, GateState, Rejection, SafetyConfig, SafetyGate
-from emu_robot.deploy.graph import read_graph
+from emu_robot.deploy.graph import SETTINGS_OF, read_graph
 from emu_robot.deploy.graph_file import graph_path, read_graph_file
 from emu_robot.errors import InvalidValueError
+from emu_robot.policy.config import PolicyConfig
 from emu_robot.robots.deployment import COMMAND_KINDS, Deployment, Gripper, Joints, deployments
 from emu_robot.robots.limits import MotionLimits
 from emu_robot.shared.settings import field_docs
@@ -36,6 +37,24 @@ def test_every_parameter_of_the_gate_is_in_the_table_as_it_is():
     assert [line for line in table.splitlines() if line.startswith("| `")] == rows
     parameters = next(node.parameters for node in read_graph().nodes if node.name == "safety")
     assert all(f"`{name}`" in PAGE for name in parameters)
+
+
+def test_every_parameter_of_planner_and_policy_is_in_the_table_as_it_is():
+    nodes = {"n_action_steps": "`planner`, `policy`"}
+    nodes |= {one.name: f"`{node}`" for node in ("planner", "policy") for one in fields(SETTINGS_OF[node])}
+    rows = [
+        f"| {nodes[one.name]} | `{one.name}` | {one.default:g} | {one.metadata['low']:g} to {one.metadata['high']:g} "
+        f"| {field_docs(kind)[one.name]} |"
+        for kind in (PolicyConfig, SETTINGS_OF["planner"], SETTINGS_OF["policy"])
+        for one in fields(kind)
+        if one.name in nodes
+    ]
+    section = PAGE.partition("## Parameters of planner and policy")[2].partition("## ")[0]
+    assert [line for line in section.splitlines() if line.startswith("| `")] == rows
+    for node in read_graph().nodes:
+        if node.name in ("planner", "policy"):
+            assert all(f"`{name}`" in section for name in node.parameters)
+            assert node.parameters["n_action_steps"] == PolicyConfig().n_action_steps
 
 
 def gate(state: GateState, latch: EstopLatch | None = None) -> SafetyGate:
@@ -167,7 +186,8 @@ def test_commands_name_what_exists():
             known = {*described.graphs, "drivers"} if key == "graph" else set(described.nodes)
             assert {word.lstrip("+-") for word in value.split(",")} <= known
         for node, parameter in re.findall(r" (\w+)\.(\w+)=", rest):
-            settable = {*described.nodes[node].parameters, *(one.name for one in fields(SafetyConfig))}
+            settings = fields(SETTINGS_OF[node]) if node in SETTINGS_OF else ()
+            settable = {*described.nodes[node].parameters, *(one.name for one in settings)}
             assert parameter in settable
     for link in re.findall(r"\]\(([^)#]+)\)", PAGE):
         assert (ROOT / "docs" / link).exists()

@@ -8,7 +8,7 @@ from enum import Enum
 from typing import Any
 
 from emu_robot.control.chunk_broker import ChunkBroker
-from emu_robot.core import ActionChunk, Environment, Floats32, Observation, Policy, Transition
+from emu_robot.core import ActionChunk, Environment, Floats32, Observation, Policy, PolicyEvent, Transition
 
 COMPLETE_PATIENCE = 40
 """Control ticks granted to the world after the policy declared the task complete, before the episode ends."""
@@ -40,7 +40,7 @@ class EpisodeResult:
     n_steps: int
     n_chunks: int
     subtasks_done: tuple[bool, ...]
-    events: tuple[tuple[int, str], ...] = field(default=())
+    events: tuple[tuple[int, PolicyEvent], ...] = field(default=())
     policy_s: float = 0.0
     wall_s: float = 0.0
 
@@ -85,7 +85,7 @@ def run_episode(
         subscriber.on_reset(instruction, seed, observation)
 
     renders_on_demand = "observe" in inspect.signature(environment.step).parameters
-    events: list[tuple[int, str]] = []
+    events: list[tuple[int, PolicyEvent]] = []
     n_chunks, policy_s = 0, 0.0
     declared_complete: int | None = None
     succeeded_at: int | None = None
@@ -138,6 +138,6 @@ def run_episode(
 
 def _declared_complete(since: int | None, tick: int, chunk: ActionChunk) -> int | None:
     """Tick since which the policy holds the task complete; a new plan step takes the declaration back."""
-    if "complete" in chunk.events:
+    if PolicyEvent.COMPLETE in chunk.events:
         return tick if since is None else since
-    return None if {"planned", "switched", "timeout"} & set(chunk.events) else since
+    return None if PolicyEvent.PLANNED in chunk.events else since

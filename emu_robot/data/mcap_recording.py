@@ -17,10 +17,10 @@ import numpy as np
 from emu_robot.core import Floats
 from emu_robot.data.mcap_reading import McapFile, RecordedMessage
 from emu_robot.data.recording_contract import CONTRACT_TOPIC, Contract, topics_of
-from emu_robot.deploy.ros_names import absolute, read_namespace
 from emu_robot.errors import DataError
 from emu_robot.observation.camera_messages import COMPRESSED, RAW
 from emu_robot.robots.deployment import Deployment, read_deployment
+from emu_robot.robots.ros_names import absolute, read_namespace
 
 type Taker = Callable[[RecordedMessage, Any], None]
 

@@ -1,14 +1,15 @@
 """What an evaluation is: the settings, and what follows from them alone (seeds, families, the command line)."""
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, is_dataclass
 from importlib import import_module
 from pathlib import Path
 
 from emu_robot.data.collect import SEED_LIMIT
 from emu_robot.environments import ENVIRONMENTS
 from emu_robot.errors import InvalidValueError, UnknownNameError
+from emu_robot.planner.config import ReplanConfig
 from emu_robot.planner.decoding.config import Decoder
-from emu_robot.policy.config import GoalMode
+from emu_robot.policy.config import ChunkConfig, GoalMode
 
 SPLITS = ("seen", "heldout")
 FIRST_SEED = SEED_LIMIT
@@ -61,8 +62,13 @@ class LayoutsConfig:
     def settings(self) -> dict[str, object]:
         """What the outcome on a layout depends on, as JSON values."""
         left_out = {"n", "out", "workers", "videos", "resume"}
-        values = {key: value for key, value in vars(self).items() if key not in left_out}
-        return {key: list(value) if isinstance(value, list) else value for key, value in values.items()}
+        values: dict[str, object] = {}
+        for key, value in vars(self).items():
+            if is_dataclass(value) and not isinstance(value, type):
+                values |= {f"{key}.{name}": inner for name, inner in asdict(value).items()}
+            elif key not in left_out:
+                values[key] = list(value) if isinstance(value, list) else value
+        return values
 
 
 @dataclass(kw_only=True)
@@ -77,6 +83,10 @@ class EvalConfig(LayoutsConfig):
     resume: keep finished episodes found in `out` if they were made with the same settings.
     """
 
+    chunk: ChunkConfig = field(default_factory=ChunkConfig)
+    """How the policy samples a chunk."""
+    replan: ReplanConfig = field(default_factory=ReplanConfig)
+    """When the policy plans its next step."""
     goal: str = "planner"
     workers: int = 2
     videos: int = 6
@@ -109,6 +119,9 @@ class EvalConfig(LayoutsConfig):
             words.append("int8=false")
         if self.n_action_steps is not None:
             words.append(f"n_action_steps={self.n_action_steps}")
+        usual = EvalConfig().settings()
+        nested = {key: value for key, value in self.settings().items() if "." in key}
+        words += [f"{key}={value}" for key, value in nested.items() if value != usual[key]]
         return " ".join(words)
 
 

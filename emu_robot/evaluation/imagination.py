@@ -37,7 +37,7 @@ PANEL, CAPTION = 192, 22  # [px]
 class Imagines(Protocol):
     """What is asked of a planner here."""
 
-    def imagine(self, observation: Observation, subtasks: Sequence[str]) -> Iterator[Image]: ...
+    def imagine(self, observation: Observation, subtasks: Sequence[str], *, seed: int) -> Iterator[Image]: ...
 
 
 @dataclass(kw_only=True)
@@ -85,7 +85,8 @@ class Imagination:
         task = self._sample_chain(config.split, rng)
         observation = environment.reset_task(task, rng)
         texts = [subtask.text for subtask in task.subtasks]
-        now, imagined = observation.images[CAMERA], self._planner.imagine(observation, texts)
+        now, seed = observation.images[CAMERA], config.episode_seed(index)
+        imagined = self._planner.imagine(observation, texts, seed=seed)
         sightings, frames = [], [("now", now, now)]
         for depth, (text, image) in enumerate(zip(texts, imagined, strict=True), 1):
             after = play_subtask(environment)

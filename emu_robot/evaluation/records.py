@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from emu_robot.core import PolicyEvent
 from emu_robot.errors import DataError
 from emu_robot.evaluation.statistics import Proportion
 from emu_robot.shared.files import replace_json
@@ -58,7 +59,7 @@ class EpisodeRecord:
     subtasks: tuple[str, ...]
     subtasks_done: tuple[bool, ...]
     steps: tuple[StepRecord, ...]
-    events: tuple[tuple[int, str], ...]
+    events: tuple[tuple[int, PolicyEvent], ...]
     failure: str | None
     detail: str | None
     control_hz: int
@@ -76,7 +77,7 @@ class EpisodeRecord:
         try:
             fields: dict[str, Any] = read_json(path)
             fields["steps"] = tuple(StepRecord(**step) for step in fields["steps"])
-            fields["events"] = tuple((tick, event) for tick, event in fields["events"])
+            fields["events"] = tuple((tick, PolicyEvent(event)) for tick, event in fields["events"])
             for name in ("subtasks", "subtasks_done"):
                 fields[name] = tuple(fields[name])
             return cls(**fields)

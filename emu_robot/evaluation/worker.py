@@ -34,13 +34,16 @@ SHUFFLED_STRIDE = 1_000_003
 
 def load_policy(config: EvalConfig, subgoal_source: SubgoalSource) -> Policy:
     """The policy that `config` names."""
-    policy, steps = import_module("emu_robot.policy.emu_policy"), config.n_action_steps  # torch is imported only now
-    options = PolicyConfig(decoder=make_decoder(config), int8=config.int8)
-    if steps is not None:
-        options = replace(options, n_action_steps=steps)
-    return policy.load_policy(
-        config.policy, goal=config.goal, subgoal_source=subgoal_source, seed=config.seed, config=options
+    module = import_module("emu_robot.policy.emu_policy")  # torch is imported only now
+    return module.load_policy(
+        config.policy, goal=config.goal, subgoal_source=subgoal_source, seed=config.seed, config=policy_config(config)
     )
+
+
+def policy_config(config: EvalConfig) -> PolicyConfig:
+    """The policy's own settings among those of an evaluation."""
+    made = PolicyConfig(decoder=make_decoder(config), int8=config.int8, chunk=config.chunk, replan=config.replan)
+    return made if config.n_action_steps is None else replace(made, n_action_steps=config.n_action_steps)
 
 
 def make_decoder(config: LayoutsConfig) -> DecoderConfig:
