@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from emu_robot.core import Image, Observation, PlanStep, check_image
-from emu_robot.errors import ShapeError, UnknownNameError, WeightsError
+from emu_robot.errors import ShapeError, UnknownNameError
 from emu_robot.models.action_head import ActionHead, HeadConfig, HeadContext, text_ids
 from emu_robot.models.normalize import NormStats, RelativeActions
 from emu_robot.models.weights import load_into, load_weights
-from emu_robot.robots.spec import PANDA, RobotLayout
+from emu_robot.policy.weights_contract import HeadContract
+from emu_robot.robots.spec import PANDA, ActionKind, RobotLayout
 from emu_robot.tokenizers.image import to_pixels
 from emu_robot.tokenizers.text import TextTokenizer
 
@@ -69,12 +70,9 @@ class ActionDecoder:
         load_into(head, weights, "head")
         head.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         head.eval().requires_grad_(False)
-        stats, extra = NormStats.from_dict(weights.extra.get("norm_stats")), weights.extra
-        try:
-            layout, control_hz = RobotLayout.from_dict(extra["layout"]), int(extra["control_hz"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise WeightsError(f"{folder}: stage head does not say its layout and control_hz ({error!r})") from error
-        return cls(head, stats, TextTokenizer.load(folder), layout, control_hz)
+        stats = NormStats.from_dict(weights.extra.get("norm_stats"))
+        contract = HeadContract.from_stage(folder, weights.config, weights.extra)
+        return cls(head, stats, TextTokenizer.load(folder), contract.layout, contract.control_hz)
 
     @property
     def cameras(self) -> tuple[str, ...]:
@@ -162,9 +160,12 @@ class ActionDecoder:
         return torch.from_numpy(relative)[None].to(device), torch.from_numpy(weights)[None].to(device)
 
     def hold_target(self, state: NDArray[np.float32]) -> NDArray[np.float32]:
-        """(A,) the action that stays at `state`; where an action is no target of a state, its mean."""
+        """(A,) the action that stays at `state`: its target, no change, or where neither is known the mean action."""
         target = self._stats.actions.mean[0].copy()
         dims, n_grippers = self._config.relative_dims, self.layout.n_grippers
+        if self.layout.action_kind is ActionKind.DELTA:
+            target[: len(target) - n_grippers] = 0.0
+            return target
         target[:dims] = state[:dims]
         if n_grippers:
             target[-n_grippers:] = state[-n_grippers:]
