@@ -7,8 +7,9 @@ from pathlib import Path
 import av
 import fakes
 import pytest
+from tiny_weights import write_weights
 
-from emu_robot.errors import ConfigError, InvalidValueError, SystemSetupError, UnknownNameError
+from emu_robot.errors import ConfigError, InvalidValueError, SystemSetupError, UnknownNameError, WeightsError
 from emu_robot.evaluation.config import FIRST_SEED, EvalConfig
 from emu_robot.evaluation.rollouts import evaluate
 from emu_robot.shared.parallel import run_parallel
@@ -76,6 +77,37 @@ def test_eval_info_has_lerobots_names(result):
     assert {"sum_rewards", "max_rewards", "successes", "video_paths"} <= set(task["metrics"])
     assert info["command"].startswith("emu-robot eval policy=mini env=fake split=seen tasks=one,both n=8")
     assert info["seeds"] == {"first": FIRST_SEED, "last": FIRST_SEED + 7}
+
+
+def test_tasks_and_groups_are_averaged(tmp_path):
+    result = run(config(tmp_path, tasks=["all"], n=9, videos=0))
+    info = json.loads(result.info.read_text())
+    rates = {task["task"]: task["pc_success"] for task in info["per_task"]}
+    assert list(rates) == ["one", "two", "both"] and len(set(rates.values())) > 1
+    few, many = (info["per_group"][name]["mean_over_tasks"]["pc_success"] for name in ("few", "many"))
+    assert few == pytest.approx((rates["one"] + rates["two"]) / 2) and many == pytest.approx(rates["both"])
+    overall = info["overall"]
+    assert overall["mean_over_tasks"]["pc_success"] == pytest.approx(sum(rates.values()) / 3)
+    assert overall["mean_over_groups"]["pc_success"] == pytest.approx((few + many) / 2)
+    low, high = overall["mean_over_groups"]["pc_success_ci95"]
+    assert 0 <= low < overall["mean_over_groups"]["pc_success"] < high <= 100
+    page = result.report.read_text()
+    assert "mean over groups" in page and "few, mean over tasks" in page and fakes.SPEC.success_rule in page
+
+
+def test_worlds_are_opened_per_task_and_closed(tmp_path):
+    fakes.FakeSuite.opened.clear()
+    run(config(tmp_path, tasks=["all"], n=9, goal="shuffled"))
+    for_the_check, two_each = ["one"], ["one", "one", "two", "two", "both", "both"]
+    assert fakes.FakeSuite.opened == for_the_check + two_each
+    assert fakes.FakeSuite.alive == 0
+
+
+def test_weights_that_do_not_fit_are_refused_before_anything_is_written(tmp_path):
+    weights = write_weights(tmp_path / "weights", control_hz=50)
+    with pytest.raises(WeightsError, match="control rate is 50 Hz, there 20 Hz"):
+        run(config(tmp_path / "out", policy=str(weights)))
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_report_is_one_file_without_requests(result):
