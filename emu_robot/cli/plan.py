@@ -4,6 +4,7 @@ weights: ours by name or folder, or an official Emu3.5 checkpoint by hub id or f
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -12,18 +13,18 @@ import numpy as np
 from emu_robot.cli.options import configure
 from emu_robot.core import Image, Observation, Plan, PlanStep
 from emu_robot.emu35.config import WorldModelConfig, is_official
-from emu_robot.errors import DataError, InvalidValueError
+from emu_robot.environments import make, suite
+from emu_robot.errors import DataError, InvalidValueError, UnknownNameError
 
 MARGIN, CAPTION, HEIGHT = 6, 34, 256  # [px]
-CAMERA = "front"
-"""What an official checkpoint is shown of an environment."""
 
 
 @dataclass(kw_only=True)
 class PlanConfig:
     """instruction: null takes the sampled task's own. image: plan from this picture instead of an environment's.
 
-    tasks, split, seed: the scene that the environment sets up. max_steps: steps to plan, null plans to the end.
+    tasks, split, seed: the scene that the environment sets up, of its default tasks if none are named.
+    max_steps: steps to plan, null plans to the end.
     official: settings of an official checkpoint.
     """
 
@@ -31,7 +32,7 @@ class PlanConfig:
     instruction: str | None = None
     image: Path | None = None
     env: str = "tabletop"
-    tasks: tuple[str, ...] = ("long",)
+    tasks: tuple[str, ...] = ()
     split: str = "seen"
     seed: int = 10_000_000
     max_steps: int | None = None
@@ -77,8 +78,9 @@ def _official(config: PlanConfig) -> tuple[Image, str, Iterator[PlanStep]]:
     from emu_robot.emu35.world_model import load_world_model
 
     model = load_world_model(config.weights, config.official)
-    observation, instruction = _scene(config, CAMERA)
-    view, settings = observation.images[CAMERA], config.official
+    camera = "picture" if config.image is not None else suite(config.env).spec.planner_camera
+    observation, instruction = _scene(config, camera)
+    view, settings = observation.images[camera], config.official
     if config.max_steps is not None:
         settings = replace(settings, generation=replace(settings.generation, max_images=config.max_steps))
     return view, instruction, plan_steps(model.generate(instruction, [view], settings))
@@ -125,12 +127,12 @@ def _scene(config: PlanConfig, camera: str) -> tuple[Observation, str]:
     if config.image is not None:
         state = np.zeros(8, np.float32)  # the planner looks, it does not feel
         return Observation(images={camera: _read_picture(config.image)}, state=state), str(config.instruction)
-    from emu_robot.environments import make
-
-    environment = make(config.env, families=config.tasks, split=config.split)
-    observation = environment.reset(config.seed)
-    environment.close()
-    return observation, config.instruction if config.instruction is not None else environment.instruction
+    known = suite(config.env).spec.cameras
+    if camera not in known:
+        raise UnknownNameError(f"camera of environment {config.env}", camera, known)
+    with closing(make(config.env, tasks=config.tasks, split=config.split)) as environment:
+        observation = environment.reset(config.seed)
+        return observation, config.instruction if config.instruction is not None else environment.instruction
 
 
 def _read_picture(path: Path) -> Image:

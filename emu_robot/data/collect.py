@@ -16,10 +16,12 @@ from typing import Any
 from emu_robot.core import PlanStep, Policy
 from emu_robot.data.buffer_index import INDEX
 from emu_robot.data.episode import Episode
-from emu_robot.data.expert_demonstration import ExpertEnvironment, record_episode
+from emu_robot.data.expert_demonstration import record_episode
 from emu_robot.data.ordered_commits import blocks_in_order, commit
 from emu_robot.data.replay_buffer import ReplayBuffer
-from emu_robot.environments import layout_of, make
+from emu_robot.environments import suite
+from emu_robot.environments.capabilities import HasOracle, MixesTasks, require
+from emu_robot.environments.contract import ALL, Environment, open_task, select_tasks
 from emu_robot.errors import ConfigError, DataError, check_shares
 from emu_robot.shared.files import (
     check_settings,
@@ -46,10 +48,10 @@ type PolicyLoader = Callable[[str, Callable[[], PlanStep | None]], Policy]
 class CollectConfig:
     """What to demonstrate, how disturbed, and where to.
 
-    env, split: environment and which compositions. families: of tasks; none means the environment's default.
+    env, split: environment and which of its splits. families: its tasks or groups; none means all of them.
     n: episodes attempted, with seeds seed .. seed + n - 1. out: the replay buffer's directory.
     workers: processes; 1 records in this one.
-    noise: standard deviation of the executed joint targets around the recorded ones [rad].
+    noise: standard deviation of the executed arm actions around the recorded ones, in their unit.
     burst_probability: of a short push, per subtask, that the expert has to recover from.
     policy: weights ("mini" or a folder) whose head drives, shown true subgoals, for a stretch of `policy_share` of the
     subtasks, while the expert's actions are recorded; none when empty.
@@ -125,10 +127,11 @@ def collect(config: CollectConfig, load_policy: PolicyLoader | None = None) -> P
     if config.policy and load_policy is None:
         raise ConfigError(f"policy={config.policy!r}: nothing was given that loads it")
     out = Path(config.out)
+    chosen_tasks(config)  # an unknown name is told before anything is written
     with disk_full_as_setup_error(out):
         if not (out / INDEX).exists():
             out.parent.mkdir(parents=True, exist_ok=True)
-            ReplayBuffer.create(out, layout_of(config.env))
+            ReplayBuffer.create(out, suite(config.env).spec.layout)
         with closing(ReplayBuffer.open(out)) as buffer:
             buffer.lock()
             _collect_missing(config, load_policy, buffer)
@@ -202,15 +205,38 @@ def _record_all(
                 report(f"{n_failed} failed")
 
 
+def chosen_tasks(config: CollectConfig) -> list[str]:
+    """The tasks that are demonstrated. Raises `UnknownNameError` for an environment, task or split."""
+    return [task.name for task in select_tasks(suite(config.env).tasks, config.families or (ALL,), config.split)]
+
+
 class _Recorder:
-    """An environment, and the policy that drives in it if there is one; both are kept from episode to episode."""
+    """A world, and the policy that drives in it if there is one; both are kept from episode to episode.
+
+    A suite that mixes tasks draws one for each seed; of another, seed i demonstrates task i modulo their number.
+    """
 
     def __init__(self, config: CollectConfig, load_policy: PolicyLoader | None, pending: Path) -> None:
-        families = {"families": tuple(config.families)} if config.families else {}
-        env: Any = make(config.env, split=config.split, **families)
-        self._env: ExpertEnvironment = env
-        self._policy = load_policy(config.policy, env.oracle_step) if load_policy and config.policy else None
         self._config, self._pending = config, pending
+        self._tasks, self._suite = chosen_tasks(config), suite(config.env)
+        self._world: Environment | None = None
+        self._task = ""
+        self._policy = load_policy(config.policy, self._oracle_step) if load_policy and config.policy else None
+
+    def _world_for(self, seed: int) -> Environment:
+        """The world that plays this seed; it replaces the one of another task."""
+        mixer = self._suite if isinstance(self._suite, MixesTasks) else None
+        task = ALL if mixer else self._tasks[seed % len(self._tasks)]
+        if self._world is None or task != self._task:
+            self.close()
+            split = self._config.split
+            self._world = mixer.open_mixed(self._tasks, split) if mixer else open_task(self._suite, task, split)
+            self._task = task
+        return self._world
+
+    def _oracle_step(self) -> PlanStep | None:
+        assert self._world is not None, "a policy drives in an open world"
+        return require(self._world, HasOracle, "collecting with a policy").oracle_step()
 
     def run(self, index: int) -> tuple[int, bool]:
         """Leave the episode of seed `index` in `pending` unless there or not wanted; the seed, and its success."""
@@ -219,8 +245,9 @@ class _Recorder:
         if file.exists():
             return seed, Episode.load(file).success
         episode = record_episode(
-            self._env,
+            self._world_for(seed),
             seed,
+            split=config.split,
             noise=config.noise,
             burst_probability=config.burst_probability,
             image_every=config.image_every,
@@ -232,4 +259,6 @@ class _Recorder:
         return seed, episode.success
 
     def close(self) -> None:
-        self._env.close()
+        if self._world is not None:
+            self._world.close()
+        self._world = None

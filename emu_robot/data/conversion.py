@@ -17,7 +17,7 @@ from emu_robot.data.labels import Captioner, LabelSource, Segmentation
 from emu_robot.data.lerobot_files import EpisodeFiles, LeRobotFiles, camera_name
 from emu_robot.errors import ConfigError, UnknownNameError
 from emu_robot.observation.image_fit import ImageFit, fit_image
-from emu_robot.robots.spec import RobotLayout
+from emu_robot.robots.spec import ActionKind, RobotLayout
 
 FOLLOWS = 0.9
 """Correlation from which an action dimension counts as a target of the state dimension in its place."""
@@ -62,6 +62,7 @@ class Conversion:
             action_names=tuple(column.name for column in self.action),
             n_grippers=self.n_grippers,
             relative_dims=n_arm if follows else 0,
+            action_kind=ActionKind.TARGET if follows else ActionKind.UNKNOWN,
         )
 
 

@@ -129,7 +129,7 @@ def _is_simulated(recorded: Mapping[str, Any]) -> bool:
 
 
 def _meanings(buffer: ReplayBuffer) -> dict[str, str]:
-    if buffer.layout != PANDA.layout and not (buffer.path / "recorded.json").exists():
+    if not buffer.layout.agrees(PANDA.layout) and not (buffer.path / "recorded.json").exists():
         return {}
     gripper = "opening in [0, 1], 1 open"
     return {

@@ -23,7 +23,7 @@ from emu_robot.errors import ConfigError, DataError, EmuRobotError
 from emu_robot.observation.camera_messages import decode_picture
 from emu_robot.robots.deployment import Deployment
 from emu_robot.robots.ros_names import read_namespace
-from emu_robot.robots.spec import RobotLayout
+from emu_robot.robots.spec import ActionKind, RobotLayout
 from emu_robot.shared.files import disk_full_as_setup_error, replace_json, require_disk_space
 from emu_robot.shared.progress import progress
 
@@ -120,7 +120,18 @@ def layout_of(robot: Deployment) -> RobotLayout:
     """LeRobot's names for the joints, then the gripper if there is one; actions are targets of the states."""
     n_grippers = int(robot.gripper is not None)
     names = (*(f"{joint}.pos" for joint in robot.joints.names), *["gripper.pos"] * n_grippers)
-    return RobotLayout(state_names=names, action_names=names, n_grippers=n_grippers, relative_dims=robot.n_joints)
+    units = (*["rad"] * robot.n_joints, *["1"] * n_grippers)
+    return RobotLayout(
+        state_names=names,
+        action_names=names,
+        n_grippers=n_grippers,
+        relative_dims=robot.n_joints,
+        state_units=units,
+        action_units=units,
+        action_kind=ActionKind.TARGET,
+        gripper_open=1.0 if n_grippers else None,
+        gripper_closed=0.0 if n_grippers else None,
+    )
 
 
 def _read(config: FromMcapConfig) -> list[Take]:

@@ -103,7 +103,7 @@ def export_lerobot(
         raise ConfigError(f"{buffer.path}: {stored}; a LeRobotDataset needs every one (collect with image_every=1)")
     texts = dict.fromkeys(text for meta in buffer.metadata for text in meta["subtasks"])
     index = {text: i for i, text in enumerate(texts)}
-    robot = robot or next((spec.name for spec in ROBOTS.values() if spec.layout == buffer.layout), "unknown")
+    robot = robot or next((spec.name for spec in ROBOTS.values() if spec.layout.agrees(buffer.layout)), "unknown")
     export = _Export(buffer=buffer, out=out, robot=robot, license=license, gop=gop, crf=crf, subtask_index=index)
     with disk_full_as_setup_error(out), quiet():
         export.parts.mkdir(parents=True, exist_ok=True)

@@ -43,7 +43,7 @@ def merge(config: MergeConfig) -> Path:
         raise InvalidValueError("no sources to merge; give sources=BUFFER,BUFFER")
     buffers = [ReplayBuffer.open(source) for source in sources]
     for buffer in buffers[1:]:
-        if buffer.layout != buffers[0].layout:
+        if not buffer.layout.agrees(buffers[0].layout):
             raise DataError(f"{buffer.path}: other dimensions than {buffers[0].path}: {buffer.layout}")
     if out.exists():
         same_episodes = ReplayBuffer.open(out).metadata == [meta for buffer in buffers for meta in buffer.metadata]

@@ -148,7 +148,9 @@ class EmuSimPanda(Robot):
         environment.reset(seed, observe=False)
         self._next_seed, self._rested = seed + 1, 0
         self.layouts += 1
-        self._disturbance = Disturbance(np.random.default_rng([seed, 1]), self.config.noise, burst_probability=0.0)
+        self._disturbance = Disturbance(
+            np.random.default_rng([seed, 1]), environment.spec.layout, self.config.noise, burst_probability=0.0
+        )
         self._announcements.reset_requested = False
         logging.info("%s: seed %d, %r", self.name, seed, environment.instruction)
 
