@@ -24,7 +24,7 @@ pytestmark = pytest.mark.usefixtures("toy_environment")
 
 def config(out: Path, **changes) -> CollectConfig:
     defaults = {"env": "toy", "n": 6, "workers": 1, "image_every": 4, "lerobot": False}
-    return CollectConfig(out=str(out), **(defaults | changes))
+    return CollectConfig(out=out, **(defaults | changes))
 
 
 def contents(path: Path) -> dict:

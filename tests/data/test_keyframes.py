@@ -93,7 +93,7 @@ def test_experts_keyframes_are_found_in_their_motion(tmp_path, capsys):
 
     families = ("pick_place", "push", "open_drawer", "sort", "tower")
     plain = {"workers": 1, "image_every": 1000, "lerobot": False}
-    buffer = collect(CollectConfig(families=families, n=10, seed=5_000_000, out=str(tmp_path / "data"), **plain))
+    buffer = collect(CollectConfig(families=families, n=10, seed=5_000_000, out=tmp_path / "data", **plain))
     matches = keyframe_quality(KeyframeQualityConfig(buffer=buffer, out=tmp_path))
     assert matches.precision.rate >= 0.9 and matches.recall.rate >= 0.9
     assert "method: rest" in capsys.readouterr().out and (tmp_path / "keyframe_quality.json").exists()

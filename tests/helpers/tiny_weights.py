@@ -1,6 +1,6 @@
 """Untrained weights of every stage, small enough to be trained within a test."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +9,9 @@ import torch
 
 from emu_robot.models.action_head import ActionHead, HeadConfig
 from emu_robot.models.normalize import NormStats, Standardizer
-from emu_robot.models.transformer import CausalTransformer, TransformerConfig
+from emu_robot.models.transformer import CausalTransformer, TransformerSizes
 from emu_robot.models.weights import save_weights
-from emu_robot.planner.planner import Planner, PlannerConfig, interleaver
+from emu_robot.planner.planner import Planner, PlannerConfig, PlannerSettings
 from emu_robot.robots.spec import PANDA
 from emu_robot.tokenizers.image import ImageTokenizer, ImageTokenizerConfig
 from emu_robot.tokenizers.text import TextTokenizer
@@ -30,11 +30,9 @@ def write_weights(folder: Path) -> Path:
     images = ImageTokenizer(image)
     save_weights(folder, "tokenizer", images.state_dict(), image)
     sizes: Any = {"hidden_size": 48, "intermediate_size": 96, "num_hidden_layers": 2, "head_dim": 12}
-    model = TransformerConfig(num_attention_heads=4, num_key_value_heads=2, **sizes)
-    settings = PlannerConfig(image_stride=48, model=model, dida_path="metric")
-    settings.image.rows = settings.image.columns = image.grid
-    settings.model.vocab_size = interleaver(settings, text, image.n_embed).vocabulary.size
-    Planner(settings, CausalTransformer(model), text, images.eval()).save(folder)
+    model = TransformerSizes(num_attention_heads=4, num_key_value_heads=2, **sizes)
+    settings = replace(PlannerConfig.of(PlannerSettings(image_stride=48, model=model), text, image), dida_path="metric")
+    Planner(settings, CausalTransformer(settings.model), text, images.eval()).save(folder)
     head = HeadConfig(
         image_size=SIZE, channels=8, keypoints=4, width=32, flow_width=16, text_width=16, text_vocabulary=text.size + 1
     )

@@ -11,6 +11,7 @@ from emu_robot.planner.decoding.dida import DidaConfig, DidaImageDecoder
 from emu_robot.planner.decoding.noise_paths import make_noise_path
 from emu_robot.planner.decoding.sampling import SamplingConfig
 from emu_robot.planner.decoding.session import ImageDecoder
+from emu_robot.shared.settings import check_ranges, number
 
 
 class Decoder(StrEnum):
@@ -21,14 +22,26 @@ class Decoder(StrEnum):
     DIDA = "dida"
 
 
-@dataclass(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class DecoderConfig:
-    """kind: auto | ar | dida. steps, temperature, guided_until: of dida, see `DidaConfig`."""
+    """How subgoal images are decoded."""
 
     kind: Decoder = Decoder.AUTO
-    steps: int = 1
-    temperature: float = 1.0
-    guided_until: float = 1.0
+    """One code at a time, or all at once."""
+    steps: int = number(1, 1)
+    """Passes per image of dida."""
+    temperature: float = number(1.0, 0)
+    """Temperature of each pass of dida but the last, which is greedy."""
+    guided_until: float = number(1.0, 0, 1)
+    """Time at which the guidance of dida ends; 1 is the clean image."""
+
+    def __post_init__(self) -> None:
+        check_ranges(self, "decoder")
+
+    def without_effect(self) -> dict[str, str]:
+        """See `check_effects`."""
+        of_dida = ("steps", "temperature", "guided_until")
+        return dict.fromkeys(of_dida, "kind=ar") if self.kind is Decoder.AR else {}
 
 
 def make_image_decoder(
