@@ -53,7 +53,9 @@ def evaluate(
     The factories must be importable functions (they travel to other processes). Raises whatever typed error an episode
     raised; finished episodes stay, and `resume=true` goes on from them.
     """
-    config.families()  # an unknown task is told before any process starts
+    config.families()  # unknown names are told before any process starts and before old results make way
+    if policy_factory is worker.load_policy:
+        worker.check_policy(config)
     started = time.monotonic()
     records = _prepare(config)
     pending = [index for index in range(config.n) if index not in records]

@@ -41,6 +41,16 @@ def load_policy(config: EvalConfig, subgoal_source: SubgoalSource) -> Policy:
     )
 
 
+def check_policy(config: EvalConfig) -> None:
+    """Raise what is wrong with the name of the policy and with what its weights hold, without loading them."""
+    if config.policy == "expert":
+        return
+    weights = import_module("emu_robot.models.weights")
+    folder = weights.resolve_weights(config.policy)
+    for stage in ("head",) if config.goal in ("none", "oracle") else ("head", "planner", "tokenizer"):
+        weights.stage_config(folder, stage)
+
+
 def make_decoder(config: Any) -> Any:
     """The planner's decoder that `config` names; torch is imported only now."""
     factory = import_module("emu_robot.planner.decoding.factory")

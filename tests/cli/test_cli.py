@@ -78,7 +78,7 @@ def test_a_mistake_is_one_line(words: list[str], said: str, capsys: pytest.Captu
     [
         (EmuRobotError("two\nlines"), 1, "error: two lines"),
         (OSError(28, "No space left on device", "data/x"), 1, "error: No space left on device: data/x"),
-        (ModuleNotFoundError("no", name="lerobot.datasets"), 1, "pip install 'emu_robot[train]'"),
+        (ModuleNotFoundError("no", name="lerobot.datasets"), 1, "in the checkout: pip install -e '.[train]'"),
         (KeyboardInterrupt(), 130, "interrupted"),
     ],
 )

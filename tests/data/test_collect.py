@@ -16,7 +16,7 @@ from emu_robot.data import expert_demonstration, ordered_commits
 from emu_robot.data.collect import CollectConfig, collect
 from emu_robot.data.expert_demonstration import DWELL, record_episode
 from emu_robot.data.replay_buffer import ReplayBuffer
-from emu_robot.errors import ConfigError, DataError, SystemSetupError
+from emu_robot.errors import ConfigError, DataError, InvalidValueError, SystemSetupError
 
 PROGRAM = Path(__file__).parent / "toy_collect.py"
 pytestmark = pytest.mark.usefixtures("toy_environment")
@@ -185,7 +185,7 @@ def test_an_existing_other_directory_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"n": 0}, "n must be at least 1"),
+        ({"n": 0}, "n is 0, must be at least 1"),
         ({"workers": 0}, "workers"),
         ({"noise": float("nan")}, "noise"),
         ({"burst_probability": 2.0}, "burst_probability"),
@@ -196,5 +196,5 @@ def test_an_existing_other_directory_is_refused(tmp_path):
     ],
 )
 def test_bad_configurations(changes, message, tmp_path):
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises((ConfigError, InvalidValueError), match=message):
         config(tmp_path, **changes)

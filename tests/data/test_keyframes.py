@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from emu_robot.data.keyframes import KeyframeConfig, KeyframeFinder, KeyframeMethod
-from emu_robot.errors import ConfigError, DataError
+from emu_robot.errors import ConfigError, DataError, InvalidValueError
 from emu_robot.evaluation.keyframe_quality import KeyframeQualityConfig, compare_keyframes, keyframe_quality
 
 FPS = 20
@@ -74,7 +74,7 @@ def test_what_cannot_be_found_is_said():
         finder([still])
     with pytest.raises(ConfigError, match="no state dimension is a gripper"):
         finder([there_and_back(1)[0]], grippers=(), method=KeyframeMethod.gripper)
-    with pytest.raises(ConfigError, match="rest_radius is 0"):
+    with pytest.raises(InvalidValueError, match="rest_radius is 0"):
         KeyframeConfig(rest_radius=0)
 
 
