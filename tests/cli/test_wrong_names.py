@@ -59,14 +59,14 @@ LOOP = (
 )
 POLICY = (
     ("policy=nowhere", "unknown weights 'nowhere'; known: "),
-    ("tasks=lng", "unknown task family 'lng'; known: "),
+    ("tasks=lng", "unknown task 'lng'; known: "),
     ("split=both", "unknown split 'both'; known: seen, heldout"),
     ("env=tabletp", "unknown environment 'tabletp'; known: tabletop"),
     ("n=0", "n is 0"),
 )
 WRONG = {
     "collect out=new n=1 lerobot=false": (
-        ("families=open_drawr", "unknown task family 'open_drawr'; known: "),
+        ("families=open_drawr", "unknown task 'open_drawr'; known: "),
         ("env=tabletp", "unknown environment 'tabletp'; known: tabletop; did you mean 'tabletop'?"),
         ("split=both", "unknown split 'both'; known: seen, heldout"),
         ("policy=nowhere policy_share=0.5", "unknown weights 'nowhere'; known: "),
@@ -229,7 +229,7 @@ def test_a_wrong_name_changes_no_file(
     assert tree(world.root, tmp_path) == before
 
 
-QUICK = "loop.steps=1 loop.batch_size=2 loop.threads=1 loop.device=cpu"
+QUICK = "loop.steps=1 loop.batch_size=2 loop.threads=1 loop.device=cpu loop.compile=false"
 
 
 @pytest.mark.parametrize(
@@ -244,7 +244,7 @@ QUICK = "loop.steps=1 loop.batch_size=2 loop.threads=1 loop.device=cpu"
             "new/head.safetensors",
         ),
         (
-            f"train stage=head data=~/data weights=~/weights cameras=front out=run {QUICK} model.channels=8",
+            f"train stage=head data=~/data weights=~/weights cameras=front out=run {QUICK}",
             "start=~/weights",
             "sampling.reconstructed=0",
             "run/head/checkpoint.pt",
