@@ -245,8 +245,8 @@ QUICK = "loop.steps=1 loop.batch_size=2 loop.threads=1 loop.device=cpu loop.comp
         ),
         (
             f"train stage=head data=~/data weights=~/weights cameras=front out=run {QUICK}",
-            "start=~/weights",
-            "sampling.reconstructed=0",
+            "start=nowhere",
+            "model.channels=8",
             "run/head/checkpoint.pt",
         ),
         ("data prepare dataset=~/set out=new workers=0 image_size=16", "grippers=grip", "", "new/prepared.json"),

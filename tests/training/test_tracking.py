@@ -149,9 +149,7 @@ def test_settings_become_plain_values_by_dotted_name() -> None:
 
 def test_a_missing_package_and_an_unknown_name_say_what_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(
-        SystemSetupError, match=r"package wandb; in the checkout: pip install -e '.\[tracking\]'"
-    ):
+    with pytest.raises(SystemSetupError, match=r"package wandb; in the checkout: pip install -e '.\[tracking\]'"):
         train.run(["stage=head", "loop.track=wandb"])
     with pytest.raises(UnknownNameError, match="unknown loop.track 'comet'; known: none, tensorboard, trackio, wandb"):
         train.run(["stage=head", "loop.track=comet"])
