@@ -75,17 +75,16 @@ def verb_runs(config: FinetuneConfig) -> dict[tuple[str, str], Any]:
     camera = str(stage_config(folder, "planner")["camera"])
     size = HeadConfig(**stage_config(folder, "head")).image_size
     cameras = _cameras(LeRobotFiles(locate(config.dataset)), config.prepare.cameras, camera)
-    paths = {"data": data, "out": config.out / "run", "weights": config.out / "weights"}
+    paths: dict[str, Any] = {"data": data, "out": config.out / "run", "weights": config.out / "weights"}
     stages: dict[str, Any] = {"planner": config.planner, "dida": config.dida, "head": config.head}
     settings = {name: _choices(stage, config.track) | paths for name, stage in stages.items()}
     for name, values in settings.items():
         check_loop(values["loop"], paths["out"] / name)
     start = str(folder)
+    prepared: dict[str, Any] = vars(config.prepare) | {"cameras": cameras}
     ordered = [camera, *(name for name in cameras if name != camera)]
     return {
-        ("prepare", "the set"): PrepareConfig(
-            **(vars(config.prepare) | {"cameras": cameras}), dataset=config.dataset, out=data, image_size=size
-        ),
+        ("prepare", "the set"): PrepareConfig(**prepared, dataset=config.dataset, out=data, image_size=size),
         ("reconstructions", "of it"): ReconstructionsConfig(buffer=data, camera=camera, weights=start, out=config.out),
         ("encode", "it"): EncodeConfig(buffer=data, weights=start, camera=camera),
         ("train-planner", "on it"): PlannerTrainConfig(**settings["planner"], start=start),

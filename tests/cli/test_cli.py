@@ -75,10 +75,12 @@ def test_version_and_help_alone(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_nothing_advises_to_install_by_a_name_that_anyone_may_register() -> None:
     suffixes = (".py", ".md", ".toml", ".yaml", ".j2", ".txt")
-    listed = subprocess.run(["git", "ls-files"], capture_output=True, text=True, check=True, cwd=ROOT).stdout.split(
-        "\n"
-    )
-    files = [ROOT / name for name in listed if name.endswith((*suffixes, "Makefile")) and (ROOT / name).is_file()]
+    listed = subprocess.run(["git", "ls-files"], capture_output=True, text=True, check=True, cwd=ROOT)
+    files = [
+        ROOT / name
+        for name in listed.stdout.splitlines()
+        if name.endswith((*suffixes, "Makefile")) and (ROOT / name).is_file()
+    ]
     advice = re.compile(r"pip install (-\S+ )*['\"]?emu[_-]robot")
     assert len(files) > 100
     assert [path for path in files if advice.search(path.read_text())] == []
