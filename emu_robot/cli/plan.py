@@ -15,33 +15,51 @@ from emu_robot.core import Image, Observation, Plan, PlanStep
 from emu_robot.emu35.config import WorldModelConfig, is_official
 from emu_robot.environments import make, suite
 from emu_robot.errors import DataError, InvalidValueError, UnknownNameError
+from emu_robot.shared.settings import check_ranges, number
 
 MARGIN, CAPTION, HEIGHT = 6, 34, 256  # [px]
 
 
-@dataclass(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class PlanConfig:
-    """instruction: null takes the sampled task's own. image: plan from this picture instead of an environment's.
-
-    tasks, split, seed: the scene that the environment sets up, of its default tasks if none are named.
-    max_steps: steps to plan, null plans to the end.
-    official: settings of an official checkpoint.
-    """
+    """What to plan from, and by which weights."""
 
     weights: str = "mini"
+    """Released name, weights folder, or an official Emu3.5 checkpoint by hub id or folder."""
     instruction: str | None = None
+    """What to do; null takes that of the environment's task."""
     image: Path | None = None
+    """Picture to plan from, with `instruction`; null: what the environment shows."""
     env: str = "tabletop"
+    """Environment that sets up a scene."""
     tasks: tuple[str, ...] = ()
+    """Tasks, or groups of them, of which the scene is one; none means the environment's default."""
     split: str = "seen"
-    seed: int = 10_000_000
-    max_steps: int | None = None
+    """Which compositions of a task: seen or heldout."""
+    seed: int = number(10_000_000, 0)
+    """Seed of the scene."""
+    max_steps: int | None = number(None, 1)
+    """Most steps of the plan; null: the weights' own number, or official.generation.max_images."""
     out: Path = Path("outputs/plan.png")
+    """Picture of the plan."""
     official: WorldModelConfig = field(default_factory=WorldModelConfig)
+    """How an official checkpoint is loaded and asked."""
 
     def __post_init__(self) -> None:
+        check_ranges(self)
         if self.image is not None and self.instruction is None:
             raise InvalidValueError("instruction= is needed with image=")
+
+    def without_effect(self) -> dict[str, str]:
+        """See `check_effects`."""
+        idle = {}
+        if self.image is not None:
+            idle |= dict.fromkeys(("env", "tasks", "split", "seed"), f"image={self.image} is the scene")
+        if not is_official(self.weights):
+            idle["official"] = f"weights={self.weights} are no official checkpoint"
+        elif self.max_steps is not None:
+            idle["official.generation.max_images"] = f"max_steps={self.max_steps}"
+        return idle
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -49,6 +67,7 @@ def run(arguments: Sequence[str]) -> None:
     config: PlanConfig | None = configure("plan", arguments)
     if config is None:
         return
+    check_picture_name(config.out)
     view, instruction, stream = (_official if is_official(config.weights) else _ours)(config)
     print(f"instruction: {instruction}")
     steps = []
@@ -97,6 +116,15 @@ def plan_steps(parts: Iterable[str | Image]) -> Iterator[PlanStep]:
         words = ""
     if words.strip():
         yield PlanStep(subtask=words.strip(), subgoal=None)
+
+
+def check_picture_name(path: Path) -> None:
+    """Raise `UnknownNameError` if no picture can be written under this name."""
+    from PIL import Image as PillowImage
+
+    known = PillowImage.registered_extensions()
+    if path.suffix.lower() not in known:
+        raise UnknownNameError("kind of picture", path.suffix, sorted(known))
 
 
 def save_strip(path: Path, current: Image, plan: Plan) -> None:

@@ -96,6 +96,7 @@ def export_lerobot(
         given = f"gop={gop}, crf={crf}, workers={workers}"
         raise InvalidValueError(f"got {given}; gop and workers must be at least 1, crf lie in [0, 51]")
     buffer, out = ReplayBuffer.open(source), Path(out)
+    check_target(out)
     if not buffer.n_episodes:
         raise DataError(f"{buffer.path}: holds no episodes to export")
     if buffer.n_images != buffer.n_frames:
@@ -114,6 +115,12 @@ def export_lerobot(
                 _merge(export, n_exported, _write_parts(export, n_exported, workers))
             shutil.rmtree(export.parts)
     return out
+
+
+def check_target(out: Path) -> None:
+    """Raise `DataError` if `out` exists and is not a dataset written here."""
+    if out.exists():
+        _n_episodes(out)
 
 
 def create_set(

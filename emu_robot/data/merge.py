@@ -2,49 +2,50 @@
 
 import json
 import shutil
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from emu_robot.data.buffer_arrays import check_row_specs
 from emu_robot.data.replay_buffer import ReplayBuffer
-from emu_robot.errors import ConfigError, DataError, InvalidValueError
+from emu_robot.errors import DataError, InvalidValueError
 from emu_robot.shared.files import disk_full_as_setup_error, replace_json, require_disk_space
 from emu_robot.shared.progress import progress
+from emu_robot.shared.settings import check_ranges, number
 
 RECORD = "merged.json"
 BLOCK = 64
 """Episodes read and written together."""
 
 
-@dataclass(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class MergeConfig:
-    """sources: replay buffers; out: the new one that holds all their episodes, in order.
-
-    image_every: keep the images of every so many frames (starts, keyframes and the dwells after these always).
-    """
+    """Settings of a merge."""
 
     sources: list[Path] = field(default_factory=list)
+    """Replay buffers, at least one."""
     out: Path = Path("data/merged")
-    image_every: int = 1
+    """The new replay buffer that holds all their episodes, in order."""
+    image_every: int = number(1, 1)
+    """Frames from one kept image to the next; those of starts, keyframes and the dwells after these stay."""
 
     def __post_init__(self) -> None:
-        if self.image_every < 1:
-            raise ConfigError(f"image_every is {self.image_every}, must be at least 1")
+        check_ranges(self)
 
 
 def merge(config: MergeConfig) -> Path:
     """Write `out`, which appears only when it is complete, and return it; nothing to do if it was merged before.
 
     Image codes are left behind: another tokenizer may have made them. Raises `DataError` if `out` is something
-    else or a source is missing, `ShapeError` if their cameras or dimensions differ, `SystemSetupError` for a full disk.
+    else or a source is missing, `DataError` or `ShapeError` if their cameras or dimensions differ, `SystemSetupError`
+    for a full disk.
     """
     sources, out = config.sources, config.out
     if not sources:
         raise InvalidValueError("no sources to merge; give sources=BUFFER,BUFFER")
     buffers = [ReplayBuffer.open(source) for source in sources]
-    for buffer in buffers[1:]:
-        if not buffer.layout.agrees(buffers[0].layout):
-            raise DataError(f"{buffer.path}: other dimensions than {buffers[0].path}: {buffer.layout}")
+    _check_alike(buffers)
     if out.exists():
         same_episodes = ReplayBuffer.open(out).metadata == [meta for buffer in buffers for meta in buffer.metadata]
         if same_episodes and _image_every(out) == config.image_every:
@@ -65,6 +66,16 @@ def merge(config: MergeConfig) -> Path:
     replace_json(partial / RECORD, {"image_every": config.image_every})
     partial.replace(out)
     return out
+
+
+def _check_alike(buffers: Sequence[ReplayBuffer]) -> None:
+    """Raise `DataError` or `ShapeError` unless the buffers have the same dimensions, cameras and sizes of images."""
+    for buffer in buffers[1:]:
+        if not buffer.layout.agrees(buffers[0].layout):
+            raise DataError(f"{buffer.path}: other dimensions than {buffers[0].path}: {buffer.layout}")
+    filled = [buffer for buffer in buffers if buffer.n_episodes]
+    for buffer in filled[1:]:
+        check_row_specs(f"{buffer.path} beside {filled[0].path}", buffer.row_specs(), filled[0].row_specs())
 
 
 def _image_every(out: Path) -> int | None:

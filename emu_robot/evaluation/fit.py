@@ -7,7 +7,7 @@ from emu_robot.environments.capabilities import HasExpert, HasOracle, require
 from emu_robot.environments.contract import EnvironmentSpec, open_task
 from emu_robot.errors import WeightsError
 from emu_robot.evaluation.config import EvalConfig, LayoutsConfig
-from emu_robot.models.weights import resolve_weights
+from emu_robot.models.weights import resolve_weights, stage_config
 from emu_robot.policy.weights_contract import HeadContract, head_contract, planner_camera
 
 WITH_PLANNER = ("planner", "shuffled", "text")
@@ -28,6 +28,8 @@ def check_fit(config: EvalConfig) -> None:
     if config.policy == "expert":
         return
     folder = resolve_weights(config.policy)
+    for stage in ("head", "planner", "tokenizer") if config.goal in WITH_PLANNER else ("head",):
+        stage_config(folder, stage)  # raises `WeightsError` where one is missing
     check_head(config, head_contract(folder), suite.spec)
     if config.goal in WITH_PLANNER:
         check_planner(config)

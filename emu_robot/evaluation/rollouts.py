@@ -61,7 +61,7 @@ def evaluate(config: EvalConfig, policy_factory: worker.PolicyFactory = worker.l
     is written if the weights do not fit the environment, and the typed error of an episode; finished episodes stay, and
     `resume=true` goes on from them.
     """
-    check_fit(config)
+    check_fit(config)  # before any process starts and before old results make way
     started = time.monotonic()
     records = _prepare(config)
     pending = by_task([index for index in range(config.n) if index not in records], len(config.selected()))

@@ -44,7 +44,8 @@ from emu_robot.policy.emu_policy import EmuPolicy
 from emu_robot.shared.draws import draw_seed
 from emu_robot.training.head import HeadTrainConfig, head_loss
 from emu_robot.training.losses import near_codes
-from emu_robot.training.planner import SequenceConfig, planner_loss
+from emu_robot.training.planner import planner_loss
+from emu_robot.training.planner_config import SequenceConfig
 from emu_robot.training.warm_start import warm_start
 from lerobot.configs import PreTrainedConfig
 from lerobot.policies.pretrained import PreTrainedPolicy

@@ -10,7 +10,7 @@ import toy
 
 from emu_robot.data.collect import CollectConfig, collect
 
-out, n, workers, delay = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4])
+out, n, workers, delay = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4])
 quick_step = toy.ToyEnvironment.step
 
 

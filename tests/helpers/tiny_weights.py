@@ -1,6 +1,6 @@
 """Untrained weights of every stage, small enough to be trained within a test."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +9,9 @@ import torch
 
 from emu_robot.models.action_head import ActionHead, HeadConfig
 from emu_robot.models.normalize import NormStats, Standardizer
-from emu_robot.models.transformer import CausalTransformer, TransformerConfig
+from emu_robot.models.transformer import CausalTransformer, TransformerSizes
 from emu_robot.models.weights import save_weights
-from emu_robot.planner.planner import Planner, PlannerConfig, interleaver
+from emu_robot.planner.planner import Planner, PlannerConfig, PlannerSettings
 from emu_robot.robots.spec import PANDA, RobotLayout
 from emu_robot.tokenizers.image import ImageTokenizer, ImageTokenizerConfig
 from emu_robot.tokenizers.text import TextTokenizer
@@ -35,11 +35,10 @@ def write_weights(
     images = ImageTokenizer(image)
     save_weights(folder, "tokenizer", images.state_dict(), image)
     sizes: Any = {"hidden_size": 48, "intermediate_size": 96, "num_hidden_layers": 2, "head_dim": 12}
-    model = TransformerConfig(num_attention_heads=4, num_key_value_heads=2, **sizes)
-    settings = PlannerConfig(camera=cameras[0], image_stride=48, model=model, dida_path="metric")
-    settings.image.rows = settings.image.columns = image.grid
-    settings.model.vocab_size = interleaver(settings, text, image.n_embed).vocabulary.size
-    Planner(settings, CausalTransformer(model), text, images.eval()).save(folder)
+    model = TransformerSizes(num_attention_heads=4, num_key_value_heads=2, **sizes)
+    chosen = PlannerSettings(camera=cameras[0], image_stride=48, model=model)
+    settings = replace(PlannerConfig.of(chosen, text, image), dida_path="metric")
+    Planner(settings, CausalTransformer(settings.model), text, images.eval()).save(folder)
     n_states, n_actions = len(layout.state_names), len(layout.action_names)
     head = HeadConfig(
         cameras=list(cameras), image_size=SIZE, channels=8, keypoints=4, width=32, flow_width=16, text_width=16,
