@@ -109,7 +109,7 @@ def test_what_a_world_lacks_is_told():
             return Half()
 
     with pytest.raises(SystemSetupError, match="Half is no Environment: it lacks close, reset, spec, step"):
-        open_task(Suite(), "one", "seen")
+        open_task(Suite(), "one", "seen")  # type: ignore[arg-type]
     world = fakes.FakeEnvironment("one")
     assert require(world, HasOracle, "goal=oracle") is world
     with pytest.raises(
