@@ -1,14 +1,15 @@
 """Whether weights fit an environment, told before any episode runs: control rate, cameras, meaning of the actions."""
 
 from contextlib import closing
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from emu_robot.environments.capabilities import HasExpert, HasOracle, require
 from emu_robot.environments.contract import EnvironmentSpec, open_task
 from emu_robot.errors import WeightsError
 from emu_robot.evaluation.config import EvalConfig, LayoutsConfig
-from emu_robot.models.weights import resolve_weights, stage_config
-from emu_robot.policy.weights_contract import HeadContract, head_contract, planner_camera
+
+if TYPE_CHECKING:  # reading weights loads torch, which an expert does not need
+    from emu_robot.policy.weights_contract import HeadContract
 
 WITH_PLANNER = ("planner", "shuffled", "text")
 
@@ -27,6 +28,9 @@ def check_fit(config: EvalConfig) -> None:
             require(world, needed, purpose)
     if config.policy == "expert":
         return
+    from emu_robot.models.weights import resolve_weights, stage_config
+    from emu_robot.policy.weights_contract import head_contract
+
     folder = resolve_weights(config.policy)
     for stage in ("head", "planner", "tokenizer") if config.goal in WITH_PLANNER else ("head",):
         stage_config(folder, stage)  # raises `WeightsError` where one is missing
@@ -35,7 +39,7 @@ def check_fit(config: EvalConfig) -> None:
         check_planner(config)
 
 
-def check_head(config: LayoutsConfig, head: HeadContract, spec: EnvironmentSpec) -> None:
+def check_head(config: LayoutsConfig, head: "HeadContract", spec: EnvironmentSpec) -> None:
     """Raise `WeightsError` unless the action head fits the environment."""
     if head.control_hz != spec.control_hz:
         raise _unfit(config, "control rate", f"{head.control_hz} Hz", f"{spec.control_hz} Hz")
@@ -47,6 +51,9 @@ def check_head(config: LayoutsConfig, head: HeadContract, spec: EnvironmentSpec)
 
 def check_planner(config: LayoutsConfig) -> None:
     """Raise `WeightsError` unless the planner's camera is one of the environment's."""
+    from emu_robot.models.weights import resolve_weights
+    from emu_robot.policy.weights_contract import planner_camera
+
     camera, size = planner_camera(resolve_weights(config.policy))
     _check_camera(config, camera, size, config.suite().spec)
 
