@@ -47,9 +47,9 @@ class Origin:
 
 
 def write_card(root: Path, origin: Origin, name: str = "") -> Path:
-    """Write the card of the dataset in `root` anew and return its path. name: of the set; none given: its folder's.
+    """Write the card of the dataset in `root`, in place of the one before, and return its path.
 
-    Raises `DataError` if `root` is not a LeRobotDataset.
+    name: of the set; none given: its folder's. Raises `DataError` if `root` is not a LeRobotDataset.
     """
     files = LeRobotFiles(root)
     card = create_lerobot_dataset_card(tags=["emu_robot"], license=origin.license)

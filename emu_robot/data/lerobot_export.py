@@ -6,7 +6,7 @@
     next.success  (1,) bool  at the last frame: whether the episode succeeded
     language_persistent      LeRobot's annotation column, style "subtask", stamped at each subtask's start
 
-README.md is its dataset card, written anew whenever episodes are added.
+README.md is its dataset card, which is rewritten when episodes are added.
 
 Episodes are written in parts, each renamed into place when complete, and merged at the end: an interrupted export keeps
 its complete parts, and a buffer that has grown adds only its new episodes.
