@@ -3,12 +3,13 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from emu_robot.data.lerobot_files import camera_name
-from emu_robot.errors import ConfigError
-from emu_robot.policy.config import GoalMode
 from lerobot.configs import FeatureType, NormalizationMode, PreTrainedConfig
 from lerobot.optim import AdamWConfig, CosineDecayWithWarmupSchedulerConfig
 from lerobot.policies.rtc.configuration_rtc import RTCConfig
+
+from emu_robot.data.lerobot_files import camera_name
+from emu_robot.errors import ConfigError
+from emu_robot.policy.config import GoalMode
 
 
 @PreTrainedConfig.register_subclass("emu_robot")
