@@ -24,5 +24,6 @@ observation = Observation(images={planner.config.camera: view}, state=no_joints)
 plan = planner.plan(observation, instruction, max_steps=3)
 for number, step in enumerate(plan.steps, 1):
     print(f"{number}. {step.subtask}")
-    Image.fromarray(step.subgoal).save(out / f"subgoal_{number}.png")
+    if step.subgoal is not None:
+        Image.fromarray(step.subgoal).save(out / f"subgoal_{number}.png")
 print("the planner holds the task complete" if plan.is_complete else f"subgoals: {out}")
