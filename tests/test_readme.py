@@ -146,6 +146,15 @@ def test_links_within_the_checkout_lead_somewhere(page: Path) -> None:
         assert not heading or heading in headings(aim), f"{target}: no such heading"
 
 
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_files_that_a_page_names_are_there(page: Path) -> None:
+    text = page.read_text()
+    named = re.findall(
+        r"(?<![\w/.-])((?:tests|benchmarks|emu_robot|configs|sim|ros_ws|docs|datasets)/[\w/.-]+\.\w+)", text
+    )
+    assert [name for name in named if not (ROOT / name).exists() and "/install/" not in name] == []  # colcon makes that
+
+
 def headings(page: Path) -> set[str]:
     """A page's headings as links name them."""
     titles = re.findall(r"^#+ (.+)$", FENCED.sub("", page.read_text()), re.M)
