@@ -11,14 +11,13 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from emu_robot.core import Floats32
 from emu_robot.data.episode import Episode
 from emu_robot.data.labels import Captioner, LabelSource, Segmentation
 from emu_robot.data.lerobot_files import EpisodeFiles, LeRobotFiles, camera_name
 from emu_robot.errors import ConfigError, UnknownNameError
 from emu_robot.observation.image_fit import ImageFit, fit_image
 from emu_robot.robots.spec import RobotLayout
-
-type Floats = NDArray[np.float32]
 
 FOLLOWS = 0.9
 """Correlation from which an action dimension counts as a target of the state dimension in its place."""
@@ -47,11 +46,11 @@ class Conversion:
     fit: ImageFit
     image_every: int
 
-    def numbers(self, files: LeRobotFiles, episode: EpisodeFiles, rows: pa.Table) -> tuple[Floats, Floats]:
+    def numbers(self, files: LeRobotFiles, episode: EpisodeFiles, rows: pa.Table) -> tuple[Floats32, Floats32]:
         """State and action of an episode, (T, D) each, at the set's own rate."""
         return _gather(files, episode, rows, self.state), _gather(files, episode, rows, self.action)
 
-    def layout(self, states: Sequence[Floats], actions: Sequence[Floats]) -> RobotLayout:
+    def layout(self, states: Sequence[Floats32], actions: Sequence[Floats32]) -> RobotLayout:
         """Names, and which actions are targets of the state: told from the numbers, as names differ between sets."""
         n_arm = len(self.action) - self.n_grippers
         state, action = np.concatenate(states), np.concatenate(actions)
@@ -153,12 +152,12 @@ class Converter:
         return words
 
 
-def _gather(files: LeRobotFiles, episode: EpisodeFiles, rows: pa.Table, columns: Sequence[Column]) -> Floats:
+def _gather(files: LeRobotFiles, episode: EpisodeFiles, rows: pa.Table, columns: Sequence[Column]) -> Floats32:
     features = {name: files.numbers(episode, rows, name) for name in dict.fromkeys(c.feature for c in columns)}
     return np.stack([features[column.feature][:, column.index] for column in columns], 1)
 
 
-def _resample(frame_T: NDArray[np.floating], values: Floats, n_grippers: int) -> Floats:
+def _resample(frame_T: NDArray[np.floating], values: Floats32, n_grippers: int) -> Floats32:
     """Values (T, D) between frames: linear, the last `n_grippers` dimensions as they last were."""
     before = np.floor(frame_T).astype(int)
     after, share = np.minimum(before + 1, len(values) - 1), (frame_T - before)[:, None]
@@ -174,7 +173,7 @@ def _success(rows: pa.Table) -> bool:
     return bool(np.any(rows.column("next.success").to_pylist()))
 
 
-def _correlation(a: Floats, b: Floats) -> float:
+def _correlation(a: Floats32, b: Floats32) -> float:
     """Of two dimensions; 1 where neither changes."""
     if np.ptp(a) == 0 or np.ptp(b) == 0:
         return float(np.ptp(a) == np.ptp(b))

@@ -11,9 +11,9 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
+from emu_robot.core import Floats32
 from emu_robot.errors import ConfigError, DataError
 
-type Floats = NDArray[np.float32]
 type Frames = NDArray[np.int32]
 
 RETURNS = 0.8
@@ -64,7 +64,7 @@ class KeyframeFinder:
     method: what it goes by, never `auto`.
     """
 
-    def __init__(self, states: Sequence[Floats], grippers: Sequence[int], fps: float, config: KeyframeConfig) -> None:
+    def __init__(self, states: Sequence[Floats32], grippers: Sequence[int], fps: float, config: KeyframeConfig) -> None:
         """states: (T, S) of every episode; grippers: which state dimensions are grippers.
 
         Raises `DataError` if nothing ever moves, `ConfigError` for a method that needs what the set lacks.
@@ -83,12 +83,12 @@ class KeyframeFinder:
         self._still = config.pause_speed * np.percentile(np.concatenate([self._speed(s) for s in states]), 75)
         self.method = self._choose(states)
 
-    def find(self, state: Floats) -> Frames:
+    def find(self, state: Floats32) -> Frames:
         """(N,) ascending frames of an episode (T, S) at which a subtask is complete; its end is always one."""
         found = self._bends(state) if self.method is KeyframeMethod.waypoint else self._moments(state)
         return self._spaced(found, len(state) - 1)
 
-    def _choose(self, states: Sequence[Floats]) -> KeyframeMethod:
+    def _choose(self, states: Sequence[Floats32]) -> KeyframeMethod:
         method = self._config.method
         if method is KeyframeMethod.gripper and not self._grippers:
             raise ConfigError("keyframes.method=gripper, but no state dimension is a gripper; name it by grippers=")
@@ -102,7 +102,7 @@ class KeyframeFinder:
         inner = [any(a > 0 and b < len(s) for a, b in found) for found, s in zip(pauses, states, strict=True)]
         return KeyframeMethod.pause if np.mean(inner) >= RETURNS else KeyframeMethod.waypoint
 
-    def _moments(self, state: Floats) -> list[int]:
+    def _moments(self, state: Floats32) -> list[int]:
         """The stillest frame of every stretch in which a subtask may end."""
         speed = self._speed(state)
         if self.method is KeyframeMethod.gripper:
@@ -113,7 +113,7 @@ class KeyframeFinder:
             stretches = [(a, b) for a, b in self._stretches(there) if a > 0]
         return [a + int(np.argmin(speed[a:b])) for a, b in stretches]
 
-    def _bends(self, state: Floats) -> list[int]:
+    def _bends(self, state: Floats32) -> list[int]:
         """Ends of straight lines that stay near the path: split where it is farthest from its line, as often as
         needed (Douglas and Peucker)."""
         path = state[:, self._arm] / self._scale_S[self._arm]
@@ -138,18 +138,18 @@ class KeyframeFinder:
             kept.append(last)
         return np.array(kept, np.int32)
 
-    def _at_rest(self, state: Floats) -> NDArray[np.bool_]:
+    def _at_rest(self, state: Floats32) -> NDArray[np.bool_]:
         off = (state - self._rest_S)[:, self._arm] / self._scale_S[self._arm]
         reach = GRIPPER_NEAR * (self._high_S - self._low_S)
         held = [np.abs(state[:, g] - self._rest_S[g]) <= reach[g] for g in self._grippers]
         return np.logical_and.reduce([_rms(off) < self._config.rest_radius, *held])
 
-    def _switches(self, state: Floats) -> Frames:
+    def _switches(self, state: Floats32) -> Frames:
         """Frames at which a gripper crosses the middle of its range."""
         closed = state[:, self._grippers] < ((self._low_S + self._high_S) / 2)[self._grippers]
         return (np.flatnonzero((closed[1:] != closed[:-1]).any(1)) + 1).astype(np.int32)
 
-    def _speed(self, state: Floats) -> Floats:
+    def _speed(self, state: Floats32) -> Floats32:
         """(T,) per frame, towards the next one."""
         step = np.diff(state[:, self._arm], axis=0) / self._scale_S[self._arm]
         return _rms(np.concatenate([step, step[-1:]])) if len(step) else np.zeros(1, np.float32)
@@ -161,5 +161,5 @@ class KeyframeFinder:
         return list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))
 
 
-def _rms(values: Floats) -> Floats:
+def _rms(values: Floats32) -> Floats32:
     return np.sqrt(np.square(values).mean(-1)) if values.shape[-1] else np.zeros(len(values), np.float32)

@@ -15,10 +15,9 @@ import av
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
-from emu_robot.core import Image
+from emu_robot.core import Floats32, Image
 from emu_robot.errors import DataError, UnknownNameError
 
 VERSIONS = ("v2.1", "v3.0")
@@ -107,7 +106,7 @@ class LeRobotFiles:
             )
         return rows
 
-    def numbers(self, episode: EpisodeFiles, rows: pa.Table, key: str) -> NDArray[np.float32]:
+    def numbers(self, episode: EpisodeFiles, rows: pa.Table, key: str) -> Floats32:
         """(T, D) of one feature. Raises `DataError` for ragged rows, another width or values that are not finite."""
         values = _column(episode.table, rows, key).to_pylist()
         width = len(self.names(key))

@@ -15,12 +15,13 @@ from pathlib import Path
 
 import numpy as np
 
+from emu_robot.data.buffer_index import INDEX
 from emu_robot.data.conversion import Conversion, Converter, choose_cameras, choose_columns
 from emu_robot.data.keyframes import KeyframeConfig, KeyframeFinder
 from emu_robot.data.labels import Captioner, Segmentation, from_motion, read_labels
 from emu_robot.data.lerobot_files import EpisodeFiles, LeRobotFiles
 from emu_robot.data.ordered_commits import blocks_in_order, commit
-from emu_robot.data.replay_buffer import INDEX, ReplayBuffer
+from emu_robot.data.replay_buffer import ReplayBuffer
 from emu_robot.data.segmentation_page import write_page
 from emu_robot.errors import ConfigError, DataError
 from emu_robot.observation.image_fit import ImageFit

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
+from emu_robot.core import Floats32
 from emu_robot.data.episode import Episode
 from emu_robot.data.labels import Segmentation
 from emu_robot.data.replay_buffer import ReplayBuffer
@@ -84,7 +84,7 @@ def _cuts(episode: Episode) -> list[Cut]:
     ]
 
 
-def _curves(state: NDArray[np.float32], n_grippers: int) -> list[str]:
+def _curves(state: Floats32, n_grippers: int) -> list[str]:
     """Points of two SVG lines: distance of the arm from its first pose, and the gripper."""
     n_arm = state.shape[1] - n_grippers
     arm = state[:, :n_arm] if n_arm else state

@@ -4,8 +4,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
-from emu_robot.errors import UnknownNameError
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RobotSpec:
@@ -83,10 +81,3 @@ PANDA = RobotSpec(
 )
 
 ROBOTS = {PANDA.name: PANDA}
-
-
-def robot_spec(name: str) -> RobotSpec:
-    """The robot called `name`; raises `UnknownNameError` with the known ones."""
-    if name not in ROBOTS:
-        raise UnknownNameError("robot", name, ROBOTS)
-    return ROBOTS[name]

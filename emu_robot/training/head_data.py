@@ -11,13 +11,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from emu_robot.core import Floats32
 from emu_robot.data.mapped_images import MappedImages
 from emu_robot.data.replay_buffer import ReplayBuffer
 from emu_robot.errors import DataError
 from emu_robot.models.normalize import NormStats, RelativeActions, Standardizer
 
 type Ints = NDArray[np.int64]
-type Floats = NDArray[np.float32]
 
 
 class Segments(NamedTuple):
@@ -44,8 +44,8 @@ class Demonstrations:
     goals_M: image row of each segment's keyframe; images: camera -> (M, H, W, 3) uint8; episode_end_N.
     """
 
-    state: Floats
-    action: Floats
+    state: Floats32
+    action: Floats32
     frame_M: Ints
     segment_M: Ints
     keyframe_image_K: Ints
@@ -128,7 +128,7 @@ def _segments(buffer: ReplayBuffer) -> Segments:
     return Segments(**arrays, text_K=columns["text_K"], instruction_K=columns["instruction_K"])
 
 
-def _events(grippers_NG: Floats, segments: Segments, ends: Ints) -> Ints:
+def _events(grippers_NG: Floats32, segments: Segments, ends: Ints) -> Ints:
     """(N,) the next frame after each one at which a gripper is told to open or close, or a subtask is complete."""
     n_frames = len(grippers_NG)
     closed = grippers_NG < (grippers_NG.min(0) + grippers_NG.max(0)) / 2
