@@ -111,7 +111,7 @@ def measure(cell: Cell, wanted: argparse.Namespace) -> dict[str, Any]:
 @cache
 def step_ms(weights: str, decoder: Decoder, steps: int) -> float:
     """Median CPU time of one planned step on one thread; the same for both splits."""
-    planner = Planner.load(resolve_weights(weights), decoder=DecoderConfig(kind=decoder, steps=steps), int8=True)
+    planner = Planner.load(weights, decoder=DecoderConfig(kind=decoder, steps=steps), int8=True)
     environment = make("tabletop", tasks="pick_place")
     observation = environment.reset(10_000_000)
     instruction = environment.instruction

@@ -14,7 +14,8 @@ from emu_robot.cli.options import configure
 from emu_robot.core import Image, Observation, Plan, PlanStep
 from emu_robot.emu35.config import WorldModelConfig, is_official
 from emu_robot.environments import make, suite
-from emu_robot.errors import DataError, InvalidValueError, UnknownNameError
+from emu_robot.errors import InvalidValueError, UnknownNameError
+from emu_robot.observation.image_fit import ImageFit, fit_image
 from emu_robot.shared.settings import check_ranges, number
 
 MARGIN, CAPTION, HEIGHT = 6, 34, 256  # [px]
@@ -30,6 +31,8 @@ class PlanConfig:
     """What to do; null takes that of the environment's task."""
     image: Path | None = None
     """Picture to plan from, with `instruction`; null: what the environment shows."""
+    fit: ImageFit = ImageFit.pad
+    """How a picture becomes the square that weights of ours see: black borders, its middle, or stretched."""
     env: str = "tabletop"
     """Environment that sets up a scene."""
     tasks: tuple[str, ...] = ()
@@ -49,6 +52,8 @@ class PlanConfig:
         check_ranges(self)
         if self.image is not None and self.instruction is None:
             raise InvalidValueError("instruction= is needed with image=")
+        if self.fit is not ImageFit.pad and is_official(self.weights):
+            raise InvalidValueError(f"fit={self.fit} changes nothing: official weights see a picture of any shape")
 
     def without_effect(self) -> dict[str, str]:
         """See `check_effects`."""
@@ -83,14 +88,18 @@ def run(arguments: Sequence[str]) -> None:
 
 def _ours(config: PlanConfig) -> tuple[Image, str, Iterator[PlanStep]]:
     """What is seen, what is asked for, and the steps as they are decoded."""
-    from emu_robot.models.weights import resolve_weights
+    from emu_robot.models.weights import resolve_weights, stage_config
     from emu_robot.planner.planner import Planner
 
-    planner = Planner.load(resolve_weights(config.weights), int8=True)
-    camera = planner.config.camera
-    observation, instruction = _scene(config, camera)
-    stream = planner.stream(observation, instruction, max_steps=config.max_steps)
-    return observation.images[camera], instruction, stream
+    camera = str(stage_config(resolve_weights(config.weights), "planner")["camera"])
+    observation, instruction = _scene(config, camera)  # a picture that cannot be read is refused at once
+    planner = Planner.load(config.weights, int8=True)
+    given = observation.images[camera]
+    view = fit_image(given, planner.image_size, config.fit)
+    if view is not given:
+        print(f"fitted: {_size(given)} made {_size(view)} {config.fit.words} (fit={config.fit})")
+    seen = replace(observation, images={camera: view})
+    return view, instruction, planner.stream(seen, instruction, max_steps=config.max_steps)
 
 
 def _official(config: PlanConfig) -> tuple[Image, str, Iterator[PlanStep]]:
@@ -153,8 +162,12 @@ def save_strip(path: Path, current: Image, plan: Plan) -> None:
 def _scene(config: PlanConfig, camera: str) -> tuple[Observation, str]:
     """What is seen, and what is asked for."""
     if config.image is not None:
+        from emu_robot.observation.image_file import open_picture
+
+        image, turned = open_picture(config.image)
+        print(f"picture: {config.image}, {_size(image)}{', turned as its EXIF data say' if turned else ''}")
         state = np.zeros(8, np.float32)  # the planner looks, it does not feel
-        return Observation(images={camera: _read_picture(config.image)}, state=state), str(config.instruction)
+        return Observation(images={camera: image}, state=state), str(config.instruction)
     known = suite(config.env).spec.cameras
     if camera not in known:
         raise UnknownNameError(f"camera of environment {config.env}", camera, known)
@@ -163,11 +176,6 @@ def _scene(config: PlanConfig, camera: str) -> tuple[Observation, str]:
         return observation, config.instruction if config.instruction is not None else environment.instruction
 
 
-def _read_picture(path: Path) -> Image:
-    from PIL import Image as PillowImage
-    from PIL import UnidentifiedImageError
-
-    try:
-        return np.asarray(PillowImage.open(path).convert("RGB"))
-    except (FileNotFoundError, UnidentifiedImageError) as error:
-        raise DataError(f"{path} is not a picture that can be read") from error
+def _size(image: Image) -> str:
+    """Width and height, for instance "666 x 920"."""
+    return f"{image.shape[1]} x {image.shape[0]}"

@@ -11,7 +11,7 @@ from emu_robot.core import Image, Observation, Plan, PlanStep, check_image
 from emu_robot.errors import InvalidValueError, UnknownNameError
 from emu_robot.models.int8 import supported, to_int8
 from emu_robot.models.transformer import CausalTransformer, TransformerConfig, TransformerSizes
-from emu_robot.models.weights import load_into, load_weights, save_weights
+from emu_robot.models.weights import load_into, load_weights, resolve_weights, save_weights
 from emu_robot.planner.decoding.config import DecoderConfig
 from emu_robot.planner.decoding.factory import make_image_decoder
 from emu_robot.planner.decoding.grammar import PlanGrammar
@@ -95,16 +95,19 @@ class Planner:
     @classmethod
     def load(
         cls,
-        folder: str | Path,
+        name_or_path: str | Path = "mini",
         sampling: SamplingConfig | None = None,
         decoder: DecoderConfig | None = None,
         device: str | torch.device = "cpu",
         int8: bool = False,
     ) -> "Planner":
-        """From a weights folder (`resolve_weights`). Raises `WeightsError` naming a missing or damaged file.
+        """From released weights ("mini") or a weights folder.
+
+        Raises `UnknownNameError` for the name, `WeightsError` naming a missing or damaged file.
 
         int8: compute in int8 where it is faster, see `models.int8`; such a planner can neither be trained nor saved.
         """
+        folder = resolve_weights(name_or_path)
         weights = load_weights(folder, "planner")
         settings = dict(weights.config)
         image, model_config = ImageFormat(**settings.pop("image")), TransformerConfig(**settings.pop("model"))
@@ -120,6 +123,11 @@ class Planner:
         if int8 and supported(model.lm_head.weight.device):
             to_int8(model, [planner.grammar.code_ids])
         return planner
+
+    @property
+    def image_size(self) -> int:
+        """Side of the square image that it looks at [px]."""
+        return self.images.config.resolution
 
     def save(
         self,
@@ -209,8 +217,7 @@ class Planner:
         return self.interleaver.prompt(instruction, codes)
 
     def _codes(self, image: Image) -> Codes:
-        size = self.images.config.resolution
-        check_image(f"image of camera {self.config.camera!r}", image, (size, size))
+        check_image(f"image of camera {self.config.camera!r}", image, (self.image_size, self.image_size))
         return self.images.encode_images(image[None])[0]
 
     def _camera_image(self, observation: Observation) -> Image:
