@@ -4,8 +4,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from emu_robot.core import ActionChunk, Environment, Observation, Plan, PlanStep, Policy
+    from emu_robot.core import ActionChunk, Observation, Plan, PlanStep, Policy
     from emu_robot.environments import make
+    from emu_robot.environments.contract import Environment
     from emu_robot.errors import EmuRobotError
     from emu_robot.evaluation.config import EvalConfig
     from emu_robot.evaluation.rollouts import evaluate
@@ -33,8 +34,9 @@ __all__ = [
 ]
 
 _MODULES = {
-    "core": ("ActionChunk", "Environment", "Observation", "Plan", "PlanStep", "Policy"),
+    "core": ("ActionChunk", "Observation", "Plan", "PlanStep", "Policy"),
     "environments": ("make",),
+    "environments.contract": ("Environment",),
     "errors": ("EmuRobotError",),
     "evaluation.config": ("EvalConfig",),
     "evaluation.rollouts": ("evaluate",),

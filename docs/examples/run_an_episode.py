@@ -18,11 +18,11 @@ while not success and tick < environment.max_steps:
     chunk = policy.act(observation)  # plans when a subtask is reached, then says how to move
     if chunk.step is not None and chunk.step.subtask != subtask:
         subtask = chunk.step.subtask
-        print(f"{tick / environment.control_hz:5.1f} s  {subtask}")
+        print(f"{tick / environment.spec.control_hz:5.1f} s  {subtask}")
     for action in chunk.actions:
         transition = environment.step(action)
         observation, success, tick = transition.observation, transition.success, tick + 1
         if success or tick == environment.max_steps:
             break
-print(f"{tick / environment.control_hz:5.1f} s  {'done' if success else 'not done'}")
+print(f"{tick / environment.spec.control_hz:5.1f} s  {'done' if success else 'not done'}")
 environment.close()
