@@ -7,7 +7,7 @@ from emu_robot_interfaces.msg import SafetyState
 from rclpy.node import Node
 
 from emu_robot.control.safety import GateState, SafetyGate
-from emu_robot.deploy.ros_names import node_label
+from emu_robot.robots.ros_names import node_label
 from emu_robot_ros import qos, topics
 
 STATE_PERIOD_S = 0.5
