@@ -55,8 +55,8 @@ class Cell:
         return f"DiDA {self.path}, {self.steps}" if self.steps else self.line
 
     @property
-    def decoder(self) -> str:
-        return "dida" if self.steps else "ar"
+    def decoder(self) -> Decoder:
+        return Decoder.DIDA if self.steps else Decoder.AR
 
 
 def main() -> None:
@@ -92,7 +92,7 @@ def measure(cell: Cell, wanted: argparse.Namespace) -> dict[str, Any]:
         "policy": cell.weights, "split": cell.split, "tasks": wanted.tasks, "n": wanted.n, "decoder": cell.decoder,
         "decoder_steps": max(cell.steps, 1), "workers": wanted.workers,
     }  # fmt: skip
-    result = evaluate(EvalConfig(**layouts, goal="planner", videos=0, resume=True, out=folder / "eval"))
+    result = evaluate(EvalConfig(**layouts, videos=0, resume=True, out=folder / "eval"))
     kept = folder / "plans" / "plan_accuracy.json"
     if kept.exists():
         plans = json.loads(kept.read_text())
@@ -104,7 +104,7 @@ def measure(cell: Cell, wanted: argparse.Namespace) -> dict[str, Any]:
         "words": plans["next_subtask"]["text"],
         "position_error": plans["position_error"]["median"],
         "mae": plans["mae"]["median"],
-        "ms": step_ms(cell.weights, Decoder(cell.decoder), max(cell.steps, 1)),
+        "ms": step_ms(cell.weights, cell.decoder, max(cell.steps, 1)),
     }
 
 

@@ -18,7 +18,7 @@ from emu_robot.core import Image, Observation
 from emu_robot.environments.capabilities import HasSubtasks, LocatesObjects, PlaysChains, require
 from emu_robot.environments.contract import open_task
 from emu_robot.evaluation.centroids import position_error
-from emu_robot.evaluation.config import SEED_STRIDE, LayoutsConfig
+from emu_robot.evaluation.config import SEED_STRIDE, PlannedLayoutsConfig
 from emu_robot.evaluation.fit import check_planner
 from emu_robot.evaluation.info import measured_with
 from emu_robot.evaluation.plan_accuracy import load_planner, play_subtask
@@ -40,9 +40,9 @@ class Imagines(Protocol):
     def imagine(self, observation: Observation, subtasks: Sequence[str], *, seed: int) -> Iterator[Image]: ...
 
 
-@dataclass(kw_only=True)
-class ImagineConfig(LayoutsConfig):
-    """Settings of a look ahead. The tasks play no part: every scene has a chain of subtasks."""
+@dataclass(frozen=True, kw_only=True)
+class ImagineConfig(PlannedLayoutsConfig):
+    """Settings of a look ahead. Every scene has a chain of subtasks of its own."""
 
     n: int = number(50, 1, SEED_STRIDE)
     """Scenes."""
@@ -52,6 +52,10 @@ class ImagineConfig(LayoutsConfig):
     """Scenes that get a strip and a clip."""
     out: Path = Path("outputs/imagine")
     """Folder of the results."""
+
+    def without_effect(self) -> dict[str, str]:
+        """See `check_effects`."""
+        return super().without_effect() | {"tasks": "every scene has a chain of subtasks of its own"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

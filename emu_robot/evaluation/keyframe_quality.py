@@ -15,7 +15,7 @@ from emu_robot.shared.files import replace_json
 from emu_robot.shared.settings import check_ranges, number
 
 
-@dataclass(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class KeyframeQualityConfig:
     """Settings of a comparison of found keyframes with recorded ones."""
 

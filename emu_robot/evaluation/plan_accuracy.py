@@ -26,7 +26,7 @@ from emu_robot.environments.capabilities import (
 from emu_robot.environments.contract import Environment
 from emu_robot.evaluation import worker
 from emu_robot.evaluation.centroids import position_error
-from emu_robot.evaluation.config import SEED_STRIDE, LayoutsConfig
+from emu_robot.evaluation.config import SEED_STRIDE, PlannedLayoutsConfig
 from emu_robot.evaluation.fit import check_planner
 from emu_robot.evaluation.info import measured_with
 from emu_robot.evaluation.statistics import Proportion
@@ -44,8 +44,8 @@ MAX_TICKS = 400
 """Control ticks the expert gets for one subtask."""
 
 
-@dataclass(kw_only=True)
-class PlanAccuracyConfig(LayoutsConfig):
+@dataclass(frozen=True, kw_only=True)
+class PlanAccuracyConfig(PlannedLayoutsConfig):
     """Settings of a measurement of the planner on its own."""
 
     n: int = number(50, 1, SEED_STRIDE)

@@ -43,7 +43,7 @@ type Reconstruct = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
 """(B, H, W, 3) uint8 -> the same after encoding and decoding."""
 
 
-@dataclass(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class TokenizerQualityConfig(LayoutsConfig):
     """Settings of a measurement of the image tokenizer."""
 

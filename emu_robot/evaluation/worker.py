@@ -8,7 +8,7 @@ from emu_robot.control.episode_loop import Subscriber, run_episode
 from emu_robot.core import PlanStep, Policy, Seeded
 from emu_robot.environments.capabilities import HasOracle, require
 from emu_robot.environments.contract import Environment
-from emu_robot.evaluation.config import EvalConfig, LayoutsConfig
+from emu_robot.evaluation.config import EvalConfig, PlannedLayoutsConfig
 from emu_robot.evaluation.expert import ExpertPolicy
 from emu_robot.evaluation.failures import FailureWatch, classify
 from emu_robot.evaluation.records import EpisodeRecord
@@ -17,7 +17,7 @@ from emu_robot.evaluation.step_log import StepLog, subtask_texts
 from emu_robot.evaluation.video import ClipRecorder
 from emu_robot.evaluation.worlds import Worlds
 from emu_robot.planner.decoding.config import Decoder, DecoderConfig
-from emu_robot.policy.config import PolicyConfig
+from emu_robot.policy.config import GoalMode, PolicyConfig
 
 SETTLE_STEPS = 40
 """Ticks that a successful episode which the report shows goes on for, so that its last view has the arm at home."""
@@ -45,8 +45,8 @@ def policy_config(config: EvalConfig) -> PolicyConfig:
     return made if config.n_action_steps is None else replace(made, n_action_steps=config.n_action_steps)
 
 
-def make_decoder(config: LayoutsConfig) -> DecoderConfig:
-    """The planner's decoder that `config` names."""
+def make_decoder(config: PlannedLayoutsConfig) -> DecoderConfig:
+    """Settings of the planner's decoder."""
     return DecoderConfig(kind=Decoder(config.decoder), steps=config.decoder_steps)
 
 
@@ -131,7 +131,7 @@ class EpisodeRunner:
     def _subgoal(self) -> PlanStep | None:
         """The true next step of the running episode, or, for shuffled goals, that of a new other layout."""
         purpose = f"goal={self._config.goal}"
-        if self._config.goal != "shuffled":
+        if self._config.goal != GoalMode.SHUFFLED:
             return require(self._worlds.of(self._task), HasOracle, purpose).oracle_step()
         other = self._worlds.of(self._task, spare=True)
         other.reset(self._shuffled_seed)
