@@ -1,4 +1,4 @@
-"""Subgoals that a planner draws before a training run: block by block into a file, from which a killed run goes on."""
+"""Subgoals that a planner draws before a training run, block by block into a file. An interrupted run continues it."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -11,15 +11,15 @@ from emu_robot.shared.files import replacing
 from emu_robot.training.progress import TrainingProgress
 
 BLOCK = 32
-"""Images that are drawn together."""
+"""Number of images drawn together."""
 SAVE_EVERY = 4
-"""Blocks from one writing of the file to the next."""
+"""Number of blocks between two writes of the file."""
 
 type Drawn = dict[str, NDArray]
 
 
 def draw_in_blocks(path: Path, count: int, draw: Callable[[slice], Drawn]) -> Drawn:
-    """Arrays of `count` rows, as `draw` gives them for one slice of rows after the other; kept in `path` (npz).
+    """Arrays with `count` rows, which `draw` gives slice by slice; kept in `path` (npz).
 
     Raises `DataError` if `path` holds something else.
     """

@@ -1,4 +1,4 @@
-"""What a fine-tuning did, as one page: what was trained on what, how its losses fell, what its planner now plans."""
+"""The report of a fine-tuning, one page: data and weights, losses, sample plans."""
 
 import json
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from emu_robot.training.planner_data import Ints, PlanQueries
 
 PAGE = "report.html"
 SAMPLES = 6
-"""Plans on the page."""
+"""Number of plans on the page."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +40,7 @@ class SamplePlan:
 
 
 def write_report(config: FinetuneConfig) -> Path:
-    """Write report.html into `config.out`, where every training is finished; returns its path."""
+    """Write report.html into `config.out`, where every training is finished. Returns its path."""
     buffer = ReplayBuffer.open(config.out / "data")
     weights, stages = config.out / "weights", {"planner": config.planner, "dida": config.dida, "head": config.head}
     planner = Planner.load(weights, device=select_device(config.planner.loop.device))
@@ -63,9 +63,9 @@ def write_report(config: FinetuneConfig) -> Path:
 
 
 def choose(queries: PlanQueries, *holdouts: float) -> tuple[Ints, bool]:
-    """Moments that plans are shown of, spread over the episodes held out from all these trainings, and True.
+    """Moments of the sample plans, and whether they are held out.
 
-    From all episodes, and False, if there are none.
+    They are spread over the episodes held out from all these trainings; without such episodes, over all.
     """
     asked = np.flatnonzero(queries.boundary & ~queries.complete)
     pool = asked
@@ -77,7 +77,7 @@ def choose(queries: PlanQueries, *holdouts: float) -> tuple[Ints, bool]:
 
 
 def sample_plans(planner: Planner, buffer: ReplayBuffer, queries: PlanQueries, moments: Ints) -> list[SamplePlan]:
-    """Ask the planner for the next step at these moments; each must have one."""
+    """Ask the planner for the next step at these moments; each must have a true next step."""
     images = buffer.images(planner.config.camera)
     views = [[images[row] for row in queries.image_rows(query, 1)] for query in moments.tolist()]
     instructions = [queries.instruction(query) for query in moments.tolist()]

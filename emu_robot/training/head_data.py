@@ -1,7 +1,7 @@
-"""Replay buffer -> training batches of the action head. Numpy until the last step; everything is an array lookup.
+"""Replay buffer -> training batches of the action head, by numpy array lookups until the last step.
 
-What an example is: a stored image frame t, the clean actions from t on, and how far the episode had come. Goals come
-from around the keyframe of t's subtask. Suffixes: N frames, M images, K subtasks, E episodes, B batch.
+An example is a stored image frame t, the clean actions from t on, and the progress of the episode. Goals come from
+around the keyframe of t's subtask. Suffixes: N frames, M images, K subtasks, E episodes, B batch.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ type Ints = NDArray[np.int64]
 
 
 class Segments(NamedTuple):
-    """Completed subtasks, in order; frames are global. Each ends (exclusive) where the next one starts."""
+    """Completed subtasks, in order, with global frames. Each ends (exclusive) where the next one starts."""
 
     start_K: Ints
     keyframe_K: Ints
@@ -31,14 +31,14 @@ class Segments(NamedTuple):
     instruction_K: list[str]
 
     def at(self, frame: Ints) -> Ints:
-        """Which one each frame belongs to, -1 if none."""
+        """The subtask of each frame; -1 if none."""
         segment = np.searchsorted(self.start_K, frame, side="right") - 1
         return np.where((segment < 0) | (frame >= self.end_K[segment]), -1, segment)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Demonstrations:
-    """A replay buffer as the head sees it, in memory but for the images.
+    """The data of a replay buffer that the head learns from. All but the images is in memory.
 
     state (N, S), action (N, A); frame_M: frame of each image; segment_M: its completed subtask, -1 if none;
     goals_M: image row of each segment's keyframe; images: camera -> (M, H, W, 3) uint8; episode_end_N.
@@ -56,9 +56,9 @@ class Demonstrations:
 
     @classmethod
     def load(cls, buffer: ReplayBuffer, cameras: Sequence[str]) -> "Demonstrations":
-        """Read everything; the first camera is the planner's.
+        """Read a buffer. The first camera is the planner's.
 
-        Raises `DataError` when no subtask was completed, `UnknownNameError` for a camera.
+        Raises `DataError` if no subtask was completed, `UnknownNameError` for a camera.
         """
         segments = _segments(buffer)
         if not segments.text_K:
@@ -80,15 +80,15 @@ class Demonstrations:
 
     @property
     def goal_view(self) -> MappedImages:
-        """Images of the first camera, in whose view goals are shown."""
+        """Images of the first camera, which shows the goals."""
         return next(iter(self.images.values()))
 
     def chunk_frames(self, frame_B: Ints, last_B: Ints, horizon: int) -> Ints:
-        """(B, T) frames from each frame on, held at the last one allowed."""
+        """(B, T) frames from each frame on, clipped to the last allowed one."""
         return np.minimum(frame_B[:, None] + np.arange(horizon), last_B[:, None])
 
     def coming_events(self, frame_B: Ints, last_B: Ints, count: int) -> Ints:
-        """(B, count) frames of the next gripper events after each frame, or of the segment's end where none is left."""
+        """(B, count) frames of the next gripper events after each frame; the segment's end if there is none."""
         events = []
         for _ in range(count):
             frame_B = np.minimum(self.event_N[frame_B], last_B)
@@ -129,7 +129,7 @@ def _segments(buffer: ReplayBuffer) -> Segments:
 
 
 def _events(grippers_NG: Floats32, segments: Segments, ends: Ints) -> Ints:
-    """(N,) the next frame after each one at which a gripper is told to open or close, or a subtask is complete."""
+    """(N,) next frame after each frame at which a gripper gets a new command or a subtask is complete."""
     n_frames = len(grippers_NG)
     closed = grippers_NG < (grippers_NG.min(0) + grippers_NG.max(0)) / 2
     switches = np.flatnonzero((closed[1:] != closed[:-1]).any(1)) + 1
