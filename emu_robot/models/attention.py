@@ -23,7 +23,7 @@ def attend(q_BHLP: Tensor, k_BGSP: Tensor, v_BGSP: Tensor, mask: AttentionMask |
         if isinstance(mask, BlockMask):
             return _flex(q_BHLP.device.type)(q_BHLP, k_BHSP, v_BHSP, block_mask=mask)
         return F.scaled_dot_product_attention(q_BHLP, k_BHSP, v_BHSP, is_causal=True)
-    # The heads of a group stand as further queries, so a long cache is read as it is and not copied.
+    # The heads of a group become further queries, so that a long cache is read without a copy.
     q_BGMP = q_BHLP.reshape(*k_BGSP.shape[:2], -1, q_BHLP.shape[-1])
     if mask is not None and repeats > 1:
         mask = mask.unsqueeze(-3).expand(*mask.shape[:-2], repeats, *mask.shape[-2:]).flatten(-3, -2)
@@ -32,15 +32,15 @@ def attend(q_BHLP: Tensor, k_BGSP: Tensor, v_BGSP: Tensor, mask: AttentionMask |
 
 @cache
 def _flex(device_type: str) -> Any:
-    """Only compiled is it sparse; on the CPU it exists to be compared with."""
+    """FlexAttention, compiled on a GPU, where it is sparse. On the CPU it serves for comparison."""
     return torch.compile(flex_attention, dynamic=False) if device_type == "cuda" else flex_attention
 
 
 def copies_mask(last_BS: Tensor, copy_S: Tensor) -> AttentionMask:
-    """Mask of a clean sequence followed by noisy copies of parts of it; dense, or in blocks on a GPU.
+    """Mask of a clean sequence with noisy copies of its parts after it; dense, or in blocks on a GPU.
 
-    copy_S: 0 for clean tokens, else the number of the copy. Every token sees the clean ones up to `last_BS`, and those
-    of its own copy.
+    copy_S: 0 for clean tokens, else the number of the copy. Every token sees the clean tokens up to `last_BS` and the
+    tokens of its own copy.
     """
     return copies_blocks(last_BS, copy_S) if last_BS.device.type == "cuda" else copies_dense(last_BS, copy_S)
 

@@ -22,21 +22,26 @@ NOTES = {
 
 @dataclass(frozen=True, kw_only=True)
 class Curve:
-    """A loss over steps. points: of a polyline. last: the final one. x_ticks, y_ticks: place and label. All in px.
-
-    The drawing is width x height; the axes meet at (left, bottom) and reach to right and top.
-    """
+    """A loss over steps, as a drawing of width x height. All places are in px."""
 
     width: ClassVar[int] = 360
     height: ClassVar[int] = 220
     left: ClassVar[int] = 46
+    """Place of the vertical axis."""
     right: ClassVar[int] = 342
+    """Right end of the horizontal axis."""
     top: ClassVar[int] = 24
+    """Upper end of the vertical axis."""
     bottom: ClassVar[int] = 180
+    """Place of the horizontal axis."""
     points: str
+    """Points of the polyline, as SVG takes them."""
     last: tuple[float, float]
+    """The last point."""
     x_ticks: list[tuple[float, str]]
+    """Place and label of every tick of the horizontal axis."""
     y_ticks: list[tuple[float, str]]
+    """Place and label of every tick of the vertical axis."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,8 +49,11 @@ class StageMetrics:
     """Loss and checks of one stage."""
 
     stage: str
+    """Name of the stage."""
     loss: list[tuple[int, float]]
+    """(step, mean loss since the line before)."""
     checks: list[tuple[int, dict[str, float]]]
+    """(step, metrics) of every validation, in order."""
 
     @classmethod
     def read(cls, folder: Path) -> "StageMetrics":

@@ -1,6 +1,6 @@
-"""The two-copy layout of DiDA training: a clean sequence, then a noisy copy of each image that is to be predicted.
+"""The two-copy layout of DiDA training: a clean sequence, then a noisy copy of each image to predict.
 
-A clean token sees all earlier clean tokens and never noise. A noisy token sees the clean tokens before its image and all
+A clean token sees all earlier clean tokens, never noise. A noisy token sees the clean tokens before its image and all
 noisy tokens of the same image, in both directions, and never its own clean copy. A noisy copy [boi, image] has the
 position ids of the clean one, and the output at a token predicts the next: the autoregressive head carries over.
 Shapes: B batch, L clean sequence, J noisy images of each, T block [boi, image], S = L + J T.
@@ -15,15 +15,20 @@ from emu_robot.training.planner_data import Ints
 
 
 class TwoCopies(NamedTuple):
-    """ids, positions, references (B, S), without noise; present (B, J): the image exists; last (B, S) and copy (S,) are
-    the input of `copies_mask`."""
+    """Sequences with copies of their images, still without noise."""
 
     ids: Ints
+    """(B, S) ids."""
     positions: Ints
+    """(B, S) position ids."""
     references: Ints
+    """(B, S) ids at the same place of the image before."""
     present: NDArray[np.bool_]
+    """(B, J) whether the copied image exists."""
     last: Ints
+    """(B, S) last clean token that each token sees, for `copies_mask`."""
     copy: Ints
+    """(S,) number of each token's copy, 0 for clean ones, for `copies_mask`."""
 
 
 def two_copies(ids_BL: Ints, positions_BL: Ints, references_BL: Ints, boi: int, block: int, n_images: int) -> TwoCopies:

@@ -54,8 +54,8 @@ def _read(path: Path, count: int) -> list[Drawn]:
         with np.load(path, allow_pickle=False) as file:
             drawn = {name: file[name] for name in file.files}
     except (OSError, ValueError) as error:
-        raise DataError(f"{path}: not what a planner drew ({error}); remove it to draw anew") from error
+        raise DataError(f"{path} does not hold drawn images ({error}); remove it to draw them again") from error
     lengths = {len(array) for array in drawn.values()}
     if len(lengths) != 1 or max(lengths) > count:
-        raise DataError(f"{path}: holds {lengths} drawn images, not up to {count}; remove it to draw anew")
+        raise DataError(f"{path} holds {lengths} drawn images, expected at most {count}; remove it to draw them again")
     return [drawn]

@@ -48,8 +48,7 @@ class FinetuneConfig:
     out: Path = Path("outputs/finetune")
     """Folder that gets `data` (the prepared set), `run` (checkpoints, metrics), `weights` and report.html."""
     prepare: Preparation = field(default_factory=Preparation)
-    """Preparation of the data set. Without prepare.cameras the planner's camera is the camera of that name, or the first
-    one."""
+    """Preparation of the data set. Without prepare.cameras the planner's camera is that of its name, or the first."""
     planner: PlannerTraining = field(default_factory=_planner)
     """Stage planner."""
     dida: DidaTraining = field(default_factory=_dida)

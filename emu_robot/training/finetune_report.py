@@ -24,19 +24,22 @@ SAMPLES = 6
 
 @dataclass(frozen=True, kw_only=True)
 class SamplePlan:
-    """What is planned at one moment of an episode; pictures as data URLs.
-
-    said: the next subtask by the planner, None if it holds the task complete; due: by the set. present, imagined,
-    keyframe: the planner's view, the subgoal, the view once the due subtask was complete.
-    """
+    """The plan at one moment of an episode. Pictures are data URLs."""
 
     episode: int
+    """Number of the episode."""
     instruction: str
+    """The task in words."""
     said: str | None
+    """The planner's next subtask; None if it holds the task complete."""
     due: str
+    """The next subtask in the data set."""
     present: str
+    """The planner's view."""
     imagined: str | None
+    """The planner's subgoal."""
     keyframe: str
+    """The view at the end of the due subtask."""
 
 
 def write_report(config: FinetuneConfig) -> Path:

@@ -77,9 +77,10 @@ class HeadTrainConfig(HeadTraining):
     out: Path = Path("outputs/train")
     """Run folder: checkpoints and metrics, in its folder `head`."""
     weights: Path = Path("outputs/weights/mini")
-    """Folder that receives the trained head. Its text.json is used and, for reconstructed goals, its image tokenizer."""
+    """Folder that receives the head. Its text.json is used and, for reconstructed goals, its image tokenizer."""
     start: str = ""
-    """Released name or weights folder with a head to start from, as far as it fits; it fixes the sizes. Empty: untrained."""
+    """Released name or weights folder with a head to start from, as far as it fits. It fixes the sizes. Empty:
+    untrained."""
     cameras: list[str] = field(default_factory=lambda: ["front", "wrist"])
     """Cameras of the head, all different. The first one is the planner's camera, which shows the goals."""
     model: HeadSizes = field(default_factory=HeadSizes)

@@ -21,14 +21,20 @@ type Ints = NDArray[np.int64]
 
 
 class Segments(NamedTuple):
-    """Completed subtasks, in order, with global frames. Each ends (exclusive) where the next one starts."""
+    """Completed subtasks, in order, with global frames."""
 
     start_K: Ints
+    """First frame."""
     keyframe_K: Ints
+    """Keyframe."""
     end_K: Ints
+    """Frame after the last one, where the next subtask starts."""
     episode_K: Ints
+    """Number of the episode."""
     text_K: list[str]
+    """The subtask in words."""
     instruction_K: list[str]
+    """The whole task in words."""
 
     def at(self, frame: Ints) -> Ints:
         """The subtask of each frame; -1 if none."""
@@ -38,21 +44,26 @@ class Segments(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Demonstrations:
-    """The data of a replay buffer that the head learns from. All but the images is in memory.
-
-    state (N, S), action (N, A); frame_M: frame of each image; segment_M: its completed subtask, -1 if none;
-    goals_M: image row of each segment's keyframe; images: camera -> (M, H, W, 3) uint8; episode_end_N.
-    """
+    """The data of a replay buffer that the head learns from. All but the images is in memory."""
 
     state: Floats32
+    """(N, S) state of each frame."""
     action: Floats32
+    """(N, A) action of each frame."""
     frame_M: Ints
+    """Frame of each image."""
     segment_M: Ints
+    """Completed subtask of each image; -1 if none."""
     keyframe_image_K: Ints
+    """Image row of each subtask's keyframe."""
     episode_end_N: Ints
+    """(N,) frame after the last one of each frame's episode."""
     event_N: Ints
+    """(N,) next gripper event or subtask end after each frame."""
     segments: Segments
+    """The completed subtasks."""
     images: dict[str, MappedImages]
+    """Camera -> (M, H, W, 3) uint8."""
 
     @classmethod
     def load(cls, buffer: ReplayBuffer, cameras: Sequence[str]) -> "Demonstrations":

@@ -117,7 +117,7 @@ def learning_rate(config: LoopConfig, step: int) -> float:
 
 
 def select_device(name: str) -> torch.device:
-    """The device; `auto` is CUDA if present, else the CPU. Raises `UnknownNameError`, `SystemSetupError` without GPU."""
+    """The device; `auto` is CUDA if present, else the CPU. Raises `UnknownNameError`, `SystemSetupError`."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     kind, _, index = name.partition(":")
