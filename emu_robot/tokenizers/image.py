@@ -23,8 +23,8 @@ from emu_robot.tokenizers.vqgan import Decoder, Encoder
 
 @dataclass(frozen=True, kw_only=True)
 class ImageTokenizerSizes:
-    """Sizes of an image tokenizer. Names follow the official `ddconfig`; defaults are those of the mini tokenizer (128 px
-    -> 8 x 8 codes)."""
+    """Sizes of an image tokenizer. Names follow the official `ddconfig`; defaults are those of the mini tokenizer
+    (128 px -> 8 x 8 codes)."""
 
     patch_size: int = number(4, 1)
     """Side of the squares that become channels before the first convolution [px]."""

@@ -86,7 +86,7 @@ class IndexBackpropagationQuantizer(nn.Module):
 
     @torch.no_grad()
     def revive(self, z_BDhw: Tensor) -> int:
-        """Move every code that these encoder outputs leave unused to an output with a badly fitting code. Returns how many.
+        """Move every code that these encoder outputs do not use to an output with a poor fit. Returns how many moved.
 
         Outputs are drawn with a probability that grows as the square of their distance to their code.
         """
