@@ -1,7 +1,7 @@
 """Measures the ROS 2 graph in separate processes: latency, jitter, holding, random messages, stops, success.
 
 .venv-ros/bin/python benchmarks/ros2.py latency    image -> chunk -> command, arm with two VGA cameras at 30 Hz
-.venv-ros/bin/python benchmarks/ros2.py jitter     of commands at 50 Hz while the planner plans and another process is busy
+.venv-ros/bin/python benchmarks/ros2.py jitter     of commands at 50 Hz, with a planning planner and a busy process
 .venv-ros/bin/python benchmarks/ros2.py holds      from SIGSTOP or SIGKILL of planner or policy to a holding gate
 .venv-ros/bin/python benchmarks/ros2.py random     100,000 chunks, most of them wrong, and the resulting commands
 .venv-ros/bin/python benchmarks/ros2.py estop      from the call to a holding gate, and no motion until the reset
