@@ -12,7 +12,7 @@ from emu_robot.core import Floats32, Image, Observation, PlanStep, check_image
 from emu_robot.errors import ConfigError, ShapeError, UnknownNameError
 from emu_robot.models.action_head import ActionHead, HeadConfig, HeadContext, text_ids
 from emu_robot.models.normalize import NormStats, RelativeActions
-from emu_robot.models.weights import load_into, load_weights
+from emu_robot.models.weights import load_weights, restore
 from emu_robot.policy.config import ChunkConfig
 from emu_robot.policy.weights_contract import HeadContract
 from emu_robot.robots.spec import PANDA, ActionKind, RobotLayout
@@ -66,8 +66,8 @@ class ActionDecoder:
     def load(cls, folder: Path) -> "ActionDecoder":
         """From a weights folder. Raises `WeightsError` when weights or norm_stats are missing or damaged."""
         weights = load_weights(folder, "head")
-        head = ActionHead(HeadConfig(**weights.config))
-        load_into(head, weights, "head")
+        config = weights.settings(HeadConfig)
+        head = restore(lambda: ActionHead(config), weights, "head")
         head.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         head.eval().requires_grad_(False)
         stats = NormStats.from_dict(weights.extra.get("norm_stats"))
