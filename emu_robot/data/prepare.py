@@ -7,22 +7,25 @@ import importlib
 import json
 import shutil
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from emu_robot.data.conversion import Conversion, Converter, choose_cameras, choose_columns
+from emu_robot.data.conversion import Conversion, Converter, choose_cameras, says_success
+from emu_robot.data.dimensions import Wanted, choose_dimensions
 from emu_robot.data.keyframes import KeyframeConfig, KeyframeFinder
 from emu_robot.data.labels import Captioner, Segmentation, from_motion, read_labels
 from emu_robot.data.lerobot_files import EpisodeFiles, LeRobotFiles
 from emu_robot.data.ordered_commits import blocks_in_order, commit
 from emu_robot.data.replay_buffer import INDEX, ReplayBuffer
 from emu_robot.data.segmentation_page import write_page
-from emu_robot.errors import ConfigError, DataError
+from emu_robot.data.set_contents import digest_of
+from emu_robot.errors import ConfigError, DataError, UnknownNameError
 from emu_robot.observation.image_fit import ImageFit
 from emu_robot.robots.spec import RobotLayout
 from emu_robot.shared.files import (
@@ -36,22 +39,27 @@ from emu_robot.shared.parallel import run_parallel
 from emu_robot.shared.progress import progress
 
 RECORD, PAGE = "prepared.json", "segmentation.html"
-CONTINUABLE = ("out", "workers", "n")
-"""What may differ when a preparation is continued."""
+CONTINUABLE = ("dataset", "out", "workers", "n")
+"""What may differ when a preparation is continued. The set is known by its contents, not by its folder."""
+FORMAT = 3
+"""Of what a preparation makes; another one is prepared again."""
 
 
 @dataclass(kw_only=True)
 class PrepareConfig:
-    """dataset: folder of a LeRobotDataset (v2.1, v3.0) or its id on the hub. out: the replay buffer. n: episodes, the
-    first ones; 0 takes all. workers: processes.
+    """dataset: folder of a LeRobotDataset (v2.0, v2.1, v3.0) or its id on the hub. out: the replay buffer. n: episodes,
+    the first ones; 0 takes all. exclude: episodes to leave out, by their index. workers: processes.
 
     cameras: our name -> the set's, as cameras.front=top; none given takes all by their own names.
     image_size, fit: size [px] of the stored pictures and how others come to it. image_every: store pictures every so
     many frames (starts and keyframes always).
     state, action: features, several are joined. state_names, action_names: their dimensions to keep; none keeps all.
-    grippers: names of the dimensions that are grippers; none means those with "gripper" in their name. They are moved
-    to the end, as the action head wants them.
+    grippers: names of the dimensions that are grippers, in state or action; none means those whose names say so. They
+    are moved to the end, as the action head wants them.
+    kinds: what other dimensions are, as kinds.delta=[dx,dy]; else names, types and motion tell. See
+    `robots.spec.DimensionKind`. Names may hold wildcards and their feature, as in action.*.
     control_hz: rate to resample to; 0 keeps the set's.
+    use_success: an episode without next.success at any frame failed, where the set has that column.
     use_labels: take subtasks from the set where it has them (see `labels`); else, and without, `keyframes` finds them.
     captioner: package.module:function that words subtasks found in motion, see `labels.Captioner`.
     """
@@ -59,6 +67,7 @@ class PrepareConfig:
     dataset: str = ""
     out: Path = Path("outputs/data/prepared")
     n: int = 0
+    exclude: list[int] = field(default_factory=list)
     workers: int = 2
     cameras: dict[str, str] = field(default_factory=dict)
     image_size: int = 128
@@ -69,7 +78,9 @@ class PrepareConfig:
     state_names: list[str] = field(default_factory=list)
     action_names: list[str] = field(default_factory=list)
     grippers: list[str] = field(default_factory=list)
+    kinds: dict[str, list[str]] = field(default_factory=dict)
     control_hz: int = 0
+    use_success: bool = True
     use_labels: bool = True
     keyframes: KeyframeConfig = field(default_factory=KeyframeConfig)
     captioner: str = ""
@@ -89,7 +100,9 @@ def prepare(config: PrepareConfig) -> Path:
     files = LeRobotFiles(locate(config.dataset))
     conversion = choose(files, config)
     captioner(config.captioner)
-    episodes = files.episodes[: config.n or None]
+    episodes = chosen(files, config)
+    record = record_of(config, files.root)
+    _check_record(config, record, len(episodes))
     found = segment(files, episodes, conversion, config)
     with disk_full_as_setup_error(config.out):
         config.out.parent.mkdir(parents=True, exist_ok=True)
@@ -97,38 +110,62 @@ def prepare(config: PrepareConfig) -> Path:
             ReplayBuffer.create(config.out, found.layout)
         with closing(ReplayBuffer.open(config.out)) as buffer:
             buffer.lock()
-            _check_record(config, buffer.path)
-            _convert(config, buffer, episodes, conversion, found.segmentations)
+            replace_json(buffer.path / RECORD, record)
+            _convert(config, buffer, episodes, found)
             page = write_page(buffer, buffer.path / PAGE, found)
+    for line in found.notes:
+        print(line)
     print(f"{config.out}: {buffer.n_episodes} episodes, {buffer.n_frames} frames; {found}; look at {page}")
     return config.out
 
 
 def choose(files: LeRobotFiles, config: PrepareConfig) -> Conversion:
-    """What is to become of a set's features. Raises `UnknownNameError`, `ConfigError`."""
-    state, n_state = choose_columns(files, config.state, config.state_names, config.grippers)
-    action, n_action = choose_columns(files, config.action, config.action_names, config.grippers)
-    if n_state != n_action:
-        raise ConfigError(f"{n_state} grippers in the state, {n_action} in the action; name both kinds by grippers=")
+    """What is to become of a set's features. Raises `UnknownNameError`, `ConfigError`, `DataError`."""
+    wanted = Wanted(
+        state=config.state,
+        action=config.action,
+        state_names=config.state_names,
+        action_names=config.action_names,
+        grippers=config.grippers,
+        kinds=config.kinds,
+    )
+    files.check_stats((*config.state, *config.action))
     return Conversion(
         cameras=choose_cameras(files, config.cameras),
-        state=state,
-        action=action,
-        n_grippers=n_state,
-        hz=config.control_hz or round(files.fps),
+        dimensions=choose_dimensions(files, wanted),
+        hz=config.control_hz or max(round(files.fps), 1),
         image_size=config.image_size,
         fit=config.fit,
         image_every=config.image_every,
+        use_success=config.use_success,
     )
 
 
-@dataclass(frozen=True)
+def chosen(files: LeRobotFiles, config: PrepareConfig) -> list[EpisodeFiles]:
+    """The episodes to convert. Raises `UnknownNameError` for one that is to be left out but is not there."""
+    known = [episode.index for episode in files.episodes]
+    for index in config.exclude:
+        if index not in known:
+            raise UnknownNameError(f"episode of {files.root}", index, known)
+    kept = [episode for episode in files.episodes if episode.index not in config.exclude]
+    if not kept:
+        raise ConfigError(f"{files.root}: exclude= leaves none of its {len(known)} episodes")
+    return kept[: config.n or None]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Found:
-    """What the first reading of a set showed. segmentations: by episode index, at the set's own rate."""
+    """What the first reading of a set showed."""
 
     layout: RobotLayout
+    conversion: Conversion
+    """With the kind of every dimension."""
     segmentations: dict[int, Segmentation]
+    """By episode index, at the set's own rate."""
     method: str
+    """How subtasks were found where there were no labels."""
+    notes: list[str]
+    """What the user should know, a line each."""
 
     def __str__(self) -> str:
         counts = Counter(found.source.value for found in self.segmentations.values())
@@ -164,27 +201,61 @@ def segment(
     Raises `DataError` for whatever is damaged, before anything is converted.
     """
     found: dict[int, Segmentation] = {}
-    states, actions = [], []
+    states, actions, successes = [], [], []
     with progress("reading", len(episodes)) as report:
         for episode in episodes:
-            rows = files.rows(episode)
-            state, action = conversion.numbers(files, episode, rows)
+            try:
+                files.check(episode, conversion.cameras.values())
+                rows = files.rows(episode)
+                state, action = conversion.numbers(files, episode, rows)
+                labels = read_labels(files, episode, rows) if config.use_labels else None
+            except DataError as error:
+                raise DataError(f"{error}; exclude=[{episode.index}] leaves that episode out") from error
             states.append(state)
             actions.append(action)
-            labels = read_labels(files, episode, rows) if config.use_labels else None
+            successes.append(says_success(rows))
             if labels is not None:
                 found[episode.index] = labels
             report("")
     if not max(np.ptp(action, axis=0).max() for action in actions) > 0:
         raise DataError(f"{files.root}: {', '.join(config.action)} is constant in every episode, nothing to learn")
+    conversion = conversion.settled(files, states, actions)
     layout, method = conversion.layout(states, actions), ""
     if len(found) < len(episodes):
         finder = KeyframeFinder(states, layout.gripper_states, files.fps, config.keyframes)
         method = finder.method.value
         for episode, state in zip(episodes, states, strict=True):
             if episode.index not in found:
-                found[episode.index] = from_motion(finder.find(state), episode.tasks[0])
-    return Found(layout, found, method)
+                found[episode.index] = from_motion(*finder.cut(state), episode.tasks[0])
+    notes = _notes(files, conversion, config, successes, found)
+    return Found(layout=layout, conversion=conversion, segmentations=found, method=method, notes=notes)
+
+
+def _notes(
+    files: LeRobotFiles,
+    conversion: Conversion,
+    config: PrepareConfig,
+    successes: Sequence[bool | None],
+    found: Mapping[int, Segmentation],
+) -> list[str]:
+    """What was left out and what was not understood. Raises `DataError` if no subtask was completed."""
+    notes = [f"left out: camera {camera}, which {why}" for camera, why in files.left_out.items()]
+    notes += [
+        f"renamed: camera {theirs} is {ours} here" for ours, theirs in conversion.cameras.items() if ours != theirs
+    ]
+    if config.exclude:
+        notes.append(f"left out: episodes {', '.join(map(str, sorted(set(config.exclude))))}, by exclude=")
+    if conversion.dimensions.left_out:
+        notes.append(f"left out: {', '.join(conversion.dimensions.left_out)} of the action")
+    if conversion.dimensions.unknown:
+        unknown = ", ".join(conversion.dimensions.unknown)
+        notes.append(f"not known: whether {unknown} are positions or deltas; taken as positions, kinds.delta= says it")
+    if config.use_success and all(success is False for success in successes):
+        said = f"next.success is False in all {len(successes)} episodes"
+        if all(len(one.subtasks) == 1 for one in found.values()):
+            raise DataError(f"{files.root}: {said}, so no subtask was completed; use_success=false takes them as done")
+        notes.append(f"{said}: their last subtasks teach nothing; use_success=false takes them as done")
+    return notes
 
 
 def captioner(name: str) -> Captioner | None:
@@ -196,35 +267,42 @@ def captioner(name: str) -> Captioner | None:
         raise ConfigError(f"captioner={name!r}: no such package.module:function ({error})") from error
 
 
-def _check_record(config: PrepareConfig, folder: Path) -> None:
-    """Keep how a buffer is prepared; raise `ConfigError` if it was otherwise."""
-    settings = settings_of(config, CONTINUABLE)
-    path = folder / RECORD
+def record_of(config: PrepareConfig, root: Path) -> dict[str, Any]:
+    """What a prepared set depends on: settings, the set's contents, and the version of what is made of them."""
+    return settings_of(config, CONTINUABLE) | {"contents": digest_of(root), "format": FORMAT}
+
+
+def _check_record(config: PrepareConfig, record: Mapping[str, Any], n_episodes: int) -> None:
+    """Raise `ConfigError` if the buffer was prepared otherwise, from another set, or holds more episodes."""
+    path = config.out / RECORD
     if not path.exists():
-        replace_json(path, settings)
+        if (config.out / INDEX).exists() and ReplayBuffer.open(config.out).n_episodes:
+            raise ConfigError(f"{config.out} is a replay buffer that was not prepared from a set; give another out=")
+        return
     try:
         before = dict(json.loads(path.read_text()))
     except (ValueError, TypeError) as error:
         raise DataError(f"{path}: corrupted ({error!r})") from error
-    check_settings(f"{folder} was prepared", settings, before)
+    if before.get("format") != record["format"]:
+        raise ConfigError(f"{config.out} was prepared by another version of emu_robot; give another out= or remove it")
+    if before.get("contents") != record["contents"]:
+        raise ConfigError(f"{config.out} was prepared from other contents of {config.dataset}; give another out=")
+    check_settings(f"{config.out} was prepared", record, before)
+    held = ReplayBuffer.open(config.out).n_episodes
+    if held > n_episodes:
+        raise ConfigError(f"{config.out} holds {held} episodes, n={config.n} asks for fewer; give another out=")
 
 
-def _convert(
-    config: PrepareConfig,
-    buffer: ReplayBuffer,
-    episodes: Sequence[EpisodeFiles],
-    conversion: Conversion,
-    segmentations: dict[int, Segmentation],
-) -> None:
+def _convert(config: PrepareConfig, buffer: ReplayBuffer, episodes: Sequence[EpisodeFiles], found: Found) -> None:
     """Commit every episode that is not in the buffer yet, in the set's order."""
     left = list(episodes)[buffer.n_episodes :]
-    n_images = sum(episode.length for episode in left) // config.image_every * len(conversion.cameras)
+    n_images = sum(episode.length for episode in left) // config.image_every * len(found.conversion.cameras)
     require_disk_space(buffer.path, n_images * config.image_size**2 * 3)
     pending = buffer.path / "pending"
     pending.mkdir(exist_ok=True)
     files = {i: pending / f"{episode.index}.npz" for i, episode in enumerate(left)}
     missing = [i for i, file in files.items() if not file.exists()]
-    make = partial(_Worker, config, conversion, left, segmentations, files)
+    make = partial(_Worker, config, found.conversion, left, found.segmentations, files)
     with progress("converting", len(left)) as report, closing(run_parallel(make, missing, config.workers)) as done:
         for block in blocks_in_order(files.values(), Path.exists, done):
             commit(buffer, block)
