@@ -25,29 +25,14 @@ MOST_FINGERS = 4
 GRIPPER, FINGER = re.compile(r"gripper|^grip|[._ -]grip|claw|jaw"), re.compile(r"finger")
 _D = re.compile(r"d(x|y|z|r|p|rx|ry|rz|roll|pitch|yaw|theta|pos)")
 WORDS: dict[DimensionKind, frozenset[str]] = {
-    DimensionKind.delta: frozenset(["delta", "deltas", "rel", "relative", "diff", "increment"]),
+    DimensionKind.delta: frozenset({"delta", "deltas", "rel", "relative", "diff", "increment"}),
     DimensionKind.velocity: frozenset(
-        [
-            "vel",
-            "velocity",
-            "velocities",
-            "speed",
-            "twist",
-            "omega",
-            "qvel",
-            "vx",
-            "vy",
-            "vz",
-            "wx",
-            "wy",
-            "wz",
-            "linvel",
-            "angvel",
-        ]
+        {"vel", "velocity", "velocities", "speed", "twist", "omega", "qvel", "linvel", "angvel"}
+        | {"vx", "vy", "vz", "wx", "wy", "wz"}
     ),
-    DimensionKind.rotation: frozenset(["qx", "qy", "qz", "qw", "quat", "quaternion", "rot6d", "rotmat"]),
+    DimensionKind.rotation: frozenset({"qx", "qy", "qz", "qw", "quat", "quaternion", "rot6d", "rotmat"}),
     DimensionKind.angle: frozenset(
-        ["roll", "pitch", "yaw", "heading", "theta", "phi", "psi", "angle", "euler", "rx", "ry", "rz"]
+        {"roll", "pitch", "yaw", "heading", "theta", "phi", "psi", "angle", "euler", "rx", "ry", "rz"}
     ),
 }
 """Words of a name that say what the dimension is."""
@@ -304,7 +289,7 @@ def _follows(state: Floats, action: Floats, turn: float) -> float:
 
 
 def _rate(changes: Sequence[Floats], actions: Sequence[Floats], lag: int) -> tuple[float, float]:
-    """Correlation of the actions with the changes of the state `lag` frames later, and how many times larger they are."""
+    """Correlation of actions with the changes of the state `lag` frames later, and how many times larger they are."""
     later = np.concatenate([change[lag:] for change in changes])
     told = np.concatenate([a[: max(len(a) - 1 - lag, 0)] for a in actions])
     if not later.any() or not told.any():

@@ -49,8 +49,8 @@ class KeyframeConfig:
     """method: see `KeyframeMethod`. min_seconds: between two keyframes [s].
 
     rest_radius: how near the rest pose counts as there. pause_speed: below which share of the 75th percentile of the
-    speeds of robots under way one stands still. waypoint_error: largest distance of the path from the lines. Radius, speed and
-    error are root mean squares over the moving dimensions, each divided by its standard deviation in the set.
+    speeds of robots under way one stands still. waypoint_error: largest distance of the path from the lines. Radius,
+    speed and error are root mean squares over the moving dimensions, each divided by its standard deviation in the set.
     """
 
     method: KeyframeMethod = KeyframeMethod.auto

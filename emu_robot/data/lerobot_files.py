@@ -1,4 +1,4 @@
-"""A LeRobotDataset on disk, version 2.0, 2.1 or 3.0: what it holds, its rows and its pictures. Knows neither torch nor zarr.
+"""A LeRobotDataset on disk (v2.0, v2.1, v3.0): what it holds, its rows and its pictures. Knows neither torch nor zarr.
 
 Read here rather than by LeRobot because that reads 3.0 only, checks little and needs torch in every process.
 """

@@ -56,13 +56,15 @@ def decode_frames(file: Path, seconds: Sequence[float], fps: float) -> Iterator[
 
 def read_picture(where: str, source: bytes | Path) -> Image:
     """(H, W, 3) uint8 of a file's content or of a file. Raises `DataError` for what is damaged or has no colours."""
-    with _opened(where, source) as picture:
-        if NO_COLOUR.fullmatch(picture.mode):
-            raise DataError(f"{where}: holds numbers of more than 8 bits ({picture.mode}), as depth does, no colours")
-        try:
-            return np.asarray(picture.convert("RGB"))
-        except (OSError, SyntaxError, ValueError) as error:
-            raise DataError(f"{where}: no readable picture ({error})") from error
+    picture = _opened(where, source)
+    if NO_COLOUR.fullmatch(picture.mode):
+        raise DataError(f"{where}: holds numbers of more than 8 bits ({picture.mode}), as depth does, no colours")
+    try:
+        return np.asarray(picture.convert("RGB"))
+    except (OSError, SyntaxError, ValueError) as error:
+        raise DataError(f"{where}: no readable picture ({error})") from error
+    finally:
+        picture.close()
 
 
 def mode_of_picture(where: str, source: bytes | Path) -> str:
@@ -76,9 +78,10 @@ def mode_of_video(file: Path) -> str:
     """What its pixels hold, as FFmpeg calls it; "" for what cannot be opened."""
     try:
         with av.open(str(file)) as container:
-            return str(container.streams.video[0].codec_context.pix_fmt)
+            mode = container.streams.video[0].codec_context.pix_fmt
     except (av.FFmpegError, OSError, IndexError):
         return ""
+    return mode or ""
 
 
 def _opened(where: str, source: bytes | Path) -> PillowImage.Image:

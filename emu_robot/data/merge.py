@@ -3,7 +3,7 @@
 import json
 import shutil
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from emu_robot.data.replay_buffer import ReplayBuffer
@@ -36,15 +36,15 @@ def merge(config: MergeConfig) -> Path:
     """Write `out`, which appears only when it is complete, and return it; nothing to do if it was merged before.
 
     Image codes are left behind: another tokenizer may have made them. Raises `DataError` if `out` is something
-    else or a source is missing, `ShapeError` if their cameras or dimensions differ, `SystemSetupError` for a full disk.
+    else, a source is missing, or rates, cameras or dimensions differ, `ShapeError` if the sizes of pictures do,
+    `SystemSetupError` for a full disk.
     """
     sources, out = config.sources, config.out
     if not sources:
         raise InvalidValueError("no sources to merge; give sources=BUFFER,BUFFER")
     buffers = [ReplayBuffer.open(source) for source in sources]
     for buffer in buffers[1:]:
-        if buffer.layout != buffers[0].layout:
-            raise DataError(f"{buffer.path}: other dimensions than {buffers[0].path}: {buffer.layout}")
+        _check_alike(buffer, buffers[0])
     if out.exists():
         same_episodes = ReplayBuffer.open(out).metadata == [meta for buffer in buffers for meta in buffer.metadata]
         if same_episodes and _image_every(out) == config.image_every:
@@ -65,6 +65,22 @@ def merge(config: MergeConfig) -> Path:
     replace_json(partial / RECORD, {"image_every": config.image_every})
     partial.replace(out)
     return out
+
+
+def _check_alike(buffer: ReplayBuffer, first: ReplayBuffer) -> None:
+    """Raise `DataError` naming what differs, both values and both buffers."""
+    ours, theirs = asdict(buffer.layout), asdict(first.layout)
+    compared = [(name.replace("_", " "), ours[name], theirs[name]) for name in ours]
+    if buffer.n_episodes and first.n_episodes:
+        compared += [("cameras", buffer.cameras, first.cameras), ("rates [Hz]", _rates(buffer), _rates(first))]
+    for what, here, there in compared:
+        if here != there:
+            told = [", ".join(map(str, v)) or "none" if isinstance(v, (tuple, list)) else str(v) for v in (here, there)]
+            raise DataError(f"{buffer.path}: {what}: {told[0]}; {first.path} has {told[1]}; they cannot be merged")
+
+
+def _rates(buffer: ReplayBuffer) -> list[int]:
+    return sorted({meta["fps"] for meta in buffer.metadata})
 
 
 def _image_every(out: Path) -> int | None:

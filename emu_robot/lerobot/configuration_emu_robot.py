@@ -26,7 +26,8 @@ class EmuRobotConfig(PreTrainedConfig):
     save_predicted_video: `lerobot-eval` writes the imagined subgoals as pred_episode_N.mp4.
     rtc_config: real-time chunking, set by `lerobot-rollout --inference.type=rtc`.
     state_order, action_order: where the head's dimensions stand in the set's, as `robots.order` has it; filled in by a
-    training and by `to-lerobot`, empty where nothing moves. Pictures, states and actions are normalised by statistics in the weights, not by LeRobot's.
+    training and by `to-lerobot`, empty where nothing moves. Pictures, states and actions are normalised by statistics
+    in the weights, not by LeRobot's.
     fitted: see `adapters.Fitted`, filled in by a training with adapters (`--peft.method_type=LORA`).
     """
 

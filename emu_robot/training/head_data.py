@@ -40,8 +40,9 @@ class Segments(NamedTuple):
 class Demonstrations:
     """A replay buffer as the head sees it, in memory but for the images.
 
-    state (N, S), action (N, A); rates (A,): see `RobotLayout`; frame_M: frame of each image; segment_M: its completed subtask, -1 if none;
-    goals_M: image row of each segment's keyframe; images: camera -> (M, H, W, 3) uint8; episode_end_N.
+    state (N, S), action (N, A); rates (A,): see `RobotLayout`; frame_M: frame of each image; segment_M: its completed
+    subtask, -1 if none; goals_M: image row of each segment's keyframe; images: camera -> (M, H, W, 3) uint8;
+    episode_end_N.
     """
 
     state: Floats
