@@ -65,9 +65,16 @@ class Column:
         return self.name if self.name.startswith(f"{self.feature}.") else f"{self.feature}.{self.name}"
 
     def is_called(self, wanted: str) -> bool:
-        """By name, by feature and name, or by feature and number; `wanted` may hold wildcards."""
-        called = (self.name, self.path, f"{self.feature}.{self.index}")
-        return any(name == wanted or fnmatchcase(name, wanted) for name in called)
+        """By its name, by feature and name, or by feature and number."""
+        return wanted in self._called
+
+    def matches(self, wanted: str) -> bool:
+        """It is called so, or so with wildcards."""
+        return self.is_called(wanted) or any(fnmatchcase(name, wanted) for name in self._called)
+
+    @property
+    def _called(self) -> tuple[str, str, str]:
+        return self.name, self.path, f"{self.feature}.{self.index}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,7 +141,7 @@ def choose_dimensions(files: LeRobotFiles, wanted: Wanted) -> Dimensions:
         if kind not in set(DimensionKind) - {DimensionKind.gripper}:
             raise UnknownNameError("kind (grippers have a key of their own)", kind, [*DimensionKind])
     for name in (*wanted.grippers, *(name for names in wanted.kinds.values() for name in names)):
-        if not any(column.is_called(name) for column in both):
+        if not any(column.matches(name) for column in both):
             raise UnknownNameError(f"dimension of {files.root}", name, dict.fromkeys(column.name for column in both))
     kept = {what: _kept(files, known[what], getattr(wanted, f"{what}_names")) for what in known}
     state, action = ([_told(c, what == "state", columns, wanted) for c in columns] for what, columns in kept.items())
@@ -171,19 +178,20 @@ def _kept(files: LeRobotFiles, known: Sequence[Column], names: Sequence[str]) ->
 
 
 def _told(column: Column, is_state: bool, columns: Sequence[Column], wanted: Wanted) -> Column:
-    """With its kind as the user, its name or its type tell it."""
-    if any(column.is_called(name) for name in wanted.grippers):
+    """With its kind as the user, its name or its type tell it; a wildcard means no gripper."""
+    if any(column.matches(name) for name in wanted.grippers):
         return replace(column, kind=DimensionKind.gripper, why="grippers=")
-    for kind, names in wanted.kinds.items():
-        is_meant = any(column.is_called(name) for name in names)
-        if is_meant and not (is_state and DimensionKind(kind) is DimensionKind.delta):
-            return replace(column, kind=DimensionKind(kind), why=f"kinds.{kind}=")
-    if not wanted.grippers and _is_gripper(column.name, [c.name for c in columns]):
+    meant = [kind for kind, names in wanted.kinds.items() if any(column.is_called(name) for name in names)]
+    if not meant and not wanted.grippers and _is_gripper(column.name, [c.name for c in columns]):
         return replace(column, kind=DimensionKind.gripper, why="its name")
-    kind = _by_name(column.name, is_state)
-    if column.whole and kind is not DimensionKind.delta:
+    meant += [kind for kind, names in wanted.kinds.items() if any(column.matches(name) for name in names)]
+    for kind in meant:
+        if not (is_state and kind == DimensionKind.delta):
+            return replace(column, kind=DimensionKind(kind), why=f"kinds.{kind}=")
+    named = _by_name(column.name, is_state)
+    if column.whole and named is not DimensionKind.delta:
         return replace(column, kind=DimensionKind.discrete, why="its type")
-    return replace(column, kind=kind, why="its name") if kind else column
+    return replace(column, kind=named, why="its name") if named else column
 
 
 def _by_name(name: str, is_state: bool) -> DimensionKind | None:

@@ -141,10 +141,10 @@ class KeyframeFinder:
 
     def _moves(self, state: Floats) -> NDArray[np.bool_]:
         """(T,) whether arm or gripper move. Over several frames noise is small beside slow motion."""
-        frame_T = np.arange(len(state))
-        later_T = np.minimum(frame_T + max(self._gap // 3, 1), len(state) - 1)
-        way = (state[later_T] - state)[:, self._arm] / self._scale_S[self._arm]
-        speed = _rms(way) / np.maximum(later_T - frame_T, 1)
+        span = min(max(self._gap // 3, 1), len(state) - 1)
+        from_T = np.minimum(np.arange(len(state)), len(state) - 1 - span)
+        way = (state[from_T + span] - state[from_T])[:, self._arm] / self._scale_S[self._arm]
+        speed = _rms(way) / max(span, 1)
         reach = GRIPPER_MOVES * (self._high_S - self._low_S)[self._grippers]
         turns = np.abs(np.diff(state[:, self._grippers], axis=0, append=state[-1:, self._grippers]))
         return (speed >= self._settled) | (turns > reach).any(1)

@@ -12,12 +12,18 @@ import pyarrow.parquet as pq
 from emu_robot.errors import DataError
 
 
-@lru_cache(maxsize=4)
 def read_table(path: Path) -> pa.Table:
+    """A whole parquet file; the last few are kept as long as they are not written again."""
     try:
-        return pq.read_table(path)
+        written = path.stat()
+        return _read_table(path, written.st_mtime_ns, written.st_size)
     except (OSError, pa.ArrowException) as error:
         raise DataError(f"{path}: not a readable parquet file ({str(error).splitlines()[0]})") from error
+
+
+@lru_cache(maxsize=4)
+def _read_table(path: Path, _written_ns: int, _size: int) -> pa.Table:
+    return pq.read_table(path)
 
 
 def column_of(path: Path, table: pa.Table, name: str) -> pa.ChunkedArray:

@@ -17,7 +17,7 @@ NEAR = 1e-6
 
 def frames_at(n_frames: int, fps: float, hz: float) -> Doubles:
     """(N,) frames, as fractions, at which an episode of `n_frames` at `fps` is sampled to come to `hz`."""
-    return np.arange(0, n_frames - 0.5, fps / hz, dtype=np.float64)
+    return np.arange(0, n_frames - min(1.0, fps / hz) / 2, fps / hz, dtype=np.float64)
 
 
 def frames_before(frame_N: Doubles) -> NDArray[np.int64]:
