@@ -84,12 +84,12 @@ def resting(seed: int, n: int = 3, rest: int = 70, noise: float = 1e-4) -> tuple
     parts, arrivals, departures, t = [], [], [], 0
     for _ in range(n):
         departures.append(t)
-        away = (1 - np.abs(np.linspace(-1, 1, 40)))[:, None] * rng.uniform(0.5, 1, 2)  # it does not stop to turn
+        away = (1 - np.abs(np.linspace(-1, 1, 41)))[:, None] * rng.uniform(0.5, 1, 2)  # it does not stop to turn
         parts += [away, np.zeros((rest, 2))]
-        arrivals.append(t + 39)
-        t += 40 + rest
+        arrivals.append(t + 40)
+        t += 41 + rest
     arm = np.concatenate(parts) + rng.normal(scale=noise, size=(t, 2))
-    gripper = np.concatenate([np.r_[np.zeros(15), np.ones(15), np.zeros(10 + rest)]] * n)
+    gripper = np.concatenate([np.r_[np.zeros(15), np.ones(15), np.zeros(11 + rest)]] * n)
     return np.column_stack([arm, gripper]).astype(np.float32), arrivals, departures
 
 

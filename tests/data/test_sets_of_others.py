@@ -1,4 +1,4 @@
-"""LeRobotDatasets as other people record them: each comes in right, or one line refuses it before anything is written."""
+"""LeRobotDatasets as other people record them: each comes in right, or one line refuses it and nothing is written."""
 
 import io
 import json
