@@ -10,7 +10,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from emu_robot.data.dimensions import Column, Dimensions
+from emu_robot.data.columns import Column
+from emu_robot.data.dimensions import Dimensions
 from emu_robot.data.episode import Episode, check_camera_name
 from emu_robot.data.labels import Captioner, LabelSource, Segmentation
 from emu_robot.data.lerobot_files import EpisodeFiles, LeRobotFiles

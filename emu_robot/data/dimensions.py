@@ -7,19 +7,18 @@ what is measured, so it is never a delta. Suffixes: T frames, D dimensions.
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from fnmatch import fnmatchcase
 
 import numpy as np
 from numpy.typing import NDArray
 
+from emu_robot.data.columns import Column
+from emu_robot.data.dimension_motion import FOLLOWS, correlation, measured, moving, turning
 from emu_robot.data.lerobot_files import LeRobotFiles
 from emu_robot.errors import ConfigError, UnknownNameError
 from emu_robot.robots.spec import DimensionKind
 
 type Floats = NDArray[np.float32]
 
-FOLLOWS, RATES = 0.9, 0.6
-"""Correlation from which an action is a target of a state, or its change (which lags behind what is commanded)."""
 MOST_FINGERS = 4
 """In a feature; more of them are a hand, whose fingers are joints."""
 GRIPPER, FINGER = re.compile(r"gripper|^grip|[._ -]grip|claw|jaw"), re.compile(r"finger")
@@ -36,45 +35,6 @@ WORDS: dict[DimensionKind, frozenset[str]] = {
     ),
 }
 """Words of a name that say what the dimension is."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Column:
-    """One dimension of a feature."""
-
-    feature: str
-    index: int
-    """In the feature."""
-    place: int
-    """In the features that are joined."""
-    name: str
-    whole: bool
-    """It holds booleans or integers."""
-    kind: DimensionKind | None = None
-    """None while it is not known."""
-    why: str = "not known"
-    """What `kind` was told from, in words."""
-    period: float = 0.0
-    """Of an angle: a full turn, in the unit of its numbers."""
-    wraps: bool = False
-    """It goes around at least once."""
-
-    @property
-    def path(self) -> str:
-        """Its feature and its name, which say it where the name alone stands for several."""
-        return self.name if self.name.startswith(f"{self.feature}.") else f"{self.feature}.{self.name}"
-
-    def is_called(self, wanted: str) -> bool:
-        """By its name, by feature and name, or by feature and number."""
-        return wanted in self._called
-
-    def matches(self, wanted: str) -> bool:
-        """It is called so, or so with wildcards."""
-        return self.is_called(wanted) or any(fnmatchcase(name, wanted) for name in self._called)
-
-    @property
-    def _called(self) -> tuple[str, str, str]:
-        return self.name, self.path, f"{self.feature}.{self.index}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,14 +70,14 @@ class Dimensions:
 
     def settled(self, states: Sequence[Floats], actions: Sequence[Floats], fps: float) -> "Dimensions":
         """With the kind of every dimension that the numbers (T, D) of all episodes tell."""
-        state = tuple(_measured(column, [s[:, i] for s in states]) for i, column in enumerate(self.state))
+        state = tuple(measured(column, [s[:, i] for s in states]) for i, column in enumerate(self.state))
         n_pairs = len(self.state) - self.n_grippers
         action = []
         for i, column in enumerate(self.action):
             values = [a[:, i] for a in actions]
             if column.kind is None and i < min(self.n_arm, n_pairs):
-                column = _moving(column, state[i], [s[:, i] for s in states], values, fps)
-            action.append(_turning(column, values))
+                column = moving(column, state[i], [s[:, i] for s in states], values, fps)
+            action.append(turning(column, values))
         return replace(self, state=state, action=tuple(action))
 
     def relative_dims(self, states: Sequence[Floats], actions: Sequence[Floats]) -> int:
@@ -126,7 +86,7 @@ class Dimensions:
         if n_arm > n_states or any((c.kind and c.kind.is_rate) or c.wraps for c in self.action[:n_arm]):
             return 0
         state, action = np.concatenate(states), np.concatenate(actions)
-        return n_arm if all(_correlation(state[:, i], action[:, i]) >= FOLLOWS for i in range(n_arm)) else 0
+        return n_arm if all(correlation(state[:, i], action[:, i]) >= FOLLOWS for i in range(n_arm)) else 0
 
 
 def choose_dimensions(files: LeRobotFiles, wanted: Wanted) -> Dimensions:
@@ -238,80 +198,3 @@ def _grippers_last(columns: Sequence[Column], n_grippers: int) -> tuple[Column, 
     each = len(hands) // n_grippers if n_grippers else 0
     last = hands[each - 1 :: each] if each else []
     return (*(column for column in columns if column not in last), *last)
-
-
-def _measured(column: Column, values: Sequence[Floats]) -> Column:
-    """A dimension of the state: a position unless it is known otherwise."""
-    if column.kind is None:
-        column = replace(column, kind=DimensionKind.position, why="it is measured")
-    return _turning(column, values)
-
-
-def _turning(column: Column, values: Sequence[Floats]) -> Column:
-    """With a full turn in its unit if it is an angle, which positions that jump by about that much are as well."""
-    if column.kind not in (None, DimensionKind.position, DimensionKind.angle):
-        return column
-    largest = max(float(np.abs(v).max()) for v in values)
-    period = 2 * np.pi if largest <= 2 * np.pi + 0.1 else 360.0
-    wraps = _wraps(values, period)
-    if wraps and column.kind is not DimensionKind.angle:
-        column = replace(column, kind=DimensionKind.angle, why="its jumps of a full turn")
-    return replace(column, period=period, wraps=wraps) if column.kind is DimensionKind.angle else column
-
-
-def _wraps(values: Sequence[Floats], period: float) -> bool:
-    """Whether numbers that stay within one turn jump from one end of it to the other, and move little otherwise."""
-    low, high = min(float(v.min()) for v in values), max(float(v.max()) for v in values)
-    steps = np.abs(np.concatenate([np.diff(v) for v in values]))
-    jumps = steps > 0.75 * period
-    n_values = len(np.unique(np.concatenate([np.unique(v) for v in values])))
-    return (
-        high - low <= period * 1.01 and n_values > 2 and bool(jumps.any() and steps[~jumps].max(initial=0) < period / 2)
-    )
-
-
-def _moving(
-    column: Column, measured: Column, states: Sequence[Floats], actions: Sequence[Floats], fps: float
-) -> Column:
-    """What an action is by the motion of the state in its place: where that goes, or how it changes."""
-    turn = measured.period if measured.wraps else 0.0
-    follows = _follows(np.concatenate(states), np.concatenate(actions), turn)
-    changes = [_shorter(np.diff(state), turn) for state in states]
-    rate, slope = max(_rate(changes, actions, lag) for lag in range(3))
-    if rate >= RATES and rate > follows:
-        is_speed = fps > 2 and abs(np.log(max(slope, 1e-9) / fps)) < 0.3
-        kind = DimensionKind.velocity if is_speed else DimensionKind.delta
-        return replace(column, kind=kind, why="the state changes by it")
-    if follows >= FOLLOWS:
-        kind = measured.kind if measured.kind is DimensionKind.angle else DimensionKind.position
-        return replace(column, kind=kind, why="the state follows it")
-    return column
-
-
-def _follows(state: Floats, action: Floats, turn: float) -> float:
-    """How well the state stands for the action, 1 at best; both may go around a full turn."""
-    if not turn:
-        return _correlation(state, action)
-    off = _shorter(action - state, turn)
-    return 1 - float(off.std() / max(np.unwrap(state, period=turn).std(), 1e-9))
-
-
-def _rate(changes: Sequence[Floats], actions: Sequence[Floats], lag: int) -> tuple[float, float]:
-    """Correlation of actions with the changes of the state `lag` frames later, and how many times larger they are."""
-    later = np.concatenate([change[lag:] for change in changes])
-    told = np.concatenate([a[: max(len(a) - 1 - lag, 0)] for a in actions])
-    if not later.any() or not told.any():
-        return 0.0, 0.0
-    return _correlation(later, told), float(told @ later / (later @ later))
-
-
-def _shorter(way: Floats, turn: float) -> Floats:
-    """The same way around, at most half a turn."""
-    return (way + turn / 2) % turn - turn / 2 if turn else way
-
-
-def _correlation(a: Floats, b: Floats) -> float:
-    """Of two dimensions; 1 where neither changes."""
-    if len(a) < 2 or np.ptp(a) == 0 or np.ptp(b) == 0:
-        return float(len(a) < 2 or np.ptp(a) == np.ptp(b))
-    return float(np.corrcoef(a, b)[0, 1])

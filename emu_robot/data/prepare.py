@@ -6,7 +6,6 @@ Episodes are converted by several processes and committed in order, so a run tha
 import importlib
 import json
 import shutil
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -14,12 +13,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from emu_robot.data.conversion import Conversion, Converter, choose_cameras, says_success
+from emu_robot.data.conversion import Conversion, Converter, choose_cameras
 from emu_robot.data.dimensions import Wanted, choose_dimensions
-from emu_robot.data.keyframes import KeyframeConfig, KeyframeFinder
-from emu_robot.data.labels import Captioner, Segmentation, from_motion, read_labels
+from emu_robot.data.first_reading import Found, read_set
+from emu_robot.data.keyframes import KeyframeConfig
+from emu_robot.data.labels import Captioner, Segmentation
 from emu_robot.data.lerobot_files import EpisodeFiles, LeRobotFiles
 from emu_robot.data.ordered_commits import blocks_in_order, commit
 from emu_robot.data.replay_buffer import INDEX, ReplayBuffer
@@ -27,7 +25,6 @@ from emu_robot.data.segmentation_page import write_page
 from emu_robot.data.set_contents import digest_of
 from emu_robot.errors import ConfigError, DataError, UnknownNameError
 from emu_robot.observation.image_fit import ImageFit
-from emu_robot.robots.spec import RobotLayout
 from emu_robot.shared.files import (
     check_settings,
     disk_full_as_setup_error,
@@ -103,7 +100,14 @@ def prepare(config: PrepareConfig) -> Path:
     episodes = chosen(files, config)
     record = record_of(config, files.root)
     _check_record(config, record, len(episodes))
-    found = segment(files, episodes, conversion, config)
+    found = read_set(
+        files,
+        episodes,
+        conversion,
+        keyframes=config.keyframes,
+        use_labels=config.use_labels,
+        excluded=config.exclude,
+    )
     with disk_full_as_setup_error(config.out):
         config.out.parent.mkdir(parents=True, exist_ok=True)
         if not (config.out / INDEX).exists():
@@ -153,28 +157,6 @@ def chosen(files: LeRobotFiles, config: PrepareConfig) -> list[EpisodeFiles]:
     return kept[: config.n or None]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Found:
-    """What the first reading of a set showed."""
-
-    layout: RobotLayout
-    conversion: Conversion
-    """With the kind of every dimension."""
-    segmentations: dict[int, Segmentation]
-    """By episode index, at the set's own rate."""
-    method: str
-    """How subtasks were found where there were no labels."""
-    notes: list[str]
-    """What the user should know, a line each."""
-
-    def __str__(self) -> str:
-        counts = Counter(found.source.value for found in self.segmentations.values())
-        n_subtasks = sum(len(found.subtasks) for found in self.segmentations.values())
-        sources = ", ".join(f"{name} ({n})" for name, n in counts.items())
-        by = f" by {self.method}" if self.method else ""
-        return f"{n_subtasks} subtasks from {sources}{by}"
-
-
 def locate(dataset: str) -> Path:
     """Folder of a dataset given by path or hub id, fetched if need be. Raises `DataError` if there is none."""
     if not dataset:
@@ -191,71 +173,6 @@ def locate(dataset: str) -> Path:
     except (HfHubHTTPError, LocalEntryNotFoundError, HFValidationError, OSError) as error:
         said = str(error).splitlines()[0]
         raise DataError(f"{dataset}: no such folder, and the hub gave no dataset of that name ({said})") from error
-
-
-def segment(
-    files: LeRobotFiles, episodes: Sequence[EpisodeFiles], conversion: Conversion, config: PrepareConfig
-) -> Found:
-    """Read every number of the set, and the subtasks of each episode, from labels or from motion.
-
-    Raises `DataError` for whatever is damaged, before anything is converted.
-    """
-    found: dict[int, Segmentation] = {}
-    states, actions, successes = [], [], []
-    with progress("reading", len(episodes)) as report:
-        for episode in episodes:
-            try:
-                files.check(episode, conversion.cameras.values())
-                rows = files.rows(episode)
-                state, action = conversion.numbers(files, episode, rows)
-                labels = read_labels(files, episode, rows) if config.use_labels else None
-            except DataError as error:
-                raise DataError(f"{error}; exclude=[{episode.index}] leaves that episode out") from error
-            states.append(state)
-            actions.append(action)
-            successes.append(says_success(rows))
-            if labels is not None:
-                found[episode.index] = labels
-            report("")
-    if not max(np.ptp(action, axis=0).max() for action in actions) > 0:
-        raise DataError(f"{files.root}: {', '.join(config.action)} is constant in every episode, nothing to learn")
-    conversion = conversion.settled(files, states, actions)
-    layout, method = conversion.layout(states, actions), ""
-    if len(found) < len(episodes):
-        finder = KeyframeFinder(states, layout.gripper_states, files.fps, config.keyframes)
-        method = finder.method.value
-        for episode, state in zip(episodes, states, strict=True):
-            if episode.index not in found:
-                found[episode.index] = from_motion(*finder.cut(state), episode.tasks[0])
-    notes = _notes(files, conversion, config, successes, found)
-    return Found(layout=layout, conversion=conversion, segmentations=found, method=method, notes=notes)
-
-
-def _notes(
-    files: LeRobotFiles,
-    conversion: Conversion,
-    config: PrepareConfig,
-    successes: Sequence[bool | None],
-    found: Mapping[int, Segmentation],
-) -> list[str]:
-    """What was left out and what was not understood. Raises `DataError` if no subtask was completed."""
-    notes = [f"left out: camera {camera}, which {why}" for camera, why in files.left_out.items()]
-    notes += [
-        f"renamed: camera {theirs} is {ours} here" for ours, theirs in conversion.cameras.items() if ours != theirs
-    ]
-    if config.exclude:
-        notes.append(f"left out: episodes {', '.join(map(str, sorted(set(config.exclude))))}, by exclude=")
-    if conversion.dimensions.left_out:
-        notes.append(f"left out: {', '.join(conversion.dimensions.left_out)} of the action")
-    if conversion.dimensions.unknown:
-        unknown = ", ".join(conversion.dimensions.unknown)
-        notes.append(f"not known: whether {unknown} are positions or deltas; taken as positions, kinds.delta= says it")
-    if config.use_success and all(success is False for success in successes):
-        said = f"next.success is False in all {len(successes)} episodes"
-        if all(len(one.subtasks) == 1 for one in found.values()):
-            raise DataError(f"{files.root}: {said}, so no subtask was completed; use_success=false takes them as done")
-        notes.append(f"{said}: their last subtasks teach nothing; use_success=false takes them as done")
-    return notes
 
 
 def captioner(name: str) -> Captioner | None:

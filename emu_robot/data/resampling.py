@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from emu_robot.data.dimensions import Column
+from emu_robot.data.columns import Column
 from emu_robot.robots.spec import DimensionKind
 
 type Floats = NDArray[np.float32]

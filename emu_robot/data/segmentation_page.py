@@ -9,8 +9,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from emu_robot.data.columns import Column
 from emu_robot.data.conversion import Conversion
-from emu_robot.data.dimensions import Column
 from emu_robot.data.episode import Episode
 from emu_robot.data.labels import Segmentation
 from emu_robot.data.replay_buffer import ReplayBuffer

@@ -39,7 +39,8 @@ class Features:
 
 def chosen(state: Any, action: Any = None, whole: tuple[str, ...] = (), **said: Any) -> Dimensions:
     features = cast(LeRobotFiles, Features(state, state if action is None else action, whole))
-    return choose_dimensions(features, Wanted(state=[STATE], action=[ACTION], **{"kinds": {}} | said))
+    settings: dict[str, Any] = {"kinds": {}} | said
+    return choose_dimensions(features, Wanted(state=[STATE], action=[ACTION], **settings))
 
 
 def kinds(names: list[str], **said: Any) -> list[str]:
@@ -94,7 +95,7 @@ def test_keys_and_types_tell_kinds():
 
 def motion(rng: np.random.Generator) -> np.ndarray:
     """(T,) smooth, here and there."""
-    return sum(rng.uniform(0.3, 1) * np.sin(rng.uniform(0.5, 3) * T + rng.uniform(0, 6)) for _ in range(3))
+    return np.sum([rng.uniform(0.3, 1) * np.sin(rng.uniform(0.5, 3) * T + rng.uniform(0, 6)) for _ in range(3)], 0)
 
 
 def test_motion_tells_what_names_do_not():
@@ -105,11 +106,13 @@ def test_motion_tells_what_names_do_not():
     later = [np.concatenate([state[1:], state[-1:]]) for state in states]
     steps = [np.diff(state, axis=0, append=state[-1:]) for state in states]
     actions = [
-        np.column_stack([n[:, 0], d[:, 1], 20 * d[:, 2], np.roll(5 * d[:, 3], 2), rng.normal(size=200), n[:, 5]])
+        np.column_stack(
+            [n[:, 0], d[:, 1], 20 * d[:, 2], np.roll(5 * d[:, 3], 2), rng.normal(size=200), n[:, 5]]
+        ).astype(np.float32)
         for n, d in zip(later, steps, strict=True)
     ]
     names = ["a", "b", "c", "d", "e", "f"]
-    settled = chosen(names).settled(states, [a.astype(np.float32) for a in actions], 20.0)
+    settled = chosen(names).settled(states, actions, 20.0)
     found = [column.kind for column in settled.action]
     assert found == ["position", "delta", "velocity", "delta", None, "angle"]
     assert settled.unknown == ["action.e"] and settled.action[5].period == pytest.approx(2 * np.pi)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emu_robot.data.dimensions import Column
+from emu_robot.data.columns import Column
 from emu_robot.data.resampling import frames_at, frames_before, resample
 from emu_robot.robots.spec import DimensionKind
 
