@@ -28,7 +28,8 @@ def to_lerobot(weights: str | Path, out: Path) -> Path:
     images = {
         f"{OBS_IMAGES}.{camera}": PolicyFeature(FeatureType.VISUAL, (3, size, size)) for camera in decoder.cameras
     }
-    state = PolicyFeature(FeatureType.STATE, (max(len(layout.state_names), 1 + max(layout.state_order, default=0)),))
+    n_states = max(len(layout.state_names), 1 + max(layout.state_order, default=0))
+    state = PolicyFeature(FeatureType.STATE, (n_states,))
     config = EmuRobotConfig(
         weights=str(folder),
         chunk_size=decoder.action_horizon,
