@@ -22,7 +22,7 @@ from emu_robot.evaluation.plan_accuracy import PlanAccuracyConfig, plan_accuracy
 from emu_robot.evaluation.rollouts import evaluate
 from emu_robot.evaluation.statistics import Proportion, barnard
 from emu_robot.models.weights import resolve_weights, stage_config
-from emu_robot.planner.decoding.factory import Decoder, DecoderConfig
+from emu_robot.planner.decoding.config import Decoder, DecoderConfig
 from emu_robot.planner.planner import Planner
 
 matplotlib.use("svg")

@@ -22,7 +22,7 @@ from emu_robot.planner.decoding.autoregressive import AutoregressiveImageDecoder
 from emu_robot.planner.decoding.dida import DidaConfig, DidaImageDecoder
 from emu_robot.planner.decoding.grammar import PlanGrammar
 from emu_robot.planner.decoding.noise_paths import make_noise_path
-from emu_robot.planner.decoding.sampling import SamplingConfig
+from emu_robot.planner.decoding.sampling import RowGenerators, SamplingConfig
 from emu_robot.planner.decoding.session import DecodingSession, ImageDecoder
 from emu_robot.tokenizers.vocabulary import Vocabulary
 
@@ -99,10 +99,10 @@ def image_ms(model: CausalTransformer, decoder: ImageDecoder, n_codes: int, repe
         session = DecodingSession(model, grammar, [prompt(n_codes)], 2 * n_codes + 64, decoder.guides)
         session.advance()
         session.choose(0, WORDS.boi)
-        generator = torch.Generator(device).manual_seed(0)
+        generators = RowGenerators.seeded([0], device)
 
         def decode() -> None:
-            decoder.decode_image(session, [0], generator)
+            decoder.decode_image(session, [0], generators)
             session.choose(0, WORDS.eoi)
             session.advance()
 

@@ -15,9 +15,10 @@ import torch
 
 from emu_robot.environments import make
 from emu_robot.models.weights import resolve_weights
-from emu_robot.planner.decoding.factory import Decoder, DecoderConfig
+from emu_robot.planner.decoding.config import Decoder, DecoderConfig
 from emu_robot.planner.planner import Planner
 from emu_robot.policy.action_decoder import ActionDecoder
+from emu_robot.policy.config import ChunkConfig
 
 REPEATS = 30
 
@@ -49,11 +50,9 @@ def main() -> None:
     observation = environment.reset(10_000_000)
     head, planners = ActionDecoder.load(folder), load_planners(folder)
     step = planners["its default"].plan(observation, environment.instruction, max_steps=1).steps[0]
-    generator = torch.Generator()
 
     def chunk() -> None:
-        context = head.encode(observation, step)
-        head.sample(context, observation.state, generator=generator, steps=8, noise_scale=1.0)
+        head.decode(observation, step, ChunkConfig(), seed=0)
 
     def plan(planner: Planner) -> None:
         planner.plan(observation, environment.instruction, max_steps=1)

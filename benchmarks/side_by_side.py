@@ -34,6 +34,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from emu_robot.shared.files import replace_json
+
 BIN = Path(sys.executable).parent
 SHARED = ["--policy.use_amp=true"]
 NO_DOWNLOAD = ["--policy.pretrained_backbone_weights=null"]
@@ -169,8 +171,7 @@ def read(scale: Scale, name: str) -> dict[str, Any]:
 
 def keep(scale: Scale, name: str, new: dict[str, Any]) -> None:
     """Add to what is kept under that name."""
-    scale.out.mkdir(parents=True, exist_ok=True)
-    (scale.out / f"{name}.json").write_text(json.dumps(read(scale, name) | new, indent=1) + "\n")
+    replace_json(scale.out / f"{name}.json", read(scale, name) | new)
 
 
 # Data

@@ -23,6 +23,7 @@ from lerobot.datasets.lerobot_dataset import LeRobotDataset
 from numpy.typing import NDArray
 from zarr.storage import ZipStore
 
+from emu_robot.core import Floats32
 from emu_robot.data.dataset_card import UNKNOWN, Origin, write_card
 from emu_robot.data.lerobot_export import create_set, quiet, usual_features
 from emu_robot.errors import DataError, EmuRobotError, InvalidValueError, ShapeError, UnknownNameError
@@ -54,8 +55,8 @@ class Recording:
 
     ends: list[int]
     images: dict[str, Any]
-    state: NDArray[np.float32]
-    action: NDArray[np.float32]
+    state: Floats32
+    action: Floats32
 
     @classmethod
     def read(cls, settings: argparse.Namespace) -> Self:
@@ -141,7 +142,7 @@ def episode_ends(root: zarr.Group, source: Path) -> list[int]:
     return ends.tolist()
 
 
-def numbers(root: zarr.Group, source: Path, path: str, n_frames: int) -> NDArray[np.float32]:
+def numbers(root: zarr.Group, source: Path, path: str, n_frames: int) -> Floats32:
     """(N, D) float32."""
     found = array(root, source, path, n_frames)
     if found.ndim != 2:

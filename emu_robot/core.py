@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -13,6 +14,8 @@ type Image = NDArray[np.uint8]
 """(H, W, 3) uint8 RGB."""
 type Floats = NDArray[np.float64]
 """Numbers of the robot side: joints, times, limits."""
+type Floats32 = NDArray[np.float32]
+"""Numbers that a network or a dataset holds: states, actions, weights."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -24,7 +27,7 @@ class Observation:
     """
 
     images: Mapping[str, Image]
-    state: NDArray[np.float32]
+    state: Floats32
 
     def __post_init__(self) -> None:
         for camera, image in self.images.items():
@@ -53,6 +56,21 @@ class Plan:
         return not self.steps
 
 
+class PolicyEvent(StrEnum):
+    """What a policy decided at a call; the values are the words that records keep."""
+
+    PLANNED = "planned"
+    """A next step was planned."""
+    SWITCHED = "switched"
+    """The step before counts as reached."""
+    TIMEOUT = "timeout"
+    """The step before took too long."""
+    COMPLETE = "complete"
+    """The planner holds the task complete."""
+    PLAN_FAILED = "plan failed"
+    """The planner gave no plan; the step before stays."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ActionChunk:
     """Actions to execute one per control tick, first one now.
@@ -60,13 +78,13 @@ class ActionChunk:
     actions: (T, A) float32, layout `RobotSpec.action_names`.
     step: the plan step being pursued, if there is a planner.
     progress: estimated progress through that step in [0, 1], if the head estimates it.
-    events: what the policy decided at this call, in order ("planned", "switched", "timeout", "complete").
+    events: what the policy decided at this call, in order.
     """
 
-    actions: NDArray[np.float32]
+    actions: Floats32
     step: PlanStep | None = None
     progress: float | None = None
-    events: tuple[str, ...] = field(default=())
+    events: tuple[PolicyEvent, ...] = field(default=())
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

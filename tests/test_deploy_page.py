@@ -8,12 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from state_diagram import SEEN_BY_THE_NODE, Edges, drawn_transitions
 
 from emu_robot.cli.main import VERBS
 from emu_robot.control.safety import ChunkMessage, EstopLatch, GateState, Rejection, SafetyConfig, SafetyGate
-from emu_robot.deploy.graph import read_graph
+from emu_robot.deploy.graph import SETTINGS_OF, read_graph
 from emu_robot.deploy.graph_file import graph_path, read_graph_file
 from emu_robot.errors import InvalidValueError
+from emu_robot.policy.config import PolicyConfig
 from emu_robot.robots.deployment import COMMAND_KINDS, Deployment, Gripper, Joints, deployments
 from emu_robot.robots.limits import MotionLimits
 from emu_robot.shared.settings import field_docs
@@ -35,6 +37,24 @@ def test_every_parameter_of_the_gate_is_in_the_table_as_it_is():
     assert [line for line in table.splitlines() if line.startswith("| `")] == rows
     parameters = next(node.parameters for node in read_graph().nodes if node.name == "safety")
     assert all(f"`{name}`" in PAGE for name in parameters)
+
+
+def test_every_parameter_of_planner_and_policy_is_in_the_table_as_it_is():
+    nodes = {"n_action_steps": "`planner`, `policy`"}
+    nodes |= {one.name: f"`{node}`" for node in ("planner", "policy") for one in fields(SETTINGS_OF[node])}
+    rows = [
+        f"| {nodes[one.name]} | `{one.name}` | {one.default:g} | {one.metadata['low']:g} to {one.metadata['high']:g} "
+        f"| {field_docs(kind)[one.name]} |"
+        for kind in (PolicyConfig, SETTINGS_OF["planner"], SETTINGS_OF["policy"])
+        for one in fields(kind)
+        if one.name in nodes
+    ]
+    section = PAGE.partition("## Parameters of planner and policy")[2].partition("## ")[0]
+    assert [line for line in section.splitlines() if line.startswith("| `")] == rows
+    for node in read_graph().nodes:
+        if node.name in ("planner", "policy"):
+            assert all(f"`{name}`" in section for name in node.parameters)
+            assert node.parameters["n_action_steps"] == PolicyConfig().n_action_steps
 
 
 def gate(state: GateState, latch: EstopLatch | None = None) -> SafetyGate:
@@ -98,24 +118,15 @@ DOINGS: dict[str, Callable[[SafetyGate], object]] = {
     "wrong chunks": two_wrong_chunks,
     "no driver": later(3.0, with_state=False),
     "not following": lambda to: (to.on_state(np.full(2, 0.9), 0.09), to.tick(0.09)),
-    "clock jump": lambda to: to.fault("a test"),
-    "rival": lambda to: to.fault("a test"),
 }
-"""Labels of the diagram, and what they mean. A jumping clock and a rival are seen by the node, which tells the gate."""
-
-
-def transitions() -> dict[tuple[str, str], set[str]]:
-    """(from, to) -> labels, of the diagram."""
-    diagram = PAGE.partition("```mermaid")[2].partition("```")[0]
-    lines = re.findall(r"^    (\S+) --> (\w+)(?:: (.*))?$", diagram, flags=re.MULTILINE)
-    return {(start, end): set(label.split(", ")) for start, end, label in lines}
+"""Labels of the diagram, and what they mean."""
 
 
 def test_the_diagram_is_the_gate(tmp_path: Path):
-    drawn = transitions()
+    drawn = drawn_transitions()
     labels = {label for (start, _), these in drawn.items() if start != "[*]" for label in these}
-    assert labels == set(DOINGS)
-    found: dict[tuple[str, str], set[str]] = {("[*]", gate(GateState.DISARMED).state.value): {""}}
+    assert labels == set(DOINGS) | SEEN_BY_THE_NODE
+    found: Edges = {("[*]", gate(GateState.DISARMED).state.value): {""}}
     EstopLatch(tmp_path / "estop").set("before")
     restarted = SafetyGate(
         config=SafetyConfig(),
@@ -133,7 +144,7 @@ def test_the_diagram_is_the_gate(tmp_path: Path):
                 assert there.state is state, error
             if there.state is not state:
                 found.setdefault((state.value, there.state.value), set()).add(label)
-    assert found == drawn
+    assert found == {ends: these - SEEN_BY_THE_NODE for ends, these in drawn.items()}
 
 
 @pytest.mark.parametrize("rejection", Rejection)
@@ -175,7 +186,8 @@ def test_commands_name_what_exists():
             known = {*described.graphs, "drivers"} if key == "graph" else set(described.nodes)
             assert {word.lstrip("+-") for word in value.split(",")} <= known
         for node, parameter in re.findall(r" (\w+)\.(\w+)=", rest):
-            settable = {*described.nodes[node].parameters, *(one.name for one in fields(SafetyConfig))}
+            settings = fields(SETTINGS_OF[node]) if node in SETTINGS_OF else ()
+            settable = {*described.nodes[node].parameters, *(one.name for one in settings)}
             assert parameter in settable
     for link in re.findall(r"\]\(([^)#]+)\)", PAGE):
         assert (ROOT / "docs" / link).exists()

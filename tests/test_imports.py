@@ -1,6 +1,7 @@
 """Who may import what: light modules must load with the heavy packages blocked."""
 
 import ast
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -20,7 +21,8 @@ for module in {modules!r}:
 """
 SIMULATION = ("mujoco", "gymnasium", "gym_hil", "emu_sim")
 HEAVY = (*SIMULATION, "torch", "lerobot", "hydra", "omegaconf", "zarr", "tokenizers")
-NETWORKS = (*SIMULATION, "lerobot", "hydra", "omegaconf")
+OFFICIAL = ("accelerate", "bitsandbytes", "psutil", "tiktoken")  # what the extra [emu35] brings
+NETWORKS = (*SIMULATION, *OFFICIAL, "lerobot", "hydra", "omegaconf")
 # Rooms and root modules of emu_robot, lowest level first. None imports one that stands after it, and each level loads
 # without the packages named beside it.
 LEVELS = {
@@ -28,15 +30,16 @@ LEVELS = {
         HEAVY,
         (
             *("errors", "core", "shared", "doctor", "robots", "environments"),
-            *("observation", "control", "teleop", "deploy"),
+            *("observation", "control", "teleop"),
         ),
     ),
     "data": (tuple(set(HEAVY) - {"zarr"}), ("data",)),
     "models": (NETWORKS, ("models", "tokenizers")),
     "policy": (NETWORKS, ("planner", "policy", "emu35", "evaluation")),
+    "deploy": (HEAVY, ("deploy",)),
     "training": ((*SIMULATION, "hydra", "omegaconf"), ("training",)),
     "lerobot": (("hydra", "omegaconf"), ("lerobot",)),
-    "cli": ((*HEAVY, "scipy", "statsmodels", "PIL", "av", "rich"), ("config", "cli")),
+    "cli": ((*HEAVY, "scipy", "PIL", "av", "rich"), ("config", "cli")),
 }
 WRITERS = {"data/dataset_card.py", "data/lerobot_export.py"}
 """They write LeRobotDatasets, and load as the room lerobot does."""
@@ -78,6 +81,13 @@ def test_no_room_imports_one_above_it() -> None:
                 assert ROOMS.index(room) <= ROOMS.index(room_of(file)), f"{file.relative_to(ROOT)} imports {name}"
 
 
+def test_settings_that_the_command_line_reads_load_without_torch() -> None:
+    names = ("planner.decoding.config", "planner.subtask_monitor", "policy.config", "evaluation.config")
+    code = BLOCK.format(blocked={"torch", *SIMULATION}, modules=[f"emu_robot.{name}" for name in names])
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT)
+    assert answer.returncode == 0, answer.stderr[-2000:]
+
+
 def test_simulation_knows_nothing_of_the_policy() -> None:
     modules = [f"emu_sim.{path.stem}" for path in sorted((ROOT / "sim/emu_sim").glob("[a-z]*.py"))]
     code = BLOCK.format(blocked={"torch", "lerobot", "hydra", "zarr", "tokenizers"}, modules=modules)
@@ -85,8 +95,16 @@ def test_simulation_knows_nothing_of_the_policy() -> None:
     assert answer.returncode == 0, answer.stderr[-2000:]
 
 
-def test_datasets_folder_never_shadows_the_package() -> None:
-    assert not (ROOT / "datasets" / "__init__.py").exists()
+@pytest.mark.parametrize("way", [["-c", "import probe"], ["-m", "probe"]])
+def test_our_folder_datasets_never_shadows_hugging_face_s(way: list[str], tmp_path: Path) -> None:
+    assert (ROOT / "datasets").is_dir() and not list((ROOT / "datasets").rglob("__init__.py"))
+    (tmp_path / "probe.py").write_text("import datasets; print(datasets.Dataset.__module__, datasets.__file__)")
+    path = os.pathsep.join((str(ROOT), str(tmp_path)))
+    command, environment = [sys.executable, *way], os.environ | {"PYTHONPATH": path}
+    answer = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, env=environment)
+    assert answer.returncode == 0, answer.stderr[-2000:]
+    module, file = answer.stdout.split(maxsplit=1)
+    assert module == "datasets.arrow_dataset" and not Path(file.strip()).is_relative_to(ROOT / "datasets")
 
 
 def test_only_data_training_and_the_plugin_know_lerobot_and_nobody_the_plugin() -> None:

@@ -15,10 +15,10 @@ from emu_robot.cli.bringup import pairs
 from emu_robot.deploy.graph_file import GraphEntry, GraphFile, graph_path, read_graph_file
 from emu_robot.deploy.ros_checks import check_imports, machine_checks, probe
 from emu_robot.deploy.ros_environment import find_interpreter, node_environment
-from emu_robot.deploy.ros_names import read_namespace
 from emu_robot.doctor import Check, report, run_checks
 from emu_robot.errors import SystemSetupError, UnknownNameError
 from emu_robot.robots.deployment import read_deployment
+from emu_robot.robots.ros_names import read_namespace
 
 EXPECTED: dict[str, tuple[str, ...]] = {"drivers": (), "running": ("safety",)}
 """Our nodes that must run, beside those of bringup's graphs."""

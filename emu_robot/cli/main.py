@@ -32,6 +32,8 @@ EXTRAS = {
     "metaworld": "bench",
     "accelerate": "emu35",
     "bitsandbytes": "emu35",
+    "psutil": "emu35",
+    "tiktoken": "emu35",
     "peft": "train",
     "rosbags": "ros",
 }

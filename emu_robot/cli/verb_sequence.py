@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from emu_robot.shared.files import replace_json
+
 FUNCTIONS = {
-    "collect": "emu_robot.data.collect:collect",
+    "collect": "emu_robot.cli.collect:collect_demonstrations",
     "encode": "emu_robot.training.tokenizer:encode",
     "merge": "emu_robot.data.merge:merge",
     "prepare": "emu_robot.data.prepare:prepare",
@@ -35,7 +37,4 @@ def run_verbs(configs: Mapping[VerbRun, Any], finished: Path) -> None:
         module, function = FUNCTIONS[verb].split(":")
         getattr(importlib.import_module(module), function)(config)
         done[name] = settings
-        finished.parent.mkdir(parents=True, exist_ok=True)
-        partial = finished.with_suffix(".partial")
-        partial.write_text(json.dumps(done, indent=1) + "\n")
-        partial.replace(finished)
+        replace_json(finished, done)

@@ -1,9 +1,8 @@
 """Plays action chunks one action per control tick. Knows neither torch, nor a simulator, nor what a plan is."""
 
 import numpy as np
-from numpy.typing import NDArray
 
-from emu_robot.core import ActionChunk, Observation, Policy
+from emu_robot.core import ActionChunk, Floats32, Observation, Policy
 from emu_robot.errors import InvalidValueError, ShapeError
 
 
@@ -18,7 +17,7 @@ class ChunkBroker:
             raise InvalidValueError(f"n_action_steps is {n_action_steps}; it must be at least 1")
         self._policy = policy
         self._n_action_steps = n_action_steps
-        self._pending: list[NDArray[np.float32]] = []
+        self._pending: list[Floats32] = []
 
     @property
     def needs_observation(self) -> bool:
@@ -43,7 +42,7 @@ class ChunkBroker:
         self._pending = list(actions[: self._n_action_steps])
         return chunk
 
-    def next_action(self) -> NDArray[np.float32]:
+    def next_action(self) -> Floats32:
         """The action (A,) of this tick; call `refill` first whenever `needs_observation`."""
         if not self._pending:
             raise InvalidValueError("no action left: refill the broker with an observation first")

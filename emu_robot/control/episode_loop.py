@@ -7,11 +7,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from emu_robot.control.chunk_broker import ChunkBroker
-from emu_robot.core import ActionChunk, Environment, Observation, Policy, Transition
+from emu_robot.core import ActionChunk, Environment, Floats32, Observation, Policy, PolicyEvent, Transition
 
 COMPLETE_PATIENCE = 40
 """Control ticks granted to the world after the policy declared the task complete, before the episode ends."""
@@ -43,7 +40,7 @@ class EpisodeResult:
     n_steps: int
     n_chunks: int
     subtasks_done: tuple[bool, ...]
-    events: tuple[tuple[int, str], ...] = field(default=())
+    events: tuple[tuple[int, PolicyEvent], ...] = field(default=())
     policy_s: float = 0.0
     wall_s: float = 0.0
 
@@ -57,7 +54,7 @@ class Subscriber:
     def on_chunk(self, tick: int, observation: Observation, chunk: ActionChunk) -> None:
         """The policy answered a full observation with a chunk that starts at this tick."""
 
-    def on_transition(self, tick: int, action: NDArray[np.float32], transition: Transition) -> None:
+    def on_transition(self, tick: int, action: Floats32, transition: Transition) -> None:
         """The action was executed; the observation has no images unless the next tick needs them."""
 
     def on_end(self, result: EpisodeResult, observation: Observation) -> None:
@@ -88,7 +85,7 @@ def run_episode(
         subscriber.on_reset(instruction, seed, observation)
 
     renders_on_demand = "observe" in inspect.signature(environment.step).parameters
-    events: list[tuple[int, str]] = []
+    events: list[tuple[int, PolicyEvent]] = []
     n_chunks, policy_s = 0, 0.0
     declared_complete: int | None = None
     succeeded_at: int | None = None
@@ -141,6 +138,6 @@ def run_episode(
 
 def _declared_complete(since: int | None, tick: int, chunk: ActionChunk) -> int | None:
     """Tick since which the policy holds the task complete; a new plan step takes the declaration back."""
-    if "complete" in chunk.events:
+    if PolicyEvent.COMPLETE in chunk.events:
         return tick if since is None else since
-    return None if {"planned", "switched", "timeout"} & set(chunk.events) else since
+    return None if PolicyEvent.PLANNED in chunk.events else since

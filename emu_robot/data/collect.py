@@ -4,21 +4,21 @@ Episode i is a function of `seed + i` and the configuration alone. Workers leave
 <out>/pending; this process commits them in the order of their seeds, so the buffer does not depend on the workers.
 """
 
-import importlib
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-from emu_robot.core import Policy
+from emu_robot.core import PlanStep, Policy
+from emu_robot.data.buffer_index import INDEX
 from emu_robot.data.episode import Episode
 from emu_robot.data.expert_demonstration import ExpertEnvironment, record_episode
 from emu_robot.data.ordered_commits import blocks_in_order, commit
-from emu_robot.data.replay_buffer import INDEX, ReplayBuffer
+from emu_robot.data.replay_buffer import ReplayBuffer
 from emu_robot.environments import layout_of, make
 from emu_robot.errors import ConfigError, DataError, check_shares
 from emu_robot.shared.files import (
@@ -37,6 +37,9 @@ FIRST_GUESS = {"frames": 150, "marked_images": 10, "image_bytes": 2 * 128 * 128 
 """Of one episode before any is measured, images uncompressed."""
 CONTINUABLE = ("n", "out", "workers", "lerobot")
 """What may differ when a collection is continued."""
+
+type PolicyLoader = Callable[[str, Callable[[], PlanStep | None]], Policy]
+"""Weights, and what gives the true next step -> the policy that drives; each worker calls it once."""
 
 
 @dataclass(kw_only=True)
@@ -111,12 +114,16 @@ class _CollectionLog:
         replace_json(self._path, self._value)
 
 
-def collect(config: CollectConfig) -> Path:
+def collect(config: CollectConfig, load_policy: PolicyLoader | None = None) -> Path:
     """Attempt every seed not yet attempted and return the replay buffer's path; prints what succeeded and failed.
 
-    Raises `ConfigError` if `out` was collected with another configuration, `DataError` if it is something else,
-    `SystemSetupError` if the disk is, or would be, too full; episodes committed before stay.
+    load_policy: loads `config.policy`; with several workers it must be a function of a module.
+    Raises `ConfigError` if there is a policy and nothing that loads it, or if `out` was collected with another
+    configuration, `DataError` if it is something else, `SystemSetupError` if the disk is, or would be, too full;
+    episodes committed before stay.
     """
+    if config.policy and load_policy is None:
+        raise ConfigError(f"policy={config.policy!r}: nothing was given that loads it")
     out = Path(config.out)
     with disk_full_as_setup_error(out):
         if not (out / INDEX).exists():
@@ -124,7 +131,7 @@ def collect(config: CollectConfig) -> Path:
             ReplayBuffer.create(out, layout_of(config.env))
         with closing(ReplayBuffer.open(out)) as buffer:
             buffer.lock()
-            _collect_missing(config, buffer)
+            _collect_missing(config, load_policy, buffer)
     if config.lerobot:
         from emu_robot.data.lerobot_export import export_lerobot  # only here: it needs torch and lerobot
 
@@ -132,14 +139,14 @@ def collect(config: CollectConfig) -> Path:
     return out
 
 
-def _collect_missing(config: CollectConfig, buffer: ReplayBuffer) -> None:
+def _collect_missing(config: CollectConfig, load_policy: PolicyLoader | None, buffer: ReplayBuffer) -> None:
     log = _CollectionLog(buffer.path, config)
     attempted = {*log.dropped, *(meta["seed"] for meta in buffer.metadata)}
     seeds = [seed for seed in _seeds(config) if seed not in attempted]
     require_disk_space(buffer.path, len(seeds) * _bytes_per_episode(config, buffer))
     pending = buffer.path / "pending"
     pending.mkdir(exist_ok=True)
-    _record_all(config, seeds, pending, buffer, log)
+    _record_all(config, load_policy, seeds, pending, buffer, log)
     shutil.rmtree(pending)
     _report(config, buffer, log)
 
@@ -168,10 +175,16 @@ def _bytes_per_episode(config: CollectConfig, buffer: ReplayBuffer) -> int:
 
 
 def _record_all(
-    config: CollectConfig, seeds: Sequence[int], pending: Path, buffer: ReplayBuffer, log: _CollectionLog
+    config: CollectConfig,
+    load_policy: PolicyLoader | None,
+    seeds: Sequence[int],
+    pending: Path,
+    buffer: ReplayBuffer,
+    log: _CollectionLog,
 ) -> None:
     """Record on all workers, commit in the order of the seeds."""
-    make_recorder, workers = partial(_Recorder, config, pending), config.workers if config.workers > 1 else 0
+    make_recorder = partial(_Recorder, config, load_policy, pending)
+    workers = config.workers if config.workers > 1 else 0
     recorded: dict[int, bool] = {}
     n_failed = 0
     with (
@@ -192,10 +205,11 @@ def _record_all(
 class _Recorder:
     """An environment, and the policy that drives in it if there is one; both are kept from episode to episode."""
 
-    def __init__(self, config: CollectConfig, pending: Path) -> None:
+    def __init__(self, config: CollectConfig, load_policy: PolicyLoader | None, pending: Path) -> None:
         families = {"families": tuple(config.families)} if config.families else {}
-        self._env = cast(ExpertEnvironment, make(config.env, split=config.split, **families))
-        self._policy = _load_policy(config, self._env) if config.policy else None
+        env: Any = make(config.env, split=config.split, **families)
+        self._env: ExpertEnvironment = env
+        self._policy = load_policy(config.policy, env.oracle_step) if load_policy and config.policy else None
         self._config, self._pending = config, pending
 
     def run(self, index: int) -> tuple[int, bool]:
@@ -219,10 +233,3 @@ class _Recorder:
 
     def close(self) -> None:
         self._env.close()
-
-
-def _load_policy(config: CollectConfig, env: Any) -> Policy:
-    """The head alone, its subgoals from the environment's oracle; torch is imported only where one is wanted."""
-    importlib.import_module("torch").set_num_threads(1)
-    load = importlib.import_module("emu_robot.policy.emu_policy").load_policy
-    return load(config.policy, goal="oracle", subgoal_source=env.oracle_step)

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from emu_robot.core import Floats32
 from emu_robot.data.columns import Column
 from emu_robot.data.dimensions import Dimensions
 from emu_robot.data.episode import Episode, check_camera_name
@@ -21,8 +22,6 @@ from emu_robot.errors import ConfigError, DataError, UnknownNameError
 from emu_robot.observation.image_fit import ImageFit, fit_image
 from emu_robot.robots.order import order_of
 from emu_robot.robots.spec import DimensionKind, RobotLayout
-
-type Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,12 +40,12 @@ class Conversion:
     use_success: bool = True
     """Whether an episode that never says next.success failed, where the set says it at all."""
 
-    def numbers(self, files: LeRobotFiles, episode: EpisodeFiles, rows: pa.Table) -> tuple[Floats, Floats]:
+    def numbers(self, files: LeRobotFiles, episode: EpisodeFiles, rows: pa.Table) -> tuple[Floats32, Floats32]:
         """State and action of an episode, (T, D) each, at the set's own rate."""
         dimensions = self.dimensions
         return _gather(files, episode, rows, dimensions.state), _gather(files, episode, rows, dimensions.action)
 
-    def settled(self, files: LeRobotFiles, states: Sequence[Floats], actions: Sequence[Floats]) -> "Conversion":
+    def settled(self, files: LeRobotFiles, states: Sequence[Floats32], actions: Sequence[Floats32]) -> "Conversion":
         """With the kind of every dimension told from all numbers. Raises `ConfigError` if another rate needs more."""
         dimensions = self.dimensions.settled(states, actions, files.fps)
         if dimensions.unknown and self.hz != round(files.fps):
@@ -56,7 +55,7 @@ class Conversion:
             )
         return replace(self, dimensions=dimensions)
 
-    def layout(self, states: Sequence[Floats], actions: Sequence[Floats]) -> RobotLayout:
+    def layout(self, states: Sequence[Floats32], actions: Sequence[Floats32]) -> RobotLayout:
         """Names, kinds and places, and which actions are targets of the state: told from the numbers."""
         dimensions = self.dimensions
         return RobotLayout(
@@ -151,7 +150,7 @@ class Converter:
         return words
 
 
-def _gather(files: LeRobotFiles, episode: EpisodeFiles, rows: pa.Table, columns: Sequence[Column]) -> Floats:
+def _gather(files: LeRobotFiles, episode: EpisodeFiles, rows: pa.Table, columns: Sequence[Column]) -> Floats32:
     features = {name: files.numbers(episode, rows, name) for name in dict.fromkeys(c.feature for c in columns)}
     return np.stack([features[column.feature][:, column.index] for column in columns], 1)
 

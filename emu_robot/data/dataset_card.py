@@ -12,6 +12,7 @@ from lerobot.datasets.utils import create_lerobot_dataset_card
 from emu_robot.data.lerobot_files import INFO, LeRobotFiles
 from emu_robot.data.replay_buffer import ReplayBuffer
 from emu_robot.robots.spec import PANDA
+from emu_robot.shared.files import replace_text
 
 CARD = "README.md"
 UNKNOWN = "unknown"
@@ -62,7 +63,7 @@ def write_card(root: Path, origin: Origin, name: str = "") -> Path:
         n_frames=sum(episode.length for episode in files.episodes),
         features=[_row(key, feature, origin) for key, feature in files.features.items()],
     )
-    (root / CARD).write_text(str(card))
+    replace_text(root / CARD, str(card))
     return root / CARD
 
 

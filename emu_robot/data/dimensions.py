@@ -9,15 +9,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
+from emu_robot.core import Floats32
 from emu_robot.data.columns import Column
 from emu_robot.data.dimension_motion import FOLLOWS, correlation, measured, moving, turning
 from emu_robot.data.lerobot_files import LeRobotFiles
 from emu_robot.errors import ConfigError, UnknownNameError
 from emu_robot.robots.spec import DimensionKind
-
-type Floats = NDArray[np.float32]
 
 MOST_FINGERS = 4
 """In a feature; more of them are a hand, whose fingers are joints."""
@@ -68,7 +66,7 @@ class Dimensions:
         """Actions of which nothing says what they are."""
         return [column.path for column in self.action if column.kind is None]
 
-    def settled(self, states: Sequence[Floats], actions: Sequence[Floats], fps: float) -> "Dimensions":
+    def settled(self, states: Sequence[Floats32], actions: Sequence[Floats32], fps: float) -> "Dimensions":
         """With the kind of every dimension that the numbers (T, D) of all episodes tell."""
         state = tuple(measured(column, [s[:, i] for s in states]) for i, column in enumerate(self.state))
         n_pairs = len(self.state) - self.n_grippers
@@ -80,7 +78,7 @@ class Dimensions:
             action.append(turning(column, values))
         return replace(self, state=state, action=tuple(action))
 
-    def relative_dims(self, states: Sequence[Floats], actions: Sequence[Floats]) -> int:
+    def relative_dims(self, states: Sequence[Floats32], actions: Sequence[Floats32]) -> int:
         """How many of the first actions are targets of the states in their places: all of the arm's, or none."""
         n_arm, n_states = self.n_arm, len(self.state) - self.n_grippers
         if n_arm > n_states or any((c.kind and c.kind.is_rate) or c.wraps for c in self.action[:n_arm]):

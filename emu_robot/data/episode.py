@@ -4,7 +4,6 @@ Suffix legend: T frames, M stored images, N subtasks, S state, A action, H W ima
 """
 
 import json
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -14,7 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from emu_robot.core import Floats32
 from emu_robot.errors import ConfigError, DataError, ShapeError
+from emu_robot.shared.files import replacing
 
 META_KEYS = ("instruction", "family", "split", "seed", "success", "fps")
 
@@ -43,8 +44,8 @@ class Episode:
     subtasks: tuple[str, ...]
     keyframes: NDArray[np.int32]
     starts: NDArray[np.int32]
-    state: NDArray[np.float32]
-    action: NDArray[np.float32]
+    state: Floats32
+    action: Floats32
     image_frames: NDArray[np.int32]
     images: Mapping[str, NDArray[np.uint8]]
 
@@ -113,12 +114,8 @@ class Episode:
         """Write one uncompressed .npz atomically: after a kill, `path` is either absent or complete."""
         arrays: dict[str, NDArray[Any]] = {name: getattr(self, name) for name in ("state", "action", "image_frames")}
         arrays |= {f"image_{camera}": array for camera, array in self.images.items()}
-        partial = path.with_name(path.name + ".partial")
-        with partial.open("wb") as file:
+        with replacing(path) as partial, partial.open("wb") as file:
             np.savez(file, allow_pickle=False, meta=np.array(json.dumps(self.meta())), **arrays)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
 
     @classmethod
     def load(cls, path: Path) -> "Episode":

@@ -4,10 +4,9 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from emu_robot.control.chunk_broker import ChunkBroker
-from emu_robot.core import Environment, Image, Observation, Policy, Transition
+from emu_robot.core import Environment, Floats, Floats32, Image, Observation, Policy, Transition
 from emu_robot.data.episode import Episode
 
 DWELL = 3
@@ -25,7 +24,7 @@ POLICY_START, POLICY_LENGTH = (0, 60), (20, 100)
 class Expert(Protocol):
     """A closed-loop demonstrator: the action it would take in the environment's present state."""
 
-    def action(self) -> NDArray[np.float32]: ...
+    def action(self) -> Floats32: ...
 
 
 class ExpertEnvironment(Environment, Protocol):
@@ -38,7 +37,7 @@ class ExpertEnvironment(Environment, Protocol):
 
     def observe(self) -> Observation: ...
 
-    def step(self, action: NDArray[np.float32], *, observe: bool = True) -> Transition: ...
+    def step(self, action: Floats32, *, observe: bool = True) -> Transition: ...
 
     def close(self) -> None: ...
 
@@ -49,7 +48,7 @@ class Disturbance:
     def __init__(self, rng: np.random.Generator, noise: float, burst_probability: float) -> None:
         """noise: standard deviation of the joint targets [rad]. burst_probability: of a burst in each subtask."""
         self._rng, self._noise, self._probability = rng, noise, burst_probability
-        self._noise_A: NDArray[np.float64] | float = 0.0
+        self._noise_A: Floats | float = 0.0
         self.start_subtask()
 
     def start_subtask(self) -> None:
@@ -60,7 +59,7 @@ class Disturbance:
         self._opening = self._rng.random() if self._rng.random() < 0.25 else None
         self._offset_A = None
 
-    def __call__(self, action: NDArray[np.float32]) -> NDArray[np.float32]:
+    def __call__(self, action: Floats32) -> Floats32:
         """(A,) joint targets [rad] and, last, the gripper's [0, 1] -> what is executed instead."""
         n_joints = len(action) - 1
         fresh = self._rng.normal(scale=self._noise, size=n_joints)
@@ -75,7 +74,7 @@ class Disturbance:
         self._ticks += 1
         return executed.astype(np.float32)
 
-    def _displacement(self, n_joints: int) -> NDArray[np.float64]:
+    def _displacement(self, n_joints: int) -> Floats:
         if self._offset_A is None:
             moved = self._rng.permutation(n_joints) < self._rng.integers(1, 4)
             self._offset_A = moved * self._rng.uniform(-BURST_OFFSET, BURST_OFFSET, n_joints)
@@ -99,7 +98,7 @@ class PolicyDriver:
         self._ticks = 0
         self._span = range(begin, begin + length) if self._rng.random() < self._share else range(0)
 
-    def __call__(self) -> NDArray[np.float32] | None:
+    def __call__(self) -> Floats32 | None:
         """The policy's action (A,) for this tick; None while the expert drives."""
         tick, self._ticks = self._ticks, self._ticks + 1
         if tick not in self._span:

@@ -19,10 +19,10 @@ from emu_robot.data.mcap_reading import McapFile
 from emu_robot.data.mcap_recording import Recorded, read_recorded
 from emu_robot.data.recorded_episode import Numbers, planned_subtasks, resample, succeeded
 from emu_robot.data.replay_buffer import ReplayBuffer
-from emu_robot.deploy.ros_names import read_namespace
 from emu_robot.errors import ConfigError, DataError, EmuRobotError
 from emu_robot.observation.camera_messages import decode_picture
 from emu_robot.robots.deployment import Deployment
+from emu_robot.robots.ros_names import read_namespace
 from emu_robot.robots.spec import RobotLayout
 from emu_robot.shared.files import disk_full_as_setup_error, replace_json, require_disk_space
 from emu_robot.shared.progress import progress

@@ -11,9 +11,9 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
+from emu_robot.core import Floats32
 from emu_robot.errors import ConfigError, DataError
 
-type Floats = NDArray[np.float32]
 type Frames = NDArray[np.int32]
 
 RETURNS = 0.8
@@ -71,7 +71,7 @@ class KeyframeFinder:
     method: what it goes by, never `auto`.
     """
 
-    def __init__(self, states: Sequence[Floats], grippers: Sequence[int], fps: float, config: KeyframeConfig) -> None:
+    def __init__(self, states: Sequence[Floats32], grippers: Sequence[int], fps: float, config: KeyframeConfig) -> None:
         """states: (T, S) of every episode; grippers: which state dimensions are grippers.
 
         Raises `DataError` if nothing ever moves, `ConfigError` for a method that needs what the set lacks.
@@ -93,7 +93,7 @@ class KeyframeFinder:
         self._still, self._settled = config.pause_speed * usual, SETTLED * usual
         self.method = self._choose(states)
 
-    def find(self, state: Floats) -> Frames:
+    def find(self, state: Floats32) -> Frames:
         """(N,) ascending frames of an episode (T, S) at which a subtask is complete, each the first such frame.
 
         Where motion ends for good is always one of them.
@@ -101,7 +101,7 @@ class KeyframeFinder:
         found = self._bends(state) if self.method is KeyframeMethod.waypoint else self._moments(state)
         return self._spaced(found, self._end(state))
 
-    def cut(self, state: Floats) -> tuple[Frames, Frames]:
+    def cut(self, state: Floats32) -> tuple[Frames, Frames]:
         """(N,) what `find` finds, and the first frame of each subtask: after a rest, where motion goes on."""
         keyframes, moves = self.find(state), self._moves(state)
         starts = [0]
@@ -110,7 +110,7 @@ class KeyframeFinder:
             starts.append(keyframe + 1 + (int(rest[0]) if rest.size else 0))
         return keyframes, np.array(starts, np.int32)
 
-    def _choose(self, states: Sequence[Floats]) -> KeyframeMethod:
+    def _choose(self, states: Sequence[Floats32]) -> KeyframeMethod:
         method = self._config.method
         if method is KeyframeMethod.gripper and not self._grippers:
             raise ConfigError("keyframes.method=gripper, but no state dimension is a gripper; name it by grippers=")
@@ -124,7 +124,7 @@ class KeyframeFinder:
         inner = [any(a > 0 and b < len(s) for a, b in found) for found, s in zip(pauses, states, strict=True)]
         return KeyframeMethod.pause if np.mean(inner) >= RETURNS else KeyframeMethod.waypoint
 
-    def _moments(self, state: Floats) -> list[int]:
+    def _moments(self, state: Floats32) -> list[int]:
         """The first frame at rest of every stretch in which a subtask may end."""
         speed = self._speed(state)
         if self.method is KeyframeMethod.gripper:
@@ -135,11 +135,11 @@ class KeyframeFinder:
             stretches = [(a, b) for a, b in self._stretches(there) if a > 0]
         return [a + self._arrival(speed[a:b]) for a, b in stretches]
 
-    def _arrival(self, speed: Floats) -> int:
+    def _arrival(self, speed: Floats32) -> int:
         """The first frame of a stretch at which the robot is as still as it comes to be there, but for noise."""
         return int(np.argmax(speed <= max(self._settled, 1.5 * np.percentile(speed, 25))))
 
-    def _moves(self, state: Floats) -> NDArray[np.bool_]:
+    def _moves(self, state: Floats32) -> NDArray[np.bool_]:
         """(T,) whether arm or gripper move. Over several frames noise is small beside slow motion."""
         span = min(max(self._gap // 3, 1), len(state) - 1)
         from_T = np.minimum(np.arange(len(state)), len(state) - 1 - span)
@@ -149,12 +149,12 @@ class KeyframeFinder:
         turns = np.abs(np.diff(state[:, self._grippers], axis=0, append=state[-1:, self._grippers]))
         return (speed >= self._settled) | (turns > reach).any(1)
 
-    def _end(self, state: Floats) -> int:
+    def _end(self, state: Floats32) -> int:
         """The last frame, or the one from which on nothing moves any more."""
         moving = np.flatnonzero(self._moves(state))
         return min(int(moving[-1]) + 1, len(state) - 1) if moving.size else len(state) - 1
 
-    def _bends(self, state: Floats) -> list[int]:
+    def _bends(self, state: Floats32) -> list[int]:
         """Ends of straight lines that stay near the path: split where it is farthest from its line, as often as
         needed (Douglas and Peucker)."""
         path = state[:, self._arm] / self._scale_S[self._arm]
@@ -179,18 +179,18 @@ class KeyframeFinder:
             kept.append(last)
         return np.array(kept, np.int32)
 
-    def _at_rest(self, state: Floats) -> NDArray[np.bool_]:
+    def _at_rest(self, state: Floats32) -> NDArray[np.bool_]:
         off = (state - self._rest_S)[:, self._arm] / self._scale_S[self._arm]
         reach = GRIPPER_NEAR * (self._high_S - self._low_S)
         held = [np.abs(state[:, g] - self._rest_S[g]) <= reach[g] for g in self._grippers]
         return np.logical_and.reduce([_rms(off) < self._config.rest_radius, *held])
 
-    def _switches(self, state: Floats) -> Frames:
+    def _switches(self, state: Floats32) -> Frames:
         """Frames at which a gripper crosses the middle of its range."""
         closed = state[:, self._grippers] < ((self._low_S + self._high_S) / 2)[self._grippers]
         return (np.flatnonzero((closed[1:] != closed[:-1]).any(1)) + 1).astype(np.int32)
 
-    def _speed(self, state: Floats) -> Floats:
+    def _speed(self, state: Floats32) -> Floats32:
         """(T,) per frame, towards the next one."""
         step = np.diff(state[:, self._arm], axis=0) / self._scale_S[self._arm]
         return _rms(np.concatenate([step, step[-1:]])) if len(step) else np.zeros(1, np.float32)
@@ -202,5 +202,5 @@ class KeyframeFinder:
         return list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))
 
 
-def _rms(values: Floats) -> Floats:
+def _rms(values: Floats32) -> Floats32:
     return np.sqrt(np.square(values).mean(-1)) if values.shape[-1] else np.zeros(len(values), np.float32)

@@ -218,14 +218,15 @@ class _PartWriter:
     def run(self, index: int) -> int:
         episodes = self._episodes[index]
         with quiet():
-            _write_part(self._export, episodes, self._export.part(episodes))
+            write_part(self._export, episodes, self._export.part(episodes))
         return len(episodes)
 
     def close(self) -> None:
         pass
 
 
-def _write_part(export: _Export, episodes: range, part: Path) -> None:
+def write_part(export: _Export, episodes: range, part: Path) -> None:
+    """Write these episodes as a LeRobotDataset of its own in the folder `part`, which appears when it is complete."""
     unfinished = part.with_name(f"{part.name}.partial")
     shutil.rmtree(unfinished, ignore_errors=True)
     first = export.buffer.episode(episodes[0])

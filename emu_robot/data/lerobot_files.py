@@ -13,9 +13,8 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
-from emu_robot.core import Image
+from emu_robot.core import Floats32, Image
 from emu_robot.data.lerobot_names import IMAGE_PREFIX, dimension_names
 from emu_robot.data.lerobot_tables import (
     check_feature,
@@ -166,7 +165,7 @@ class LeRobotFiles:
             )
         return rows
 
-    def numbers(self, episode: EpisodeFiles, rows: pa.Table, key: str) -> NDArray[np.float32]:
+    def numbers(self, episode: EpisodeFiles, rows: pa.Table, key: str) -> Floats32:
         """(T, D) of one feature. Raises `DataError` for ragged rows, another width or values that are not finite."""
         values = column_of(episode.table, rows, key).to_pylist()
         width = len(self.names(key))

@@ -13,16 +13,15 @@ from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
-from numpy.typing import NDArray
 
+from emu_robot.core import Floats
 from emu_robot.data.mcap_reading import McapFile, RecordedMessage
 from emu_robot.data.recording_contract import CONTRACT_TOPIC, Contract, topics_of
-from emu_robot.deploy.ros_names import absolute, read_namespace
 from emu_robot.errors import DataError
 from emu_robot.observation.camera_messages import COMPRESSED, RAW
 from emu_robot.robots.deployment import Deployment, read_deployment
+from emu_robot.robots.ros_names import absolute, read_namespace
 
-type Floats = NDArray[np.float64]
 type Taker = Callable[[RecordedMessage, Any], None]
 
 TRAJECTORY = "trajectory_msgs/msg/JointTrajectory"

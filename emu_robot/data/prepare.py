@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from emu_robot.data.buffer_index import INDEX
 from emu_robot.data.conversion import Conversion, Converter, choose_cameras
 from emu_robot.data.dimensions import Wanted, choose_dimensions
 from emu_robot.data.first_reading import Found, read_set
@@ -20,7 +21,7 @@ from emu_robot.data.keyframes import KeyframeConfig
 from emu_robot.data.labels import Captioner, Segmentation
 from emu_robot.data.lerobot_files import EpisodeFiles, LeRobotFiles
 from emu_robot.data.ordered_commits import blocks_in_order, commit
-from emu_robot.data.replay_buffer import INDEX, ReplayBuffer
+from emu_robot.data.replay_buffer import ReplayBuffer
 from emu_robot.data.segmentation_page import write_page
 from emu_robot.data.set_contents import digest_of
 from emu_robot.errors import ConfigError, DataError, UnknownNameError

@@ -5,12 +5,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from emu_robot.core import Floats, Floats32
 from emu_robot.data.labels import LabelSource, Segmentation
 from emu_robot.data.mcap_recording import Recorded, Samples
 from emu_robot.errors import DataError
 from emu_robot.robots.deployment import Gripper
-
-type Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,8 +21,8 @@ class Numbers:
     """
 
     times: Floats
-    state: NDArray[np.float32]
-    action: NDArray[np.float32]
+    state: Floats32
+    action: Floats32
     shown: dict[str, NDArray[np.int64]]
 
 

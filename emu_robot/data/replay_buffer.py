@@ -11,17 +11,16 @@ A process killed at any moment leaves all episodes committed before.
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Any, Self
 
 import numpy as np
 import zarr
 from numpy.typing import NDArray
 
 from emu_robot.data.buffer_arrays import (
-    ROWS_PER_CHUNK,
     RowSpecs,
     array_names,
     check_row_specs,
@@ -29,19 +28,15 @@ from emu_robot.data.buffer_arrays import (
     row_specs_of,
     rows_of,
 )
+from emu_robot.data.buffer_index import COUNTS, INDEX, empty_index, read_index
 from emu_robot.data.episode import Episode, fields_from_meta
+from emu_robot.data.image_codes import Encoder, codes_name, read_codes, store_codes
 from emu_robot.data.mapped_images import MappedImages
 from emu_robot.errors import DataError, InvalidValueError, ShapeError, UnknownNameError
 from emu_robot.robots.spec import PANDA, RobotLayout
 from emu_robot.shared.files import lock_directory, replace_json
-from emu_robot.shared.progress import progress
 
-FORMAT = "emu_robot replay buffer 2"
-INDEX, METADATA = "index.json", "episodes/metadata.jsonl"
-CODES_PER_BLOCK = 1024
-COUNTS = {"episodes": "n_episodes", "frames": "n_frames", "images": "n_images"}
-
-type Encoder = Callable[[NDArray[np.uint8]], NDArray[np.integer]]
+METADATA = "episodes/metadata.jsonl"
 
 
 class ReplayBuffer:
@@ -71,9 +66,7 @@ class ReplayBuffer:
         for group in COUNTS:
             zarr.create_group(partial / group)
         (partial / METADATA).touch()
-        empty = dict.fromkeys(COUNTS.values(), 0) | {"metadata_bytes": 0, "cameras": []}
-        empty["layout"] = asdict(layout)
-        replace_json(partial / INDEX, {"format": FORMAT, **empty})
+        replace_json(partial / INDEX, empty_index(layout))
         partial.replace(path)
         return cls.open(path)
 
@@ -81,20 +74,7 @@ class ReplayBuffer:
     def open(cls, path: str | Path) -> Self:
         """An existing buffer. Raises `DataError` naming the file that is missing, damaged or something else."""
         path = Path(path)
-        if not path.exists():
-            raise DataError(f"{path}: no such replay buffer")
-        if not (path / INDEX).is_file():
-            raise DataError(f"{path}: not a replay buffer (no {INDEX})")
-        try:
-            index = json.loads((path / INDEX).read_text())
-            counts = [index[key] for key in (*COUNTS.values(), "metadata_bytes")]
-            cameras = index["cameras"]
-            RobotLayout.from_dict(index["layout"])
-        except (ValueError, KeyError, TypeError) as error:
-            raise DataError(f"{path / INDEX}: corrupted ({error!r})") from error
-        fits = all(isinstance(count, int) and count >= 0 for count in counts) and isinstance(cameras, list)
-        if index.get("format") != FORMAT or not fits:
-            raise DataError(f"{path / INDEX}: expected format {FORMAT!r} and counts, got {str(index)[:200]}")
+        index = read_index(path)
         try:
             buffer = cls(path, index)
         except (OSError, ValueError, KeyError) as error:
@@ -167,14 +147,8 @@ class ReplayBuffer:
 
     def load_codes(self, camera: str, source: str) -> NDArray[np.uint32]:
         """(M, L) uint32 of `source`. Raises `DataError` if another source made them or images came after them."""
-        name = f"images/codes_{camera}"
-        array = self._array(name)
-        if array.attrs.get("source") != source:
-            raise DataError(f"{self.path / name}: made by another image tokenizer; encode the buffer again")
-        if array.attrs["n_done"] != self.n_images:
-            rows = f"{array.attrs['n_done']} rows for {self.n_images} images"
-            raise DataError(f"{self.path / name}: {rows}; encode the buffer again")
-        return np.asarray(array[: self.n_images])
+        name = codes_name(camera)
+        return read_codes(self._array(name), self.path / name, self.n_images, source)
 
     def episode(self, i: int) -> Episode:
         """Episode i; its images are read from disk at each access. Raises `InvalidValueError` if out of range."""
@@ -281,24 +255,9 @@ class ReplayBuffer:
         encode: (B, H, W, 3) uint8 -> (B, L) integers in [0, 2**32); source: says which tokenizer that is.
         Raises `UnknownNameError` for a camera, `InvalidValueError` for values out of range, `ShapeError`.
         """
-        images, name = self.images(camera), f"images/codes_{camera}"
+        images = self.images(camera)
         self.lock()
-        array = self._root.get(name)
-        if not isinstance(array, zarr.Array) or array.attrs.get("source") != source:
-            length = _codes(encode(images[:1]), 1).shape[1]
-            array = self._root.create_array(
-                name, shape=(0, length), chunks=(ROWS_PER_CHUNK, length), dtype="uint32", overwrite=True,
-                attributes={"source": source, "n_done": 0},
-            )  # fmt: skip
-        done = int(cast(int, array.attrs["n_done"]))
-        with progress(f"encoding {camera}", -(-(len(images) - done) // CODES_PER_BLOCK)) as report:
-            for begin in range(done, len(images), CODES_PER_BLOCK):
-                block = images[begin : begin + CODES_PER_BLOCK]
-                codes = _codes(encode(block), len(block))
-                array.resize((begin + len(codes), array.shape[1]))
-                array[begin:] = codes
-                array.attrs["n_done"] = begin + len(codes)
-                report("")
+        store_codes(self._root, camera, images, encode, source)
 
     def lock(self) -> None:
         """Become the only writer and drop what a killed one left behind; writing does it when first needed.
@@ -333,11 +292,3 @@ class _StoredImages(Mapping[str, NDArray[np.uint8]]):
 
     def __len__(self) -> int:
         return len(self._buffer.cameras)
-
-
-def _codes(codes: NDArray[Any], n_images: int) -> NDArray[np.uint32]:
-    if codes.ndim != 2 or len(codes) != n_images or not np.issubdtype(codes.dtype, np.integer):
-        raise ShapeError("image codes", f"{codes.shape} {codes.dtype}", f"({n_images}, L) integer")
-    if codes.size and not 0 <= int(codes.min()) <= int(codes.max()) < 2**32:
-        raise InvalidValueError(f"image codes: values {codes.min()}..{codes.max()} do not fit uint32")
-    return codes.astype(np.uint32)

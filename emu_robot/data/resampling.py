@@ -5,10 +5,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from emu_robot.core import Floats32
 from emu_robot.data.columns import Column
 from emu_robot.robots.spec import DimensionKind
 
-type Floats = NDArray[np.float32]
 type Doubles = NDArray[np.float64]
 
 NEAR = 1e-6
@@ -25,7 +25,7 @@ def frames_before(frame_N: Doubles) -> NDArray[np.int64]:
     return np.floor(frame_N + NEAR).astype(np.int64)
 
 
-def resample(frame_N: Doubles, values: Floats, columns: Sequence[Column], *, measured: bool = False) -> Floats:
+def resample(frame_N: Doubles, values: Floats32, columns: Sequence[Column], *, measured: bool = False) -> Floats32:
     """(N, D) of values (T, D) whose dimensions are these. measured: a state, which never looks ahead.
 
     Positions: on the straight line between two frames. Angles: the shorter way around. Deltas: what they add up to

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
+from emu_robot.core import Floats32
 from emu_robot.data.columns import Column
 from emu_robot.data.conversion import Conversion
 from emu_robot.data.episode import Episode
@@ -110,7 +110,7 @@ def shown_episodes(tasks: Sequence[str]) -> list[int]:
 
 
 def _dimensions(
-    columns: Sequence[Column], values: NDArray[np.float32], layout: RobotLayout, are_actions: bool = False
+    columns: Sequence[Column], values: Floats32, layout: RobotLayout, are_actions: bool = False
 ) -> list[Dimension]:
     return [
         Dimension(
@@ -158,7 +158,7 @@ def _cuts(episode: Episode) -> list[Cut]:
     ]
 
 
-def _curves(state: NDArray[np.float32], n_grippers: int) -> list[str]:
+def _curves(state: Floats32, n_grippers: int) -> list[str]:
     """Points of two SVG lines: distance of the arm from its first pose, and the gripper."""
     n_arm = state.shape[1] - n_grippers
     arm = state[:, :n_arm] if n_arm else state

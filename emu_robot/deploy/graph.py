@@ -13,12 +13,19 @@ import yaml
 
 from emu_robot.control.safety import SafetyConfig
 from emu_robot.deploy.graph_file import GraphFile, Parameter, Scalar, graph_path, read_graph_file
-from emu_robot.deploy.ros_names import node_label, read_namespace
 from emu_robot.errors import ConfigError, InvalidValueError, UnknownNameError
+from emu_robot.planner.config import ReplanConfig
+from emu_robot.policy.config import ChunkConfig
 from emu_robot.robots.deployment import deployments, read_deployment
+from emu_robot.robots.ros_names import node_label, read_namespace
 from emu_robot.teleop.driving import TeleopConfig
 
-SETTINGS_OF: dict[str, type[Any]] = {"safety": SafetyConfig, "teleop": TeleopConfig}
+SETTINGS_OF: dict[str, type[Any]] = {
+    "safety": SafetyConfig,
+    "planner": ReplanConfig,
+    "policy": ChunkConfig,
+    "teleop": TeleopConfig,
+}
 """Nodes whose parameters are also the fields of a dataclass, each a number with a range."""
 
 

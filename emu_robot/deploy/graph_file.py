@@ -8,8 +8,8 @@ from typing import Any
 
 import yaml
 
-from emu_robot.deploy.ros_names import read_namespace
 from emu_robot.errors import ConfigError, UnknownNameError
+from emu_robot.robots.ros_names import read_namespace
 
 type Scalar = bool | int | float | str
 type Parameter = Scalar | list[Scalar]

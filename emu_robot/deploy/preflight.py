@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 from statistics import median
 
 from emu_robot.control.safety import GateState, SafetyConfig
-from emu_robot.deploy.ros_names import absolute, node_label
 from emu_robot.doctor import Check
 from emu_robot.observation.config import ObservationConfig
 from emu_robot.robots.deployment import Deployment, Gripper
+from emu_robot.robots.ros_names import absolute, node_label
 
 SLOW_CAMERA_HZ, SLOW_GRIPPER_HZ = 10.0, 10.0
 COMMAND_TYPES = {

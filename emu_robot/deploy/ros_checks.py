@@ -167,11 +167,11 @@ def check_clock() -> Check:
     """Stamps are of the system clock, so machines that share a graph must agree on it."""
     name = "system clock synchronised"
     remedy = "Where drivers run on another machine, install chrony on both: apt-get install chrony"
-    said = _said("timedatectl", "show", "--property=NTPSynchronized", "--value")
+    said = answer_of("timedatectl", "show", "--property=NTPSynchronized", "--value")
     if said in ("yes", "no"):
         problem = f"the system clock is not synchronised (timedatectl). {remedy}" if said == "no" else None
         return Check(name=name, problem=problem, required=False)
-    said = _said("chronyc", "tracking")
+    said = answer_of("chronyc", "tracking")
     if "Leap status" in said:
         problem = None if "Normal" in said else f"the system clock is not synchronised (chronyc). {remedy}"
         return Check(name=name, problem=problem, required=False)
@@ -184,22 +184,22 @@ def check_priorities(nice: int) -> list[Check]:
     user = os.environ.get("USER", "<user>")
     file = "/etc/security/limits.d/emu_robot.conf, then log in anew"
     problem = None
-    if not _permitted(f"os.setpriority(os.PRIO_PROCESS, 0, {nice})"):
+    if not permitted(f"os.setpriority(os.PRIO_PROCESS, 0, {nice})"):
         problem = f"niceness {nice} is not permitted, load may delay the gate. Put '{user} - nice {nice}' into {file}"
     checks = [Check(name=f"niceness {nice} permitted", problem=problem, required=False)]
     problem = None
-    if not _permitted("os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(50))"):
+    if not permitted("os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(50))"):
         problem = f"real-time priority is not permitted, ros2_control wants it. Put '{user} - rtprio 99' into {file}"
     return [*checks, Check(name="real-time priority permitted", problem=problem, required=False)]
 
 
-def _permitted(statement: str) -> bool:
+def permitted(statement: str) -> bool:
     """Whether it works, tried in a process of its own."""
     command = [sys.executable, "-I", "-S", "-c", f"import os; {statement}"]
     return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
-def _said(*command: str) -> str:
+def answer_of(*command: str) -> str:
     """What a program says; empty if it is not there or fails."""
     if shutil.which(command[0]) is None:
         return ""

@@ -8,7 +8,6 @@ every pass.
 from dataclasses import dataclass
 from typing import Any
 
-import psutil
 import torch
 from torch import nn
 
@@ -69,6 +68,8 @@ def device_map(model: CausalTransformer, config: PlacementConfig) -> DeviceMap:
 
 def free_memory(device: str) -> dict[str, float]:
     """GiB free of each device that `PlacementConfig.device` allows. Raises `SystemSetupError` for one that is not."""
+    import psutil
+
     count = torch.cuda.device_count()
     host = {"cpu": psutil.virtual_memory().available / GIB}
     if device == "cpu" or (device == "auto" and not count):

@@ -12,8 +12,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import tiktoken
-
 from emu_robot.errors import InvalidValueError, WeightsError
 
 RANKS, VISION = "emu3.tiktoken", "emu3_vision_tokens.txt"
@@ -53,6 +51,8 @@ class Emu3Text:
 
         Special tokens follow the highest rank.
         """
+        import tiktoken
+
         named, first = [*SPECIAL, *(token for token in vision if not CODE.fullmatch(token))], max(ranks.values()) + 1
         self._special = {token: first + i for i, token in enumerate(named)}
         n_codes = len(vision) - (len(named) - len(SPECIAL))

@@ -7,9 +7,8 @@ and blur matter little.
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from emu_robot.core import Image
+from emu_robot.core import Floats, Image
 
 LOST = 0.3
 """An object of less than this fraction of its true colour mass counts as lost."""
@@ -18,11 +17,11 @@ LOST = 0.3
 class Sighting(NamedTuple):
     """uv (2,) [px] centroid of the object's colour; mass: sum of its weights."""
 
-    uv: NDArray[np.float64]
+    uv: Floats
     mass: float
 
 
-def colour_at(image: Image, uv: tuple[float, float]) -> NDArray[np.float64]:
+def colour_at(image: Image, uv: tuple[float, float]) -> Floats:
     """(3,) the median colour of the 6 most coloured of 5 x 5 pixels, without its grey part (a can's lid is grey)."""
     u, v = round(uv[0]), round(uv[1])
     patch = image[max(0, v - 2) : v + 3, max(0, u - 2) : u + 3].reshape(-1, 3).astype(np.float64)
@@ -31,7 +30,7 @@ def colour_at(image: Image, uv: tuple[float, float]) -> NDArray[np.float64]:
     return np.median(hues[strongest], axis=0)
 
 
-def sight(image: Image, colour: NDArray[np.float64], near: tuple[float, float], radius: float) -> Sighting | None:
+def sight(image: Image, colour: Floats, near: tuple[float, float], radius: float) -> Sighting | None:
     """The centroid of `colour` within `radius` px of `near`; None where there is none of it.
 
     A pixel's weight rises from 0 at half the colour's strength to 1 at its full strength; other hues weigh nothing.

@@ -1,15 +1,16 @@
 """What an evaluation is: the settings, and what follows from them alone (seeds, families, the command line)."""
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, is_dataclass
 from importlib import import_module
 from pathlib import Path
 
 from emu_robot.data.collect import SEED_LIMIT
 from emu_robot.environments import ENVIRONMENTS
 from emu_robot.errors import InvalidValueError, UnknownNameError
+from emu_robot.planner.config import ReplanConfig
+from emu_robot.planner.decoding.config import Decoder
+from emu_robot.policy.config import ChunkConfig, GoalMode
 
-DECODERS = ("auto", "ar", "dida")
-GOALS = ("planner", "oracle", "none", "shuffled", "text")
 SPLITS = ("seen", "heldout")
 FIRST_SEED = SEED_LIMIT
 """Evaluation seeds start here; training seeds lie below."""
@@ -40,7 +41,7 @@ class LayoutsConfig:
 
     def __post_init__(self) -> None:
         _check_name("split", self.split, SPLITS)
-        _check_name("decoder", self.decoder, DECODERS)
+        _check_name("decoder", self.decoder, tuple(Decoder))
         if self.decoder_steps < 1:
             raise InvalidValueError(f"decoder_steps is {self.decoder_steps}; it must be at least 1")
         _check_name("environment", self.env, tuple(ENVIRONMENTS))
@@ -61,8 +62,13 @@ class LayoutsConfig:
     def settings(self) -> dict[str, object]:
         """What the outcome on a layout depends on, as JSON values."""
         left_out = {"n", "out", "workers", "videos", "resume"}
-        values = {key: value for key, value in vars(self).items() if key not in left_out}
-        return {key: list(value) if isinstance(value, list) else value for key, value in values.items()}
+        values: dict[str, object] = {}
+        for key, value in vars(self).items():
+            if is_dataclass(value) and not isinstance(value, type):
+                values |= {f"{key}.{name}": inner for name, inner in asdict(value).items()}
+            elif key not in left_out:
+                values[key] = list(value) if isinstance(value, list) else value
+        return values
 
 
 @dataclass(kw_only=True)
@@ -77,6 +83,10 @@ class EvalConfig(LayoutsConfig):
     resume: keep finished episodes found in `out` if they were made with the same settings.
     """
 
+    chunk: ChunkConfig = field(default_factory=ChunkConfig)
+    """How the policy samples a chunk."""
+    replan: ReplanConfig = field(default_factory=ReplanConfig)
+    """When the policy plans its next step."""
     goal: str = "planner"
     workers: int = 2
     videos: int = 6
@@ -85,7 +95,7 @@ class EvalConfig(LayoutsConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_name("goal", self.goal, GOALS)
+        _check_name("goal", self.goal, tuple(GoalMode))
         if self.workers < 0 or self.videos < 0:
             raise InvalidValueError("workers and videos must not be negative")
         if self.n_action_steps is not None and self.n_action_steps < 1:
@@ -109,6 +119,9 @@ class EvalConfig(LayoutsConfig):
             words.append("int8=false")
         if self.n_action_steps is not None:
             words.append(f"n_action_steps={self.n_action_steps}")
+        usual = EvalConfig().settings()
+        nested = {key: value for key, value in self.settings().items() if "." in key}
+        words += [f"{key}={value}" for key, value in nested.items() if value != usual[key]]
         return " ".join(words)
 
 

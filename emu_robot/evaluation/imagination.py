@@ -23,9 +23,9 @@ from emu_robot.evaluation.centroids import position_error
 from emu_robot.evaluation.config import LayoutsConfig
 from emu_robot.evaluation.info import measured_with
 from emu_robot.evaluation.plan_accuracy import CAMERA, load_planner, play_subtask
-from emu_robot.evaluation.records import write_json
 from emu_robot.evaluation.statistics import Proportion
 from emu_robot.evaluation.video import Clip
+from emu_robot.shared.files import replace_json
 from emu_robot.shared.parallel import run_parallel
 from emu_robot.shared.progress import progress
 
@@ -37,7 +37,7 @@ PANEL, CAPTION = 192, 22  # [px]
 class Imagines(Protocol):
     """What is asked of a planner here."""
 
-    def imagine(self, observation: Observation, subtasks: Sequence[str]) -> Iterator[Image]: ...
+    def imagine(self, observation: Observation, subtasks: Sequence[str], *, seed: int) -> Iterator[Image]: ...
 
 
 @dataclass(kw_only=True)
@@ -85,7 +85,8 @@ class Imagination:
         task = self._sample_chain(config.split, rng)
         observation = environment.reset_task(task, rng)
         texts = [subtask.text for subtask in task.subtasks]
-        now, imagined = observation.images[CAMERA], self._planner.imagine(observation, texts)
+        now, seed = observation.images[CAMERA], config.episode_seed(index)
+        imagined = self._planner.imagine(observation, texts, seed=seed)
         sightings, frames = [], [("now", now, now)]
         for depth, (text, image) in enumerate(zip(texts, imagined, strict=True), 1):
             after = play_subtask(environment)
@@ -117,7 +118,7 @@ def imagination(
             sightings += scene
             report("")
     summary = summarise(sightings)
-    write_json(config.out / "imagination.json", summary | measured_with(config))
+    replace_json(config.out / "imagination.json", summary | measured_with(config))
     for row in summary["depths"]:
         print(
             f"after {row['depth']} imagined steps  objects found {row['found']['text']}, "

@@ -1,6 +1,5 @@
 """Keyframes found in motion against those that the experts' environment recorded."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,10 +7,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from emu_robot.data.keyframes import Floats, Frames, KeyframeConfig, KeyframeFinder
+from emu_robot.core import Floats32
+from emu_robot.data.keyframes import Frames, KeyframeConfig, KeyframeFinder
 from emu_robot.data.replay_buffer import ReplayBuffer
 from emu_robot.errors import ConfigError
 from emu_robot.evaluation.statistics import Proportion
+from emu_robot.shared.files import replace_json
 
 
 @dataclass(kw_only=True)
@@ -47,7 +48,6 @@ def keyframe_quality(config: KeyframeQualityConfig) -> Matches:
     true = [np.asarray(buffer.metadata[i]["keyframes"], np.int32) for i in successes]
     finder = KeyframeFinder(states, buffer.layout.gripper_states, buffer.metadata[0]["fps"], config.keyframes)
     found = compare_keyframes(finder, states, true, config.tolerance)
-    config.out.mkdir(parents=True, exist_ok=True)
     figures = {
         "method": finder.method.value,
         "episodes": len(states),
@@ -55,14 +55,14 @@ def keyframe_quality(config: KeyframeQualityConfig) -> Matches:
         "recall": str(found.recall),
         "median_offset": float(np.median(found.offsets)) if found.offsets else None,
     }
-    (config.out / "keyframe_quality.json").write_text(json.dumps(figures, indent=1) + "\n")
+    replace_json(config.out / "keyframe_quality.json", figures)
     for name, value in figures.items():
         print(f"{name}: {value}")
     return found
 
 
 def compare_keyframes(
-    finder: KeyframeFinder, states: Sequence[Floats], true: Sequence[Frames], tolerance: int
+    finder: KeyframeFinder, states: Sequence[Floats32], true: Sequence[Frames], tolerance: int
 ) -> Matches:
     """Match each found keyframe to the nearest true one within `tolerance` that has no match yet."""
     offsets: list[int] = []

@@ -9,18 +9,20 @@ from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
-from emu_robot.core import Image, Observation, Plan
+from emu_robot.core import Image, Observation
 from emu_robot.evaluation import worker
 from emu_robot.evaluation.centroids import position_error
 from emu_robot.evaluation.config import LayoutsConfig
 from emu_robot.evaluation.info import measured_with
-from emu_robot.evaluation.records import write_json
 from emu_robot.evaluation.statistics import Proportion
+from emu_robot.planner.task_execution import PlannerLike
 from emu_robot.robots.spec import PANDA
+from emu_robot.shared.draws import draw_seed
+from emu_robot.shared.files import replace_json
 from emu_robot.shared.parallel import run_parallel
 from emu_robot.shared.progress import progress
 
@@ -29,12 +31,6 @@ CHANGED = 24
 MAX_TICKS = 400
 """Control ticks the expert gets for one subtask."""
 CAMERA = PANDA.planner_camera
-
-
-class PlannerLike(Protocol):
-    """What is asked of a planner here."""
-
-    def plan(self, observation: Observation, instruction: str, max_steps: int | None = None) -> Plan: ...
 
 
 @dataclass(kw_only=True)
@@ -86,11 +82,12 @@ class PlannerExam:
             self._environments[family] = self._make_environment(self._config, family)
         environment = self._environments[family]
         observation = environment.reset(self._config.episode_seed(index))
-        queries = []
+        queries: list[Query] = []
         while True:
             truth, instruction = environment.current_subtask, environment.instruction
             started = time.monotonic()
-            plan = self._planner.plan(observation, instruction, max_steps=1)
+            seed = draw_seed("plan", self._config.episode_seed(index), 0, len(queries))
+            plan = self._planner.plan(observation, instruction, max_steps=1, seed=seed)
             plan_s = time.monotonic() - started
             said = None if plan.is_complete else plan.steps[0].subtask
             if truth is None:
@@ -121,7 +118,7 @@ def plan_accuracy(
             queries += some
             report("")
     summary = summarise(queries)
-    write_json(config.out / "plan_accuracy.json", summary | measured_with(config))
+    replace_json(config.out / "plan_accuracy.json", summary | measured_with(config))
     print(f"next subtask right   {summary['next_subtask']['text']}")
     print(f"completion right     {summary['completion']['text']}")
     for name, unit in (("position_error", "px"), ("mae", "of 255"), ("mae_copy", "of 255"), ("plan_s", "s")):

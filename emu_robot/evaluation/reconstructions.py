@@ -7,9 +7,9 @@ import numpy as np
 from PIL import Image as PillowImage
 
 from emu_robot.data.replay_buffer import ReplayBuffer
-from emu_robot.evaluation.records import write_json
 from emu_robot.evaluation.tokenizer_quality import psnr
 from emu_robot.models.weights import resolve_weights
+from emu_robot.shared.files import replace_json
 from emu_robot.tokenizers.image import ImageTokenizer
 
 PICTURED = 8
@@ -43,6 +43,6 @@ def reconstructions(config: ReconstructionsConfig) -> float:
     path = config.out / PICTURE
     PillowImage.fromarray(picture).save(path)
     low, median = np.percentile(values, [10, 50]).tolist()
-    write_json(config.out / FIGURES, {"camera": config.camera, "n": len(rows), "median_db": median, "p10_db": low})
+    replace_json(config.out / FIGURES, {"camera": config.camera, "n": len(rows), "median_db": median, "p10_db": low})
     print(f"reconstructions of {config.camera}: PSNR median {median:.1f} dB, 10% below {low:.1f} dB; look at {path}")
     return median

@@ -2,14 +2,15 @@
 
 import dataclasses
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from emu_robot.core import PolicyEvent
 from emu_robot.errors import DataError
 from emu_robot.evaluation.statistics import Proportion
+from emu_robot.shared.files import replace_json
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,7 +59,7 @@ class EpisodeRecord:
     subtasks: tuple[str, ...]
     subtasks_done: tuple[bool, ...]
     steps: tuple[StepRecord, ...]
-    events: tuple[tuple[int, str], ...]
+    events: tuple[tuple[int, PolicyEvent], ...]
     failure: str | None
     detail: str | None
     control_hz: int
@@ -68,7 +69,7 @@ class EpisodeRecord:
 
     def write(self, path: Path) -> None:
         """Write as JSON, whole or not at all."""
-        write_json(path, dataclasses.asdict(self))
+        replace_json(path, dataclasses.asdict(self))
 
     @classmethod
     def read(cls, path: Path) -> "EpisodeRecord":
@@ -76,7 +77,7 @@ class EpisodeRecord:
         try:
             fields: dict[str, Any] = read_json(path)
             fields["steps"] = tuple(StepRecord(**step) for step in fields["steps"])
-            fields["events"] = tuple((tick, event) for tick, event in fields["events"])
+            fields["events"] = tuple((tick, PolicyEvent(event)) for tick, event in fields["events"])
             for name in ("subtasks", "subtasks_done"):
                 fields[name] = tuple(fields[name])
             return cls(**fields)
@@ -101,11 +102,3 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise DataError(f"{path} cannot be read: {error}") from error
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write JSON through a temporary file and a rename, so that readers never see half a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    partial.write_text(json.dumps(value, indent=1) + "\n")
-    partial.replace(path)

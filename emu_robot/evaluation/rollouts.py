@@ -13,9 +13,10 @@ from emu_robot.errors import ConfigError
 from emu_robot.evaluation import worker
 from emu_robot.evaluation.config import EvalConfig
 from emu_robot.evaluation.info import eval_info
-from emu_robot.evaluation.records import EpisodeRecord, per_family, read_json, successes, write_json
+from emu_robot.evaluation.records import EpisodeRecord, per_family, read_json, successes
 from emu_robot.evaluation.report import write_report
 from emu_robot.evaluation.statistics import Proportion
+from emu_robot.shared.files import replace_json
 from emu_robot.shared.parallel import run_parallel
 from emu_robot.shared.progress import progress
 
@@ -74,7 +75,7 @@ def evaluate(
         info=config.out / "eval_info.json",
     )
     info = eval_info(config, ordered, result.eval_s)
-    write_json(result.info, info)
+    replace_json(result.info, info)
     write_report(result.report, config, ordered, info)
     _print(result)
     return result
@@ -94,7 +95,7 @@ def _prepare(config: EvalConfig) -> dict[int, EpisodeRecord]:
     for path in found:
         for stale in folder.glob(f"{path.stem}*"):
             stale.unlink()
-    write_json(settings_path, config.settings())
+    replace_json(settings_path, config.settings())
     return {}
 
 

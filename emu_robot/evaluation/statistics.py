@@ -26,10 +26,10 @@ class Proportion:
         """Wilson 95% interval in [0, 1]; (0, 1) without trials."""
         if not self.n:
             return 0.0, 1.0
-        from statsmodels.stats.proportion import proportion_confint
+        from scipy.stats import binomtest
 
-        low, high = proportion_confint(self.successes, self.n, alpha=0.05, method="wilson")
-        return float(low), float(high)  # type: ignore[arg-type]
+        interval = binomtest(self.successes, self.n).proportion_ci(confidence_level=0.95, method="wilson")
+        return float(interval.low), float(interval.high)
 
     def __str__(self) -> str:
         """For instance "87.0% [79.0, 92.2] (87/100)"."""

@@ -14,14 +14,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from emu_robot.core import Image
+from emu_robot.core import Floats, Image
 from emu_robot.evaluation import worker
 from emu_robot.evaluation.centroids import position_error
 from emu_robot.evaluation.config import LayoutsConfig
 from emu_robot.evaluation.info import measured_with
-from emu_robot.evaluation.records import write_json
 from emu_robot.evaluation.statistics import Proportion
 from emu_robot.robots.spec import PANDA
+from emu_robot.shared.files import replace_json
 from emu_robot.shared.progress import progress
 
 CAMERA = PANDA.planner_camera
@@ -77,7 +77,7 @@ def tokenizer_quality(
         "position_error": object_errors(frames, again),
         "gripper": gripper_readability(frames, again),
     }
-    write_json(config.out / "tokenizer_quality.json", result | measured_with(config))
+    replace_json(config.out / "tokenizer_quality.json", result | measured_with(config))
     position, gripper = result["position_error"], result["gripper"]
     print(f"object position error  median {position['median']:.2f} px, 90% below {position['p90']:.2f} px at 128 px")
     print(f"objects lost           {position['lost']}")
@@ -171,12 +171,12 @@ def _inside(frame: Frame) -> bool:
     return CROP <= u < size - CROP and CROP <= v < size - CROP
 
 
-def _crop(image: Image, frame: Frame) -> NDArray[np.float64]:
+def _crop(image: Image, frame: Frame) -> Floats:
     u, v = round(frame.gripper_uv[0]), round(frame.gripper_uv[1])
     return image[v - CROP : v + CROP, u - CROP : u + CROP].astype(np.float64).ravel() / 255
 
 
-def _fit_probe(inputs: NDArray[np.float64], labels: NDArray[np.float64]) -> Callable[[NDArray], NDArray]:
+def _fit_probe(inputs: Floats, labels: Floats) -> Callable[[NDArray], NDArray]:
     """Balanced ridge regression on +-1 in its dual form; answers with the sign."""
     centre = inputs.mean(axis=0)
     share = np.where(labels > 0, (labels > 0).mean(), (labels < 0).mean())

@@ -1,5 +1,6 @@
 """H.264 clips of episodes: the front camera, with the subgoal and the wrist camera beside it and the words below."""
 
+from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from PIL import ImageDraw, ImageFont
 
 from emu_robot.control.episode_loop import EpisodeResult, Subscriber
 from emu_robot.core import ActionChunk, Environment, Image, Observation, Transition
+from emu_robot.shared.files import replacing
 
 MAIN, SIDE, BAND = 256, 128, 44
 INK, PAPER, MUTED, GOOD, BAD = (238, 240, 243), (24, 27, 32), (150, 157, 168), (74, 190, 120), (232, 108, 96)
@@ -22,15 +24,15 @@ class Clip:
 
     def __init__(self, path: Path, *, fps: int, crf: int = 27) -> None:
         self._path, self._fps, self._crf = path, fps, crf
-        self._partial = path.with_name(f"{path.name}.partial")
+        self._unfinished = ExitStack()
         self._container: Any = None
         self._stream: Any = None
 
     def add(self, frame: Image) -> None:
         """Append one frame."""
         if self._container is None:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._container = av.open(str(self._partial), "w", format="mp4", options={"movflags": "faststart"})
+            partial = self._unfinished.enter_context(replacing(self._path))
+            self._container = av.open(str(partial), "w", format="mp4", options={"movflags": "faststart"})
             self._stream = self._container.add_stream("libx264", rate=Fraction(self._fps))
             self._stream.height, self._stream.width = frame.shape[:2]
             self._stream.pix_fmt = "yuv420p"
@@ -43,11 +45,11 @@ class Clip:
         """Finish the file; without frames there is none."""
         if self._container is None:
             return
-        for packet in self._stream.encode(None):
-            self._container.mux(packet)
-        self._container.close()
+        with self._unfinished:
+            for packet in self._stream.encode(None):
+                self._container.mux(packet)
+            self._container.close()
         self._container = None
-        self._partial.replace(self._path)
 
 
 class ClipRecorder(Subscriber):

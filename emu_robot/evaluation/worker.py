@@ -15,6 +15,8 @@ from emu_robot.evaluation.records import EpisodeRecord
 from emu_robot.evaluation.report import FIRST_SHOWN
 from emu_robot.evaluation.step_log import StepLog, subtask_texts
 from emu_robot.evaluation.video import ClipRecorder
+from emu_robot.planner.decoding.config import Decoder, DecoderConfig
+from emu_robot.policy.config import PolicyConfig
 from emu_robot.robots.spec import PANDA
 
 SETTLE_STEPS = 40
@@ -32,19 +34,21 @@ SHUFFLED_STRIDE = 1_000_003
 
 def load_policy(config: EvalConfig, subgoal_source: SubgoalSource) -> Policy:
     """The policy that `config` names."""
-    policy, steps = import_module("emu_robot.policy.emu_policy"), config.n_action_steps
-    options = import_module("emu_robot.policy.config").PolicyConfig(decoder=make_decoder(config), int8=config.int8)
-    if steps is not None:
-        options = replace(options, n_action_steps=steps)
-    return policy.load_policy(
-        config.policy, goal=config.goal, subgoal_source=subgoal_source, seed=config.seed, config=options
+    module = import_module("emu_robot.policy.emu_policy")  # torch is imported only now
+    return module.load_policy(
+        config.policy, goal=config.goal, subgoal_source=subgoal_source, seed=config.seed, config=policy_config(config)
     )
 
 
-def make_decoder(config: Any) -> Any:
-    """The planner's decoder that `config` names; torch is imported only now."""
-    factory = import_module("emu_robot.planner.decoding.factory")
-    return factory.DecoderConfig(kind=factory.Decoder(config.decoder), steps=config.decoder_steps)
+def policy_config(config: EvalConfig) -> PolicyConfig:
+    """The policy's own settings among those of an evaluation."""
+    made = PolicyConfig(decoder=make_decoder(config), int8=config.int8, chunk=config.chunk, replan=config.replan)
+    return made if config.n_action_steps is None else replace(made, n_action_steps=config.n_action_steps)
+
+
+def make_decoder(config: LayoutsConfig) -> DecoderConfig:
+    """The planner's decoder that `config` names."""
+    return DecoderConfig(kind=Decoder(config.decoder), steps=config.decoder_steps)
 
 
 def make_environment(config: LayoutsConfig, family: str) -> Any:

@@ -5,7 +5,8 @@ from typing import Any
 
 from emu_robot.data.lerobot_names import camera_names
 from emu_robot.errors import ConfigError
-from emu_robot.policy.config import GoalMode
+from emu_robot.planner.config import ReplanConfig
+from emu_robot.policy.config import ChunkConfig, GoalMode
 from lerobot.configs import FeatureType, NormalizationMode, PreTrainedConfig
 from lerobot.optim import AdamWConfig, CosineDecayWithWarmupSchedulerConfig
 from lerobot.policies.rtc.configuration_rtc import RTCConfig
@@ -20,6 +21,8 @@ class EmuRobotConfig(PreTrainedConfig):
     planner_camera: name of the camera, without `observation.images.`, in whose view subgoals are imagined; none given
     takes the weights' own, or the set's first one.
     chunk_size: actions predicted, n_action_steps: of these executed. goal: see `emu_robot.policy.config.GoalMode`.
+    seed: what plans and chunks draw from, together with an episode's task and first observation.
+    chunk: how a chunk is sampled; replan: when the next step is planned.
     train_planner: adapt the planner, too, with the weight `planner_weight` beside the head's loss.
     use_labels: take subtasks from the set where it has them, else find them in its motion.
     cache_dir: where starts and keyframes of the training set are kept; none given puts them beside the set.
@@ -37,6 +40,9 @@ class EmuRobotConfig(PreTrainedConfig):
     chunk_size: int = 16
     n_action_steps: int = 8
     goal: str = GoalMode.PLANNER.value
+    seed: int = 0
+    chunk: ChunkConfig = field(default_factory=ChunkConfig)
+    replan: ReplanConfig = field(default_factory=ReplanConfig)
     train_planner: bool = True
     planner_weight: float = 0.5
     use_labels: bool = True
@@ -63,6 +69,8 @@ class EmuRobotConfig(PreTrainedConfig):
         known = [mode.value for mode in GoalMode if not mode.needs_source]
         if self.goal not in known:
             raise ConfigError(f"goal is {self.goal!r}, must be one of {', '.join(known)}")
+        if self.seed < 0:
+            raise ConfigError(f"seed is {self.seed}, must not be negative")
 
     def validate_features(self) -> None:
         """Raise `ConfigError` unless there are a camera, a state and an action."""

@@ -5,6 +5,7 @@ Suffixes: B batch (environments or samples), T chunk, A action, S state.
 """
 
 import copy
+import hashlib
 import logging
 from collections import deque
 from dataclasses import asdict, dataclass, field, replace
@@ -40,6 +41,7 @@ from emu_robot.policy.action_decoder import ActionDecoder, ActionPrefix
 from emu_robot.policy.config import GoalMode, PolicyConfig
 from emu_robot.policy.emu_policy import EmuPolicy
 from emu_robot.robots.order import to_ours, to_theirs
+from emu_robot.shared.draws import draw_seed
 from emu_robot.training.head import HeadTrainConfig, head_loss
 from emu_robot.training.losses import near_codes
 from emu_robot.training.planner import SequenceConfig, planner_loss
@@ -261,7 +263,8 @@ class EmuRobotPolicy(PreTrainedPolicy):
         prefix = self._prefix(prev_chunk_left_over, inference_delay, execution_horizon)
         with _deciding:
             if not here.drivers:
-                here.drivers = [self._driver(task) for task in ([tasks] if isinstance(tasks, str) else tasks)]
+                tasks = [tasks] if isinstance(tasks, str) else tasks
+                here.drivers = [self._driver(*episode) for episode in zip(tasks, observations, strict=True)]
             if len(here.drivers) != len(observations):
                 n_episodes = len(here.drivers)
                 raise InvalidValueError(f"{len(observations)} observations for {n_episodes} episodes; call reset")
@@ -287,18 +290,25 @@ class EmuRobotPolicy(PreTrainedPolicy):
         with _deciding:
             planner = self._acting_planner()
             images = [observation.images[planner.config.camera] for observation in observations]
-            steps = planner.next_steps(images, list(batch["task"]))
+            steps = planner.next_steps(images, list(batch["task"]), [self.config.seed] * len(images))
         return [step.subtask if step is not None else "" for step in steps]
 
     def supports_rtc(self) -> bool:
         return True
 
-    def _driver(self, task: str) -> EmuPolicy:
+    def _driver(self, task: str, first: Observation) -> EmuPolicy:
+        """Of one episode. LeRobot tells a policy neither seeds nor which environment a row is, so that what the episode
+        draws follows from its task and first observation: not from the batch, nor from the episodes before."""
         config = PolicyConfig(
-            goal=GoalMode(self.config.goal), n_action_steps=self.config.n_action_steps, whole_chunks=True
+            goal=GoalMode(self.config.goal),
+            n_action_steps=self.config.n_action_steps,
+            whole_chunks=True,
+            chunk=self.config.chunk,
+            replan=self.config.replan,
         )
         planner = self._acting_planner() if config.goal.needs_planner else None
-        driver = EmuPolicy(self._action_decoder, planner, config)
+        seed = draw_seed(f"{task} {_digest(first)}", self.config.seed)
+        driver = EmuPolicy(self._action_decoder, planner, config, seed=seed)
         driver.reset(task)
         return driver
 
@@ -389,6 +399,12 @@ class EmuRobotPolicy(PreTrainedPolicy):
         policy = cls(config, **kwargs)
         policy.to(config.device)
         return policy.eval()
+
+
+def _digest(observation: Observation) -> str:
+    """Tells one observation from others."""
+    parts = [observation.state, *(observation.images[camera] for camera in sorted(observation.images))]
+    return hashlib.blake2b(b"".join(part.tobytes() for part in parts)).hexdigest()
 
 
 def _part(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

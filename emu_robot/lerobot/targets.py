@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from emu_robot.core import Floats, Floats32
 from emu_robot.errors import InvalidValueError, UnknownNameError
 from emu_robot.robots.spec import PANDA
 
@@ -15,12 +16,12 @@ def named(values: NDArray[Any]) -> dict[str, float]:
     return dict(zip(PANDA.action_names, values.tolist(), strict=True))
 
 
-def clipped(targets: NDArray[Any]) -> NDArray[np.float32]:
+def clipped(targets: NDArray[Any]) -> Floats32:
     """(8,) joint targets [rad] within the joint limits, gripper opening within [0, 1]."""
     return np.clip(targets, [*PANDA.joint_lower, 0.0], [*PANDA.joint_upper, 1.0]).astype(np.float32)
 
 
-def checked(action: Mapping[str, float]) -> NDArray[np.float64]:
+def checked(action: Mapping[str, float]) -> Floats:
     """(8,) in the order of `RobotSpec.action_names`.
 
     Raises `UnknownNameError` for a name too many, `InvalidValueError` for a missing name or a value that is not finite.

@@ -9,11 +9,9 @@ from dataclasses import asdict, dataclass
 from typing import Any, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
+from emu_robot.core import Floats32
 from emu_robot.errors import DataError, ShapeError, WeightsError
-
-type Floats = NDArray[np.float32]
 
 SMALLEST_STD = 1e-2
 """[rad or gripper opening]; keeps a joint that hardly moves in the data from being blown up."""
@@ -23,11 +21,11 @@ SMALLEST_STD = 1e-2
 class Standardizer:
     """x -> (x - mean) / std over the trailing axes of `mean`."""
 
-    mean: Floats
-    std: Floats
+    mean: Floats32
+    std: Floats32
 
     @classmethod
-    def fit(cls, samples: Floats) -> Self:
+    def fit(cls, samples: Floats32) -> Self:
         """Statistics over the first axis of samples (N, ...). Raises `DataError` when there is nothing to fit."""
         if len(samples) == 0 or not np.isfinite(samples).all():
             raise DataError(f"cannot fit statistics to {len(samples)} samples: need finite ones, at least one")
@@ -35,17 +33,17 @@ class Standardizer:
         mean = samples.mean(axis=0, dtype=np.float64)
         return cls(mean.astype(np.float32), np.maximum(std, SMALLEST_STD).astype(np.float32))
 
-    def normalize(self, values: Floats) -> Floats:
+    def normalize(self, values: Floats32) -> Floats32:
         """(..., *mean.shape) physical -> standardised. Raises `ShapeError`."""
         self._check(values)
         return ((values - self.mean) / self.std).astype(np.float32)
 
-    def unnormalize(self, values: Floats) -> Floats:
+    def unnormalize(self, values: Floats32) -> Floats32:
         """The inverse of `normalize`."""
         self._check(values)
         return (values * self.std + self.mean).astype(np.float32)
 
-    def _check(self, values: Floats) -> None:
+    def _check(self, values: Floats32) -> None:
         trailing = values.shape[values.ndim - self.mean.ndim :]
         if values.ndim < self.mean.ndim or trailing != self.mean.shape:
             raise ShapeError("values to normalise", values.shape, f"(..., {', '.join(map(str, self.mean.shape))})")
@@ -57,15 +55,15 @@ class RelativeActions:
 
     dims: int
 
-    def encode(self, actions: Floats, state: Floats) -> Floats:
+    def encode(self, actions: Floats32, state: Floats32) -> Floats32:
         """(..., T, A) targets, (..., S) state they start from -> offsets (..., T, A)."""
         return self._shift(actions, -state[..., None, : self.dims])
 
-    def decode(self, actions: Floats, state: Floats) -> Floats:
+    def decode(self, actions: Floats32, state: Floats32) -> Floats32:
         """The inverse of `encode`."""
         return self._shift(actions, state[..., None, : self.dims])
 
-    def _shift(self, actions: Floats, by: Floats) -> Floats:
+    def _shift(self, actions: Floats32, by: Floats32) -> Floats32:
         shifted = actions.astype(np.float32, copy=True)
         shifted[..., : self.dims] += by
         return shifted
@@ -83,8 +81,8 @@ class NormStats:
     state: Standardizer
     actions: Standardizer
     keyposes: Standardizer
-    action_low: Floats
-    action_high: Floats
+    action_low: Floats32
+    action_high: Floats32
     segment_steps_p90: float
 
     def to_dict(self) -> dict[str, Any]:

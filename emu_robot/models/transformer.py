@@ -272,6 +272,11 @@ class CausalTransformer(nn.Module):
             self.lm_head.weight = self.model.embed_tokens.weight
         self.heads: dict[tuple[int, int], nn.Module] = {}  # what stands in for rows of lm_head, see `to_int8`
 
+    @property
+    def is_int8(self) -> bool:
+        """Whether `to_int8` has rounded it."""
+        return bool(self.heads)
+
     def forward(
         self,
         ids_BL: Tensor,

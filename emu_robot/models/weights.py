@@ -5,7 +5,6 @@ manifest.json: {"format": 1, "stages": {stage: {"file", "sha256", "config", "ext
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -17,6 +16,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from emu_robot.errors import UnknownNameError, WeightsError
+from emu_robot.shared.files import replace_bytes, replace_text
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -68,7 +68,7 @@ def save_weights(
         tensors[name] = (value.half() if half and value.is_floating_point() else value).contiguous().clone()
     blob = save(tensors)
     file = f"{stage}.safetensors"
-    _write(Path(folder) / file, blob)
+    replace_bytes(Path(folder) / file, blob)
     entry = {
         "file": file,
         "sha256": hashlib.sha256(blob).hexdigest(),
@@ -80,7 +80,7 @@ def save_weights(
 
 def save_file(folder: Path, name: str, content: bytes) -> None:
     """Write an accompanying file (such as `text.json`) and its hash."""
-    _write(Path(folder) / name, content)
+    replace_bytes(Path(folder) / name, content)
     _update_manifest(Path(folder), "files", name, hashlib.sha256(content).hexdigest())
 
 
@@ -166,14 +166,4 @@ def _update_manifest(folder: Path, section: str, name: str, entry: Any) -> None:
     exists = (folder / MANIFEST).exists()
     manifest = read_manifest(folder) if exists else {"format": FORMAT, "stages": {}, "files": {}}
     manifest[section][name] = entry
-    _write(folder / MANIFEST, (json.dumps(manifest, indent=1, default=str) + "\n").encode())
-
-
-def _write(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(path.suffix + ".tmp")
-    with temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    replace_text(folder / MANIFEST, json.dumps(manifest, indent=1, default=str) + "\n")

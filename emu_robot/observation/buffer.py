@@ -4,10 +4,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-
-from emu_robot.core import Image, Observation
+from emu_robot.core import Floats32, Image, Observation
 from emu_robot.errors import EmuRobotError, UnknownNameError
 from emu_robot.observation.camera_view import CameraView
 from emu_robot.observation.config import ObservationConfig
@@ -43,9 +40,9 @@ class ObservationBuffer:
         self._size, self._fit = size, fit
         self._views = {camera: CameraView(camera, self._config) for camera in cameras}
         self._freshness = Freshness("joint state", self._config)
-        self._states: deque[tuple[float, NDArray[np.float32]]] = deque(maxlen=KEPT_STATES)
+        self._states: deque[tuple[float, Floats32]] = deque(maxlen=KEPT_STATES)
 
-    def on_state(self, state: NDArray[np.float32], stamp: float, now: Moment) -> None:
+    def on_state(self, state: Floats32, stamp: float, now: Moment) -> None:
         """A state (S,), finite. One that is not recent, or older than the one before, is not taken."""
         objection = self._freshness.objection(stamp, now)
         if objection:

@@ -3,9 +3,8 @@
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from emu_robot.core import Image
+from emu_robot.core import Floats32, Image
 from emu_robot.observation.config import ObservationConfig
 from emu_robot.observation.freshness import Freshness, Moment
 
@@ -22,7 +21,7 @@ class _Same(NamedTuple):
     image: Image
     since: float
     """Arrival of the last of them before the robot moved, by the steady clock [s]."""
-    state: NDArray[np.float32] | None
+    state: Floats32 | None
     """The robot's then."""
 
 
@@ -52,7 +51,7 @@ class CameraView:
         """When that one was taken [s], never later than it came."""
         return self._freshness.captured
 
-    def take(self, image: Image, stamp: float, now: Moment, state: NDArray[np.float32] | None) -> None:
+    def take(self, image: Image, stamp: float, now: Moment, state: Floats32 | None) -> None:
         """Use a picture (H, W, 3) uint8, or note why not. state: (S,) of the robot, if known."""
         objection = self._freshness.objection(stamp, now) or self._unfit(image)
         if objection:
@@ -78,7 +77,7 @@ class CameraView:
             return f"camera {self._camera} is frozen: the same picture while the robot moved by {self._moved:.2f}"
         return problem
 
-    def _compare(self, way: NDArray[np.float32], same: _Same, now: Moment) -> None:
+    def _compare(self, way: Floats32, same: _Same, now: Moment) -> None:
         """The same picture came again. way: (S,) of the robot since the first one."""
         moved = float(np.abs(way).max())
         if moved < STILL * self._config.frozen_motion:

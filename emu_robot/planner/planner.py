@@ -12,10 +12,12 @@ from emu_robot.errors import InvalidValueError, UnknownNameError
 from emu_robot.models.int8 import supported, to_int8
 from emu_robot.models.transformer import CausalTransformer, TransformerConfig
 from emu_robot.models.weights import load_into, load_weights, save_weights
-from emu_robot.planner.decoding.factory import DecoderConfig, make_image_decoder
+from emu_robot.planner.decoding.config import DecoderConfig
+from emu_robot.planner.decoding.factory import make_image_decoder
 from emu_robot.planner.decoding.grammar import PlanGrammar
 from emu_robot.planner.decoding.plan_decoder import PlanDecoder
 from emu_robot.planner.decoding.sampling import SamplingConfig
+from emu_robot.shared.draws import draw_seed
 from emu_robot.tokenizers.image import ImageTokenizer
 from emu_robot.tokenizers.interleave import Codes, ImageFormat, Interleaver
 from emu_robot.tokenizers.text import TextTokenizer
@@ -44,7 +46,7 @@ class PlannerConfig:
 class Planner:
     """Predicts subtasks and subgoal images from the camera image and the instruction.
 
-    One planner is for one thread; `plan` of the same input gives the same plan while temperatures are 0.
+    One planner is for one thread. The same input and the same seed give the same plan, whatever was asked before.
     """
 
     def __init__(
@@ -111,63 +113,67 @@ class Planner:
             del state["lm_head.weight"]
         save_weights(folder, "planner", state, asdict(self.config), half=half, extra=extra)
 
-    def plan(self, observation: Observation, instruction: str, max_steps: int | None = None) -> Plan:
-        """The next steps, at most `max_steps`; none if the planner holds the task complete.
+    def plan(self, observation: Observation, instruction: str, max_steps: int | None = None, *, seed: int = 0) -> Plan:
+        """The next steps, at most `max_steps`; none if the planner holds the task complete. seed: of what is drawn.
 
         Raises `InvalidValueError` for an empty instruction, `UnknownNameError` for a missing camera, `ShapeError` for
         an image of the wrong size.
         """
-        return Plan(instruction=instruction, steps=tuple(self.stream(observation, instruction, max_steps)))
+        return Plan(instruction=instruction, steps=tuple(self.stream(observation, instruction, max_steps, seed=seed)))
 
-    def stream(self, observation: Observation, instruction: str, max_steps: int | None = None) -> Iterator[PlanStep]:
+    def stream(
+        self, observation: Observation, instruction: str, max_steps: int | None = None, *, seed: int = 0
+    ) -> Iterator[PlanStep]:
         """The steps of `plan`, each as soon as it is decoded. Input is checked at the call, not at the first step."""
         image = self._camera_image(observation)
         prompt = self.prompt(image, instruction)
         steps = self.config.max_steps if max_steps is None else max_steps
         if steps < 1:
             raise InvalidValueError(f"max_steps is {steps}, must be at least 1")
-        return self._stream(prompt, steps)
+        return self._stream(prompt, steps, seed)
 
     def prompt(self, image: Image, instruction: str) -> list[int]:
         """Ids of an instruction and the current image (H, W, 3) uint8."""
         return self._prompt(instruction, self._codes(image))
 
-    def next_steps(self, images: Sequence[Image], instructions: Sequence[str]) -> list[PlanStep | None]:
+    def next_steps(
+        self, images: Sequence[Image], instructions: Sequence[str], seeds: Sequence[int]
+    ) -> list[PlanStep | None]:
         """The next step of many plans at once, from images (H, W, 3) uint8; None where the task is held complete."""
         prompts = [self.prompt(image, words) for image, words in zip(images, instructions, strict=True)]
         return [
             step and PlanStep(subtask=step[0], subgoal=self.images.decode_images(step[1][None])[0])
-            for step in self.first_steps(prompts)
+            for step in self.first_steps(prompts, seeds)
         ]
 
-    def first_steps(self, prompts: Sequence[Sequence[int]]) -> list[tuple[str, Codes] | None]:
+    def first_steps(self, prompts: Sequence[Sequence[int]], seeds: Sequence[int]) -> list[tuple[str, Codes] | None]:
         """The next subtask and its image codes (n,) for many prompts at once; None where the task is held complete."""
-        produced = (self.interleaver.decode(ids)[0] for ids in self.decoder.generate(prompts, 1))
+        produced = (self.interleaver.decode(ids)[0] for ids in self.decoder.generate(prompts, 1, seeds))
         return [(steps[0].subtask, steps[0].codes) if steps else None for steps in produced]
 
-    def draw(self, prompts: Sequence[Sequence[int]], subtasks: Sequence[str]) -> Codes:
+    def draw(self, prompts: Sequence[Sequence[int]], subtasks: Sequence[str], seeds: Sequence[int]) -> Codes:
         """The image codes (B, n) of given next subtasks, for many prompts at once."""
         vocabulary = self.interleaver.vocabulary
         sequences = [
             [*prompt, vocabulary.bos_step, *self.text.encode(subtask), vocabulary.boi]
             for prompt, subtask in zip(prompts, subtasks, strict=True)
         ]
-        drawn = np.array(self.decoder.draw(sequences))
+        drawn = np.array(self.decoder.draw(sequences, seeds))
         inside = [i for i, token in enumerate(self.interleaver.template) if token is None]
         return (drawn[:, inside] - vocabulary.first_code).astype(np.uint32)
 
-    def imagine(self, observation: Observation, subtasks: Sequence[str]) -> Iterator[Image]:
+    def imagine(self, observation: Observation, subtasks: Sequence[str], *, seed: int = 0) -> Iterator[Image]:
         """What the camera will show after each of these subtasks in turn, (H, W, 3) uint8, nothing being done.
 
         Every image is drawn from the codes of the one before, which are not decoded and encoded again in between.
         """
         codes = self._codes(self._camera_image(observation))
-        for subtask in subtasks:
-            (codes,) = self.draw([self._prompt(subtask, codes)], [subtask])
+        for depth, subtask in enumerate(subtasks):
+            (codes,) = self.draw([self._prompt(subtask, codes)], [subtask], [draw_seed("imagine", seed, depth)])
             yield self.images.decode_images(codes[None])[0]
 
-    def _stream(self, prompt: Sequence[int], max_steps: int) -> Iterator[PlanStep]:
-        for ids in self.decoder.stream(prompt, max_steps):
+    def _stream(self, prompt: Sequence[int], max_steps: int, seed: int) -> Iterator[PlanStep]:
+        for ids in self.decoder.stream(prompt, max_steps, seed):
             for step in self.interleaver.decode(ids)[0]:
                 yield PlanStep(subtask=step.subtask, subgoal=self.images.decode_images(step.codes[None])[0])
 

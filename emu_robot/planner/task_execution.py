@@ -1,29 +1,29 @@
-"""One task, executed plan by plan: it is told of progress, and never waits for the action head.
+"""One task, executed plan by plan: which step is pursued, and when its planner is asked again.
 
-`EmuPolicy` does the same within one process. Knows no middleware and no threads.
+`EmuPolicy` runs it within one process, the planner node under ROS. It never waits, and knows neither the action head
+nor a middleware nor threads. Time is counted in chunks, on a clock that it is given.
 """
 
-from enum import Enum
+import math
+from collections.abc import Callable
 from typing import Protocol
 
-from emu_robot.core import Observation, Plan, PlanStep
+from emu_robot.core import Observation, Plan, PlanStep, PolicyEvent
 from emu_robot.errors import EmuRobotError, InvalidValueError
-from emu_robot.planner.subtask_monitor import SubtaskMonitor, Verdict
+from emu_robot.planner.config import ReplanConfig
+from emu_robot.planner.subtask_monitor import SubtaskMonitor
+from emu_robot.shared.draws import EpisodeSeed
+
+SILENCE = 2
+"""Patience with a step of which no chunk is heard, times that with one whose chunks are."""
 
 
 class PlannerLike(Protocol):
-    """What a task asks of its planner."""
+    """What a task asks of its planner. The same question with the same seed gets the same answer."""
 
-    def plan(self, observation: Observation, instruction: str, max_steps: int | None = None) -> Plan: ...
-
-
-class Outcome(Enum):
-    """What came of planning: another step, the task complete (to be asked again), complete for certain, or nothing."""
-
-    STEP = "step"
-    COMPLETE = "complete"
-    CONFIRMED = "confirmed"
-    FAILED = "failed"
+    def plan(
+        self, observation: Observation, instruction: str, max_steps: int | None = None, *, seed: int = 0
+    ) -> Plan: ...
 
 
 class PlanningError(EmuRobotError):
@@ -31,52 +31,86 @@ class PlanningError(EmuRobotError):
 
 
 class TaskExecution:
-    """One task. Ask `plan` for the next step, tell `on_progress` of every chunk, plan again when its verdict says so.
-
-    confirmations: how often in a row the planner must hold the task complete. max_failures: plans in a row that may
-    fail before the task is given up; until then the step before stays.
-    """
+    """One task. While `is_due`, ask `plan`; tell `on_progress` of every chunk of the step; stop when it `is_over`."""
 
     def __init__(
         self,
         planner: PlannerLike,
-        monitor: SubtaskMonitor,
         instruction: str,
+        config: ReplanConfig,
         *,
-        confirmations: int = 2,
-        max_failures: int = 3,
+        steps_per_chunk: int,
+        segment_steps_p90: float,
+        clock: Callable[[], float],
+        episode: EpisodeSeed,
     ) -> None:
+        """steps_per_chunk, segment_steps_p90: actions of a chunk that are executed, and the 90th percentile of a
+        subtask's length [control ticks]. clock: time [chunks]. episode: what the plans draw from.
+
+        Raises `InvalidValueError` for an empty instruction.
+        """
         if not instruction.strip():
             raise InvalidValueError("the instruction is empty")
-        if confirmations < 1 or max_failures < 1:
-            raise InvalidValueError("confirmations and max_failures must be at least 1")
         self.instruction = instruction
-        self._planner, self._monitor = planner, monitor
-        self._confirmations, self._max_failures = confirmations, max_failures
-        self._complete = self._failures = 0
+        self._planner, self._config, self._clock, self._episode = planner, config, clock, episode
+        self._monitor = SubtaskMonitor(config, steps_per_chunk=steps_per_chunk, segment_steps_p90=segment_steps_p90)
+        self._asked = self._complete = self._failures = 0
+        self._due_at = -math.inf
         self.step: PlanStep | None = None
+        """What is pursued; None before the first plan and while the task is held complete."""
         self.subtasks: list[str] = []
-        """That were begun, in order; one that goes on after a new plan counts once."""
+        """Subtasks that were begun, in order; one that goes on after a new plan counts once."""
+        self.problem = ""
+        """Why the last plan failed; empty if it did not."""
 
-    def plan(self, observation: Observation) -> Outcome:
-        """Plan from the present view; the step is in `step`. Raises `PlanningError`."""
+    @property
+    def patience(self) -> float:
+        """How long a step is pursued while no chunk of it is heard [chunks]."""
+        return SILENCE * self._monitor.most_chunks
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the planner held the task complete often enough; it is not asked any more."""
+        return self._complete >= self._config.confirmations
+
+    @property
+    def is_due(self) -> bool:
+        """Whether to plan now: at the start, when the step is reached or overdue, when a completed task is questioned
+        again, after a failed plan."""
+        return not self.is_over and self._clock() >= self._due_at
+
+    def plan(self, observation: Observation) -> PolicyEvent:
+        """Plan from the present view: `PLANNED`, `COMPLETE` or `PLAN_FAILED`.
+
+        Raises `PlanningError` after too many failures in a row.
+        """
+        seed, self._asked = self._episode.of_call("plan", self._asked), self._asked + 1
         try:
-            plan = self._planner.plan(observation, self.instruction, max_steps=1)
+            plan = self._planner.plan(observation, self.instruction, max_steps=1, seed=seed)
         except EmuRobotError as error:
-            self._failures += 1
-            if self._failures >= self._max_failures:
-                raise PlanningError(f"{self._failures} plans in a row failed, the last one: {error}") from error
-            return Outcome.FAILED
-        self._failures = 0
+            return self._fail(error)
+        self._failures, self.problem = 0, ""
         if plan.is_complete:
             self._complete, self.step = self._complete + 1, None
-            return Outcome.CONFIRMED if self._complete >= self._confirmations else Outcome.COMPLETE
+            self._due_at = self._clock() + self._config.recheck_chunks
+            return PolicyEvent.COMPLETE
         self._complete, self.step = 0, plan.steps[0]
         if not self.subtasks or self.subtasks[-1] != self.step.subtask:
             self.subtasks.append(self.step.subtask)
         self._monitor.start()
-        return Outcome.STEP
+        self._due_at = self._clock() + self.patience
+        return PolicyEvent.PLANNED
 
-    def on_progress(self, progress: float) -> Verdict:
-        """Judge from the progress [0, 1] that a chunk was made with; call once per chunk of this step."""
-        return self._monitor.update(progress)
+    def on_progress(self, progress: float) -> PolicyEvent | None:
+        """Judge from the progress [0, 1] that a chunk of this step was made with: `SWITCHED` or `TIMEOUT` if it is
+        over, so that the next plan is due."""
+        event = self._monitor.update(progress) if self.step is not None else None
+        if event is not None:
+            self._due_at = -math.inf
+        return event
+
+    def _fail(self, error: EmuRobotError) -> PolicyEvent:
+        self._failures, self._due_at, self.problem = self._failures + 1, -math.inf, str(error)
+        if self._failures >= self._config.max_failures:
+            raise PlanningError(f"{self._failures} plans in a row failed, the last one: {error}") from error
+        return PolicyEvent.PLAN_FAILED

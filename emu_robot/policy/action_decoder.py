@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from emu_robot.core import Image, Observation, PlanStep, check_image
-from emu_robot.errors import ShapeError, UnknownNameError, WeightsError
+from emu_robot.errors import ConfigError, ShapeError, UnknownNameError, WeightsError
 from emu_robot.models.action_head import ActionHead, HeadConfig, HeadContext, text_ids
 from emu_robot.models.normalize import NormStats, RelativeActions
 from emu_robot.models.weights import load_into, load_weights
+from emu_robot.policy.config import ChunkConfig
 from emu_robot.robots.spec import PANDA, RobotLayout
 from emu_robot.tokenizers.image import to_pixels
 from emu_robot.tokenizers.text import TextTokenizer
@@ -26,10 +27,10 @@ class TextEncoding(Protocol):
 
 
 @dataclass(frozen=True)
-class ActionContext:
-    """One encoded observation; progress in [0, 1]."""
+class DecodedActions:
+    """actions: (T, A) as demonstrated; progress through the step, in [0, 1]."""
 
-    head: HeadContext
+    actions: NDArray[np.float32]
     progress: float
 
 
@@ -97,6 +98,11 @@ class ActionDecoder:
         """Actions per chunk."""
         return self._config.action_horizon
 
+    def require_steps(self, n_action_steps: int) -> None:
+        """Raise `ConfigError` if a chunk has fewer actions than are to be executed of it."""
+        if n_action_steps > self.action_horizon:
+            raise ConfigError(f"n_action_steps is {n_action_steps}; the head predicts {self.action_horizon}")
+
     @property
     def segment_steps_p90(self) -> float:
         """90th percentile of a subtask's length in the demonstrations [control ticks]."""
@@ -113,8 +119,34 @@ class ActionDecoder:
             raise ShapeError("state", observation.state.shape, f"({self._config.state_dim},)")
 
     @torch.inference_mode()
-    def encode(self, observation: Observation, step: PlanStep) -> ActionContext:
-        """Look at the observation in the light of a plan step, with or without a subgoal image."""
+    def decode(
+        self,
+        observation: Observation,
+        step: PlanStep,
+        config: ChunkConfig,
+        *,
+        seed: int,
+        prefix: ActionPrefix | None = None,
+    ) -> DecodedActions:
+        """A chunk and the progress through a step, with or without a subgoal image.
+
+        Actions that are not relative to the state stay in their demonstrated range. seed: of the starting noise.
+        prefix: what the chunk is to begin with. Raises as `check` does.
+        """
+        self.check(observation)
+        context = self._encode(observation, step)
+        shape = (1, self._config.action_horizon, self._config.action_dim)
+        noise = torch.randn(shape, generator=torch.Generator().manual_seed(seed)) * config.noise_scale
+        device, state = context.features_BD.device, observation.state
+        known = None if prefix is None else self._known(prefix, state, device)
+        chunk = self.head.sample(context, noise.to(device), config.flow_steps, known)[0].cpu().numpy()
+        actions = self._relative.decode(self._stats.actions.unnormalize(chunk), state)
+        free = slice(self._config.relative_dims, None)
+        actions[:, free] = actions[:, free].clip(self._stats.action_low[free], self._stats.action_high[free])
+        return DecodedActions(actions, float(context.progress_B.sigmoid()))
+
+    def _encode(self, observation: Observation, step: PlanStep) -> HeadContext:
+        """Look at the observation in the light of a plan step."""
         device = next(self.head.parameters()).device
         goal = None
         if step.subgoal is not None:
@@ -124,33 +156,7 @@ class ActionDecoder:
         state = torch.from_numpy(self._stats.state.normalize(observation.state))[None]
         ids = torch.from_numpy(text_ids(self._text.encode(step.subtask), self._config))[None]
         views = [_pixels(observation.images[camera]).to(device) for camera in self._config.cameras]
-        context = self.head.encode(views, state.to(device), ids.to(device), goal)
-        return ActionContext(context, float(context.progress_B.sigmoid()))
-
-    @torch.inference_mode()
-    def sample(
-        self,
-        context: ActionContext,
-        state: NDArray[np.float32],
-        *,
-        generator: torch.Generator,
-        steps: int,
-        noise_scale: float,
-        prefix: ActionPrefix | None = None,
-    ) -> NDArray[np.float32]:
-        """(T, A) actions as demonstrated; those that are not relative to the state stay in their demonstrated range.
-
-        prefix: what the chunk is to begin with.
-        """
-        shape = (1, self._config.action_horizon, self._config.action_dim)
-        device = context.head.features_BD.device
-        noise = torch.randn(shape, generator=generator) * noise_scale
-        known = None if prefix is None else self._known(prefix, state, device)
-        chunk = self.head.sample(context.head, noise.to(device), steps, known)[0].cpu().numpy()
-        actions = self._relative.decode(self._stats.actions.unnormalize(chunk), state)
-        free = slice(self._config.relative_dims, None)
-        actions[:, free] = actions[:, free].clip(self._stats.action_low[free], self._stats.action_high[free])
-        return actions
+        return self.head.encode(views, state.to(device), ids.to(device), goal)
 
     def _known(self, prefix: ActionPrefix, state: NDArray[np.float32], device: torch.device) -> tuple[Tensor, Tensor]:
         """Normalised actions (1, T, A) and their weights (1, T, 1)."""
@@ -161,14 +167,9 @@ class ActionDecoder:
         relative = self._stats.actions.normalize(self._relative.encode(actions, state))
         return torch.from_numpy(relative)[None].to(device), torch.from_numpy(weights)[None].to(device)
 
-    def hold_target(self, state: NDArray[np.float32]) -> NDArray[np.float32]:
-        """(A,) the action that stays at `state`; where an action is no target of a state, its mean."""
-        target = self._stats.actions.mean[0].copy()
-        dims, n_grippers = self._config.relative_dims, self.layout.n_grippers
-        target[:dims] = state[:dims]
-        if n_grippers:
-            target[-n_grippers:] = state[-n_grippers:]
-        return target
+    def hold_target(self, state: NDArray[np.float32], last: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
+        """(A,) the action that stays at `state`, after the action `last` if there was one; see `RobotLayout.hold`."""
+        return self.layout.hold(state, typical=self._stats.actions.mean[0], last=last)
 
 
 def _pixels(image: Image) -> Tensor:

@@ -1,18 +1,18 @@
-"""What a policy can be set to."""
+"""Settings of a policy, the source of their defaults and ranges for every way to run one. Loads no torch."""
 
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from emu_robot.errors import ConfigError
-from emu_robot.planner.decoding.factory import DecoderConfig
-from emu_robot.planner.subtask_monitor import SubtaskMonitorConfig
+from emu_robot.planner.config import ReplanConfig
+from emu_robot.planner.decoding.config import DecoderConfig
+from emu_robot.shared.settings import check_ranges, number
 
 
 class GoalMode(StrEnum):
     """Where subtask and subgoal image come from.
 
-    planner: both from the planner. text: the planner's words, no image. oracle: both from `subgoal_source`.
-    shuffled: the planner's words, the image from `subgoal_source`. none: no planner, the whole instruction as words.
+    planner: both from the planner. text: the planner's words, no image. oracle: both from a `SubgoalSource`.
+    shuffled: the planner's words, the image from a `SubgoalSource`. none: no planner, the whole instruction as words.
     """
 
     PLANNER = "planner"
@@ -31,23 +31,36 @@ class GoalMode(StrEnum):
 
 
 @dataclass(kw_only=True)
-class PolicyConfig:
-    """n_action_steps: actions of each chunk that are executed [control ticks]; whole_chunks: return the others, too;
-    flow_steps: Euler steps per chunk;
-    noise_scale: of the starting noise, 1 samples the learned distribution, 0 takes its centre (steadier hands: of 15
-    single tasks 13 succeeded with 0, 3 with 1). decoder: how the planner draws subgoals; int8: and
-    whether it computes in int8 where that is faster.
-    """
+class ChunkConfig:
+    """How the action head samples a chunk."""
 
-    goal: GoalMode = GoalMode.PLANNER
-    n_action_steps: int = 8
-    whole_chunks: bool = False
-    flow_steps: int = 8
-    noise_scale: float = 0.0
-    monitor: SubtaskMonitorConfig = field(default_factory=SubtaskMonitorConfig)
-    decoder: DecoderConfig = field(default_factory=DecoderConfig)
-    int8: bool = True
+    flow_steps: int = number(8, 1, 1000)
+    """Euler steps per chunk."""
+    noise_scale: float = number(0.0, 0.0, 10.0)
+    """Scale of the starting noise: 1 samples the learned distribution, 0 takes its centre, for steadier hands."""
 
     def __post_init__(self) -> None:
-        if self.n_action_steps < 1 or self.flow_steps < 1 or self.noise_scale < 0:
-            raise ConfigError("n_action_steps and flow_steps must be at least 1, noise_scale not negative")
+        check_ranges(self, "chunk")
+
+
+@dataclass(kw_only=True)
+class PolicyConfig:
+    """Everything that can be set about planner and action head together."""
+
+    goal: GoalMode = GoalMode.PLANNER
+    """Where subtask and subgoal image come from, see `GoalMode`."""
+    n_action_steps: int = number(8, 1, 1000)
+    """Actions of each chunk that are executed before the next one [control ticks]."""
+    whole_chunks: bool = False
+    """Return the other actions of a chunk, too."""
+    chunk: ChunkConfig = field(default_factory=ChunkConfig)
+    """How a chunk is sampled."""
+    replan: ReplanConfig = field(default_factory=ReplanConfig)
+    """When the next step is planned."""
+    decoder: DecoderConfig = field(default_factory=DecoderConfig)
+    """How the planner draws subgoal images."""
+    int8: bool = True
+    """Let the planner compute in int8 where that is faster."""
+
+    def __post_init__(self) -> None:
+        check_ranges(self)

@@ -8,9 +8,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from emu_robot.errors import UnknownNameError
-
-type Floats = NDArray[np.float32]
+from emu_robot.core import Floats32
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -117,16 +115,17 @@ class RobotLayout:
         """(A,) which actions are deltas or velocities."""
         return np.array([kind.is_rate for kind in self.action_kinds], np.bool_)
 
-    def hold(self, state: Floats, *, typical: Floats, last: Floats | None = None) -> Floats:
-        """(A,) the action that stays at `state` (S,).
+    def hold(self, state: Floats32, *, typical: Floats32, last: Floats32 | None = None) -> Floats32:
+        """(A,) the action that stays where the robot is; deltas and velocities are 0.
 
-        A target of a state is that state, a delta or velocity is 0. What is left stays as in `last` (A,), the action
-        before; without one a gripper as the state has it, and what is no target of a state as in `typical` (A,).
+        All others stay as in `last` (A,), the action before. Without one, targets of states are those in `state` (S,),
+        grippers stay as they are there, and what is no target of a state is as in `typical` (A,).
         """
         held = np.array(typical if last is None else last, np.float32)
-        if last is None and self.n_grippers:
-            held[-self.n_grippers :] = state[-self.n_grippers :]
-        held[: self.relative_dims] = state[: self.relative_dims]
+        if last is None:
+            held[: self.relative_dims] = state[: self.relative_dims]
+            if self.n_grippers:
+                held[-self.n_grippers :] = state[-self.n_grippers :]
         held[self.rates] = 0.0
         return held
 
@@ -152,10 +151,3 @@ PANDA = RobotSpec(
 )
 
 ROBOTS = {PANDA.name: PANDA}
-
-
-def robot_spec(name: str) -> RobotSpec:
-    """The robot called `name`; raises `UnknownNameError` with the known ones."""
-    if name not in ROBOTS:
-        raise UnknownNameError("robot", name, ROBOTS)
-    return ROBOTS[name]

@@ -1,32 +1,74 @@
-"""Files that survive a kill: atomic JSON, one writer per directory, disk space asked for before it is needed."""
+"""Files that survive a kill: atomic writes, one writer per directory, disk space asked for before it is needed."""
 
 import errno
 import fcntl
+import glob
 import json
 import os
+import secrets
 import shutil
+import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
 
 from emu_robot.errors import ConfigError, SystemSetupError
 
+ABANDONED_S = 24 * 3600.0
+"""A partial file that did not change for so long was left by a kill [s]."""
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A name in the folder of `path` for the block to write a file to; at the block's end that file becomes `path`.
+
+    After a kill or power loss `path` holds either the old content or the new one. The name is a new one each time and
+    ends in ".partial"; folders that are missing are made. If the block raises, its file is removed and `path` stays.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _remove_abandoned(path)
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(8)}.partial")
+    try:
+        yield partial
+        _sync(partial)
+        partial.replace(path)
+        _sync(path.parent)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def replace_bytes(path: Path, content: bytes) -> None:
+    """Write `content` as `replacing` does."""
+    with replacing(path) as partial:
+        partial.write_bytes(content)
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Write `text` in UTF-8 as `replacing` does."""
+    replace_bytes(path, text.encode())
+
 
 def replace_json(path: Path, value: object) -> None:
-    """Write JSON so that after a kill or power loss `path` holds either the old value or the new one."""
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("w") as file:
-        json.dump(value, file)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
-    directory = os.open(path.parent, os.O_RDONLY)
+    """Write JSON as `replacing` does. Raises `TypeError` for a value that JSON does not know."""
+    replace_text(path, json.dumps(value, indent=1) + "\n")
+
+
+def _remove_abandoned(path: Path) -> None:
+    for partial in path.parent.glob(f".{glob.escape(path.name)}.*.partial"):
+        with suppress(FileNotFoundError):  # another writer has removed it
+            if time.time() - partial.stat().st_mtime > ABANDONED_S:
+                partial.unlink()
+
+
+def _sync(path: Path) -> None:
+    """Wait until a file's content, or a folder's names, are on the disk."""
+    file = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(directory)
+        os.fsync(file)
     finally:
-        os.close(directory)
+        os.close(file)
 
 
 def settings_of(config: Any, continuable: Sequence[str]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image as PillowImage
 
 from emu_robot.core import Image
+from emu_robot.shared.files import replace_text
 
 MEDIA_TYPES = {".jpg": "image/jpeg", ".png": "image/png", ".mp4": "video/mp4"}
 
@@ -19,9 +20,7 @@ def write_html(path: Path, template: Path, **content: Any) -> Path:
         loader=FileSystemLoader(template.parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     html = environment.get_template(template.name).render(**content)
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(html)
-    partial.replace(path)
+    replace_text(path, html)
     return path
 
 

@@ -1,6 +1,5 @@
 """Training checkpoints: written atomically, read without running any code they might contain."""
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,22 +9,13 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from emu_robot.errors import WeightsError
+from emu_robot.shared.files import replacing
 
 
 def save_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
     """Write `content` (tensors, numbers, strings, dicts, lists) so that a kill leaves the old file or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(path.suffix + ".tmp")
-    with temporary.open("wb") as file:
-        torch.save(dict(content), file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-    directory = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+    with replacing(path) as partial:
+        torch.save(dict(content), partial)
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:

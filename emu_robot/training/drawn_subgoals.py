@@ -1,6 +1,5 @@
 """Subgoals that a planner draws before a training run: block by block into a file, from which a killed run goes on."""
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emu_robot.errors import DataError
+from emu_robot.shared.files import replacing
 from emu_robot.training.progress import TrainingProgress
 
 BLOCK = 32
@@ -43,13 +43,8 @@ def _length(drawn: Drawn) -> int:
 
 
 def _write(path: Path, drawn: Drawn) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("wb") as file:
+    with replacing(path) as partial, partial.open("wb") as file:
         np.savez(file, **drawn)  # pyright: ignore[reportArgumentType]
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
 
 
 def _read(path: Path, count: int) -> list[Drawn]:

@@ -84,7 +84,7 @@ def sample_plans(planner: Planner, buffer: ReplayBuffer, queries: PlanQueries, m
     images = buffer.images(planner.config.camera)
     views = [[images[row] for row in queries.image_rows(query, 1)] for query in moments.tolist()]
     instructions = [queries.instruction(query) for query in moments.tolist()]
-    steps = planner.next_steps([present for present, _keyframe in views], instructions)
+    steps = planner.next_steps([present for present, _keyframe in views], instructions, moments.tolist())
     return [
         SamplePlan(
             episode=int(queries.episode[query]),

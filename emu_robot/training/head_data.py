@@ -11,13 +11,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from emu_robot.core import Floats32
 from emu_robot.data.mapped_images import MappedImages
 from emu_robot.data.replay_buffer import ReplayBuffer
 from emu_robot.errors import DataError
 from emu_robot.models.normalize import NormStats, RelativeActions, Standardizer
 
 type Ints = NDArray[np.int64]
-type Floats = NDArray[np.float32]
 
 
 class Segments(NamedTuple):
@@ -45,8 +45,8 @@ class Demonstrations:
     episode_end_N.
     """
 
-    state: Floats
-    action: Floats
+    state: Floats32
+    action: Floats32
     rates: NDArray[np.bool_]
     frame_M: Ints
     segment_M: Ints
@@ -86,7 +86,7 @@ class Demonstrations:
         """Images of the first camera, in whose view goals are shown."""
         return next(iter(self.images.values()))
 
-    def chunks(self, frame_B: Ints, last_B: Ints, horizon: int) -> Floats:
+    def chunks(self, frame_B: Ints, last_B: Ints, horizon: int) -> Floats32:
         """(B, T, A) actions from each frame on. After the last one allowed they hold: deltas and velocities are 0, all
         others stay as they are there."""
         frame_BT = frame_B[:, None] + np.arange(horizon)
@@ -135,7 +135,7 @@ def _segments(buffer: ReplayBuffer) -> Segments:
     return Segments(**arrays, text_K=columns["text_K"], instruction_K=columns["instruction_K"])
 
 
-def _events(grippers_NG: Floats, segments: Segments, ends: Ints) -> Ints:
+def _events(grippers_NG: Floats32, segments: Segments, ends: Ints) -> Ints:
     """(N,) the next frame after each one at which a gripper is told to open or close, or a subtask is complete."""
     n_frames = len(grippers_NG)
     closed = grippers_NG < (grippers_NG.min(0) + grippers_NG.max(0)) / 2

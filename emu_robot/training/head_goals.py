@@ -13,7 +13,7 @@ from emu_robot.training.drawn_subgoals import Drawn, draw_in_blocks
 from emu_robot.training.head_data import Demonstrations, Ints
 from emu_robot.training.head_sampler import GeneratedGoals, Images
 
-type Plans = Callable[[Sequence[Image], Sequence[str]], Sequence[PlanStep | None]]
+type Plans = Callable[[Sequence[Image], Sequence[str], Sequence[int]], Sequence[PlanStep | None]]
 
 
 def reconstructed_goals(data: Demonstrations, weights: Path, device: torch.device, block: int = 64) -> Images:
@@ -36,7 +36,7 @@ def generated_goals(
 
     def draw(rows: slice) -> Drawn:
         if not planner:
-            planner.append(Planner.load(weights, int8=True).next_steps)
+            planner.append(Planner.load(weights).next_steps)
         return _draw(data, chosen[rows], planner[0])
 
     drawn = draw_in_blocks(path, len(chosen), draw)
@@ -49,7 +49,8 @@ def generated_goals(
 def _draw(data: Demonstrations, segments: Ints, plan: Plans) -> Drawn:
     """The planner's subgoal at the start of each subtask, and whether it names the right one."""
     starts = data.goal_view[np.searchsorted(data.frame_M, data.segments.start_K[segments])]
-    steps = plan(list(starts), [data.segments.instruction_K[k] for k in segments])
+    instructions = [data.segments.instruction_K[k] for k in segments]
+    steps = plan(list(starts), instructions, segments.tolist())
     texts = [data.segments.text_K[k] for k in segments]
     images, right = np.zeros_like(starts), np.zeros(len(starts), np.bool_)
     for i, (step, text) in enumerate(zip(steps, texts, strict=True)):

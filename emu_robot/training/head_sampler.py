@@ -12,12 +12,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from emu_robot.core import Floats32
 from emu_robot.errors import InvalidValueError, check_shares
 from emu_robot.models.action_head import HeadConfig, text_ids
 from emu_robot.models.flow import sample_times
 from emu_robot.models.normalize import NormStats, RelativeActions
 from emu_robot.tokenizers.image import to_pixels
-from emu_robot.training.head_data import Demonstrations, Floats, Ints
+from emu_robot.training.head_data import Demonstrations, Ints
 from emu_robot.training.loop import step_rng
 
 type Images = NDArray[np.uint8]
@@ -140,7 +141,7 @@ class HeadSampler:
         batch["time"] = sample_times(shape, generator)
         return batch
 
-    def _weights(self) -> Floats:
+    def _weights(self) -> Floats32:
         data, sampling = self._data, self._sampling
         frame, segment = data.frame_M[self._rows], data.segment_M[self._rows]
         keyframe = data.segments.keyframe_K[segment]

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from emu_robot.core import Floats32
 from emu_robot.errors import InvalidValueError
 
 
@@ -18,7 +19,7 @@ class Packed(NamedTuple):
 
     ids: NDArray[np.int64]
     positions: NDArray[np.int64]
-    weights: NDArray[np.float32]
+    weights: Floats32
     segments: NDArray[np.int64]
 
     @property

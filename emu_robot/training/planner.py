@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from emu_robot.core import Floats32
 from emu_robot.data.replay_buffer import ReplayBuffer
 from emu_robot.errors import InvalidValueError, check_shares
 from emu_robot.models.transformer import CausalTransformer
@@ -178,7 +179,7 @@ class Sequences(NamedTuple):
     inputs: Ints
     positions: Ints
     references: Ints
-    weights: NDArray[np.float32]
+    weights: Floats32
 
 
 class SequenceSampler:
@@ -322,7 +323,8 @@ def planner_metrics(planner: Planner, queries: PlanQueries, among: Ints, count: 
     pool = among[queries.boundary[among] | queries.complete[among]]
     asked = pool[np.linspace(0, len(pool) - 1, min(count, len(pool))).astype(int)].tolist()
     prompts = [planner.interleaver.prompt(queries.instruction(q), queries.current_codes(q)) for q in asked]
-    answers = [answer for i in range(0, len(asked), 32) for answer in planner.first_steps(prompts[i : i + 32])]
+    blocks = [slice(i, i + 32) for i in range(0, len(asked), 32)]
+    answers = [answer for block in blocks for answer in planner.first_steps(prompts[block], asked[block])]
     scores: dict[str, list[NDArray[np.bool_]]] = {}
     for query, answer in zip(asked, answers, strict=True):
         for name, value in _score(queries, query, answer).items():

@@ -9,6 +9,7 @@ from typing import Self
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from emu_robot.shared.files import replace_text
 from emu_robot.training.tracking import Tracker
 
 
@@ -21,9 +22,8 @@ class TrainingProgress:
     def __init__(self, path: Path, stage: str, start: int, steps: int, tracker: Tracker | None = None) -> None:
         self._path, self._stage, self._steps = path, stage, steps
         self._begun, self._start = time.monotonic(), start
-        path.parent.mkdir(parents=True, exist_ok=True)
         kept = _lines_until(path, start)
-        path.write_text("".join(kept))
+        replace_text(path, "".join(kept))
         self._tracker = tracker
         for line in kept:
             self._track(**json.loads(line))

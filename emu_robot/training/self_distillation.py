@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from emu_robot.planner.decoding.factory import Decoder, DecoderConfig
+from emu_robot.planner.decoding.config import Decoder, DecoderConfig
 from emu_robot.planner.planner import Planner
 from emu_robot.tokenizers.interleave import Codes
 from emu_robot.training.drawn_subgoals import Drawn, draw_in_blocks
@@ -40,7 +40,7 @@ def draw_steps(
 
     def draw(rows: slice) -> Drawn:
         if not planner:
-            planner.append(Planner.load(weights, decoder=DecoderConfig(kind=Decoder.AR), int8=True))
+            planner.append(Planner.load(weights, decoder=DecoderConfig(kind=Decoder.AR)))
         asked = chosen[rows]
         rng = np.random.default_rng((seed, rows.start))
         now = [queries.current_codes(query) for query in asked]
@@ -52,7 +52,7 @@ def draw_steps(
                 now[i] = image
         instructions = map(queries.instruction, asked)
         prompts = [planner[0].interleaver.prompt(words, image) for words, image in zip(instructions, now, strict=True)]
-        drawn = planner[0].draw(prompts, [queries.texts(query, 1)[0] for query in asked])
+        drawn = planner[0].draw(prompts, [queries.texts(query, 1)[0] for query in asked], asked.tolist())
         return {"query": asked, "images": np.stack([now, drawn], 1)}
 
     drawn = draw_in_blocks(path, len(chosen), draw)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from emu_robot.errors import SystemSetupError, UnknownNameError
+from emu_robot.shared.files import replace_text
 
 PROJECT = "emu_robot"
 """What runs are filed under."""
@@ -152,7 +153,7 @@ def start_tracker(name: str, folder: Path, config: Any, *, resumed: bool) -> Tra
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "tracking_id"
     if not (resumed and path.exists()):
-        path.write_text(secrets.token_hex(4))
+        replace_text(path, secrets.token_hex(4))
     return TRACKERS[name](Run(folder=folder, id=path.read_text(), settings=flatten(asdict(config))))
 
 

@@ -2,8 +2,8 @@
 
 import mujoco
 import numpy as np
-from numpy.typing import NDArray
 
+from emu_robot.core import Floats
 from emu_robot.robots.spec import PANDA
 from emu_sim.world import World
 
@@ -14,7 +14,7 @@ DOWN = np.array([[1.0, 0, 0], [0, -1.0, 0], [0, 0, -1.0]])  # R_world_tool: fing
 MAX_JOINT_STEP = 0.15  # [rad] lead of the target over the joint; the servo follows it with a time constant of 0.1 s
 
 
-def joint_target(world: World, step_xyz: NDArray[np.float64]) -> NDArray[np.float64]:
+def joint_target(world: World, step_xyz: Floats) -> Floats:
     """(7,) joint targets [rad] that move the pinch point by step_xyz (3,) [m] and turn the gripper towards DOWN."""
     jac_pos, jac_rot = np.zeros((3, world.model.nv)), np.zeros((3, world.model.nv))
     site = world.model.site("pinch").id

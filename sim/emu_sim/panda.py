@@ -9,6 +9,7 @@ import mujoco
 import numpy as np
 
 from emu_robot.errors import SystemSetupError
+from emu_robot.shared.files import replacing
 
 MAX_FACES = 200  # per visual mesh: ~9k faces for the whole arm, where the original has 130k
 # Position servos, near critical damping, that a lead of 0.15 rad does not saturate.
@@ -40,10 +41,8 @@ def _decimated(mesh_file: Path) -> Path:
     if len(mesh.faces) > MAX_FACES:
         mesh.merge_vertices(merge_tex=True, merge_norm=True)
         mesh = mesh.simplify_quadric_decimation(face_count=MAX_FACES)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_suffix(f".{os.getpid()}.stl")
-    mesh.export(partial)
-    partial.replace(target)
+    with replacing(target) as partial:
+        mesh.export(partial, file_type="stl")
     return target
 
 

@@ -9,7 +9,7 @@ import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
-from emu_robot.core import Image
+from emu_robot.core import Floats, Floats32, Image
 from emu_robot.errors import SystemSetupError, UnknownNameError
 from emu_robot.robots.spec import PANDA
 from emu_sim import scene
@@ -25,7 +25,7 @@ _STATE = mujoco.mjtState.mjSTATE_INTEGRATION
 class Placed:
     """Where one object is: pos (3,) [m], and half its height [m]."""
 
-    pos: NDArray[np.float64]
+    pos: Floats
     half_height: float
 
 
@@ -108,7 +108,7 @@ class World:
             placed[name] = Placed(self.data.body(f"object{slot}").xpos.copy(), half)
         return placed
 
-    def place_pos(self, name: str) -> NDArray[np.float64]:
+    def place_pos(self, name: str) -> Floats:
         """(3,) [m] centre of a receptacle's floor (the tray's, for the drawer)."""
         if name == "drawer":
             return self.data.body("tray").xpos.copy()
@@ -122,11 +122,11 @@ class World:
         return float(self.data.qpos[self._drawer])
 
     @property
-    def knob_pos(self) -> NDArray[np.float64]:
+    def knob_pos(self) -> Floats:
         return self.data.geom("knob").xpos.copy()
 
     @property
-    def pinch_pos(self) -> NDArray[np.float64]:
+    def pinch_pos(self) -> Floats:
         """(3,) [m] the point between the fingertips."""
         return self.data.site_xpos[self._pinch].copy()
 
@@ -136,11 +136,11 @@ class World:
         return float(np.clip(1.0 - driver / DRIVER_CLOSED, 0.0, 1.0))
 
     @property
-    def joints(self) -> NDArray[np.float64]:
+    def joints(self) -> Floats:
         return self.data.qpos[self.qpos_index].copy()
 
     @property
-    def state(self) -> NDArray[np.float32]:
+    def state(self) -> Floats32:
         """(8,) joint positions [rad], gripper opening in [0, 1]."""
         return np.append(self.joints, self.gripper_opening).astype(np.float32)
 
@@ -164,7 +164,7 @@ class World:
         return next((name for name, fingers in self.touching().items() if fingers == 2), None)
 
     @property
-    def joint_velocities(self) -> NDArray[np.float64]:
+    def joint_velocities(self) -> Floats:
         """(7,) [rad/s]"""
         return self.data.qvel[self.dof_index].copy()
 
@@ -177,12 +177,12 @@ class World:
         self.data.ctrl[7] = GRIPPER_CTRL * (1.0 - np.clip(action[7], 0.0, 1.0))
         mujoco.mj_step(self.model, self.data, nstep=substeps)
 
-    def save(self) -> NDArray[np.float64]:
+    def save(self) -> Floats:
         state = np.empty(mujoco.mj_stateSize(self.model, _STATE))
         mujoco.mj_getState(self.model, self.data, state, _STATE)
         return state
 
-    def restore(self, state: NDArray[np.float64]) -> None:
+    def restore(self, state: Floats) -> None:
         mujoco.mj_setState(self.model, self.data, state, _STATE)
         mujoco.mj_forward(self.model, self.data)
 

@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -73,12 +74,20 @@ def test_a_mistake_is_one_line(words: list[str], said: str, capsys: pytest.Captu
     assert lines[0].startswith(f"error: {said}")
 
 
+def test_every_package_that_an_extra_brings_is_asked_of_that_extra() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    named = {extra: {re.split(r"[^\w-]", line)[0] for line in lines} for extra, lines in extras.items()}
+    assert set(cli.EXTRAS.values()) <= set(extras)
+    assert {name for name, extra in cli.EXTRAS.items() if extra == "emu35"} == named["emu35"]
+
+
 @pytest.mark.parametrize(
     ("error", "status", "said"),
     [
         (EmuRobotError("two\nlines"), 1, "error: two lines"),
         (OSError(28, "No space left on device", "data/x"), 1, "error: No space left on device: data/x"),
         (ModuleNotFoundError("no", name="lerobot.datasets"), 1, "pip install 'emu_robot[train]'"),
+        (ModuleNotFoundError("no", name="tiktoken"), 1, "pip install 'emu_robot[emu35]'"),
         (KeyboardInterrupt(), 130, "interrupted"),
     ],
 )

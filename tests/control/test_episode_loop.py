@@ -3,7 +3,7 @@ import pytest
 
 from emu_robot.control.chunk_broker import ChunkBroker
 from emu_robot.control.episode_loop import COMPLETE_PATIENCE, Ending, Subscriber, run_episode
-from emu_robot.core import ActionChunk, Observation, Transition
+from emu_robot.core import ActionChunk, Observation, PolicyEvent, Transition
 from emu_robot.errors import InvalidValueError, ShapeError
 
 
@@ -99,13 +99,13 @@ def test_the_limit_ends_an_episode():
 
 
 def test_a_policy_that_holds_the_task_complete_is_taken_at_its_word_after_a_while():
-    result = run_episode(Counter(target=1e9), Repeat(events={2: ("complete",)}), 0)
+    result = run_episode(Counter(target=1e9), Repeat(events={2: (PolicyEvent.COMPLETE,)}), 0)
     assert (result.ending, result.n_steps) == (Ending.COMPLETE, 8 + COMPLETE_PATIENCE)
-    assert result.events == ((8, "complete"),)
+    assert result.events == ((8, PolicyEvent.COMPLETE),)
 
 
 def test_a_new_plan_takes_the_declaration_back():
-    events = {2: ("complete",), 5: ("planned",)}
+    events = {2: (PolicyEvent.COMPLETE,), 5: (PolicyEvent.PLANNED,)}
     assert run_episode(Counter(target=1e9), Repeat(events=events), 0).ending is Ending.MAX_STEPS
 
 

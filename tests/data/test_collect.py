@@ -5,13 +5,15 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import toy
 
-from emu_robot.core import ActionChunk, Observation
+from emu_robot.core import ActionChunk, Observation, PlanStep
 from emu_robot.data import expert_demonstration, ordered_commits
 from emu_robot.data.collect import CollectConfig, collect
 from emu_robot.data.expert_demonstration import DWELL, record_episode
@@ -88,6 +90,31 @@ class PullingPolicy:
         return ActionChunk(actions=np.tile(np.array([2.0, -2.0, 0.0], np.float32), (4, 1)))
 
 
+def load_pulling(weights: str, true_step: Callable[[], PlanStep | None]) -> PullingPolicy:
+    """A policy that asks for the true step at every chunk, as the head does."""
+
+    class ShownPolicy(PullingPolicy):
+        def act(self, observation: Observation) -> ActionChunk:
+            step = true_step()
+            assert step is not None and step.subtask.removeprefix("touch ") in self.instructions[-1]
+            return super().act(observation)
+
+    assert weights == "pulling"
+    return ShownPolicy()
+
+
+def test_the_caller_says_how_a_policy_is_loaded(tmp_path, monkeypatch):
+    monkeypatch.setattr(expert_demonstration, "POLICY_LENGTH", (4, 9))
+    quiet = {"noise": 0.0, "burst_probability": 0.0}
+    alone = ReplayBuffer.open(collect(config(tmp_path / "alone", **quiet)))
+    driven = config(tmp_path / "driven", **quiet, policy="pulling", policy_share=1.0)
+    with pytest.raises(ConfigError, match="policy='pulling': nothing was given that loads it"):
+        collect(driven)
+    assert not (tmp_path / "driven").exists()
+    buffer = ReplayBuffer.open(collect(driven, load_pulling))
+    assert np.abs(buffer.load("frames/state")[:, :2]).max() > 1.0 > np.abs(alone.load("frames/state")[:, :2]).max()
+
+
 def test_a_policy_drives_for_a_while_and_the_expert_says_what_it_should_have_done(monkeypatch):
     monkeypatch.setattr(expert_demonstration, "POLICY_LENGTH", (4, 9))
     env, quiet = toy.ToyEnvironment(), {"noise": 0.0, "burst_probability": 0.0, "image_every": 4}
@@ -145,7 +172,7 @@ def is_running(pid: int) -> bool:
 
 
 def test_a_full_disk_is_refused_before_starting(tmp_path, monkeypatch):
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**12, 10**12, 1000))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
     with pytest.raises(SystemSetupError, match="GB needed, 0.0 GB free"):
         collect(config(tmp_path / "buffer"))
 

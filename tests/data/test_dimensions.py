@@ -192,7 +192,7 @@ def test_holding_is_what_each_dimension_needs():
     state, typical = np.array([1, 2, 3, 4, 5], np.float32), np.full(5, 9, np.float32)
     assert layout.hold(state, typical=typical).tolist() == [1, 0, 0, 9, 5]
     last = np.array([7, 7, 7, 7, 7], np.float32)
-    assert layout.hold(state, typical=typical, last=last).tolist() == [1, 0, 0, 7, 7]
+    assert layout.hold(state, typical=typical, last=last).tolist() == [7, 0, 0, 7, 7]
     assert layout.rates.tolist() == [False, True, True, False, False]
     with pytest.raises(ValueError, match="2 names of the action, but 1 kinds"):
         RobotLayout(

@@ -137,7 +137,7 @@ def test_an_interrupted_swap_puts_the_old_set_back(source, tmp_path):
 
 
 def record_calls(monkeypatch, interrupt_at: int | None = None) -> list[range]:
-    write_part, calls = lerobot_export._write_part, []
+    write_part, calls = lerobot_export.write_part, []
 
     def write(settings, episodes, part):
         calls.append(episodes)
@@ -146,7 +146,7 @@ def record_calls(monkeypatch, interrupt_at: int | None = None) -> list[range]:
             raise KeyboardInterrupt
         write_part(settings, episodes, part)
 
-    monkeypatch.setattr(lerobot_export, "_write_part", write)
+    monkeypatch.setattr(lerobot_export, "write_part", write)
     return calls
 
 

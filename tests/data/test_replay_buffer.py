@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import zarr
 
-from emu_robot.data import replay_buffer
+from emu_robot.data import image_codes
 from emu_robot.data.episode import Episode
 from emu_robot.data.replay_buffer import ReplayBuffer
 from emu_robot.errors import DataError, InvalidValueError, ShapeError, SystemSetupError, UnknownNameError
@@ -75,9 +75,9 @@ def test_codes_need_more_than_16_bits(buffer):
 def test_only_missing_codes_are_made(buffer, make_episode, monkeypatch):
     with pytest.raises(DataError, match="codes_front: no such array"):
         buffer.load_codes("front", "one")
-    monkeypatch.setattr(replay_buffer, "CODES_PER_BLOCK", 6)
+    monkeypatch.setattr(image_codes, "CODES_PER_BLOCK", 6)
     stopped = FakeTokenizer(buffer)
-    monkeypatch.setattr(replay_buffer, "progress", dying_progress(after=2))
+    monkeypatch.setattr(image_codes, "progress", dying_progress(after=2))
     with pytest.raises(KeyboardInterrupt):
         buffer.encode("front", stopped, "one")
     with pytest.raises(DataError, match="12 rows for 20 images; encode"):

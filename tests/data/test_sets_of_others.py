@@ -361,8 +361,15 @@ def test_the_page_shows_what_was_understood(tmp_path):
     root = write_set(tmp_path / "set", episodes, cameras=("side", "top"), names=STATE_NAMES, **IMAGES)
     prepared(root, tmp_path / "out", cameras={"front": "top"}, exclude=[3])
     page = (tmp_path / "out/segmentation.html").read_text()
-    for said in ("front (in the set: top)", "gripper.pos, at the end of state and action", "relative to the state&#39;s elbow.pos",
-                 "action.0", "holding sends the last command", "left out: episodes 3", "1 s</text>"):  # fmt: skip
+    for said in (
+        "front (in the set: top)",
+        "gripper.pos, at the end of state and action",
+        "relative to the state&#39;s elbow.pos",
+        "action.0",
+        "holding sends the last command",
+        "left out: episodes 3",
+        "1 s</text>",
+    ):
         assert said in page, said
     shown = re.findall(r"<h3>Episode (\d+): task (\d+)</h3>", page)
     assert [int(task) for _, task in shown] == [i for i in range(15) if i != 3], "every task is shown"

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from emu_robot.core import Observation, Transition
+from emu_robot.core import Observation, PlanStep, Transition
 from emu_robot.robots.spec import RobotLayout
 
 HOME = np.array([0.0, 0.0])
@@ -12,6 +12,11 @@ TARGETS = {"left": np.array([-0.5, 0.2]), "right": np.array([0.5, 0.2]), "up": n
 
 
 NAMES = ("x.pos", "y.pos", "gripper.pos")
+
+
+def view(joints: np.ndarray) -> np.ndarray:
+    level = np.append(np.clip(128 + 100 * joints, 0, 255), 7).astype(np.uint8)
+    return np.broadcast_to(level, (16, 16, 3)).copy()
 
 
 class ToyExpert:
@@ -51,9 +56,13 @@ class ToyEnvironment:
     def expert(self) -> ToyExpert:
         return ToyExpert(self)
 
+    def oracle_step(self) -> PlanStep | None:
+        if self.subtask_index == len(self.names):
+            return None
+        return PlanStep(subtask=f"touch {self.names[self.subtask_index]}", subgoal=view(HOME))
+
     def observe(self) -> Observation:
-        level = np.append(np.clip(128 + 100 * self.joints, 0, 255), 7).astype(np.uint8)
-        front = np.broadcast_to(level, (16, 16, 3)).copy()
+        front = view(self.joints)
         return Observation(images={"front": front, "wrist": 255 - front}, state=self._state())
 
     def step(self, action: np.ndarray, *, observe: bool = True) -> Transition:

@@ -74,12 +74,15 @@ def test_nodes_are_chosen_by_name(wanted: str, found: list[str]):
 
 def test_what_is_typed_becomes_what_the_node_declares():
     typed = {"sim_bridge.seed": "3", "sim_bridge.camera_hz": "30", "sim_bridge.families": "7", "safety.max_jump": "1"}
-    graph = read_graph(settings={**typed, "safety.max_rejections": "3"})
+    knobs = {"planner.confirmations": "3", "planner.n_action_steps": "4", "policy.noise_scale": "1"}
+    graph = read_graph(settings={**typed, **knobs, "safety.max_rejections": "3"})
     bridge = parameters(graph, "sim_bridge")
     assert bridge["seed"] == 3 and bridge["families"] == "7"
     gate = parameters(graph, "safety")
     assert isinstance(bridge["camera_hz"], float) and isinstance(gate["max_jump"], float)
     assert gate["max_rejections"] == 3 and isinstance(gate["max_rejections"], int)
+    planner, policy = parameters(graph, "planner"), parameters(graph, "policy")
+    assert (planner["confirmations"], planner["n_action_steps"], policy["noise_scale"]) == (3, 4, 1.0)
     words = next(node.ros_arguments("/left") for node in graph.nodes if node.name == "sim_bridge")
     assert words[:3] == ["--ros-args", "-r", "__ns:=/left"]
     assert 'families:="7"' in words and "seed:=3" in words and "camera_hz:=30.0" in words
@@ -96,6 +99,8 @@ def test_what_is_typed_becomes_what_the_node_declares():
         ("arm", "", {"robot": "ur5e", "sim_bridge.seed": "1"}, "unknown node in sim_bridge.seed= 'sim_bridge'"),
         ("sim", "", {"safety.max_jmup": "1"}, "unknown parameter of safety 'max_jmup'; known: control_hz"),
         ("sim", "", {"safety.blend_s": "99"}, r"safety.blend_s is 99.0, must lie in \[0, 1\]"),
+        ("sim", "", {"planner.dwell": "0"}, r"replan.dwell is 0, must lie in \[1, 100\]"),
+        ("sim", "", {"policy.flow_steps": "1.5"}, "policy.flow_steps=1.5: must be a whole number"),
         ("sim", "", {"sim_bridge.seed": "1.5"}, "sim_bridge.seed=1.5: must be a whole number"),
         ("sim", "", {"sim_bridge.seed": "["}, "sim_bridge.seed=.: must be a whole number"),
         ("sim", "", {"robot": "kuka"}, "unknown robot 'kuka'; known: franka_fr3"),

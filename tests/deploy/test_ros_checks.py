@@ -135,14 +135,14 @@ def test_the_kernel_must_leave_room_for_pictures(tmp_path: Path):
     ],
 )
 def test_the_clock_is_judged_by_who_knows(answers: dict[str, str], problem: str, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(ros_checks, "_said", lambda *command: answers.get(command[0], ""))
+    monkeypatch.setattr(ros_checks, "answer_of", lambda *command: answers.get(command[0], ""))
     answer = said(ros_checks.check_clock())
     assert answer.startswith(problem) and bool(answer) == bool(problem)
 
 
 def test_priorities_are_tried():
     assert not said(ros_checks.check_priorities(0)[0])
-    assert ros_checks._permitted("pass") and not ros_checks._permitted("os.setpriority(os.PRIO_PROCESS, 0, nice)")
+    assert ros_checks.permitted("pass") and not ros_checks.permitted("os.setpriority(os.PRIO_PROCESS, 0, nice)")
 
 
 # -- the verb

@@ -16,7 +16,7 @@ class Still:
     def __init__(self, config=None):
         pass
 
-    def imagine(self, observation, subtasks):
+    def imagine(self, observation, subtasks, *, seed):
         for _ in subtasks:
             yield np.minimum(observation.images["front"], 254) + np.uint8(1)
 

@@ -8,9 +8,14 @@ import av
 import fakes
 import pytest
 
+from emu_robot.config import load_config
 from emu_robot.errors import ConfigError, InvalidValueError, SystemSetupError, UnknownNameError
 from emu_robot.evaluation.config import FIRST_SEED, EvalConfig
 from emu_robot.evaluation.rollouts import evaluate
+from emu_robot.evaluation.worker import policy_config
+from emu_robot.planner.config import ReplanConfig
+from emu_robot.planner.decoding.config import Decoder, DecoderConfig
+from emu_robot.policy.config import ChunkConfig, PolicyConfig
 from emu_robot.shared.parallel import run_parallel
 
 
@@ -99,6 +104,26 @@ def test_resuming_runs_only_what_is_missing(tmp_path):
     assert run(config(tmp_path, n=1)).records[0].instruction != "kept"
 
 
+def test_every_knob_of_the_policy_is_set_recorded_and_repeated(tmp_path):
+    typed = ["replan.dwell=3", "replan.confirmations=1", "chunk.noise_scale=0.5", "n_action_steps=4", "decoder=ar"]
+    settings = load_config("demo", [*typed, f"out={tmp_path}"])
+    made = policy_config(settings)
+    assert made == PolicyConfig(
+        n_action_steps=4,
+        chunk=ChunkConfig(noise_scale=0.5),
+        replan=ReplanConfig(dwell=3, confirmations=1),
+        decoder=DecoderConfig(kind=Decoder.AR),
+    )
+    assert set(typed) <= set(settings.command().split())
+    assert settings.settings()["replan.dwell"] == 3 and settings.settings()["replan.max_failures"] == 3
+    assert policy_config(config(tmp_path)).n_action_steps == PolicyConfig().n_action_steps
+    run(config(tmp_path, n=1))
+    with pytest.raises(ConfigError, match=r"replan\.dwell=2"):
+        run(config(tmp_path, n=1, resume=True, replan=ReplanConfig(dwell=3)))
+    with pytest.raises(InvalidValueError, match=r"replan.dwell is 0, must lie in \[1, 100\]"):
+        load_config("eval", ["replan.dwell=0"])
+
+
 def test_shuffled_goals_show_another_layout(tmp_path):
     shuffled = run(config(tmp_path, n=1, goal="shuffled"))
     assert shuffled.config.title == "pick_place+sequence, seen, goal=shuffled"
@@ -127,7 +152,7 @@ def test_what_a_dying_process_had_in_hand_is_run_again(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [
-        ({"goal": "wish"}, UnknownNameError, "unknown goal 'wish'; known: planner, oracle"),
+        ({"goal": "wish"}, UnknownNameError, "unknown goal 'wish'; known: planner, text"),
         ({"split": "all"}, UnknownNameError, "unknown split 'all'; known: seen, heldout"),
         ({"env": "moon"}, UnknownNameError, "unknown environment 'moon'; known: tabletop"),
         ({"n": 0}, InvalidValueError, "n is 0"),

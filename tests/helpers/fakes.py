@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from emu_robot.core import ActionChunk, Observation, PlanStep, Transition
+from emu_robot.core import ActionChunk, Observation, PlanStep, PolicyEvent, Transition
 from emu_robot.errors import UnknownNameError
 from emu_robot.evaluation.config import EvalConfig, LayoutsConfig
 
@@ -123,7 +123,7 @@ class FakePolicy:
     def act(self, observation: Observation) -> ActionChunk:
         step = self._source()
         actions = np.zeros((5, 8), np.float32) if self._works else np.ones((5, 8), np.float32)
-        return ActionChunk(actions=actions, step=step, events=("planned",))
+        return ActionChunk(actions=actions, step=step, events=(PolicyEvent.PLANNED,))
 
 
 def make_environment(config: LayoutsConfig, family: str) -> FakeEnvironment:

@@ -13,9 +13,9 @@ from rosbags.typesys.store import Typestore
 
 from emu_robot.data.mcap_writing import McapRecording, Topic
 from emu_robot.data.recording_contract import Contract, topics_of
-from emu_robot.deploy.ros_names import absolute
 from emu_robot.observation.camera_messages import COMPRESSED, RAW, is_compressed
 from emu_robot.robots.deployment import find_deployment, parse_deployment
+from emu_robot.robots.ros_names import absolute
 
 INTERFACES = Path(__file__).parents[2] / "ros_ws/src/emu_robot_interfaces/msg"
 EPOCH_NS = 1_700_000_000_000_000_000

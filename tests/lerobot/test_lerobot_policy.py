@@ -7,8 +7,9 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
+import draccus
 import numpy as np
 import pytest
 import torch
@@ -21,8 +22,11 @@ from emu_robot.lerobot.checkpoint import to_lerobot
 from emu_robot.lerobot.configuration_emu_robot import EmuRobotConfig
 from emu_robot.lerobot.modeling_emu_robot import EmuRobotPolicy
 from emu_robot.models.weights import read_manifest
+from emu_robot.planner.config import ReplanConfig
 from emu_robot.planner.planner import Planner
-from emu_robot.policy.emu_policy import load_policy
+from emu_robot.policy.config import ChunkConfig, PolicyConfig
+from emu_robot.policy.emu_policy import EmuPolicy, load_policy
+from emu_sim.environment import TabletopEnvironment
 
 ROOT = Path(__file__).parents[2]
 PLUGIN, SAMPLE = ROOT / "emu_robot/lerobot/plugin", ROOT / "datasets/tabletop_sample"
@@ -125,6 +129,76 @@ def test_threads_have_episodes_of_their_own(weights, dataset):
     assert all(torch.equal(*pair) for pair in zip(alone, together, strict=True))
 
 
+def test_an_episode_draws_neither_from_its_batch_nor_from_those_before(weights, dataset):
+    policy, data = made(weights, dataset, goal="none", chunk=ChunkConfig(noise_scale=1.0))
+    first, second = batch(data, [3]), batch(data, [40])
+
+    def actions(seen: dict[str, Any]) -> torch.Tensor:
+        policy.reset()
+        return torch.stack([policy.select_action(seen) for _ in range(20)])
+
+    alone, other = actions(first), actions(second)
+    together = actions(batch(data, [40, 3]))
+    assert torch.equal(together[:, 1], alone[:, 0]) and torch.equal(together[:, 0], other[:, 0])
+    assert torch.equal(actions(first), alone)
+    policy.config.seed = 1
+    assert not torch.equal(actions(first), alone)
+
+
+def test_released_weights_plan_the_same_alone_and_in_a_batch(tmp_path):
+    policy = EmuRobotPolicy.from_pretrained(to_lerobot("mini", tmp_path / "mini"))
+    policy.config.save_predicted_video = True
+    scenes = [scene(family) for family in ("push", "open_drawer")]
+
+    def planned(*chosen: int) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """The chunks, and the subgoal of the first scene."""
+        seen = {key: torch.stack([scenes[i][key] for i in chosen]) for key in scenes[0] if key != "task"}
+        policy.reset()
+        chunks = policy.predict_action_chunk(seen | {"task": [scenes[i]["task"] for i in chosen]})
+        return chunks, policy.last_predicted_latents
+
+    both, turned = planned(0, 1), planned(1, 0)
+    for i, (chunks, subgoal) in ((1, turned), (0, both)):
+        chunk, alone = planned(i)
+        assert subgoal is not None and alone is not None and torch.equal(subgoal, alone)
+        assert torch.equal(chunk, chunks[:1])
+    assert torch.equal(both[0], turned[0].flip(0))
+    policy.config.seed = 1
+    _, other = planned(0)
+    assert other is not None and both[1] is not None and not torch.equal(other, both[1])
+
+
+def scene(family: str) -> dict[str, Any]:
+    """The tabletop as LeRobot would show it."""
+    environment = TabletopEnvironment([family])
+    observation = environment.reset(10_000_000)
+    pictures = {
+        f"observation.images.{camera}": torch.from_numpy(image.copy()).permute(2, 0, 1) / 255
+        for camera, image in observation.images.items()
+    }
+    environment.close()
+    return pictures | {"observation.state": torch.from_numpy(observation.state), "task": environment.instruction}
+
+
+def test_every_knob_reaches_what_acts_and_comes_back_from_a_checkpoint(weights, dataset, tmp_path, monkeypatch):
+    words = [f"--weights={weights}", "--replan.dwell=3", "--chunk.noise_scale=0.5", "--n_action_steps=4", "--seed=7"]
+    typed = draccus.parse(EmuRobotConfig, None, [*words, "--device=cpu", "--push_to_hub=false"])
+    assert typed.replan == ReplanConfig(dwell=3) and typed.chunk == ChunkConfig(noise_scale=0.5) and typed.seed == 7
+    policy, data = made(weights, dataset, replan=typed.replan, chunk=typed.chunk, n_action_steps=4, seed=7)
+    policy.save_pretrained(tmp_path / "checkpoint")
+    again = EmuRobotPolicy.from_pretrained(tmp_path / "checkpoint")
+    assert (again.config.replan, again.config.chunk, again.config.seed) == (typed.replan, typed.chunk, 7)
+    used = []
+    monkeypatch.setattr(
+        "emu_robot.lerobot.modeling_emu_robot.EmuPolicy",
+        lambda head, planner, config, seed: used.append(config) or EmuPolicy(head, planner, config, seed=seed),
+    )
+    again.select_action(batch(data, [3]))
+    assert used == [PolicyConfig(n_action_steps=4, whole_chunks=True, replan=ReplanConfig(dwell=3), chunk=typed.chunk)]
+    with pytest.raises(InvalidValueError, match="dwell is 0"):
+        made(weights, dataset, replan=ReplanConfig(dwell=0))
+
+
 def test_modules_to_shard_exist(weights, dataset):
     policy, _ = made(weights, dataset)
     present = {type(module).__name__ for module in policy.modules()}
@@ -135,7 +209,7 @@ def test_modules_to_shard_exist(weights, dataset):
 class FixedPlanner:
     """Always the same next step."""
 
-    def plan(self, observation, instruction, max_steps=None):
+    def plan(self, observation, instruction, max_steps=None, *, seed=0):
         subgoal = np.full((SIZE, SIZE, 3), 77, np.uint8)
         return Plan(instruction=instruction, steps=(PlanStep(subtask="task 1", subgoal=subgoal),))
 

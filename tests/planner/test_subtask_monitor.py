@@ -1,23 +1,25 @@
 import pytest
 
-from emu_robot.errors import ConfigError
-from emu_robot.planner.subtask_monitor import CompletionWatch, SubtaskMonitor, SubtaskMonitorConfig, Verdict
+from emu_robot.core import PolicyEvent
+from emu_robot.errors import InvalidValueError
+from emu_robot.planner.config import ReplanConfig
+from emu_robot.planner.subtask_monitor import SubtaskMonitor
 
 
 def monitor(**changes) -> SubtaskMonitor:
-    return SubtaskMonitor(SubtaskMonitorConfig(**changes), steps_per_chunk=8, segment_steps_p90=80)
+    return SubtaskMonitor(ReplanConfig(**changes), steps_per_chunk=8, segment_steps_p90=80)
 
 
 def test_reached_only_after_dwelling():
     follow = monitor(dwell=2, progress_threshold=0.9)
     verdicts = [follow.update(progress) for progress in (0.2, 0.95, 0.6, 0.9, 0.91)]
-    assert verdicts == [*[Verdict.CONTINUE] * 4, Verdict.REACHED]
+    assert verdicts == [*[None] * 4, PolicyEvent.SWITCHED]
 
 
 def test_timeout_after_the_configured_share_of_a_long_segment():
     follow = monitor(timeout_factor=1.5)
     verdicts = [follow.update(0.5) for _ in range(16)]
-    assert verdicts == [*[Verdict.CONTINUE] * 15, Verdict.TIMEOUT]  # 1.5 * 80 steps are 15 chunks of 8
+    assert verdicts == [*[None] * 15, PolicyEvent.TIMEOUT]  # 1.5 * 80 steps are 15 chunks of 8
 
 
 def test_starting_forgets_the_last_subtask():
@@ -25,19 +27,11 @@ def test_starting_forgets_the_last_subtask():
     for _ in range(15):
         follow.update(0.95 if _ == 14 else 0.1)
     follow.start()
-    assert follow.update(0.95) is Verdict.CONTINUE
-    assert follow.update(0.95) is Verdict.REACHED
-
-
-def test_a_plan_held_complete_is_questioned_at_intervals():
-    watch = CompletionWatch(SubtaskMonitorConfig(recheck_chunks=3))
-    watch.declare(True)
-    assert [watch.due() for _ in range(3)] == [False, False, True]
-    watch.declare(True)
-    assert not watch.due()
+    assert follow.update(0.95) is None
+    assert follow.update(0.95) is PolicyEvent.SWITCHED
 
 
 @pytest.mark.parametrize("changes", [{"dwell": 0}, {"progress_threshold": 1.5}, {"timeout_factor": 0}])
 def test_senseless_settings_are_refused(changes):
-    with pytest.raises(ConfigError):
-        SubtaskMonitorConfig(**changes)
+    with pytest.raises(InvalidValueError):
+        ReplanConfig(**changes)

@@ -3,67 +3,123 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from emu_robot.core import Observation, Plan, PlanStep
+from emu_robot.core import Observation, Plan, PlanStep, PolicyEvent
 from emu_robot.errors import InvalidValueError, ShapeError
-from emu_robot.planner.subtask_monitor import SubtaskMonitor, SubtaskMonitorConfig, Verdict
-from emu_robot.planner.task_execution import Outcome, PlanningError, TaskExecution
+from emu_robot.planner.config import ReplanConfig
+from emu_robot.planner.task_execution import PlanningError, TaskExecution
+from emu_robot.shared.draws import EpisodeSeed
 
 NOWHERE = Observation(images={}, state=np.zeros(1, np.float32))
+PLANNED, COMPLETE, FAILED = PolicyEvent.PLANNED, PolicyEvent.COMPLETE, PolicyEvent.PLAN_FAILED
 
 
 class Scripted:
-    """A planner that says one subtask after the other: None is complete, an error is raised."""
+    """A planner that says one subtask after the other: None is complete, an error is raised. seeds: those it got."""
 
     def __init__(self, script: Sequence[str | Exception | None]) -> None:
         self._script = list(script)
+        self.seeds: list[int] = []
 
-    def plan(self, observation: Observation, instruction: str, max_steps: int | None = None) -> Plan:
+    def plan(self, observation: Observation, instruction: str, max_steps: int | None = None, *, seed: int = 0) -> Plan:
+        self.seeds.append(seed)
         said = self._script.pop(0)
         if isinstance(said, Exception):
             raise said
         return Plan(instruction=instruction, steps=(PlanStep(subtask=said),) if said else ())
 
 
-def execution(*script: str | Exception | None, **options: int) -> TaskExecution:
-    monitor = SubtaskMonitor(SubtaskMonitorConfig(), steps_per_chunk=8, segment_steps_p90=80)
-    return TaskExecution(Scripted(script), monitor, "tidy up", **options)
+class Chunks:
+    """A clock that the test moves on."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
 
 
-def outcomes(task: TaskExecution, n: int) -> list[Outcome]:
+def execution(planner: Scripted, clock: Chunks | None = None, seed: int = 0, **settings: float) -> TaskExecution:
+    return TaskExecution(
+        planner,
+        "tidy up",
+        ReplanConfig(**settings),  # pyright: ignore[reportArgumentType]
+        steps_per_chunk=8,
+        segment_steps_p90=80,
+        clock=clock or Chunks(),
+        episode=EpisodeSeed(seed),
+    )
+
+
+def events(task: TaskExecution, n: int) -> list[PolicyEvent]:
     return [task.plan(NOWHERE) for _ in range(n)]
 
 
 def test_steps_follow_each_other_until_the_task_is_twice_held_complete():
-    task = execution("open", "open", "put", None, "close", None, None)
-    assert outcomes(task, 7) == [Outcome.STEP] * 3 + [
-        Outcome.COMPLETE, Outcome.STEP, Outcome.COMPLETE, Outcome.CONFIRMED,
-    ]  # fmt: skip
+    task = execution(Scripted(["open", "open", "put", None, "close", None, None]))
+    assert events(task, 6) == [*[PLANNED] * 3, COMPLETE, PLANNED, COMPLETE]
+    assert not task.is_over
+    assert events(task, 1) == [COMPLETE]
+    assert task.is_over and not task.is_due
     assert task.subtasks == ["open", "put", "close"]
 
 
 def test_a_step_is_reached_after_a_dwell_and_overdue_after_its_patience():
-    task = execution("open", "put")
+    task = execution(Scripted(["open", "put"]))
+    assert task.is_due
     task.plan(NOWHERE)
-    assert [task.on_progress(p) for p in (0.2, 0.95, 0.5, 0.95, 0.95)][-2:] == [Verdict.CONTINUE, Verdict.REACHED]
+    assert [task.on_progress(p) for p in (0.2, 0.95, 0.5, 0.95)] == [None] * 4
+    assert not task.is_due
+    assert task.on_progress(0.95) is PolicyEvent.SWITCHED and task.is_due
     task.plan(NOWHERE)
-    verdicts = [task.on_progress(0.1) for _ in range(19)]
-    assert verdicts.index(Verdict.TIMEOUT) == 18  # 1.75 * 80 / 8 chunks
+    said = [task.on_progress(0.1) for _ in range(19)]
+    assert said.index(PolicyEvent.TIMEOUT) == 18  # 1.75 * 80 / 8 chunks
+    assert task.is_due
+
+
+def test_a_step_of_which_no_chunk_is_heard_is_planned_again():
+    clock = Chunks()
+    task = execution(Scripted(["open", "put"]), clock)
+    task.plan(NOWHERE)
+    clock.now += task.patience - 0.1
+    assert task.patience == 36 and not task.is_due
+    clock.now += 0.2
+    assert task.is_due
+
+
+def test_a_task_held_complete_is_questioned_again_after_a_while():
+    clock = Chunks()
+    task = execution(Scripted([None, "open"]), clock, recheck_chunks=3)
+    task.plan(NOWHERE)
+    assert task.step is None and task.on_progress(0.99) is None
+    clock.now = 2.9
+    assert not task.is_due
+    clock.now = 3.0
+    assert task.is_due and task.plan(NOWHERE) is PLANNED
 
 
 def test_a_failed_plan_leaves_the_step_and_too_many_end_the_task():
     bad = ShapeError("image", 1, 2)
-    task = execution("open", bad, bad, "put", bad, bad, bad)
-    assert outcomes(task, 3) == [Outcome.STEP, Outcome.FAILED, Outcome.FAILED]
+    task = execution(Scripted(["open", bad, bad, "put", bad, bad, bad]))
+    assert events(task, 3) == [PLANNED, FAILED, FAILED]
     assert task.step is not None and task.step.subtask == "open"
-    assert outcomes(task, 3) == [Outcome.STEP, Outcome.FAILED, Outcome.FAILED]
+    assert task.is_due and task.problem == str(bad)
+    assert events(task, 3) == [PLANNED, FAILED, FAILED]
     with pytest.raises(PlanningError, match="3 plans in a row failed"):
         task.plan(NOWHERE)
 
 
+def test_every_plan_has_a_seed_of_its_own():
+    one, again, other = (Scripted(["a", None, "b"]) for _ in range(3))
+    for planner, seed in ((one, 1), (again, 1), (other, 2)):
+        events(execution(planner, seed=seed), 3)
+    assert one.seeds == again.seeds
+    assert len({*one.seeds, *other.seeds}) == 6
+
+
 def test_nonsense_is_refused():
-    with pytest.raises(InvalidValueError, match="at least 1"):
-        execution(confirmations=0)
+    with pytest.raises(InvalidValueError, match="confirmations is 0"):
+        execution(Scripted([]), confirmations=0)
     with pytest.raises(InvalidValueError, match="instruction is empty"):
         TaskExecution(
-            Scripted([]), SubtaskMonitor(SubtaskMonitorConfig(), steps_per_chunk=8, segment_steps_p90=80), " "
-        )
+            Scripted([]), " ", ReplanConfig(), steps_per_chunk=8, segment_steps_p90=80, clock=Chunks(),
+            episode=EpisodeSeed(),
+        )  # fmt: skip

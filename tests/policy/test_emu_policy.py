@@ -2,14 +2,15 @@ import numpy as np
 import pytest
 import torch
 
-from emu_robot.core import Observation, Plan, PlanStep, Policy
+from emu_robot.core import Observation, Plan, PlanStep, Policy, PolicyEvent
 from emu_robot.errors import ConfigError, InvalidValueError, ShapeError, UnknownNameError, WeightsError
 from emu_robot.models.action_head import ActionHead, HeadConfig
 from emu_robot.models.normalize import NormStats, Standardizer
 from emu_robot.models.weights import save_weights
-from emu_robot.planner.subtask_monitor import SubtaskMonitorConfig
+from emu_robot.planner.config import ReplanConfig
+from emu_robot.planner.task_execution import PlanningError
 from emu_robot.policy.action_decoder import ActionDecoder
-from emu_robot.policy.config import GoalMode, PolicyConfig
+from emu_robot.policy.config import ChunkConfig, GoalMode, PolicyConfig
 from emu_robot.policy.emu_policy import EmuPolicy, load_policy
 
 SIZE = 32
@@ -25,10 +26,10 @@ class ListPlanner:
 
     def __init__(self, *subtasks: str) -> None:
         self.left = list(subtasks)
-        self.asked: list[str] = []
+        self.seeds: list[int] = []
 
-    def plan(self, observation: Observation, instruction: str, max_steps: int | None = None) -> Plan:
-        self.asked.append(instruction)
+    def plan(self, observation: Observation, instruction: str, max_steps: int | None = None, *, seed: int = 0) -> Plan:
+        self.seeds.append(seed)
         image = np.full((SIZE, SIZE, 3), 9, np.uint8)
         steps = (PlanStep(subtask=self.left.pop(0), subgoal=image),) if self.left else ()
         return Plan(instruction=instruction, steps=steps)
@@ -72,7 +73,7 @@ def test_it_is_a_policy_and_plans_first():
     made = policy(ListPlanner("take it"))
     assert isinstance(made, Policy)
     chunk = made.act(look())
-    assert chunk.events == ("planned",)
+    assert chunk.events == (PolicyEvent.PLANNED,)
     assert chunk.step is not None and chunk.step.subtask == "take it" and chunk.step.subgoal is not None
     assert chunk.actions.shape == (8, 8) and chunk.actions.dtype == np.float32
     assert chunk.actions[:, -1].min() >= 0 and chunk.actions[:, -1].max() <= 1
@@ -85,43 +86,101 @@ def test_reached_subtasks_are_switched_and_the_last_one_ends_in_a_hold():
     made = policy(planner, progress=0.95)
     chunks = [made.act(look()) for _ in range(5)]
     events = [chunk.events for chunk in chunks]
-    assert events == [("planned",), (), ("switched", "planned"), (), ("switched", "complete")]
+    assert events == [
+        (PolicyEvent.PLANNED,),
+        (),
+        (PolicyEvent.SWITCHED, PolicyEvent.PLANNED),
+        (),
+        (PolicyEvent.SWITCHED, PolicyEvent.COMPLETE),
+    ]
     assert [chunk.step and chunk.step.subtask for chunk in chunks] == ["first", "first", "second", "second", None]
     np.testing.assert_array_equal(chunks[4].actions, np.repeat(chunks[3].actions[-1:], 8, axis=0))
 
 
 def test_a_plan_held_complete_is_questioned_and_taken_up_again():
     planner = ListPlanner()
-    made = policy(planner, monitor=SubtaskMonitorConfig(recheck_chunks=3))
-    assert [made.act(look()).events for _ in range(4)] == [("complete",), (), (), ("complete",)]
+    made = policy(planner, replan=ReplanConfig(recheck_chunks=3, confirmations=3))
+    complete, planned = (PolicyEvent.COMPLETE,), (PolicyEvent.PLANNED,)
+    assert [made.act(look()).events for _ in range(4)] == [complete, (), (), complete]
     np.testing.assert_array_equal(made.act(look()).actions[0], look().state)
     planner.left.append("again")
-    assert [made.act(look()).events for _ in range(2)] == [(), ("planned",)]
+    assert [made.act(look()).events for _ in range(2)] == [(), planned]
+
+
+def test_a_task_held_complete_often_enough_is_over():
+    planner = ListPlanner("a")
+    made = policy(planner, progress=0.95, replan=ReplanConfig(recheck_chunks=1, confirmations=2))
+    events = [made.act(look()).events for _ in range(4)]
+    assert events[2:] == [(PolicyEvent.SWITCHED, PolicyEvent.COMPLETE), (PolicyEvent.COMPLETE,)]
+    planner.left.append("too late")
+    chunk = made.act(look())
+    assert chunk.events == () and chunk.step is None
+    made.reset("something else")
+    assert made.act(look()).events == (PolicyEvent.PLANNED,)
+
+
+class FailingPlanner(ListPlanner):
+    """Fails while `fails` is set."""
+
+    fails = False
+
+    def plan(self, observation: Observation, instruction: str, max_steps: int | None = None, *, seed: int = 0) -> Plan:
+        if self.fails:
+            raise WeightsError("no plan comes")
+        return super().plan(observation, instruction, max_steps, seed=seed)
+
+
+def test_a_failed_plan_is_an_event_and_the_step_before_goes_on():
+    planner = FailingPlanner("a", "b")
+    made = policy(planner, progress=0.95)
+    made.act(look())
+    made.act(look())
+    planner.fails = True
+    chunk = made.act(look())
+    assert chunk.events == (PolicyEvent.SWITCHED, PolicyEvent.PLAN_FAILED)
+    assert chunk.step is not None and chunk.step.subtask == "a"
+    planner.fails = False
+    chunk = made.act(look())
+    assert chunk.events[-1] is PolicyEvent.PLANNED and chunk.step is not None and chunk.step.subtask == "b"
+    planner.fails = True
+    made.reset("from the start")
+    chunks = [made.act(look()) for _ in range(2)]
+    assert [chunk.events for chunk in chunks] == [(PolicyEvent.PLAN_FAILED,)] * 2
+    np.testing.assert_array_equal(chunks[0].actions[0], look().state)
+    with pytest.raises(PlanningError, match="3 plans in a row failed, the last one: no plan comes"):
+        made.act(look())
 
 
 def test_a_subtask_that_takes_too_long_is_planned_again():
-    made = policy(ListPlanner("a", "b"), monitor=SubtaskMonitorConfig(timeout_factor=0.5))  # 40 steps, 5 chunks
+    made = policy(ListPlanner("a", "b"), replan=ReplanConfig(timeout_factor=0.5))  # 40 steps, 5 chunks
     events = [made.act(look()).events for _ in range(7)]
-    assert events == [("planned",), *[()] * 5, ("timeout", "planned")]
+    assert events == [(PolicyEvent.PLANNED,), *[()] * 5, (PolicyEvent.TIMEOUT, PolicyEvent.PLANNED)]
 
 
-def test_same_seed_same_actions_and_every_episode_starts_anew():
-    first, second, other = (policy(ListPlanner("a", "a"), seed=seed, noise_scale=1.0) for seed in (3, 3, 4))
-    one = [first.act(look()).actions for _ in range(3)]
-    np.testing.assert_array_equal(one, [second.act(look()).actions for _ in range(3)])
-    assert not np.allclose(one[0], other.act(look()).actions)
+def test_every_draw_follows_from_seed_episode_and_call():
+    noisy = ChunkConfig(noise_scale=1.0)
+    planners = [ListPlanner(*"aaaa") for _ in range(3)]
+    first, second, other = (
+        policy(planner, seed=seed, chunk=noisy, progress=0.95)
+        for planner, seed in zip(planners, (3, 3, 4), strict=True)
+    )
+    one, two, three = ([made.act(look()).actions for _ in range(3)] for made in (first, second, other))
+    np.testing.assert_array_equal(one, two)
+    assert not np.allclose(one[0], three[0]) and not np.allclose(one[0], one[1])
+    assert planners[0].seeds == planners[1].seeds and len(set(planners[0].seeds + planners[2].seeds)) == 4
     first.reset("put the red cube in the bowl")
-    np.testing.assert_array_equal(one[0], first.act(look()).actions)
+    assert not np.allclose(one[0], first.act(look()).actions)  # the next episode
     other.seed(3)
     other.reset("put the red cube in the bowl")
     np.testing.assert_array_equal(one[0], other.act(look()).actions)
+    assert planners[2].seeds[-1] == planners[0].seeds[0] != planners[0].seeds[-1]
 
 
 def test_without_goals_the_head_gets_the_instruction_alone():
-    made = policy(goal=GoalMode.NONE)
-    chunk = made.act(look())
-    assert chunk.step == PlanStep(subtask="put the red cube in the bowl")
-    assert chunk.progress is None and chunk.events == ()
+    made = policy(goal=GoalMode.NONE, progress=0.95)
+    chunks = [made.act(look()) for _ in range(4)]
+    assert all(chunk.step == PlanStep(subtask="put the red cube in the bowl") for chunk in chunks)
+    assert not any(PolicyEvent.COMPLETE in chunk.events for chunk in chunks)
 
 
 def test_words_only_mode_drops_the_image():
@@ -134,7 +193,7 @@ def test_oracle_steps_come_from_the_source_without_a_planner():
     answers = [truth, None]
     made = policy(goal=GoalMode.ORACLE, source=lambda: answers.pop(0), progress=0.95)
     assert made.act(look()).step is truth
-    assert [made.act(look()).events for _ in range(2)] == [(), ("switched", "complete")]
+    assert [made.act(look()).events for _ in range(2)] == [(), (PolicyEvent.SWITCHED, PolicyEvent.COMPLETE)]
 
 
 def test_shuffled_mode_keeps_the_words_and_swaps_the_image():

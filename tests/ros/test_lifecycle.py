@@ -15,7 +15,7 @@ import pytest
 from conftest import running, wait_until
 from emu_robot_interfaces.action import RunPolicy
 from emu_robot_interfaces.msg import PlannerStatus, PolicyStatus, SafetyState
-from emu_robot_interfaces.srv import SetTask
+from emu_robot_interfaces.srv import ResetEpisode
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
 from rclpy.action import ActionClient
@@ -142,8 +142,8 @@ def test_a_planner_deactivated_at_work_ends_the_task_and_takes_none(around: Surr
         assert not result.success and result.message == "the planner was deactivated"
         with pytest.raises(GraphError, match="refuses the task"):
             around.execute("close the drawer")
-        answer = around.wait(around._set_task.call_async(SetTask.Request(instruction="open the drawer")), "an answer")
-        assert not answer.success and answer.message == "the planner is not active"
+        with pytest.raises(GraphError, match="the planner is not active"):
+            around.set_task("open the drawer")
         around.change("planner", Transition.TRANSITION_CLEANUP, *UP)
         task = around.execute("close the drawer", 60.0)
         wait_until(lambda: around.status.state in ("planning", "waiting"), "another task to begin")
@@ -168,6 +168,23 @@ def test_a_policy_deactivated_at_work_ends_what_it_does(around: Surroundings, tm
         goal = around.wait(around.sent(action.send_goal_async, RunPolicy.Goal(instruction="a", time_limit=0.3)), "it")
         assert around.wait(around.sent(goal.get_result_async), "the end", 20).result.message == "time is up"
     action.destroy()
+
+
+def test_a_simulation_that_is_not_active_lays_no_scene(around: Surroundings, tmp_path: Path):
+    client = around.node.create_client(ResetEpisode, topics.RESET_EPISODE)
+    with node("sim_bridge", around, tmp_path):
+        wait_until(client.service_is_ready, "the simulation", 60)
+
+        def reset() -> ResetEpisode.Response:
+            return around.wait(around.sent(client.call_async, ResetEpisode.Request(seed=1)), "an answer", 30)
+
+        wait_until(lambda: reset().success, "the simulation to be active")
+        around.change("sim_bridge", Transition.TRANSITION_DEACTIVATE)
+        refused = reset()
+        assert (refused.success, refused.message) == (False, "the simulation is not active")
+        around.change("sim_bridge", Transition.TRANSITION_ACTIVATE)
+        assert reset().success
+    around.node.destroy_client(client)
 
 
 @contextmanager

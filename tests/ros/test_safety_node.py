@@ -4,6 +4,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 from conftest import running, wait_until
 from lifecycle_msgs.msg import Transition
 from ros_robot import START, Peer
+from state_diagram import SEEN_BY_THE_NODE, drawn_transitions
 from trajectory_msgs.msg import JointTrajectory
 
 from emu_robot_ros import qos
@@ -97,6 +99,64 @@ def test_an_emergency_stop_outlives_the_process(gate: subprocess.Popen[str], pee
         armed(peer)
 
 
+def enter(peer: Peer, state: str) -> None:
+    """Bring the gate from any state to this one, as a person and a policy would."""
+    if peer.state in ("fault", "estop"):
+        wait_until(lambda: peer.reset().success, "reset")
+    if state == "disarmed":
+        wait_until(lambda: peer.arm(on=False).success and peer.state == "disarmed", "disarming")
+        return
+    wait_until(lambda: peer.state in ("disarmed", "holding"), "rest")
+    if peer.state == "disarmed":
+        armed(peer)
+    if state == "tracking":
+        peer.send(0.2, n=200)
+        wait_until(lambda: peer.state == "tracking", "tracking")
+    elif state == "estop":
+        assert peer.estop().success
+        wait_until(lambda: peer.state == "estop", "the stop")
+
+
+@contextmanager
+def a_jump_of_the_clock(peer: Peer) -> Iterator[None]:
+    peer.ahead += 2.0
+    yield
+
+
+@contextmanager
+def a_rival(peer: Peer) -> Iterator[None]:
+    topic = "/arm_controller/joint_trajectory"
+    rival = peer.node.create_publisher(JointTrajectory, topic, qos.COMMANDS)
+    yield
+    peer.node.destroy_publisher(rival)
+    wait_until(lambda: peer.node.count_publishers(topic) == 1, "the rival to be gone")
+
+
+SEEN = {"clock jump": (a_jump_of_the_clock, "the clock jumped by"), "rival": (a_rival, "2 publishers")}
+NOTICED_S = 2.5
+"""Longest that the node takes to notice one of these, by its diagnostics once a second."""
+
+
+@pytest.mark.parametrize("label", sorted(SEEN_BY_THE_NODE))
+def test_the_diagram_is_right_of_what_only_the_node_sees(label: str, estop_file: Path):
+    """From every state but fault, the one that they lead to."""
+    drawn = {start: end for (start, end), labels in drawn_transitions().items() if label in labels}
+    happen, reason = SEEN[label]
+    settings = ("use_sim_time:=true", "clock_jump_s:=0.5", "future_tolerance_s:=0.2", f"estop_file:={estop_file}")
+    arguments = [word for setting in settings for word in ("-p", setting)]
+    with closing(Peer(simulated=True)) as peer, running(NODE, *arguments):
+        for state in ("disarmed", "holding", "tracking", "estop"):
+            wait_until(lambda: peer.state, "the gate to say that it is there")
+            enter(peer, state)
+            with happen(peer):
+                if state in drawn:
+                    wait_until(lambda start=state: peer.state == drawn[start], f"{label} to be noticed in {state}")
+                    assert reason in peer.states[-1].reason
+                else:
+                    time.sleep(NOTICED_S)
+                    assert peer.state == state
+
+
 def test_nobody_else_may_command_the_arm(gate: subprocess.Popen[str], peer: Peer):
     armed(peer)
     topic = "/arm_controller/joint_trajectory"
@@ -120,6 +180,24 @@ def test_it_stops_commanding_when_deactivated_and_can_be_configured_anew(gate: s
         assert peer.transition(number).success
     armed(peer)  # refused if publishers of its life before were left
     wait_until(lambda: len(peer.commands) > n_commands, "commands")
+
+
+def test_a_gate_that_is_configured_and_not_active_does_not_arm(gate: subprocess.Popen[str], peer: Peer):
+    armed(peer)
+    assert peer.transition(Transition.TRANSITION_DEACTIVATE).success
+    refused = peer.arm()
+    assert (refused.success, refused.message) == (False, "cannot arm: the safety node is not active")
+    assert peer.arm(on=False).success  # it is disarmed already
+    assert peer.transition(Transition.TRANSITION_CLEANUP).success
+    assert peer.transition(Transition.TRANSITION_CONFIGURE).success
+    refused = peer.arm()
+    assert (refused.success, refused.message) == (False, "cannot arm: the safety node is not active")
+    assert peer.state == "disarmed"
+    assert peer.estop().success  # a stop is taken at any time
+    assert peer.transition(Transition.TRANSITION_ACTIVATE).success
+    wait_until(lambda: peer.state == "estop", "the stop to be kept")
+    wait_until(lambda: peer.reset().success, "reset")
+    armed(peer)
 
 
 def test_joint_states_that_stop_are_noticed(gate: subprocess.Popen[str], peer: Peer):

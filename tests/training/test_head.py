@@ -219,7 +219,7 @@ def test_empty_and_too_small_buffers_are_refused(tmp_path):
 def test_planner_goals_are_drawn_once_and_wrong_ones_left_out(folder, data):
     asked: list[str] = []
 
-    def plan(images: Sequence[Image], instructions: Sequence[str]) -> list[PlanStep | None]:
+    def plan(images: Sequence[Image], instructions: Sequence[str], seeds: Sequence[int]) -> list[PlanStep | None]:
         asked.extend(instructions)
         return [PlanStep(subtask=WORDS[0], subgoal=image) for image in images]
 

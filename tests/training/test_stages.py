@@ -14,9 +14,10 @@ from emu_robot.data.replay_buffer import ReplayBuffer
 from emu_robot.errors import ConfigError, DataError, InvalidValueError, ShapeError, UnknownNameError, WeightsError
 from emu_robot.models.transformer import TransformerConfig
 from emu_robot.models.weights import stage_hash
-from emu_robot.planner.decoding.factory import Decoder, DecoderConfig
+from emu_robot.planner.decoding.config import Decoder, DecoderConfig
 from emu_robot.planner.decoding.noise_paths import PathName
 from emu_robot.planner.planner import Planner, PlannerConfig, interleaver
+from emu_robot.shared.draws import draw_seed
 from emu_robot.tokenizers.image import ImageTokenizer, ImageTokenizerConfig
 from emu_robot.tokenizers.text import TextTokenizer
 from emu_robot.training import dida as dida_stage
@@ -183,7 +184,7 @@ def test_planner_plans_and_metrics_are_recorded(root: Path) -> None:
         assert step.subgoal is not None
         assert step.subgoal.shape == (SIZE, SIZE, 3)
     asked = "move the red square left", episode(999).instruction
-    together = planner.next_steps([observation().images["front"]] * 2, asked)
+    together = planner.next_steps([observation().images["front"]] * 2, asked, [0, 0])
     for instruction, step in zip(asked, together, strict=True):
         alone = planner.plan(observation(), instruction, max_steps=1).steps
         assert [s.subtask for s in alone] == ([] if step is None else [step.subtask])
@@ -191,9 +192,9 @@ def test_planner_plans_and_metrics_are_recorded(root: Path) -> None:
             np.testing.assert_array_equal(step.subgoal, alone[0].subgoal, strict=True)
     first, second = planner.imagine(observation(), [asked[0], asked[0]])
     prompt = planner.prompt(observation().images["front"], asked[0])
-    (codes,) = planner.draw([prompt], [asked[0]])
+    (codes,) = planner.draw([prompt], [asked[0]], [draw_seed("imagine", 0, 0)])
     np.testing.assert_array_equal(first, planner.images.decode_images(codes[None])[0])
-    (codes,) = planner.draw([planner.interleaver.prompt(asked[0], codes)], [asked[0]])
+    (codes,) = planner.draw([planner.interleaver.prompt(asked[0], codes)], [asked[0]], [draw_seed("imagine", 0, 1)])
     np.testing.assert_array_equal(second, planner.images.decode_images(codes[None])[0])
     metrics = planner_stage.planner_metrics(planner, queries(root), np.arange(40), 20)
     assert {"subtask_accuracy", "complete_accuracy", "changed_code_accuracy"} <= set(metrics)
@@ -334,9 +335,9 @@ def test_planner_draws_steps_to_learn_from_and_goes_on_where_it_was_killed(root:
     assert 5 < stored.sum() < 35
     planner = Planner.load(root / "weights")
     prompt = planner.interleaver.prompt(data.instruction(int(chosen[3])), whole.images[3, 0])
-    assert np.array_equal(planner.draw([prompt], data.texts(int(chosen[3]), 1))[0], whole.images[3, 1])
-    step = planner.first_steps([prompt])[0]
-    assert step is not None and np.array_equal(planner.draw([prompt], [step[0]])[0], step[1])
+    assert np.array_equal(planner.draw([prompt], data.texts(int(chosen[3]), 1), [0])[0], whole.images[3, 1])
+    step = planner.first_steps([prompt], [0])[0]
+    assert step is not None and np.array_equal(planner.draw([prompt], [step[0]], [0])[0], step[1])
     with pytest.raises(DataError, match="not up to 8"):
         draw(8)
 
@@ -365,5 +366,5 @@ def test_dida_stage_adapts_the_planner_and_keeps_its_words(root: Path, tmp_path:
     planner = Planner.load(tmp_path, decoder=DecoderConfig(kind=Decoder.DIDA, steps=2))
     assert planner.config.dida_path == "mask"
     assert n_right_words(planner) >= before - 2, before
-    codes = planner.first_steps([planner.prompt(observation().images["front"], episode(999).instruction)])[0]
+    codes = planner.first_steps([planner.prompt(observation().images["front"], episode(999).instruction)], [0])[0]
     assert codes is not None and codes[1].shape == (16,)

@@ -33,7 +33,10 @@ class EstopLatch:
             raise SystemSetupError(f"{path} cannot keep an emergency stop: {path.parent} is not writable")
 
     def set(self, reason: str) -> None:
-        """Raises `InvalidValueError` if the stop will not outlive this process."""
+        """Raises `InvalidValueError` if the stop will not outlive this process.
+
+        The file is written in place, not replaced: that it is there is the stop, even where its content is lost.
+        """
         self.reason = reason
         if self._path is not None:
             try:

@@ -2,10 +2,9 @@
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
-from emu_robot.planner.decoding.sampling import SamplingConfig, guided, likeliest_look, sample
+from emu_robot.planner.decoding.sampling import RowGenerators, SamplingConfig, guided, likeliest_look, sample
 from emu_robot.planner.decoding.session import DecodingSession
 
 
@@ -20,22 +19,22 @@ class AutoregressiveImageDecoder:
     def guides(self) -> bool:
         return self._sampling.image_guidance != 1
 
-    def decode_image(self, session: DecodingSession, rows: Sequence[int], generator: torch.Generator) -> None:
+    def decode_image(self, session: DecodingSession, rows: Sequence[int], generators: RowGenerators) -> None:
         """See `ImageDecoder.decode_image`; the last code is left pending."""
-        codes = session.grammar.code_ids
+        codes, generators = session.grammar.code_ids, generators.only(rows)
         for fixed in session.grammar.template:
             if fixed is not None:
                 for row in rows:
                     session.choose(row, fixed)
                 continue
-            chosen = self._choose(session.logits(codes), generator) + codes.start
+            chosen = self._choose(session.logits(codes), generators) + codes.start
             for row in rows:
                 session.choose(row, int(chosen[row]))
 
-    def _choose(self, logits_BK: Tensor, generator: torch.Generator) -> Tensor:
+    def _choose(self, logits_BK: Tensor, generators: RowGenerators) -> Tensor:
         how = self._sampling
         if self.guides:
             logits_BK = guided(logits_BK, how.image_guidance)
         if how.image_temperature == 0 and how.image_likeness > 0 and self._codebook_KD is not None:
             return likeliest_look(logits_BK, self._codebook_KD, how.image_likeness)
-        return sample(logits_BK, how.image_temperature, how.image_top_k, generator)
+        return sample(logits_BK, how.image_temperature, how.image_top_k, generators)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from emu_robot.errors import InvalidValueError, check_shares
 from emu_robot.planner.decoding.noise_paths import NoisePath, shifted_times
-from emu_robot.planner.decoding.sampling import guided, likeliest_look, sample
+from emu_robot.planner.decoding.sampling import RowGenerators, guided, likeliest_look, sample
 from emu_robot.planner.decoding.session import DecodingSession
 
 
@@ -50,18 +50,18 @@ class DidaImageDecoder:
     def guides(self) -> bool:
         return self._config.guidance != 1
 
-    def decode_image(self, session: DecodingSession, rows: Sequence[int], generator: torch.Generator) -> None:
+    def decode_image(self, session: DecodingSession, rows: Sequence[int], generators: RowGenerators) -> None:
         """See `ImageDecoder.decode_image`; the whole image is left pending."""
-        block = _Block(session, rows)
-        codes_Bn = self._path.start((len(session.rows), block.n_codes), generator)
+        block, generators = _Block(session, rows), generators.only(rows)
+        codes_Bn = self._path.start((len(session.rows), block.n_codes), generators)
         times = shifted_times(self._config.steps)
         for i, (time, after) in enumerate(itertools.pairwise(times)):
             logits_BnK = self._guided(block.logits(codes_Bn), time)
             if i == self._config.steps - 1:
                 codes_Bn = self._final(logits_BnK)
             else:
-                guess_Bn = sample(logits_BnK, self._config.temperature, self._config.top_k, generator)
-                codes_Bn = self._path.step(codes_Bn, guess_Bn, time, after - time, generator)
+                guess_Bn = sample(logits_BnK, self._config.temperature, self._config.top_k, generators)
+                codes_Bn = self._path.step(codes_Bn, guess_Bn, time, after - time, generators)
         block.finish(codes_Bn)
 
     def _guided(self, logits: Tensor, time: float) -> Tensor:

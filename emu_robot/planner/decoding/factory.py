@@ -1,34 +1,14 @@
 """Which image decoder a planner uses: one code at a time, or all at once where its weights were adapted to it."""
 
-from dataclasses import dataclass
-from enum import StrEnum
-
 from torch import Tensor
 
 from emu_robot.errors import ConfigError
 from emu_robot.planner.decoding.autoregressive import AutoregressiveImageDecoder
+from emu_robot.planner.decoding.config import Decoder, DecoderConfig
 from emu_robot.planner.decoding.dida import DidaConfig, DidaImageDecoder
 from emu_robot.planner.decoding.noise_paths import make_noise_path
 from emu_robot.planner.decoding.sampling import SamplingConfig
 from emu_robot.planner.decoding.session import ImageDecoder
-
-
-class Decoder(StrEnum):
-    """auto: dida for weights adapted to it, else ar."""
-
-    AUTO = "auto"
-    AR = "ar"
-    DIDA = "dida"
-
-
-@dataclass(kw_only=True)
-class DecoderConfig:
-    """kind: auto | ar | dida. steps, temperature, guided_until: of dida, see `DidaConfig`."""
-
-    kind: Decoder = Decoder.AUTO
-    steps: int = 1
-    temperature: float = 1.0
-    guided_until: float = 1.0
 
 
 def make_image_decoder(

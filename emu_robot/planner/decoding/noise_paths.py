@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from emu_robot.planner.decoding.sampling import draw
+from emu_robot.planner.decoding.sampling import Randomness, draw, uniform
 
 TIME_SHIFT = 3.0
 T_END = 0.999
@@ -30,15 +30,15 @@ class PathName(StrEnum):
 class NoisePath(Protocol):
     """One way from noise to an image."""
 
-    def start(self, shape: tuple[int, int], generator: torch.Generator) -> Tensor:
+    def start(self, shape: tuple[int, int], randomness: Randomness) -> Tensor:
         """Codes (B, n) at t = 0."""
         ...
 
-    def corrupt(self, codes_Bn: Tensor, time_B: Tensor, generator: torch.Generator) -> Tensor:
+    def corrupt(self, codes_Bn: Tensor, time_B: Tensor, randomness: Randomness) -> Tensor:
         """A sample at each image's time, given the image: p_t(x | x1)."""
         ...
 
-    def step(self, codes_Bn: Tensor, guess_Bn: Tensor, time: float, dt: float, generator: torch.Generator) -> Tensor:
+    def step(self, codes_Bn: Tensor, guess_Bn: Tensor, time: float, dt: float, randomness: Randomness) -> Tensor:
         """From t to t + dt, taking `guess_Bn` for the image (Euler step of the continuous-time Markov chain)."""
         ...
 
@@ -71,25 +71,25 @@ class UniformPath:
     def __init__(self, size: int) -> None:
         self._size = size
 
-    def start(self, shape: tuple[int, int], generator: torch.Generator) -> Tensor:
-        return torch.randint(self._size, shape, generator=generator, device=generator.device)
+    def start(self, shape: tuple[int, int], randomness: Randomness) -> Tensor:
+        return (uniform(shape, randomness, randomness.device) * self._size).long().clamp(max=self._size - 1)
 
-    def corrupt(self, codes_Bn: Tensor, time_B: Tensor, generator: torch.Generator) -> Tensor:
-        noise_Bn = self.start((codes_Bn.shape[0], codes_Bn.shape[1]), generator)
-        return torch.where(_chance(codes_Bn, time_B[:, None], generator), codes_Bn, noise_Bn)
+    def corrupt(self, codes_Bn: Tensor, time_B: Tensor, randomness: Randomness) -> Tensor:
+        noise_Bn = self.start((codes_Bn.shape[0], codes_Bn.shape[1]), randomness)
+        return torch.where(_chance(codes_Bn, time_B[:, None], randomness), codes_Bn, noise_Bn)
 
-    def step(self, codes_Bn: Tensor, guess_Bn: Tensor, time: float, dt: float, generator: torch.Generator) -> Tensor:
-        return torch.where(_chance(codes_Bn, dt / (1 - time), generator), guess_Bn, codes_Bn)
+    def step(self, codes_Bn: Tensor, guess_Bn: Tensor, time: float, dt: float, randomness: Randomness) -> Tensor:
+        return torch.where(_chance(codes_Bn, dt / (1 - time), randomness), guess_Bn, codes_Bn)
 
 
 class MaskPath(UniformPath):
     """Each code is the image's with probability t, else the mask; what was unmasked stays."""
 
-    def start(self, shape: tuple[int, int], generator: torch.Generator) -> Tensor:
-        return torch.full(shape, self._size, device=generator.device)
+    def start(self, shape: tuple[int, int], randomness: Randomness) -> Tensor:
+        return torch.full(shape, self._size, device=randomness.device)
 
-    def step(self, codes_Bn: Tensor, guess_Bn: Tensor, time: float, dt: float, generator: torch.Generator) -> Tensor:
-        return torch.where(codes_Bn == self._size, super().step(codes_Bn, guess_Bn, time, dt, generator), codes_Bn)
+    def step(self, codes_Bn: Tensor, guess_Bn: Tensor, time: float, dt: float, randomness: Randomness) -> Tensor:
+        return torch.where(codes_Bn == self._size, super().step(codes_Bn, guess_Bn, time, dt, randomness), codes_Bn)
 
 
 class MetricPath(UniformPath):
@@ -103,19 +103,19 @@ class MetricPath(UniformPath):
         self._book_KD = F.normalize(codebook_KD.detach().float(), dim=-1)
         self._alpha, self._c = alpha, c
 
-    def corrupt(self, codes_Bn: Tensor, time_B: Tensor, generator: torch.Generator) -> Tensor:
+    def corrupt(self, codes_Bn: Tensor, time_B: Tensor, randomness: Randomness) -> Tensor:
         logits_BnK = -self._beta(time_B)[:, None, None] * self._distance(codes_Bn)
-        return draw(logits_BnK.softmax(-1), generator)
+        return draw(logits_BnK.softmax(-1), randomness)
 
-    def step(self, codes_Bn: Tensor, guess_Bn: Tensor, time: float, dt: float, generator: torch.Generator) -> Tensor:
+    def step(self, codes_Bn: Tensor, guess_Bn: Tensor, time: float, dt: float, randomness: Randomness) -> Tensor:
         time_1 = torch.tensor(time, device=codes_Bn.device)
         distance_BnK = self._distance(guess_Bn)
         closer_BnK = F.relu(distance_BnK.gather(-1, codes_Bn[..., None]) - distance_BnK)
         density_BnK = (-self._beta(time_1) * distance_BnK).softmax(-1)
         rate_BnK = density_BnK * self._slope(time_1) * closer_BnK
         total_Bn = rate_BnK.sum(-1)
-        jumps_Bn = _chance(codes_Bn, 1 - torch.exp(-dt * total_Bn), generator) & (total_Bn > 0)
-        target_Bn = draw(torch.where(jumps_Bn[..., None], rate_BnK, torch.ones_like(rate_BnK)), generator)
+        jumps_Bn = _chance(codes_Bn, 1 - torch.exp(-dt * total_Bn), randomness) & (total_Bn > 0)
+        target_Bn = draw(torch.where(jumps_Bn[..., None], rate_BnK, torch.ones_like(rate_BnK)), randomness)
         return torch.where(jumps_Bn, target_Bn, codes_Bn)
 
     def _distance(self, codes_Bn: Tensor) -> Tensor:
@@ -132,5 +132,5 @@ class MetricPath(UniformPath):
         return self._c * self._alpha * (time / (1 - time)) ** (self._alpha - 1) / (1 - time) ** 2
 
 
-def _chance(like_Bn: Tensor, probability: Tensor | float, generator: torch.Generator) -> Tensor:
-    return torch.rand(like_Bn.shape, generator=generator, device=like_Bn.device) < probability
+def _chance(like_Bn: Tensor, probability: Tensor | float, randomness: Randomness) -> Tensor:
+    return uniform(like_Bn.shape, randomness, like_Bn.device) < probability

@@ -1,6 +1,7 @@
 """Plans decoded under a grammar: words one by one, images by an `ImageDecoder`. Ids in, ids out.
 
-All rows of a batch go through the same phase together; a row that is done waits, padded.
+All rows of a batch go through the same phase together; a row that is done waits, padded. Each row draws from its own
+seed, so that it does not matter which others are in the batch.
 """
 
 from collections.abc import Iterator, Sequence
@@ -11,7 +12,7 @@ from torch import Tensor
 from emu_robot.errors import InvalidValueError
 from emu_robot.models.transformer import CausalTransformer
 from emu_robot.planner.decoding.grammar import PlanGrammar
-from emu_robot.planner.decoding.sampling import SamplingConfig, sample
+from emu_robot.planner.decoding.sampling import RowGenerators, SamplingConfig, sample
 from emu_robot.planner.decoding.session import DecodingSession, ImageDecoder
 
 
@@ -28,7 +29,6 @@ class PlanDecoder:
         self.model, self.grammar = model, grammar
         self.sampling, self.images = sampling, image_decoder
         device = model.lm_head.weight.device
-        self._generator = torch.Generator(device).manual_seed(sampling.seed)
         vocabulary = grammar.vocabulary
         self._next_word = torch.zeros(vocabulary.boi + 1, dtype=torch.bool, device=device)
         self._next_word[: vocabulary.text_size] = True
@@ -36,51 +36,69 @@ class PlanDecoder:
         self._first_word[list(grammar.blank)] = False
         self._next_word[vocabulary.boi] = True
 
-    def generate(self, prompts: Sequence[Sequence[int]], max_steps: int) -> list[list[int]]:
+    def generate(self, prompts: Sequence[Sequence[int]], max_steps: int, seeds: Sequence[int]) -> list[list[int]]:
         """Continue every prompt by at most `max_steps` steps; the ids after it, eos last where the plan ended."""
-        *_, produced = self._steps(prompts, max_steps)
+        produced: list[list[int]] = []
+        for rows in self._blocks(prompts, seeds):
+            *_, found = self._steps(prompts[rows], max_steps, seeds[rows])
+            produced += found
         return produced
 
-    def stream(self, prompt: Sequence[int], max_steps: int) -> Iterator[list[int]]:
+    def stream(self, prompt: Sequence[int], max_steps: int, seed: int) -> Iterator[list[int]]:
         """The ids of each step as soon as it is complete, then [eos] if the plan ended."""
         seen = 0
-        for (produced,) in self._steps([prompt], max_steps):
+        for (produced,) in self._steps([prompt], max_steps, [seed]):
             yield produced[seen:]
             seen = len(produced)
 
     @torch.inference_mode()
-    def draw(self, sequences: Sequence[Sequence[int]]) -> list[list[int]]:
+    def draw(self, sequences: Sequence[Sequence[int]], seeds: Sequence[int]) -> list[list[int]]:
         """The image that each sequence goes on with, which ends in boi: what stands between that and eoi."""
-        slots = max(map(len, sequences)) + len(self.grammar.template)
-        session = DecodingSession(self.model, self.grammar, sequences, slots, self.images.guides)
-        self.images.decode_image(session, session.rows, self._generator)
-        return session.produced
+        produced: list[list[int]] = []
+        for rows in self._blocks(sequences, seeds):
+            slots = max(map(len, sequences[rows])) + len(self.grammar.template)
+            session = DecodingSession(self.model, self.grammar, sequences[rows], slots, self.images.guides)
+            self.images.decode_image(session, session.rows, RowGenerators.seeded(seeds[rows], session.device))
+            produced += session.produced
+        return produced
+
+    def _blocks(self, prompts: Sequence[Sequence[int]], seeds: Sequence[int]) -> list[slice]:
+        """Rows that go through the model together: all, but each alone in int8, which rounds the activations of a pass
+        together, so that a row would depend on the others. Raises `InvalidValueError` unless each has a seed."""
+        count = len(prompts)
+        if len(seeds) != count:
+            raise InvalidValueError(f"{len(seeds)} seeds for {count} prompts, must be one for each")
+        size = 1 if self.model.is_int8 else max(count, 1)
+        return [slice(row, row + size) for row in range(0, count, size)]
 
     @torch.inference_mode()
-    def _steps(self, prompts: Sequence[Sequence[int]], max_steps: int) -> Iterator[list[list[int]]]:
+    def _steps(
+        self, prompts: Sequence[Sequence[int]], max_steps: int, seeds: Sequence[int]
+    ) -> Iterator[list[list[int]]]:
         if max_steps < 1:
             raise InvalidValueError(f"max_steps is {max_steps}, must be at least 1")
         slots = max(map(len, prompts)) + max_steps * self.grammar.step_length
         session = DecodingSession(self.model, self.grammar, prompts, slots, self.images.guides)
         vocabulary, active = self.grammar.vocabulary, list(session.rows)
+        generators = RowGenerators.seeded(seeds, session.device)
         for _ in range(max_steps):
-            active = self._begin_steps(session, active)
+            active = self._begin_steps(session, active, generators)
             if active:
-                self._words(session, active)
-                self.images.decode_image(session, active, self._generator)
+                self._words(session, active, generators)
+                self.images.decode_image(session, active, generators)
             for row in active:
                 session.choose(row, vocabulary.eoi)
             yield session.produced
             if not active:
                 return
 
-    def _begin_steps(self, session: DecodingSession, active: list[int]) -> list[int]:
+    def _begin_steps(self, session: DecodingSession, active: list[int], generators: RowGenerators) -> list[int]:
         """Another step or the end of the plan; the rows that go on."""
         vocabulary = self.grammar.vocabulary
         choices = (vocabulary.bos_step, vocabulary.eos)
         hidden_BD = session.advance()
         logits = torch.stack([session.model.logits(hidden_BD, slice(i, i + 1))[:, 0] for i in choices], -1)
-        picked = self._sample_words(logits)
+        picked = self._sample_words(logits, generators.only(active))
         goes_on = [row for row in active if int(picked[row]) == 0]
         for row in active:
             session.choose(row, choices[int(picked[row])])
@@ -88,14 +106,14 @@ class PlanDecoder:
                 session.finish(row)
         return goes_on
 
-    def _words(self, session: DecodingSession, active: Sequence[int]) -> None:
+    def _words(self, session: DecodingSession, active: Sequence[int], generators: RowGenerators) -> None:
         """Words of one subtask for each row, up to and with boi."""
         boi, writing = self.grammar.vocabulary.boi, list(active)
         for count in range(self.grammar.max_words):
             waiting = [row for row in active if row not in writing]
             logits = session.model.logits(session.advance(waiting), slice(0, boi + 1))
             allowed = self._next_word if count else self._first_word
-            picked = self._sample_words(logits.masked_fill(~allowed, -torch.inf))
+            picked = self._sample_words(logits.masked_fill(~allowed, -torch.inf), generators.only(writing))
             for row in writing:
                 session.choose(row, int(picked[row]), word=int(picked[row]) != boi)
             writing = [row for row in writing if int(picked[row]) != boi]
@@ -104,5 +122,7 @@ class PlanDecoder:
         for row in writing:
             session.choose(row, boi)
 
-    def _sample_words(self, logits: Tensor) -> Tensor:
-        return sample(logits, self.sampling.text_temperature, self.sampling.text_top_k, self._generator)
+    def _sample_words(self, logits: Tensor, generators: RowGenerators) -> Tensor:
+        """An id for each row; what a session with guidance sees without words says nothing here."""
+        logits = logits[: len(generators.rows)]
+        return sample(logits, self.sampling.text_temperature, self.sampling.text_top_k, generators)

@@ -1,5 +1,6 @@
 """Choosing ids from logits: greedy at temperature 0, else temperature and top-k, apart for words and for images."""
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,7 +11,7 @@ from emu_robot.errors import InvalidValueError
 
 @dataclass(kw_only=True)
 class SamplingConfig:
-    """temperature 0 is greedy; top_k 0 keeps all ids. seed starts the generator of a decoder.
+    """temperature 0 is greedy; top_k 0 keeps all ids.
 
     image_likeness: squared distance in the codebook within which codes count as alike in greedy choice, see
     `likeliest_look`; 0 lets each stand for itself.
@@ -23,7 +24,6 @@ class SamplingConfig:
     image_top_k: int = 0
     image_likeness: float = 0.1
     image_guidance: float = 1.0
-    seed: int = 0
 
     def __post_init__(self) -> None:
         for name, least in {
@@ -38,8 +38,41 @@ class SamplingConfig:
                 raise InvalidValueError(f"{name} is {getattr(self, name)}, must be at least {least}")
 
 
+@dataclass(frozen=True)
+class RowGenerators:
+    """A generator for each row of a batch, so that a row's numbers depend on its own seed alone.
+
+    A row with None draws nothing and gets zeros.
+    """
+
+    rows: Sequence[torch.Generator | None]
+    device: torch.device
+
+    @classmethod
+    def seeded(cls, seeds: Sequence[int], device: torch.device) -> "RowGenerators":
+        """One row for each seed."""
+        return cls([torch.Generator(device).manual_seed(seed) for seed in seeds], device)
+
+    def only(self, rows: Collection[int]) -> "RowGenerators":
+        """The same generators, of which only those of `rows` draw."""
+        return RowGenerators([one if i in rows else None for i, one in enumerate(self.rows)], self.device)
+
+
+type Randomness = torch.Generator | RowGenerators
+
+
+def uniform(shape: Sequence[int], randomness: Randomness | None, device: torch.device) -> Tensor:
+    """Numbers in [0, 1) of this shape, whose first dimension is that of the rows."""
+    if not isinstance(randomness, RowGenerators):
+        return torch.rand(tuple(shape), generator=randomness, device=device)
+    inner = tuple(shape[1:])
+    still = torch.zeros(inner, device=device)
+    rows = (still if one is None else torch.rand(inner, generator=one, device=device) for one in randomness.rows)
+    return torch.stack(list(rows))
+
+
 def sample(
-    logits: Tensor, temperature: float, top_k: int, generator: torch.Generator | None = None, top_p: float = 1.0
+    logits: Tensor, temperature: float, top_k: int, randomness: Randomness | None = None, top_p: float = 1.0
 ) -> Tensor:
     """(..., V) logits -> (...) int64 ids. top_p: of the probability, the likeliest ids that make it up stay."""
     if temperature == 0:
@@ -52,16 +85,16 @@ def sample(
         ordered, order = p.sort(dim=-1, descending=True)
         beyond = ordered.cumsum(-1) - ordered >= top_p
         p = p.masked_fill(torch.zeros_like(beyond).scatter(-1, order, beyond), 0.0)
-    return draw(p, generator)
+    return draw(p, randomness)
 
 
-def draw(weights: Tensor, generator: torch.Generator | None = None) -> Tensor:
+def draw(weights: Tensor, randomness: Randomness | None = None) -> Tensor:
     """(..., V) weights that are not all 0 -> (...) an id each, as likely as its weight.
 
     One random number a row; `torch.multinomial` draws one for every id, which takes most of its time on a CPU.
     """
     summed = weights.float().cumsum(-1)
-    where = torch.rand(weights.shape[:-1], generator=generator, device=weights.device)[..., None] * summed[..., -1:]
+    where = uniform(weights.shape[:-1], randomness, weights.device)[..., None] * summed[..., -1:]
     found = torch.searchsorted(summed, where.clamp(max=summed[..., -1:] * (1 - 1e-6)), right=True)
     return found.squeeze(-1).clamp(max=weights.shape[-1] - 1)
 

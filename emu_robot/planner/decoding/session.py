@@ -12,6 +12,7 @@ from torch import Tensor
 
 from emu_robot.models.transformer import CausalTransformer, KVCache
 from emu_robot.planner.decoding.grammar import PlanGrammar
+from emu_robot.planner.decoding.sampling import RowGenerators
 from emu_robot.tokenizers.interleave import References
 
 
@@ -132,8 +133,8 @@ class ImageDecoder(Protocol):
     @property
     def guides(self) -> bool: ...
 
-    def decode_image(self, session: DecodingSession, rows: Sequence[int], generator: torch.Generator) -> None:
-        """Choose every id of the template for each of `rows`.
+    def decode_image(self, session: DecodingSession, rows: Sequence[int], generators: RowGenerators) -> None:
+        """Choose every id of the template for each of `rows`, drawing from the row's generator alone.
 
         On entry boi is the last pending id of `rows` and other rows have none pending. On return what was chosen is in
         `session.produced`, and each of its ids is either in the cache, causally, or pending.

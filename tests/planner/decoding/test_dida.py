@@ -49,7 +49,7 @@ def prompt(*words: int) -> list[int]:
 
 @pytest.mark.parametrize("path", list(PathName))
 def test_every_path_produces_whole_plans(model: CausalTransformer, path: str) -> None:
-    for produced in decoder(model, path).generate([prompt(5, 6), prompt(7)], 3):
+    for produced in decoder(model, path).generate([prompt(5, 6), prompt(7)], 3, [1, 2]):
         begins = [i for i, token in enumerate(produced) if token == WORDS.boi]
         assert begins
         for begin in begins:
@@ -58,21 +58,25 @@ def test_every_path_produces_whole_plans(model: CausalTransformer, path: str) ->
             assert produced[begin + 6] == WORDS.eoi
 
 
-def test_same_seed_same_plan_and_batching_does_not_mix_rows(model: CausalTransformer) -> None:
-    first, again = (decoder(model).generate([prompt(5, 6)], 2) for _ in range(2))
-    assert first == again
-    alone = [decoder(model, "mask", steps=1).generate([p], 2)[0] for p in (prompt(5, 6), prompt(7, 8, 9))]
-    assert decoder(model, "mask", steps=1).generate([prompt(5, 6), prompt(7, 8, 9)], 2) == alone
+@pytest.mark.parametrize("path", list(PathName))
+@pytest.mark.parametrize("guidance", [1.0, 3.0])
+def test_a_row_draws_from_its_seed_alone(model: CausalTransformer, path: str, guidance: float) -> None:
+    made, asked, seeds = decoder(model, path, guidance=guidance), [prompt(5, 6), prompt(7, 8, 9), prompt(4)], [1, 2, 3]
+    together = made.generate(asked, 2, seeds)
+    assert made.generate(asked, 2, seeds) == together  # whatever was drawn before
+    assert [made.generate([p], 2, [seed])[0] for p, seed in zip(asked, seeds, strict=True)] == together
+    assert made.generate(asked, 2, [4, 5, 6]) != together
+    boi = [[*p, WORDS.bos_step, 3, WORDS.boi] for p in asked]
+    drawn = made.draw(boi, seeds)
+    assert [made.draw([p], [seed])[0] for p, seed in zip(boi, seeds, strict=True)] == drawn
 
 
 def test_guidance_changes_images_as_long_as_it_lasts(model: CausalTransformer) -> None:
-    prompts = [prompt(5, 6), prompt(7, 8, 9)]
-    plain = decoder(model, "mask", steps=2).generate(prompts, 2)
-    guided = decoder(model, "mask", steps=2, guidance=4.0).generate(prompts, 2)
+    prompts, seeds = [prompt(5, 6), prompt(7, 8, 9)], [1, 2]
+    plain = decoder(model, "mask", steps=2).generate(prompts, 2, seeds)
+    guided = decoder(model, "mask", steps=2, guidance=4.0).generate(prompts, 2, seeds)
     assert guided != plain
-    assert decoder(model, "mask", steps=2, guidance=4.0, guided_until=0.0).generate(prompts, 2) == plain
-    one_pass = decoder(model, "mask", steps=1, guidance=4.0)
-    assert one_pass.generate(prompts, 2) == [one_pass.generate([p], 2)[0] for p in prompts]
+    assert decoder(model, "mask", steps=2, guidance=4.0, guided_until=0.0).generate(prompts, 2, seeds) == plain
 
 
 @torch.no_grad()

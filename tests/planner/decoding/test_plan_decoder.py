@@ -16,6 +16,7 @@ from emu_robot.tokenizers.text import TextTokenizer
 from emu_robot.tokenizers.vocabulary import Vocabulary
 
 TEXT = TextTokenizer.train(["put the red cube in the bowl", "open the drawer"], 300)
+SEEDS = (7, 8, 9)
 HOT = SamplingConfig(text_temperature=1.5, image_temperature=1.5, image_top_k=9)
 
 
@@ -59,7 +60,7 @@ def test_random_weights_always_decode(form: dict[str, bool]) -> None:
     lengths = set()
     for seed in range(12):
         decoder = make_decoder(model(interleaver, seed), PlanGrammar.of(interleaver, max_words=3), HOT)
-        for ids in decoder.generate(prompts(interleaver), max_steps=3):
+        for ids in decoder.generate(prompts(interleaver), 3, SEEDS):
             steps, ended = interleaver.decode(ids)
             assert ended or len(steps) == 3
             assert all(step.subtask and len(step.codes) == 4 for step in steps)
@@ -70,10 +71,24 @@ def test_random_weights_always_decode(form: dict[str, bool]) -> None:
 def test_batch_equals_one_by_one_and_stream_equals_generate() -> None:
     interleaver = make()
     decoder = make_decoder(model(interleaver, 3), PlanGrammar.of(interleaver, max_words=3))
-    batch = decoder.generate(prompts(interleaver), max_steps=2)
+    batch = decoder.generate(prompts(interleaver), 2, SEEDS)
     for prompt, ids in zip(prompts(interleaver), batch, strict=True):
-        assert decoder.generate([prompt], 2) == [ids]
-        assert [token for part in decoder.stream(prompt, 2) for token in part] == ids
+        assert decoder.generate([prompt], 2, [0]) == [ids]
+        assert [token for part in decoder.stream(prompt, 2, 0) for token in part] == ids
+
+
+def test_a_row_draws_from_its_seed_alone() -> None:
+    interleaver, found = make(), set()
+    for seed in range(6):
+        decoder = make_decoder(model(interleaver, seed), PlanGrammar.of(interleaver, max_words=3), HOT)
+        together = decoder.generate(prompts(interleaver), 3, SEEDS)
+        assert decoder.generate(prompts(interleaver)[::-1], 3, SEEDS[::-1]) == together[::-1]
+        for prompt, row_seed, ids in zip(prompts(interleaver), SEEDS, together, strict=True):
+            assert decoder.generate([prompt], 3, [row_seed]) == [ids]
+        found.add(decoder.generate(prompts(interleaver), 3, (1, 2, 3)) != together)
+    assert True in found
+    with pytest.raises(InvalidValueError, match="2 seeds for 3 prompts"):
+        decoder.generate(prompts(interleaver), 3, (1, 2))
 
 
 @torch.no_grad()
@@ -81,7 +96,7 @@ def test_greedy_choice_is_that_of_the_full_pass() -> None:
     interleaver = make()
     network, grammar = model(interleaver, 1), PlanGrammar.of(interleaver, max_words=3)
     prompt = prompts(interleaver)[0]
-    (ids,) = make_decoder(network, grammar, SamplingConfig(image_guidance=1.0)).generate([prompt], 2)
+    (ids,) = make_decoder(network, grammar, SamplingConfig(image_guidance=1.0)).generate([prompt], 2, [0])
     whole = prompt + ids
     positions, references = (torch.tensor([f(whole)]) for f in (interleaver.positions, interleaver.references))
     logits = network(torch.tensor([whole]), positions, references_BL=references)[0]
@@ -107,9 +122,9 @@ def test_guided_choice_is_that_of_two_full_passes(form: dict[str, bool]) -> None
             return network(torch.tensor([ids]), positions, references_BL=references)[0, -1, grammar.code_ids]
 
         decoder = make_decoder(network, grammar, SamplingConfig(image_guidance=3.0))
-        batch = decoder.generate(prompts(interleaver), max_steps=2)
+        batch = decoder.generate(prompts(interleaver), 2, SEEDS)
         for prompt, ids in zip(prompts(interleaver), batch, strict=True):
-            assert decoder.generate([prompt], 2) == [ids]
+            assert decoder.generate([prompt], 2, [0]) == [ids]
             for i, token in enumerate(ids):
                 if words.is_code(token):
                     before = [*prompt, *ids[:i]]
@@ -133,7 +148,7 @@ def test_what_is_fixed_costs_no_pass(monkeypatch: pytest.MonkeyPatch) -> None:
     for seed in range(6):
         passes.clear()
         decoder = make_decoder(model(interleaver, seed), PlanGrammar.of(interleaver, max_words=2), HOT)
-        (ids,) = decoder.generate(prompts(interleaver)[:1], 1)
+        (ids,) = decoder.generate(prompts(interleaver)[:1], 1, [0])
         steps, ended = interleaver.decode(ids)
         words = ids.index(interleaver.vocabulary.boi) - 1 if steps else 0
         chosen_boi = words < 2
@@ -170,6 +185,6 @@ def test_bad_settings_raise() -> None:
     with pytest.raises(InvalidValueError, match="image_guidance is 0.5, must be at least 1"):
         SamplingConfig(image_guidance=0.5)
     with pytest.raises(InvalidValueError, match="max_steps is 0"):
-        make_decoder(model(make()), PlanGrammar.of(make())).generate(prompts(make()), 0)
+        make_decoder(model(make()), PlanGrammar.of(make())).generate(prompts(make()), 0, SEEDS)
     with pytest.raises(InvalidValueError, match="max_words is 0"):
         PlanGrammar.of(make(), max_words=0)

@@ -1,11 +1,11 @@
 """How an arm's positions go out: as trajectories of one point, or as bare numbers in the order of the controller."""
 
 import numpy as np
-from numpy.typing import NDArray
 from rclpy.node import Node
 from std_msgs.msg import Float64MultiArray
 from trajectory_msgs.msg import JointTrajectory
 
+from emu_robot.core import Floats
 from emu_robot.errors import ConfigError
 from emu_robot.robots.deployment import Deployment
 from emu_robot_ros import qos
@@ -35,7 +35,7 @@ class ArmCommands:
             controller = node.resolve_topic_name(robot.command_topic).rpartition("/")[0]
             self._order = JointOrder(node, controller, names)
 
-    def send(self, position: NDArray[np.float64], velocity: NDArray[np.float64]) -> None:
+    def send(self, position: Floats, velocity: Floats) -> None:
         """Where the joints shall be at the next tick and how fast, (J,) [rad], [rad/s], in the order of `robot.joints`.
 
         Sends nothing while `not_ready` says that the controller's joints are unknown or others.

@@ -18,8 +18,8 @@ from rclpy.node import Node
 from rclpy.task import Future
 from std_srvs.srv import SetBool, Trigger
 
-from emu_robot.deploy.ros_names import read_namespace
 from emu_robot.errors import EmuRobotError
+from emu_robot.robots.ros_names import read_namespace
 from emu_robot_ros import qos, topics
 
 ANSWER_S = 20.0

@@ -10,6 +10,7 @@ from rclpy.duration import Duration
 from sensor_msgs.msg import CompressedImage, Image, JointState
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
+from emu_robot.core import Floats
 from emu_robot.errors import ShapeError
 from emu_robot.observation.camera_messages import decode_picture
 
@@ -40,9 +41,7 @@ def positions(message: JointState) -> dict[str, float]:
     return dict(zip(message.name, message.position, strict=False))
 
 
-def trajectory(
-    names: tuple[str, ...], position: NDArray[np.float64], velocity: NDArray[np.float64], period: float
-) -> JointTrajectory:
+def trajectory(names: tuple[str, ...], position: Floats, velocity: Floats, period: float) -> JointTrajectory:
     """One point, to be reached `period` [s] from now at that velocity; a controller fits a spline to both."""
     point = JointTrajectoryPoint(positions=position.tolist(), velocities=velocity.tolist())
     point.time_from_start = Duration(seconds=period).to_msg()
@@ -56,7 +55,7 @@ def from_actions(actions: NDArray[Any]) -> array.array:
     return flat
 
 
-def to_actions(flat: Any, n_dimensions: int) -> NDArray[np.float64]:
+def to_actions(flat: Any, n_dimensions: int) -> Floats:
     """Row by row -> (T, A). Raises `ShapeError` if the numbers do not fill whole actions."""
     actions = np.frombuffer(flat, np.float64)
     if not n_dimensions or actions.size % n_dimensions:

@@ -1,5 +1,6 @@
 """Settings of emu_robot as ROS parameters: declared with description and range, read back as the same dataclass."""
 
+from collections.abc import Collection
 from dataclasses import fields
 from typing import Any
 
@@ -8,14 +9,20 @@ from rclpy.node import Node
 
 from emu_robot.shared.settings import field_docs
 
+MAX_SEED = 2**31 - 1
+"""Largest seed that a node takes."""
 
-def declare_settings(node: Node, kind: type[Any]) -> None:
-    """One parameter per field of a dataclass of `settings.number` fields; whole ones as integers.
+
+def declare_settings(node: Node, kind: type[Any], names: Collection[str] | None = None) -> None:
+    """One parameter per field of a dataclass of `settings.number` fields, or per field of `names`; whole ones as
+    integers.
 
     Read-only: what has been checked together at the start holds until the end, and nobody widens a limit under way.
     """
     docs = field_docs(kind)
     for setting in fields(kind):
+        if names is not None and setting.name not in names:
+            continue
         low, high, default = setting.metadata["low"], setting.metadata["high"], setting.default
         descriptor = ParameterDescriptor(description=docs[setting.name], read_only=True)
         if isinstance(default, int):

@@ -11,9 +11,7 @@ if __name__ == "__main__":  # ahead of the imports: it may be told to end meanwh
 import queue
 import threading
 import time
-from dataclasses import dataclass, field
-from enum import StrEnum
-from typing import NamedTuple
+from contextlib import suppress
 
 import torch
 from builtin_interfaces.msg import Time as TimeMessage
@@ -25,76 +23,45 @@ from rclpy.action.server import ServerGoalHandle
 from rclpy.clock import Clock, ClockType
 from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
-from rclpy.task import Future
 
 from emu_robot.control.safety import GateState
+from emu_robot.core import PolicyEvent
 from emu_robot.errors import EmuRobotError
 from emu_robot.models.weights import resolve_weights
 from emu_robot.observation.buffer import NotReadyError, TimedObservation
 from emu_robot.observation.image_fit import ImageFit
+from emu_robot.planner.config import ReplanConfig
 from emu_robot.planner.planner import Planner
-from emu_robot.planner.subtask_monitor import SubtaskMonitor, SubtaskMonitorConfig, Verdict
-from emu_robot.planner.task_execution import Outcome, TaskExecution
+from emu_robot.planner.task_execution import TaskExecution
 from emu_robot.policy.action_decoder import ActionDecoder
+from emu_robot.policy.config import PolicyConfig
 from emu_robot.robots.deployment import read_deployment
+from emu_robot.shared.draws import EpisodeSeed
 from emu_robot_ros import qos, topics
 from emu_robot_ros.conversions import from_image, seconds, stamp_of
-from emu_robot_ros.parameters import declare_number, declare_text, number, text
+from emu_robot_ros.parameters import (
+    MAX_SEED,
+    declare_number,
+    declare_settings,
+    declare_text,
+    number,
+    read_settings,
+    text,
+)
+from emu_robot_ros.planner_task import Ended, Progress, State, Task
 from emu_robot_ros.running import run_node
 from emu_robot_ros.sensors import Sensors
 
 BEAT_S = 0.03
 """Between two heartbeats."""
+WAIT_S = 0.02
+"""Between two looks at whether a plan is due."""
 JOIN_S = 1.0
 """How long a thread that still plans is waited for when the node ends; it is left behind then."""
 SIGHT_TIMEOUT_S, POLICY_TIMEOUT_S, GATE_TIMEOUT_S, UNARMED_S = 3.0, 3.0, 3.0, 0.5
 """How long a task waits before it is given up: for an observation, for a word of the policy and of the gate, for a gate
 that is not armed to be so.
 """
-
-
-class State(StrEnum):
-    """Of the planner, as its status says it."""
-
-    IDLE = "idle"
-    PLANNING = "planning"
-    WAITING = "waiting"
-    COMPLETE = "complete"
-
-
-class Ended(Exception):
-    """A task is over without success; says why."""
-
-
-class Progress(NamedTuple):
-    """What the policy said of one chunk."""
-
-    sequence: int
-    progress: float
-
-
-@dataclass(kw_only=True)
-class Task:
-    """One task being pursued. goal: of its client, if it has one. over: its result is there, nothing follows.
-
-    Times are of the steady clock [s]; willing_at: when the gate was last known to let it move.
-    """
-
-    execution: TaskExecution
-    until: float
-    goal: ServerGoalHandle | None = None
-    started: float = field(default_factory=time.monotonic)
-    finished: Future = field(default_factory=Future)
-    over: bool = False
-    willing_at: float = field(default_factory=time.monotonic)
-    heard: "queue.SimpleQueue[Progress]" = field(default_factory=queue.SimpleQueue)
-
-    @property
-    def reason_to_stop(self) -> str:
-        """Empty while there is none."""
-        if self.goal is not None and self.goal.is_cancel_requested:
-            return "canceled"
-        return "time is up" if time.monotonic() > self.until else ""
 
 
 class PlannerNode(LifecycleNode):
@@ -107,8 +74,9 @@ class PlannerNode(LifecycleNode):
         declare_text(self, "device", "cpu", "where the planner computes: cpu, cuda")
         declare_text(self, "fit", "pad", "how the camera's picture becomes a square: pad, crop or stretch")
         declare_number(self, "threads", 1, 1, 64, "that the planner computes in")
-        declare_number(self, "chunk_period", 0.4, 0.02, 2.0, "of the policy, between two chunks [s]")
-        declare_number(self, "confirmations", 2, 1, 10, "how often in a row a task must be held complete")
+        declare_number(self, "seed", 0, 0, MAX_SEED, "what plans are drawn from, with the number of the task")
+        declare_settings(self, PolicyConfig, ["n_action_steps"])
+        declare_settings(self, ReplanConfig)
         self._task: Task | None = None
         self._worker: threading.Thread | None = None
         self._is_active = False
@@ -125,10 +93,13 @@ class PlannerNode(LifecycleNode):
             size, camera = self._planner.images.config.resolution, self._planner.config.camera
             head = ActionDecoder.load(folder)
             self._sensors = Sensors(self, self._robot, [camera], size, ImageFit(text(self, "fit")))
+            self._replan, self._steps = read_settings(self, ReplanConfig), int(number(self, "n_action_steps"))
+            head.require_steps(self._steps)
         except (EmuRobotError, ValueError) as error:
             self.get_logger().error(str(error))
             return TransitionCallbackReturn.FAILURE
-        self._segment_steps, self._control_hz = head.segment_steps_p90, head.control_hz
+        self._segment_steps, self._chunk_s = head.segment_steps_p90, self._steps / head.control_hz
+        self._next_episode = EpisodeSeed(int(number(self, "seed")))
         self._session, self._sequence, self._chunks = time.time_ns(), 0, 0
         self._state, self._planning = State.IDLE, 0.0
         self._gate: GateState | None = None
@@ -233,14 +204,16 @@ class PlannerNode(LifecycleNode):
         return response
 
     def _start(self, instruction: str, time_limit: float, goal: ServerGoalHandle | None) -> Task:
-        monitor = SubtaskMonitor(
-            SubtaskMonitorConfig(),
-            steps_per_chunk=max(round(number(self, "chunk_period") * self._control_hz), 1),
+        episode, self._next_episode = self._next_episode, self._next_episode.next
+        execution = TaskExecution(
+            self._planner,
+            instruction,
+            self._replan,
+            steps_per_chunk=self._steps,
             segment_steps_p90=self._segment_steps,
+            clock=lambda: time.monotonic() / self._chunk_s,
+            episode=episode,
         )
-        self._patience = 2 * monitor.most_chunks * number(self, "chunk_period")
-        confirmations = int(number(self, "confirmations"))
-        execution = TaskExecution(self._planner, monitor, instruction, confirmations=confirmations)
         until = time.monotonic() + time_limit if time_limit > 0 else float("inf")
         self._task = task = Task(execution=execution, until=until, goal=goal)
         self._policy_heard = self._gate_heard = time.monotonic()
@@ -281,20 +254,17 @@ class PlannerNode(LifecycleNode):
             self._end(task, str(error))
 
     def _pursue(self, task: Task) -> None:
-        """Plan, wait until the step is reached or overdue, plan again. Raises `Ended`."""
-        while True:
+        """Plan, wait until the next plan is due, plan again, until the task is over. Raises `Ended`."""
+        execution = task.execution
+        while not execution.is_over:
             self._enter(task, State.PLANNING)
-            observed, outcome = self._plan(task)
-            if outcome is Outcome.CONFIRMED:
-                return
-            if outcome is Outcome.STEP:
-                self._publish(task, observed, task.execution.instruction)
-                self._enter(task, State.WAITING)
-                self._await_verdict(task)
-            elif outcome is Outcome.COMPLETE:
-                self._publish(task, observed, task.execution.instruction)
-                self._enter(task, State.COMPLETE)
-                self._pause(task, SubtaskMonitorConfig().recheck_chunks * number(self, "chunk_period"))
+            observed, event = self._plan(task)
+            if event is PolicyEvent.PLAN_FAILED:
+                self.get_logger().warning(f"no plan: {execution.problem}")
+            elif not execution.is_over:
+                self._publish(task, observed, execution.instruction)
+                self._enter(task, State.COMPLETE if execution.step is None else State.WAITING)
+                self._wait(task)
 
     def _enter(self, task: Task, state: State) -> None:
         """Raises `Ended` if the task is over, as all that follows one does."""
@@ -303,15 +273,15 @@ class PlannerNode(LifecycleNode):
                 raise Ended
             self._state = state
 
-    def _plan(self, task: Task) -> tuple[TimedObservation, Outcome]:
+    def _plan(self, task: Task) -> tuple[TimedObservation, PolicyEvent]:
         """Once no task before it is being planned for any more."""
         while not self._planning_of_one.acquire(timeout=0.05):
             self._check(task)
         try:
             observed, started = self._observe(task), time.monotonic()
-            outcome = task.execution.plan(observed.observation)
+            event = task.execution.plan(observed.observation)
             self._planning = time.monotonic() - started
-            return observed, outcome
+            return observed, event
         finally:
             self._planning_of_one.release()
 
@@ -329,27 +299,15 @@ class PlannerNode(LifecycleNode):
             time.sleep(0.02)
         raise Ended(f"nothing to plan from: {problem}")
 
-    def _await_verdict(self, task: Task) -> Verdict:
-        """Until the step is reached or overdue, be it because no chunk is ever made."""
-        until = time.monotonic() + self._patience
-        while time.monotonic() < until:
+    def _wait(self, task: Task) -> None:
+        """Until the next plan is due; meanwhile the task is told what the policy says of its chunks."""
+        while not task.execution.is_due:
             self._check(task)
-            try:
-                heard = task.heard.get(timeout=0.05)
-            except queue.Empty:
-                continue
-            if heard.sequence == self._sequence:
-                self._feed_back(task, heard.progress, None)
-                verdict = task.execution.on_progress(heard.progress)
-                if verdict is not Verdict.CONTINUE:
-                    return verdict
-        return Verdict.TIMEOUT
-
-    def _pause(self, task: Task, duration: float) -> None:
-        until = time.monotonic() + duration
-        while time.monotonic() < until:
-            self._check(task)
-            time.sleep(0.02)
+            with suppress(queue.Empty):
+                heard = task.heard.get(timeout=WAIT_S)
+                if heard.sequence == self._sequence:
+                    self._feed_back(task, heard.progress, None)
+                    task.execution.on_progress(heard.progress)
 
     def _check(self, task: Task) -> None:
         """Raise `Ended` if there is a reason to. What the gate says of being armed may be a moment late."""
@@ -377,7 +335,7 @@ class PlannerNode(LifecycleNode):
             message.header.stamp = stamp_of(observed.captured) if observed else self._now()
             if step is not None:
                 message.subtask = step.subtask
-                message.time_to_live = Duration(seconds=self._patience).to_msg()
+                message.time_to_live = Duration(seconds=task.execution.patience * self._chunk_s).to_msg()
                 if step.subgoal is not None:
                     message.image = from_image(step.subgoal, message.header.stamp, self._planner.config.camera)
             self._sequence += 1

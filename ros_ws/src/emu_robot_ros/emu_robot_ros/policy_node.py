@@ -25,11 +25,21 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from emu_robot.core import PlanStep
 from emu_robot.errors import EmuRobotError
 from emu_robot.observation.image_fit import ImageFit, fit_image
+from emu_robot.policy.config import ChunkConfig, PolicyConfig
 from emu_robot.policy.step_policy import StepPolicy
 from emu_robot.robots.deployment import read_deployment
+from emu_robot.shared.draws import EpisodeSeed
 from emu_robot_ros import qos, topics
 from emu_robot_ros.conversions import from_actions, stamp_of, to_image
-from emu_robot_ros.parameters import declare_number, declare_text, number, text
+from emu_robot_ros.parameters import (
+    MAX_SEED,
+    declare_number,
+    declare_settings,
+    declare_text,
+    number,
+    read_settings,
+    text,
+)
 from emu_robot_ros.running import run_node
 from emu_robot_ros.sensors import Sensors
 
@@ -55,6 +65,11 @@ class Pursued:
     until: float = float("inf")
     planned: bool = True
 
+    @property
+    def task(self) -> tuple[int, str]:
+        """Tells one task from another that follows it at once."""
+        return self.session, self.instruction
+
 
 @dataclass(kw_only=True)
 class Run:
@@ -76,7 +91,9 @@ class PolicyNode(LifecycleNode):
         declare_text(self, "device", "cpu", "where the head computes: cpu, cuda")
         declare_text(self, "fit", "pad", "how a camera's picture becomes a square: pad, crop or stretch")
         declare_number(self, "threads", 1, 1, 64, "that the head computes in")
-        declare_number(self, "chunk_period", 0.4, 0.02, 2.0, "between two chunks [s]")
+        declare_number(self, "seed", 0, 0, MAX_SEED, "what chunks' noise is drawn from, with the number of the task")
+        declare_settings(self, PolicyConfig, ["n_action_steps"])
+        declare_settings(self, ChunkConfig)
         declare_number(self, "stall", 0.4, 0.05, 5.0, "computing for longer than this silences the heartbeat [s]")
         declare_number(self, "planner_timeout", 0.12, 0.05, 5.0, "silence of the planner after which to stop [s]")
         self._computing, self._sending = threading.Lock(), threading.Lock()
@@ -90,8 +107,10 @@ class PolicyNode(LifecycleNode):
         torch.set_num_threads(int(number(self, "threads")))
         try:
             self._robot = read_deployment(text(self, "robot"))
-            self._step_policy = StepPolicy.load(text(self, "weights"), text(self, "device"))
-            head = self._step_policy.head
+            config = read_settings(self, ChunkConfig)
+            self._step_policy = StepPolicy.load(text(self, "weights"), text(self, "device"), config)
+            head, steps = self._step_policy.head, int(number(self, "n_action_steps"))
+            head.require_steps(steps)
             self._robot.require_actions(head.layout.action_names, head.layout.n_grippers)
             self._came = threading.Event()
             self._image_size, fit = head.image_size, ImageFit(text(self, "fit"))
@@ -99,6 +118,7 @@ class PolicyNode(LifecycleNode):
         except (EmuRobotError, ValueError) as error:
             self.get_logger().error(str(error))
             return TransitionCallbackReturn.FAILURE
+        self._chunk_s, self._next_episode = steps / head.control_hz, EpisodeSeed(int(number(self, "seed")))
         self._session, self._sequence = time.time_ns(), 0
         self._subgoal: Pursued | None = None
         self._own: Pursued | None = None
@@ -221,15 +241,19 @@ class PolicyNode(LifecycleNode):
         """Every period, as soon as each camera has shown something new."""
         step_policy = self._step_policy
         self._warm_up(step_policy)
-        due = 0.0
+        due, task = 0.0, None
         while not stopped.is_set():
             self._came.wait(SIGHT_S)
             self._came.clear()
             pursued, now = self._pursued, time.monotonic()
             if pursued is None:
-                due = 0.0
+                due, task = 0.0, None
             elif now >= due:
-                due = max(due + number(self, "chunk_period"), now) if due else now + number(self, "chunk_period")
+                due = max(due + self._chunk_s, now) if due else now + self._chunk_s
+                if task != pursued.task:
+                    task, episode = pursued.task, self._next_episode
+                    step_policy.begin(episode)
+                    self._next_episode = episode.next
                 self._busy_since = now
                 self._compute(pursued, step_policy, stopped)
                 self._busy_since = None

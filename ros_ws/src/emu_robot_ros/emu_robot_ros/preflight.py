@@ -34,13 +34,13 @@ from emu_robot.deploy.preflight import (
     Stream,
     judge,
 )
-from emu_robot.deploy.ros_names import read_namespace
 from emu_robot.doctor import Check, report
 from emu_robot.errors import EmuRobotError
 from emu_robot.observation.camera_messages import describe, is_compressed, message_type
 from emu_robot.observation.config import ObservationConfig
 from emu_robot.observation.joint_states import JointReader
 from emu_robot.robots.deployment import Deployment, read_deployment
+from emu_robot.robots.ros_names import read_namespace
 from emu_robot_ros import qos, topics
 from emu_robot_ros.conversions import positions, seconds, to_image
 from emu_robot_ros.rivals import rivals

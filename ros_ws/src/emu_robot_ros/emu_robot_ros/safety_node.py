@@ -11,8 +11,7 @@ from pathlib import Path
 
 import numpy as np
 from builtin_interfaces.msg import Time as TimeMessage
-from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
-from emu_robot_interfaces.msg import ActionChunk, PolicyStatus, SafetyState
+from emu_robot_interfaces.msg import ActionChunk, PolicyStatus
 from rcl_interfaces.msg import FloatingPointRange, ParameterDescriptor
 from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
@@ -26,12 +25,10 @@ from emu_robot.control.safety import (
     ClockWatch,
     Command,
     EstopLatch,
-    GateState,
     SafetyConfig,
     SafetyGate,
     certain_age,
 )
-from emu_robot.deploy.ros_names import node_label
 from emu_robot.errors import EmuRobotError, InvalidValueError
 from emu_robot.observation.freshness import Moment
 from emu_robot.observation.joint_states import JointReader
@@ -39,16 +36,14 @@ from emu_robot.robots.deployment import Deployment, read_deployment
 from emu_robot_ros import qos, topics
 from emu_robot_ros.arm_commands import ArmCommands
 from emu_robot_ros.conversions import seconds, to_actions
+from emu_robot_ros.gate_reports import GateReports
 from emu_robot_ros.gripper_commands import gripper_commands
 from emu_robot_ros.node_clock import NodeClock
 from emu_robot_ros.parameters import declare_settings, declare_text, read_settings, text
 from emu_robot_ros.running import run_node
 
-STATE_PERIOD_S = 0.5
-"""Between two words of an unchanged state."""
 EARLY_S = 0.005
 """How soon after a command there may be another one, for a chunk that has just come."""
-LEVELS = {GateState.FAULT: DiagnosticStatus.ERROR, GateState.ESTOP: DiagnosticStatus.ERROR}
 
 
 class SafetyNode(LifecycleNode):
@@ -68,6 +63,7 @@ class SafetyNode(LifecycleNode):
         who = "who may send chunks; all but policy need the deadman switch"
         self.declare_parameter("sources", list(SOURCES), ParameterDescriptor(description=who, read_only=True))
         declare_settings(self, SafetyConfig)
+        self._is_active = False
 
     # -- lifecycle
 
@@ -78,7 +74,7 @@ class SafetyNode(LifecycleNode):
             self.get_logger().error(str(error))
             return TransitionCallbackReturn.FAILURE
         self._open(self._robot)
-        self._tell()
+        self._reports.tell()
         return TransitionCallbackReturn.SUCCESS
 
     def _configure(self) -> None:
@@ -106,8 +102,6 @@ class SafetyNode(LifecycleNode):
         self._node_clock = NodeClock(self)
         self._clock_watch = ClockWatch(self._config.clock_jump_s, simulated=simulated)
         self._reader = JointReader(self._robot)
-        self._said: tuple[GateState, str] | None = None
-        self._said_at = float("-inf")
 
     def _estop_file(self) -> Path | None:
         given = text(self, "estop_file")
@@ -122,8 +116,7 @@ class SafetyNode(LifecycleNode):
         middleware goes on asserting liveliness for a loop that hangs, and its deadlines know writers, not sessions.
         """
         self._arm = ArmCommands(self, robot, period=self._period)
-        self._states = self.create_publisher(SafetyState, topics.SAFETY_STATE, qos.LATCHED)
-        self._diagnostics = self.create_publisher(DiagnosticArray, topics.DIAGNOSTICS, 10)
+        self._reports = GateReports(self, self.gate, robot.name)
         self._inputs = [
             *(
                 self.create_subscription(JointState, topic, self._on_joint_state, qos.JOINT_STATES_IN)
@@ -162,15 +155,14 @@ class SafetyNode(LifecycleNode):
         self._is_active = False
         for timer in self._loops:
             self.destroy_timer(timer)
-        self._tell()
+        self._reports.tell()
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         self.gate.close()
         self._gripper.destroy()
         self._arm.destroy()
         self._node_clock.destroy()
-        for publisher in (self._states, self._diagnostics):
-            self.destroy_publisher(publisher)
+        self._reports.destroy()
         for subscription in self._inputs:
             self.destroy_subscription(subscription)
         for service in self._servers:
@@ -217,14 +209,14 @@ class SafetyNode(LifecycleNode):
             self._tick_early(now)
         else:
             self.get_logger().warning(f"chunk {message.sequence} refused: {why.value}", throttle_duration_sec=1.0)
-        self._tell()
+        self._reports.tell()
 
     def _on_status(self, message: PolicyStatus) -> None:
         if message.instruction:
             self.gate.on_heartbeat(message.session, time.monotonic())
         else:
             self.gate.on_idle(message.session, time.monotonic())
-            self._tell()
+            self._reports.tell()
 
     def _on_deadman(self, message: Bool) -> None:
         self.gate.on_deadman(message.data, time.monotonic())
@@ -239,7 +231,7 @@ class SafetyNode(LifecycleNode):
         if now - self._ticked >= self._period - self._part / 2:
             self._watch_clock()
             self._tick()
-            self._tell()
+            self._reports.tell()
         elif self._fresh:
             self._tick_early(now)
 
@@ -273,17 +265,6 @@ class SafetyNode(LifecycleNode):
             time.sleep(max(self._ticked + self._period - time.monotonic(), 0.0))
             self._tick()
 
-    def _tell(self) -> None:
-        """The state, when it has changed, and now and then as a sign of life."""
-        said, now = (self.gate.state, self.gate.reason), time.monotonic()
-        if said != self._said or now - self._said_at > STATE_PERIOD_S:
-            message = SafetyState(state=self.gate.state.value, reason=self.gate.reason)
-            message.header.stamp = self.get_clock().now().to_msg()
-            self._states.publish(message)
-            if said != self._said:
-                self.get_logger().info(f"{self.gate.state.value}: {self.gate.reason}")
-            self._said, self._said_at = said, now
-
     def _diagnose(self) -> None:
         if not self._is_active:
             return
@@ -291,18 +272,7 @@ class SafetyNode(LifecycleNode):
         changed = self._arm.changed()
         if self.gate.state.is_armed and (others := self._rivals() or changed or self._arm.not_ready()):
             self.gate.fault(others)
-        found = self.gate.diagnostics(time.monotonic())
-        arm = node_label(self._robot.name, self.get_namespace())
-        status = DiagnosticStatus(
-            level=LEVELS.get(self.gate.state, DiagnosticStatus.OK),
-            name=f"{arm}: safety gate",
-            message=f"{self.gate.state.value}: {self.gate.reason}",
-            hardware_id=arm,
-            values=[KeyValue(key=key, value=value) for key, value in found.items()],
-        )
-        message = DiagnosticArray(status=[status])
-        message.header.stamp = self.get_clock().now().to_msg()
-        self._diagnostics.publish(message)
+        self._reports.diagnose()
 
     # -- services
 
@@ -310,6 +280,8 @@ class SafetyNode(LifecycleNode):
         def act() -> None:
             if not request.data:
                 return self._disarm()
+            if not self._is_active:  # nothing ticks the gate
+                raise InvalidValueError("cannot arm: the safety node is not active")
             if problem := self._rivals() or self._arm.not_ready():
                 raise InvalidValueError(f"cannot arm: {problem}")
             self.gate.arm(time.monotonic())
@@ -328,7 +300,7 @@ class SafetyNode(LifecycleNode):
             response.success, response.message = True, f"{self.gate.state.value}: {self.gate.reason}"
         except InvalidValueError as error:
             response.success, response.message = False, str(error)
-        self._tell()
+        self._reports.tell()
         return response
 
     # -- helpers

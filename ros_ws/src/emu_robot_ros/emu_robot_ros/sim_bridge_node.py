@@ -14,12 +14,12 @@ import time
 import numpy as np
 from emu_robot_interfaces.msg import EpisodeState
 from emu_robot_interfaces.srv import ResetEpisode
-from numpy.typing import NDArray
 from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from sensor_msgs.msg import Image, JointState
 from trajectory_msgs.msg import JointTrajectory
 
+from emu_robot.core import Floats
 from emu_robot.errors import ConfigError, EmuRobotError, UnknownNameError
 from emu_robot.robots.deployment import Deployment, Gripper, read_deployment
 from emu_robot.robots.spec import PANDA
@@ -39,16 +39,16 @@ DEAF_S = 0.1
 class Motion:
     """Targets of all dimensions, each on its straight way to where it was last sent, as a controller has it."""
 
-    def __init__(self, position: NDArray[np.float64]) -> None:
+    def __init__(self, position: Floats) -> None:
         self._origin, self._goal = position.copy(), position.copy()
         self._start, self._duration = np.zeros(len(position)), np.full(len(position), 1e-3)
 
-    def at(self, now: float) -> NDArray[np.float64]:
+    def at(self, now: float) -> Floats:
         """(A,) at a steady time [s]."""
         share = np.clip((now - self._start) / self._duration, 0.0, 1.0)
         return self._origin + share * (self._goal - self._origin)
 
-    def go(self, where: slice, goal: NDArray[np.float64], now: float, duration: float) -> None:
+    def go(self, where: slice, goal: Floats, now: float, duration: float) -> None:
         """Send some dimensions from where their targets are now to `goal` within `duration` [s]."""
         self._origin[where] = self.at(now)[where]
         self._goal[where], self._start[where], self._duration[where] = goal, now, max(duration, 1e-3)
@@ -209,6 +209,9 @@ class SimBridgeNode(LifecycleNode):
         self._motion.go(where, positions, now, due.sec + 1e-9 * due.nanosec)
 
     def _on_reset(self, request: ResetEpisode.Request, response: ResetEpisode.Response) -> ResetEpisode.Response:
+        if not self._is_active:
+            response.success, response.message = False, "the simulation is not active"
+            return response
         try:
             families, split = request.families or self._families, request.split or self._split
             if (families, split) != (self._families, self._split):

@@ -2,8 +2,8 @@
 
 import pytest
 
-from emu_robot.deploy.ros_names import MOST_CHARACTERS, absolute, node_label, read_namespace
 from emu_robot.errors import ConfigError
+from emu_robot.robots.ros_names import MOST_CHARACTERS, absolute, node_label, read_namespace
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,26 @@
+"""Settings of planning: when the next step is asked for. Loads no torch."""
+
+from dataclasses import dataclass
+
+from emu_robot.shared.settings import check_ranges, number
+
+
+@dataclass(kw_only=True)
+class ReplanConfig:
+    """When a task asks its planner for the next step. A chunk is one call of the action head."""
+
+    progress_threshold: float = number(0.9, 0.01, 1.0)
+    """Progress from which on a subtask counts as reached."""
+    dwell: int = number(2, 1, 100)
+    """Chunks in a row that must reach the threshold."""
+    timeout_factor: float = number(1.75, 0.1, 100.0)
+    """Patience with a subtask, times the 90th percentile of its length in the demonstrations."""
+    recheck_chunks: int = number(4, 1, 1000)
+    """Chunks until a task held complete is questioned again."""
+    confirmations: int = number(2, 1, 10)
+    """Plans in a row that must hold the task complete; then it is over."""
+    max_failures: int = number(3, 1, 100)
+    """Plans in a row that may fail, the last of which gives the task up."""
+
+    def __post_init__(self) -> None:
+        check_ranges(self, "replan")

@@ -1,0 +1,82 @@
+"""Where steps come from, as planners that a task can ask: one for each `GoalMode`. Knows neither head nor weights."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from emu_robot.core import Observation, Plan, PlanStep
+from emu_robot.errors import ConfigError
+from emu_robot.planner.task_execution import PlannerLike
+from emu_robot.policy.config import GoalMode
+
+type SubgoalSource = Callable[[], PlanStep | None]
+"""The step to pursue now, from outside the policy; None when all is done."""
+
+
+def goal_planner(goal: GoalMode, planner: PlannerLike | None, source: SubgoalSource | None) -> PlannerLike:
+    """The planner of a goal mode. Raises `ConfigError` if the planner or the source that it needs is missing."""
+    match goal:
+        case GoalMode.PLANNER:
+            return _needed(goal, "planner", planner)
+        case GoalMode.TEXT:
+            return WordsAlone(_needed(goal, "planner", planner))
+        case GoalMode.ORACLE:
+            return GivenSteps(_needed(goal, "subgoal_source", source))
+        case GoalMode.SHUFFLED:
+            return OtherImages(_needed(goal, "planner", planner), _needed(goal, "subgoal_source", source))
+        case GoalMode.NONE:
+            return WholeInstruction()
+
+
+def _needed[T](goal: GoalMode, name: str, part: T | None) -> T:
+    if part is None:
+        free = ", ".join(mode for mode in GoalMode if not mode.needs_planner)
+        raise ConfigError(f"goal={goal} needs a {name}; without a planner there are: {free}")
+    return part
+
+
+@dataclass(frozen=True)
+class WordsAlone:
+    """A planner's steps without their images."""
+
+    planner: PlannerLike
+
+    def plan(self, observation: Observation, instruction: str, max_steps: int | None = None, *, seed: int = 0) -> Plan:
+        """The words of the planner's plan."""
+        plan = self.planner.plan(observation, instruction, max_steps, seed=seed)
+        return Plan(instruction=instruction, steps=tuple(PlanStep(subtask=step.subtask) for step in plan.steps))
+
+
+@dataclass(frozen=True)
+class OtherImages:
+    """A planner's words, with the images of a source."""
+
+    planner: PlannerLike
+    source: SubgoalSource
+
+    def plan(self, observation: Observation, instruction: str, max_steps: int | None = None, *, seed: int = 0) -> Plan:
+        """The planner's plan; every step has the image that the source gives now."""
+        plan, given = self.planner.plan(observation, instruction, max_steps, seed=seed), self.source()
+        image = None if given is None else given.subgoal
+        steps = tuple(PlanStep(subtask=step.subtask, subgoal=image) for step in plan.steps)
+        return Plan(instruction=instruction, steps=steps)
+
+
+@dataclass(frozen=True)
+class GivenSteps:
+    """The steps of a source alone."""
+
+    source: SubgoalSource
+
+    def plan(self, observation: Observation, instruction: str, max_steps: int | None = None, *, seed: int = 0) -> Plan:
+        """The step that the source gives now, as a plan."""
+        given = self.source()
+        return Plan(instruction=instruction, steps=() if given is None else (given,))
+
+
+@dataclass(frozen=True)
+class WholeInstruction:
+    """The instruction itself as the one step, which never ends."""
+
+    def plan(self, observation: Observation, instruction: str, max_steps: int | None = None, *, seed: int = 0) -> Plan:
+        """The instruction, without an image."""
+        return Plan(instruction=instruction, steps=(PlanStep(subtask=instruction),))
