@@ -50,7 +50,7 @@ def make_readers(out: Path, n: int, window: int) -> dict[str, tuple[int, Callabl
     """Name -> how many windows there are to begin with, and what reads the one that begins there."""
     from lerobot.datasets.lerobot_dataset import LeRobotDataset
 
-    folder = collect(CollectConfig(families=("all",), n=n, seed=6_000_000, out=str(out / "cache"), image_every=1))
+    folder = collect(CollectConfig(families=("all",), n=n, seed=6_000_000, out=out / "cache", image_every=1))
     buffer = ReplayBuffer.open(folder)
     images = {camera: buffer.images(camera) for camera in buffer.cameras}
     numbers = [buffer.load("frames/state"), buffer.load("frames/action")]

@@ -17,7 +17,7 @@ from typing import Any
 import matplotlib
 
 from emu_robot.environments import make
-from emu_robot.evaluation.config import SPLITS, EvalConfig
+from emu_robot.evaluation.config import EvalConfig
 from emu_robot.evaluation.plan_accuracy import PlanAccuracyConfig, plan_accuracy
 from emu_robot.evaluation.rollouts import evaluate
 from emu_robot.evaluation.statistics import Proportion, barnard
@@ -29,6 +29,8 @@ matplotlib.use("svg")
 from latency import milliseconds
 from matplotlib import pyplot
 from matplotlib.ticker import LogLocator, NullFormatter
+
+SPLITS = ("seen", "heldout")
 
 
 @dataclass(frozen=True)
@@ -109,8 +111,8 @@ def measure(cell: Cell, wanted: argparse.Namespace) -> dict[str, Any]:
 @cache
 def step_ms(weights: str, decoder: Decoder, steps: int) -> float:
     """Median CPU time of one planned step on one thread; the same for both splits."""
-    planner = Planner.load(resolve_weights(weights), decoder=DecoderConfig(kind=decoder, steps=steps), int8=True)
-    environment = make("tabletop", families=["pick_place"])
+    planner = Planner.load(weights, decoder=DecoderConfig(kind=decoder, steps=steps), int8=True)
+    environment = make("tabletop", tasks="pick_place")
     observation = environment.reset(10_000_000)
     instruction = environment.instruction
     environment.close()

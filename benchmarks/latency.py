@@ -46,7 +46,7 @@ def load_planners(folder: Path) -> dict[str, Planner]:
 def main() -> None:
     torch.set_num_threads(1)
     folder = resolve_weights(sys.argv[1] if len(sys.argv) > 1 else "mini")
-    environment = make("tabletop", families=["pick_place"])
+    environment = make("tabletop", tasks="pick_place")
     observation = environment.reset(10_000_000)
     head, planners = ActionDecoder.load(folder), load_planners(folder)
     step = planners["its default"].plan(observation, environment.instruction, max_steps=1).steps[0]

@@ -8,13 +8,13 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import cast
 
 from emu_robot.data.dataset_card import family_table, origin_of, write_card
-from emu_robot.data.expert_demonstration import ExpertEnvironment, record_episode
+from emu_robot.data.expert_demonstration import record_episode
 from emu_robot.data.lerobot_export import export_lerobot
 from emu_robot.data.replay_buffer import ReplayBuffer
-from emu_robot.environments import layout_of, make
+from emu_robot.environments import make, suite
+from emu_robot.environments.contract import SEEN
 from emu_robot.errors import DataError, EmuRobotError
 
 OUT = Path(__file__).with_name("tabletop_sample")
@@ -40,11 +40,11 @@ def make_sample(out: Path) -> Path:
     if out.exists():
         raise DataError(f"{out}: exists; remove it or name a new folder")
     with TemporaryDirectory() as folder:
-        buffer = ReplayBuffer.create(Path(folder) / out.name, layout_of("tabletop"))
+        buffer = ReplayBuffer.create(Path(folder) / out.name, suite("tabletop").spec.layout)
         for family, seed in SEEDS.items():
-            with closing(cast(ExpertEnvironment, make("tabletop", families=(family,)))) as env:
-                episode = record_episode(env, seed, noise=NOISE, burst_probability=BURST_PROBABILITY, image_every=1)
-                buffer.append(episode)
+            with closing(make("tabletop", tasks=family)) as env:
+                disturbed = {"noise": NOISE, "burst_probability": BURST_PROBABILITY}
+                buffer.append(record_episode(env, seed, split=SEEN, **disturbed, image_every=1))
         export_lerobot(buffer.path, out, gop=GOP)
         told = replace(
             origin_of(buffer, "apache-2.0"),

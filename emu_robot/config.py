@@ -1,8 +1,8 @@
 """The only door to hydra: a verb and `key=value` overrides in, one validated dataclass out.
 
 Schema and defaults live in a dataclass beside the class they configure; the files in configs/ hold differences only:
-`configs/<verb>.yaml` for a verb, `configs/experiment/<verb>/<name>.yaml` for a preset, chosen by `experiment=<name>`.
-Nothing in them can run code: no `_target_`, no `${...}`.
+`configs/<verb>.yaml` for a verb that differs from its dataclass, `configs/experiment/<verb>/<name>.yaml` for a preset,
+chosen by `experiment=<name>`. Nothing in them can run code: no `_target_`, no `${...}`.
 """
 
 import dataclasses
@@ -11,10 +11,12 @@ import re
 import types
 import typing
 from collections.abc import Iterator, Sequence
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from emu_robot.errors import ConfigError, UnknownNameError
+from emu_robot.errors import ConfigError, UnknownNameError, nearest_known
+from emu_robot.shared.settings import check_effects
 
 SCHEMAS = {
     "collect": "emu_robot.data.collect:CollectConfig",
@@ -35,7 +37,7 @@ SCHEMAS = {
     "to-lerobot": "emu_robot.cli.to_lerobot:ToLeRobotConfig",
     "train-dida": "emu_robot.training.dida:DidaTrainConfig",
     "train-head": "emu_robot.training.head:HeadTrainConfig",
-    "train-planner": "emu_robot.training.planner:PlannerTrainConfig",
+    "train-planner": "emu_robot.training.planner_config:PlannerTrainConfig",
     "train-world_model": "emu_robot.training.world_model:WorldModelTrainConfig",
     "train-tokenizer": "emu_robot.training.tokenizer:TokenizerTrainConfig",
 }
@@ -47,28 +49,33 @@ def load_config(verb: str, overrides: Sequence[str] = ()) -> Any:
 
     Text values are taken as they are typed, without quoting; lists are typed `a,b,c` or `[a,b,c]`; entries of a table
     are added as `table.name=value`.
-    Raises `UnknownNameError` for an unknown verb or preset, `ConfigError` for a key or value that does not fit, and
-    whatever the dataclass's own validation raises.
+    Raises `UnknownNameError` for an unknown verb, preset or choice, `ConfigError` for a key or value that does not fit
+    or that does nothing beside the others, and what the dataclass's own validation raises.
     """
     schema = load_schema(verb)
     fields = dict(leaf_types(schema))
-    experiment, arguments = None, []
+    experiment, arguments, given = None, [], []
     for override in overrides:
         key, value = _split(override)
         if key == "experiment":
             experiment = value
-        elif _is_table(fields.get(key)) or _is_table(fields.get(key.rpartition(".")[0])):
+            continue
+        given.append(key)
+        if _is_table(fields.get(key)) or _is_table(fields.get(key.rpartition(".")[0])):
             arguments.append(f"++{key}={value}")
         elif key not in fields:
-            raise ConfigError(f"unknown key {key!r} for {verb}; valid: {', '.join(sorted(fields))}")
+            valid = ", ".join(sorted(fields))
+            raise ConfigError(f"unknown key {key!r} for {verb}; valid: {valid}{nearest_known(key, fields)}")
         else:
-            arguments.append(f"{key}={_literal(value, fields[key])}")
+            arguments.append(f"{key}={_literal(key, value, fields[key])}")
     if experiment is not None:
         known = preset_names(verb)
         if experiment not in known:
             raise UnknownNameError(f"experiment for {verb}", experiment, known)
         arguments.insert(0, f"+experiment/{verb}@_global_={experiment}")
-    return _compose(verb, schema, arguments)
+    config = _compose(verb, schema, arguments)
+    check_effects(config, given)
+    return config
 
 
 def config_folder() -> Path:
@@ -111,11 +118,17 @@ def _split(override: str) -> tuple[str, str]:
     return key, value
 
 
-def _literal(value: str, hint: Any) -> str:
-    """`value` as hydra's override grammar must see it to mean what was typed."""
-    choices = _choices(hint)
+def _literal(key: str, value: str, hint: Any) -> str:
+    """`value` as hydra's override grammar must see it to mean what was typed. Raises `UnknownNameError`."""
+    choices = type_choices(hint)
     if types.NoneType in choices and value == "null":
         return "null"
+    for choice in choices:
+        if isinstance(choice, type) and issubclass(choice, Enum):
+            names = {str(member.value): member.name for member in choice}
+            if value not in names:
+                raise UnknownNameError(key, value, names)
+            return names[value]
     if any(typing.get_origin(choice) in (tuple, list) for choice in choices):
         inner = value[1:-1] if value.startswith("[") and value.endswith("]") else value
         return "[" + ",".join(part.strip() for part in inner.split(",") if part.strip()) + "]"
@@ -134,15 +147,28 @@ def _compose(verb: str, schema: type, arguments: list[str]) -> Any:
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
-    ConfigStore.instance().store(name=f"{verb}_schema", node=schema)
+    ConfigStore.instance().store(name=f"{verb}_schema", node=_unlocked(OmegaConf.structured(schema)))
     GlobalHydra.instance().clear()
+    name = verb if (config_folder() / f"{verb}.yaml").exists() else f"{verb}_schema"
     try:
         with initialize_config_dir(config_dir=str(config_folder()), version_base="1.3"):
-            config = compose(config_name=verb, overrides=arguments)
+            config = compose(config_name=name, overrides=arguments)
         _refuse_code(verb, OmegaConf.to_container(config, resolve=False))
         return _with_tuples(OmegaConf.to_object(config))
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(f"{verb}: {_one_line(error)}") from error
+
+
+def _unlocked(node: Any) -> Any:
+    """A node of frozen dataclasses that files and overrides may still be merged into."""
+    from omegaconf import OmegaConf
+
+    OmegaConf.set_readonly(node, None)
+    for name in node:
+        child = node._get_node(name)
+        if OmegaConf.is_dict(child):
+            _unlocked(child)
+    return node
 
 
 def _refuse_code(verb: str, value: Any, key: str = "") -> None:
@@ -168,7 +194,7 @@ def _with_tuples(config: Any) -> Any:
         if dataclasses.is_dataclass(value):
             changes[field.name] = _with_tuples(value)
         elif isinstance(value, list) and any(
-            typing.get_origin(choice) is tuple for choice in _choices(hints[field.name])
+            typing.get_origin(choice) is tuple for choice in type_choices(hints[field.name])
         ):
             changes[field.name] = tuple(value)
     return dataclasses.replace(config, **changes) if changes else config
@@ -178,7 +204,7 @@ def _is_table(hint: Any) -> bool:
     return typing.get_origin(hint) is dict
 
 
-def _choices(hint: Any) -> tuple[Any, ...]:
+def type_choices(hint: Any) -> tuple[Any, ...]:
     """The members of a union type, or the type alone."""
     return typing.get_args(hint) if typing.get_origin(hint) in (types.UnionType, typing.Union) else (hint,)
 

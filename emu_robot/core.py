@@ -113,23 +113,13 @@ class Policy(Protocol):
         ...
 
 
-class Environment(Protocol):
-    """A world at a fixed control rate. Same seed and task, same episode."""
+@runtime_checkable
+class Seeded(Protocol):
+    """A policy whose random numbers can be chosen."""
 
-    @property
-    def instruction(self) -> str: ...
-
-    @property
-    def control_hz(self) -> int: ...
-
-    @property
-    def max_steps(self) -> int: ...
-
-    def reset(self, seed: int) -> Observation: ...
-
-    def step(self, action: NDArray[np.float32]) -> Transition: ...
-
-    def close(self) -> None: ...
+    def seed(self, seed: int) -> None:
+        """Choose the random numbers of the following episodes."""
+        ...
 
 
 def check_image(what: str, image: object, size: tuple[int, int] | None = None) -> None:

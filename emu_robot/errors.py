@@ -1,6 +1,7 @@
 """One base class for every error a user can cause; messages say what was given and what exists."""
 
 from collections.abc import Iterable
+from difflib import get_close_matches
 
 
 class EmuRobotError(Exception):
@@ -13,7 +14,7 @@ class UnknownNameError(EmuRobotError):
     def __init__(self, kind: str, given: object, known: Iterable[object]) -> None:
         self.kind, self.given, self.known = kind, given, tuple(known)
         names = ", ".join(str(name) for name in self.known) or "none"
-        super().__init__(f"unknown {kind} {given!r}; known: {names}")
+        super().__init__(f"unknown {kind} {given!r}; known: {names}{nearest_known(given, self.known)}")
 
 
 class ShapeError(EmuRobotError):
@@ -31,14 +32,6 @@ class ConfigError(EmuRobotError):
     """A configuration file or override is wrong."""
 
 
-def check_shares(settings: object, *names: str) -> None:
-    """Raise `ConfigError` naming the first of these attributes that does not lie in [0, 1]."""
-    for name in names:
-        value = getattr(settings, name)
-        if not 0 <= value <= 1:
-            raise ConfigError(f"{name} is {value}, must be in [0, 1]")
-
-
 class RobotStoppedError(EmuRobotError):
     """The safety gate has stopped the robot until a person lets it go on; the message says why and how."""
 
@@ -53,3 +46,9 @@ class DataError(EmuRobotError):
 
 class SystemSetupError(EmuRobotError):
     """The machine lacks something (a library, disk space); the message says how to get it."""
+
+
+def nearest_known(given: object, known: Iterable[object]) -> str:
+    """The end of a message: "; did you mean 'eval'?", or "" if no known name is near."""
+    nearest = get_close_matches(str(given), [str(name) for name in known], n=1)
+    return f"; did you mean {nearest[0]!r}?" if nearest else ""

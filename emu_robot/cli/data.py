@@ -12,21 +12,28 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from emu_robot.cli.options import configure, sub_verb
+from emu_robot.shared.settings import check_ranges, number
 
 
-@dataclass(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class ExportConfig:
-    """buffer: a replay buffer that `collect` or `prepare` wrote; out: the folder of the new dataset.
-    license: for its dataset card, as the hub calls it; none given means apache-2.0 for what `collect` made.
-    gop: frames from one picture that is stored whole to the next; crf: quality, 0 (lossless) to 51; workers: processes.
-    """
+    """Settings of an export."""
 
     buffer: Path = Path("data/demonstrations")
+    """Replay buffer that `collect` or `prepare` wrote, with images of every frame."""
     out: Path = Path("data/demonstrations_lerobot")
+    """Folder of the LeRobotDataset; one that was exported before gets the new episodes."""
     license: str = ""
-    gop: int = 2
-    crf: int = 18
-    workers: int = 2
+    """License for the dataset card, as the hub calls it; empty: apache-2.0 for what `collect` made, else none."""
+    gop: int = number(2, 1)
+    """Frames from one picture that is stored whole to the next."""
+    crf: int = number(18, 0, 51)
+    """Quality of the videos; 0 is lossless."""
+    workers: int = number(2, 1)
+    """Processes; 1 writes in this one."""
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -36,7 +43,7 @@ def run(arguments: Sequence[str]) -> None:
         return
     command, overrides = sub_verb("data", ("encode", "export", "from-mcap", "merge", "prepare"), arguments)
     overrides = _joined("recording", overrides) if command == "from-mcap" else overrides
-    config = configure(command, overrides)
+    config = configure(command, overrides, f"data {command}")
     if config is None:
         return
     match command:

@@ -5,6 +5,7 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from importlib.metadata import version
 from typing import Any
 
 from emu_robot.errors import EmuRobotError, UnknownNameError
@@ -37,7 +38,8 @@ EXTRAS = {
     "peft": "train",
     "rosbags": "ros",
 }
-USAGE = "usage: emu-robot [--debug] VERB [--help] [key=value ...]"
+USAGE = """usage: emu-robot [--debug] VERB [--help] [key=value ...]
+       emu-robot help [VERB] | --version"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -45,9 +47,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
+    if words[:1] == ["help"]:
+        words = [*words[1:], "--help"]
     if not words or words[0] in ("-h", "--help"):
         print(_help())
         return 0 if words else 2
+    if words[0] == "--version":
+        print(f"emu-robot {version('emu_robot')}")
+        return 0
     try:
         return _load(words[0]).run(words[1:]) or 0
     except EmuRobotError as error:
@@ -77,7 +84,7 @@ def _load(verb: str) -> Any:
 def _source_of(module: str | None) -> str:
     """The command that brings a package: an extra of ours, or the whole set-up."""
     extra = EXTRAS.get((module or "").split(".")[0])
-    return f"pip install 'emu_robot[{extra}]'" if extra else "make setup"
+    return f"in the checkout: pip install -e '.[{extra}]'" if extra else "make setup"
 
 
 def _explain(line: str, debug: bool) -> None:

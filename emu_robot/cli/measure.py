@@ -23,7 +23,7 @@ def run(arguments: Sequence[str]) -> None:
         print(__doc__)
         return
     part, overrides = sub_verb("measure", tuple(MEASURES), arguments)
-    config = configure(f"measure-{part}", overrides)
+    config = configure(f"measure-{part}", overrides, f"measure {part}")
     if config is None:
         return
     module, function = MEASURES[part].split(":")

@@ -4,6 +4,7 @@ weights: ours by name or folder, or an official Emu3.5 checkpoint by hub id or f
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -12,35 +13,58 @@ import numpy as np
 from emu_robot.cli.options import configure
 from emu_robot.core import Image, Observation, Plan, PlanStep
 from emu_robot.emu35.config import WorldModelConfig, is_official
-from emu_robot.errors import DataError, InvalidValueError
+from emu_robot.environments import make, suite
+from emu_robot.errors import InvalidValueError, UnknownNameError
+from emu_robot.observation.image_fit import ImageFit, fit_image
+from emu_robot.shared.settings import check_ranges, number
 
 MARGIN, CAPTION, HEIGHT = 6, 34, 256  # [px]
-CAMERA = "front"
-"""What an official checkpoint is shown of an environment."""
 
 
-@dataclass(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class PlanConfig:
-    """instruction: null takes the sampled task's own. image: plan from this picture instead of an environment's.
-
-    tasks, split, seed: the scene that the environment sets up. max_steps: steps to plan, null plans to the end.
-    official: settings of an official checkpoint.
-    """
+    """What to plan from, and by which weights."""
 
     weights: str = "mini"
+    """Released name, weights folder, or an official Emu3.5 checkpoint by hub id or folder."""
     instruction: str | None = None
+    """What to do; null takes that of the environment's task."""
     image: Path | None = None
+    """Picture to plan from, with `instruction`; null: what the environment shows."""
+    fit: ImageFit = ImageFit.pad
+    """How a picture becomes the square that weights of ours see: black borders, its middle, or stretched."""
     env: str = "tabletop"
-    tasks: tuple[str, ...] = ("long",)
+    """Environment that sets up a scene."""
+    tasks: tuple[str, ...] = ()
+    """Tasks, or groups of them, of which the scene is one; none means the environment's default."""
     split: str = "seen"
-    seed: int = 10_000_000
-    max_steps: int | None = None
+    """Which compositions of a task: seen or heldout."""
+    seed: int = number(10_000_000, 0)
+    """Seed of the scene."""
+    max_steps: int | None = number(None, 1)
+    """Most steps of the plan; null: the weights' own number, or official.generation.max_images."""
     out: Path = Path("outputs/plan.png")
+    """Picture of the plan."""
     official: WorldModelConfig = field(default_factory=WorldModelConfig)
+    """How an official checkpoint is loaded and asked."""
 
     def __post_init__(self) -> None:
+        check_ranges(self)
         if self.image is not None and self.instruction is None:
             raise InvalidValueError("instruction= is needed with image=")
+        if self.fit is not ImageFit.pad and is_official(self.weights):
+            raise InvalidValueError(f"fit={self.fit} changes nothing: official weights see a picture of any shape")
+
+    def without_effect(self) -> dict[str, str]:
+        """See `check_effects`."""
+        idle = {}
+        if self.image is not None:
+            idle |= dict.fromkeys(("env", "tasks", "split", "seed"), f"image={self.image} is the scene")
+        if not is_official(self.weights):
+            idle["official"] = f"weights={self.weights} are no official checkpoint"
+        elif self.max_steps is not None:
+            idle["official.generation.max_images"] = f"max_steps={self.max_steps}"
+        return idle
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -48,6 +72,7 @@ def run(arguments: Sequence[str]) -> None:
     config: PlanConfig | None = configure("plan", arguments)
     if config is None:
         return
+    check_picture_name(config.out)
     view, instruction, stream = (_official if is_official(config.weights) else _ours)(config)
     print(f"instruction: {instruction}")
     steps = []
@@ -63,22 +88,27 @@ def run(arguments: Sequence[str]) -> None:
 
 def _ours(config: PlanConfig) -> tuple[Image, str, Iterator[PlanStep]]:
     """What is seen, what is asked for, and the steps as they are decoded."""
-    from emu_robot.models.weights import resolve_weights
+    from emu_robot.models.weights import resolve_weights, stage_config
     from emu_robot.planner.planner import Planner
 
-    planner = Planner.load(resolve_weights(config.weights), int8=True)
-    camera = planner.config.camera
-    observation, instruction = _scene(config, camera)
-    stream = planner.stream(observation, instruction, max_steps=config.max_steps)
-    return observation.images[camera], instruction, stream
+    camera = str(stage_config(resolve_weights(config.weights), "planner")["camera"])
+    observation, instruction = _scene(config, camera)  # a picture that cannot be read is refused at once
+    planner = Planner.load(config.weights, int8=True)
+    given = observation.images[camera]
+    view = fit_image(given, planner.image_size, config.fit)
+    if view is not given:
+        print(f"fitted: {_size(given)} made {_size(view)} {config.fit.words} (fit={config.fit})")
+    seen = replace(observation, images={camera: view})
+    return view, instruction, planner.stream(seen, instruction, max_steps=config.max_steps)
 
 
 def _official(config: PlanConfig) -> tuple[Image, str, Iterator[PlanStep]]:
     from emu_robot.emu35.world_model import load_world_model
 
     model = load_world_model(config.weights, config.official)
-    observation, instruction = _scene(config, CAMERA)
-    view, settings = observation.images[CAMERA], config.official
+    camera = "picture" if config.image is not None else suite(config.env).spec.planner_camera
+    observation, instruction = _scene(config, camera)
+    view, settings = observation.images[camera], config.official
     if config.max_steps is not None:
         settings = replace(settings, generation=replace(settings.generation, max_images=config.max_steps))
     return view, instruction, plan_steps(model.generate(instruction, [view], settings))
@@ -95,6 +125,15 @@ def plan_steps(parts: Iterable[str | Image]) -> Iterator[PlanStep]:
         words = ""
     if words.strip():
         yield PlanStep(subtask=words.strip(), subgoal=None)
+
+
+def check_picture_name(path: Path) -> None:
+    """Raise `UnknownNameError` if no picture can be written under this name."""
+    from PIL import Image as PillowImage
+
+    known = PillowImage.registered_extensions()
+    if path.suffix.lower() not in known:
+        raise UnknownNameError("kind of picture", path.suffix, sorted(known))
 
 
 def save_strip(path: Path, current: Image, plan: Plan) -> None:
@@ -123,21 +162,20 @@ def save_strip(path: Path, current: Image, plan: Plan) -> None:
 def _scene(config: PlanConfig, camera: str) -> tuple[Observation, str]:
     """What is seen, and what is asked for."""
     if config.image is not None:
+        from emu_robot.observation.image_file import open_picture
+
+        image, turned = open_picture(config.image)
+        print(f"picture: {config.image}, {_size(image)}{', turned as its EXIF data say' if turned else ''}")
         state = np.zeros(8, np.float32)  # the planner looks, it does not feel
-        return Observation(images={camera: _read_picture(config.image)}, state=state), str(config.instruction)
-    from emu_robot.environments import make
+        return Observation(images={camera: image}, state=state), str(config.instruction)
+    known = suite(config.env).spec.cameras
+    if camera not in known:
+        raise UnknownNameError(f"camera of environment {config.env}", camera, known)
+    with closing(make(config.env, tasks=config.tasks, split=config.split)) as environment:
+        observation = environment.reset(config.seed)
+        return observation, config.instruction if config.instruction is not None else environment.instruction
 
-    environment = make(config.env, families=config.tasks, split=config.split)
-    observation = environment.reset(config.seed)
-    environment.close()
-    return observation, config.instruction if config.instruction is not None else environment.instruction
 
-
-def _read_picture(path: Path) -> Image:
-    from PIL import Image as PillowImage
-    from PIL import UnidentifiedImageError
-
-    try:
-        return np.asarray(PillowImage.open(path).convert("RGB"))
-    except (FileNotFoundError, UnidentifiedImageError) as error:
-        raise DataError(f"{path} is not a picture that can be read") from error
+def _size(image: Image) -> str:
+    """Width and height, for instance "666 x 920"."""
+    return f"{image.shape[1]} x {image.shape[0]}"

@@ -4,18 +4,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from emu_robot.cli.options import configure, sub_verb
-from emu_robot.errors import InvalidValueError
+from emu_robot.shared.settings import check_ranges, number
 
 
-@dataclass(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class BenchConfig:
-    """steps: control steps to time."""
+    """Settings of the benchmark."""
 
-    steps: int = 300
+    steps: int = number(300, 1)
+    """Control steps to time."""
 
     def __post_init__(self) -> None:
-        if self.steps < 1:
-            raise InvalidValueError(f"steps={self.steps}: at least 1 is needed")
+        check_ranges(self)
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -24,7 +24,7 @@ def run(arguments: Sequence[str]) -> None:
         print(__doc__)
         return
     _, overrides = sub_verb("sim", ("bench",), arguments)
-    config: BenchConfig | None = configure("sim-bench", overrides)
+    config: BenchConfig | None = configure("sim-bench", overrides, "sim bench")
     if config is None:
         return
     from emu_sim.bench import bench

@@ -7,12 +7,14 @@ from pathlib import Path
 from emu_robot.cli.options import configure
 
 
-@dataclass(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class ToLeRobotConfig:
-    """weights: released name or folder; out: the folder of the checkpoint, which stays a weights folder of ours."""
+    """Settings of a checkpoint."""
 
     weights: str = "mini"
+    """Released name or weights folder."""
     out: Path = Path("outputs/lerobot/mini")
+    """Folder of the checkpoint, which is a weights folder, too."""
 
 
 def run(arguments: Sequence[str]) -> None:

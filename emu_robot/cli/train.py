@@ -14,12 +14,10 @@ def run(arguments: Sequence[str]) -> None:
         print(f"{__doc__}\n`emu-robot train stage=planner --help` lists the keys of a stage.")
         return
     stage, overrides = take("stage", STAGES, arguments)
-    config = configure(f"train-{stage}", overrides)
+    config = configure(f"train-{stage}", overrides, f"train stage={stage}")
     if config is None:
         return
     from emu_robot.training.curves import write_curves
-    from emu_robot.training.tracking import check_tracker
 
-    check_tracker(config.loop.track)
     importlib.import_module(f"emu_robot.training.{stage}").train(config)
     print(f"look at {write_curves(config.out / stage)}")

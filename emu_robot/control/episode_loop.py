@@ -1,14 +1,14 @@
 """The control loop: one environment, one policy, any number of subscribers. Knows neither torch nor a simulator."""
 
-import inspect
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any
 
 from emu_robot.control.chunk_broker import ChunkBroker
-from emu_robot.core import ActionChunk, Environment, Floats32, Observation, Policy, PolicyEvent, Transition
+from emu_robot.core import ActionChunk, Floats32, Observation, Policy, PolicyEvent, Transition
+from emu_robot.environments.capabilities import step_world, with_images
+from emu_robot.environments.contract import Environment
 
 COMPLETE_PATIENCE = 40
 """Control ticks granted to the world after the policy declared the task complete, before the episode ends."""
@@ -74,7 +74,7 @@ def run_episode(
 
     settle_steps: ticks that a successful episode may go on for, until the environment holds every subtask done (the
     tabletop's arm is home then); for pictures, without any bearing on the outcome.
-    An environment whose `step` takes `observe` is asked to render only where the policy needs an observation.
+    An environment that renders on demand is asked for pictures only where the policy needs an observation.
     """
     started = time.monotonic()
     observation = environment.reset(seed)
@@ -84,7 +84,6 @@ def run_episode(
     for subscriber in subscribers:
         subscriber.on_reset(instruction, seed, observation)
 
-    renders_on_demand = "observe" in inspect.signature(environment.step).parameters
     events: list[tuple[int, PolicyEvent]] = []
     n_chunks, policy_s = 0, 0.0
     declared_complete: int | None = None
@@ -102,8 +101,7 @@ def run_episode(
             for subscriber in subscribers:
                 subscriber.on_chunk(tick, observation, chunk)
         action = broker.next_action()
-        options: dict[str, Any] = {"observe": broker.needs_observation} if renders_on_demand else {}
-        transition = environment.step(action, **options)
+        transition = step_world(environment, action, observe=broker.needs_observation)
         observation, subtasks_done = transition.observation, transition.subtasks_done
         tick += 1
         for subscriber in subscribers:
@@ -117,8 +115,7 @@ def run_episode(
             ending = Ending.COMPLETE
             break
 
-    if not observation.images:
-        observation = environment.observe()  # type: ignore[attr-defined]  # comes with rendering on demand
+    observation = with_images(environment, observation)
     result = EpisodeResult(
         seed=seed,
         instruction=instruction,

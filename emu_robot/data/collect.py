@@ -4,6 +4,7 @@ Episode i is a function of `seed + i` and the configuration alone. Workers leave
 <out>/pending; this process commits them in the order of their seeds, so the buffer does not depend on the workers.
 """
 
+import importlib
 import json
 import shutil
 from collections.abc import Callable, Sequence
@@ -16,11 +17,13 @@ from typing import Any
 from emu_robot.core import PlanStep, Policy
 from emu_robot.data.buffer_index import INDEX
 from emu_robot.data.episode import Episode
-from emu_robot.data.expert_demonstration import ExpertEnvironment, record_episode
+from emu_robot.data.expert_demonstration import record_episode
 from emu_robot.data.ordered_commits import blocks_in_order, commit
-from emu_robot.data.replay_buffer import ReplayBuffer
-from emu_robot.environments import layout_of, make
-from emu_robot.errors import ConfigError, DataError, check_shares
+from emu_robot.data.replay_buffer import ReplayBuffer, require_maker
+from emu_robot.environments import suite
+from emu_robot.environments.capabilities import HasOracle, MixesTasks, require
+from emu_robot.environments.contract import ALL, Environment, open_task, select_tasks
+from emu_robot.errors import ConfigError, DataError
 from emu_robot.shared.files import (
     check_settings,
     disk_full_as_setup_error,
@@ -30,11 +33,13 @@ from emu_robot.shared.files import (
 )
 from emu_robot.shared.parallel import run_parallel
 from emu_robot.shared.progress import progress
+from emu_robot.shared.settings import check_ranges, number
 
 SEED_LIMIT = 10_000_000
 """Demonstrations use seeds below it, evaluations from it on."""
 FIRST_GUESS = {"frames": 150, "marked_images": 10, "image_bytes": 2 * 128 * 128 * 3, "frame_bytes": 100}
 """Of one episode before any is measured, images uncompressed."""
+LOG, PENDING = "collection.json", "pending"
 CONTINUABLE = ("n", "out", "workers", "lerobot")
 """What may differ when a collection is continued."""
 
@@ -42,67 +47,75 @@ type PolicyLoader = Callable[[str, Callable[[], PlanStep | None]], Policy]
 """Weights, and what gives the true next step -> the policy that drives; each worker calls it once."""
 
 
-@dataclass(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class CollectConfig:
-    """What to demonstrate, how disturbed, and where to.
-
-    env, split: environment and which compositions. families: of tasks; none means the environment's default.
-    n: episodes attempted, with seeds seed .. seed + n - 1. out: the replay buffer's directory.
-    workers: processes; 1 records in this one.
-    noise: standard deviation of the executed joint targets around the recorded ones [rad].
-    burst_probability: of a short push, per subtask, that the expert has to recover from.
-    policy: weights ("mini" or a folder) whose head drives, shown true subgoals, for a stretch of `policy_share` of the
-    subtasks, while the expert's actions are recorded; none when empty.
-    image_every: store images every so many frames (starts, keyframes and dwell frames always).
-    keep_failed: keep unsuccessful episodes too.
-    lerobot: also write a LeRobotDataset to <out>_lerobot; needs image_every=1.
-    """
+    """What to demonstrate, how disturbed, and where to."""
 
     env: str = "tabletop"
+    """Environment."""
     families: tuple[str, ...] = ()
+    """Families of tasks, or groups of them; none means the environment's default."""
     split: str = "seen"
-    n: int = 100
-    out: str = "data/demonstrations"
-    seed: int = 0
-    workers: int = 2
-    noise: float = 0.01
-    burst_probability: float = 0.3
+    """Which compositions of a task: seen or heldout."""
+    n: int = number(100, 1)
+    """Episodes attempted, with seeds seed .. seed + n - 1."""
+    out: Path = Path("data/demonstrations")
+    """The replay buffer's folder."""
+    seed: int = number(0, 0)
+    """Seed of the first episode; seed + n is at most 10 million, where evaluation begins."""
+    workers: int = number(2, 1)
+    """Processes; 1 records in this one."""
+    noise: float = number(0.01, 0, 1)
+    """Standard deviation of the executed joint targets around the recorded ones [rad]."""
+    burst_probability: float = number(0.3, 0, 1)
+    """Probability, per subtask, of a short push that the expert has to recover from."""
     policy: str = ""
-    policy_share: float = 0.0
-    image_every: int = 1
+    """Released name or weights folder whose head drives for some stretches, shown true subgoals, while the expert's
+    actions are recorded; empty: the expert drives."""
+    policy_share: float = number(0.0, 0, 1)
+    """Share of the subtasks in which the policy drives for a stretch."""
+    image_every: int = number(1, 1)
+    """Frames from one stored image to the next; starts, keyframes and dwell frames are always stored."""
     keep_failed: bool = False
+    """Keep unsuccessful episodes, too."""
     lerobot: bool = True
+    """Write a LeRobotDataset to <out>_lerobot, too; needs image_every=1."""
 
     def __post_init__(self) -> None:
-        for key, low in (("n", 1), ("seed", 0), ("workers", 1), ("image_every", 1)):
-            if getattr(self, key) < low:
-                raise ConfigError(f"{key} must be at least {low}, got {getattr(self, key)}")
+        check_ranges(self)
         if self.seed + self.n > SEED_LIMIT:
             raise ConfigError(f"seed + n must be at most {SEED_LIMIT} (evaluation seeds begin there)")
-        if not 0 <= self.noise <= 1:
-            raise ConfigError(f"noise must be in [0, 1] rad, got {self.noise}")
-        check_shares(self, "burst_probability", "policy_share")
         if (self.policy_share > 0) != bool(self.policy):
             raise ConfigError(f"policy_share must go with a policy, got {self.policy_share} and {self.policy!r}")
         if self.lerobot and self.image_every != 1:
             raise ConfigError(f"lerobot=true needs image_every=1, got {self.image_every}; set lerobot=false")
+
+    @property
+    def lerobot_out(self) -> Path:
+        """Folder of the LeRobotDataset."""
+        return self.out.with_name(f"{self.out.name}_lerobot")
 
 
 class _CollectionLog:
     """<out>/collection.json: the configuration and the seeds not kept; the others are in the buffer itself."""
 
     def __init__(self, out: Path, config: CollectConfig) -> None:
-        self._path = out / "collection.json"
+        self._path = out / LOG
         settings = settings_of(config, CONTINUABLE)
         self._value: dict[str, Any] = {"config": settings, "failed": []}
         if not self._path.exists():
-            replace_json(self._path, self._value)
+            return
         try:
             self._value = json.loads(self._path.read_text())
             before, _ = self._value["config"], self._value["failed"]
         except (ValueError, KeyError, TypeError) as error:
             raise DataError(f"{self._path}: corrupted ({error!r})") from error
         check_settings(f"{out} was collected", settings, before)
+
+    def begin(self) -> None:
+        """Write the configuration down."""
+        if not self._path.exists():
+            replace_json(self._path, self._value)
 
     @property
     def dropped(self) -> list[int]:
@@ -118,33 +131,44 @@ def collect(config: CollectConfig, load_policy: PolicyLoader | None = None) -> P
     """Attempt every seed not yet attempted and return the replay buffer's path; prints what succeeded and failed.
 
     load_policy: loads `config.policy`; with several workers it must be a function of a module.
-    Raises `ConfigError` if there is a policy and nothing that loads it, or if `out` was collected with another
-    configuration, `DataError` if it is something else, `SystemSetupError` if the disk is, or would be, too full;
-    episodes committed before stay.
+    Raises `UnknownNameError` for an environment, task, split or policy, `ConfigError` if there is a policy and nothing
+    that loads it, or if `out` was collected with another configuration, `DataError` if it is something else, all before
+    anything is written; `SystemSetupError` if the disk is, or would be, too full; episodes committed before stay.
     """
     if config.policy and load_policy is None:
         raise ConfigError(f"policy={config.policy!r}: nothing was given that loads it")
-    out = Path(config.out)
+    out = config.out
+    _check(config, load_policy)
     with disk_full_as_setup_error(out):
         if not (out / INDEX).exists():
             out.parent.mkdir(parents=True, exist_ok=True)
-            ReplayBuffer.create(out, layout_of(config.env))
+            ReplayBuffer.create(out, suite(config.env).spec.layout)
         with closing(ReplayBuffer.open(out)) as buffer:
             buffer.lock()
             _collect_missing(config, load_policy, buffer)
     if config.lerobot:
         from emu_robot.data.lerobot_export import export_lerobot  # only here: it needs torch and lerobot
 
-        export_lerobot(out, out.with_name(f"{out.name}_lerobot"), workers=config.workers)
+        export_lerobot(out, config.lerobot_out, workers=config.workers)
     return out
+
+
+def _check(config: CollectConfig, load_policy: PolicyLoader | None) -> None:
+    """Raise what is wrong with the names in `config` or with what is in their place; nothing is written."""
+    require_maker(config.out, LOG)
+    _CollectionLog(config.out, config)
+    if config.lerobot:
+        importlib.import_module("emu_robot.data.lerobot_export").check_target(config.lerobot_out)
+    _Recorder(config, load_policy, config.out / PENDING).close()
 
 
 def _collect_missing(config: CollectConfig, load_policy: PolicyLoader | None, buffer: ReplayBuffer) -> None:
     log = _CollectionLog(buffer.path, config)
+    log.begin()
     attempted = {*log.dropped, *(meta["seed"] for meta in buffer.metadata)}
     seeds = [seed for seed in _seeds(config) if seed not in attempted]
     require_disk_space(buffer.path, len(seeds) * _bytes_per_episode(config, buffer))
-    pending = buffer.path / "pending"
+    pending = buffer.path / PENDING
     pending.mkdir(exist_ok=True)
     _record_all(config, load_policy, seeds, pending, buffer, log)
     shutil.rmtree(pending)
@@ -202,15 +226,38 @@ def _record_all(
                 report(f"{n_failed} failed")
 
 
+def chosen_tasks(config: CollectConfig) -> list[str]:
+    """The tasks that are demonstrated. Raises `UnknownNameError` for an environment, task or split."""
+    return [task.name for task in select_tasks(suite(config.env).tasks, config.families or (ALL,), config.split)]
+
+
 class _Recorder:
-    """An environment, and the policy that drives in it if there is one; both are kept from episode to episode."""
+    """A world, and the policy that drives in it if there is one; both are kept from episode to episode.
+
+    A suite that mixes tasks draws one for each seed; of another, seed i demonstrates task i modulo their number.
+    """
 
     def __init__(self, config: CollectConfig, load_policy: PolicyLoader | None, pending: Path) -> None:
-        families = {"families": tuple(config.families)} if config.families else {}
-        env: Any = make(config.env, split=config.split, **families)
-        self._env: ExpertEnvironment = env
-        self._policy = load_policy(config.policy, env.oracle_step) if load_policy and config.policy else None
         self._config, self._pending = config, pending
+        self._tasks, self._suite = chosen_tasks(config), suite(config.env)
+        self._world: Environment | None = None
+        self._task = ""
+        self._policy = load_policy(config.policy, self._oracle_step) if load_policy and config.policy else None
+
+    def _world_for(self, seed: int) -> Environment:
+        """The world that plays this seed; it replaces the one of another task."""
+        mixer = self._suite if isinstance(self._suite, MixesTasks) else None
+        task = ALL if mixer else self._tasks[seed % len(self._tasks)]
+        if self._world is None or task != self._task:
+            self.close()
+            split = self._config.split
+            self._world = mixer.open_mixed(self._tasks, split) if mixer else open_task(self._suite, task, split)
+            self._task = task
+        return self._world
+
+    def _oracle_step(self) -> PlanStep | None:
+        assert self._world is not None, "a policy drives in an open world"
+        return require(self._world, HasOracle, "collecting with a policy").oracle_step()
 
     def run(self, index: int) -> tuple[int, bool]:
         """Leave the episode of seed `index` in `pending` unless there or not wanted; the seed, and its success."""
@@ -219,8 +266,9 @@ class _Recorder:
         if file.exists():
             return seed, Episode.load(file).success
         episode = record_episode(
-            self._env,
+            self._world_for(seed),
             seed,
+            split=config.split,
             noise=config.noise,
             burst_probability=config.burst_probability,
             image_every=config.image_every,
@@ -232,4 +280,6 @@ class _Recorder:
         return seed, episode.success
 
     def close(self) -> None:
-        self._env.close()
+        if self._world is not None:
+            self._world.close()
+        self._world = None

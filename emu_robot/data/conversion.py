@@ -21,7 +21,7 @@ from emu_robot.data.resampling import frames_at, frames_before, resample
 from emu_robot.errors import ConfigError, DataError, UnknownNameError
 from emu_robot.observation.image_fit import ImageFit, fit_image
 from emu_robot.robots.order import order_of
-from emu_robot.robots.spec import DimensionKind, RobotLayout
+from emu_robot.robots.spec import ActionKind, DimensionKind, RobotLayout
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,11 +58,14 @@ class Conversion:
     def layout(self, states: Sequence[Floats32], actions: Sequence[Floats32]) -> RobotLayout:
         """Names, kinds and places, and which actions are targets of the state: told from the numbers."""
         dimensions = self.dimensions
+        relative_dims = dimensions.relative_dims(states, actions)
+        is_rate = any(column.kind and column.kind.is_rate for column in dimensions.action)
         return RobotLayout(
             state_names=tuple(column.name for column in dimensions.state),
             action_names=tuple(column.name for column in dimensions.action),
             n_grippers=dimensions.n_grippers,
-            relative_dims=dimensions.relative_dims(states, actions),
+            relative_dims=relative_dims,
+            action_kind=ActionKind.DELTA if is_rate else ActionKind.TARGET if relative_dims else ActionKind.UNKNOWN,
             state_kinds=tuple(column.kind or DimensionKind.position for column in dimensions.state),
             action_kinds=tuple(column.kind or DimensionKind.position for column in dimensions.action),
             state_order=order_of([column.place for column in dimensions.state]),

@@ -47,9 +47,9 @@ class Origin:
 
 
 def write_card(root: Path, origin: Origin, name: str = "") -> Path:
-    """Write the card of the dataset in `root` anew and return its path. name: of the set; none given: its folder's.
+    """Write the card of the dataset in `root`, in place of the one before, and return its path.
 
-    Raises `DataError` if `root` is not a LeRobotDataset.
+    name: of the set; none given: its folder's. Raises `DataError` if `root` is not a LeRobotDataset.
     """
     files = LeRobotFiles(root)
     card = create_lerobot_dataset_card(tags=["emu_robot"], license=origin.license)
@@ -129,7 +129,7 @@ def _is_simulated(recorded: Mapping[str, Any]) -> bool:
 
 
 def _meanings(buffer: ReplayBuffer) -> dict[str, str]:
-    if buffer.layout != PANDA.layout and not (buffer.path / "recorded.json").exists():
+    if not buffer.layout.agrees(PANDA.layout) and not (buffer.path / "recorded.json").exists():
         return {}
     gripper = "opening in [0, 1], 1 open"
     return {

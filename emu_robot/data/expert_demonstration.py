@@ -1,13 +1,15 @@
 """Record one expert demonstration with disturbances to recover from. Knows no files and no processes."""
 
 from collections.abc import Mapping
-from typing import Any, Protocol
 
 import numpy as np
 
 from emu_robot.control.chunk_broker import ChunkBroker
-from emu_robot.core import Environment, Floats, Floats32, Image, Observation, Policy, Transition
+from emu_robot.core import Floats, Floats32, Image, Observation, Policy
 from emu_robot.data.episode import Episode
+from emu_robot.environments.capabilities import HasExpert, HasSubtasks, require, step_world, with_images
+from emu_robot.environments.contract import Environment
+from emu_robot.robots.spec import RobotLayout
 
 DWELL = 3
 """Frames recorded after each keyframe before the next subtask starts, and after the last one."""
@@ -21,33 +23,12 @@ POLICY_START, POLICY_LENGTH = (0, 60), (20, 100)
 """Ranges [control ticks] of where in a subtask a policy takes over, and for how long; half the time from the start."""
 
 
-class Expert(Protocol):
-    """A closed-loop demonstrator: the action it would take in the environment's present state."""
-
-    def action(self) -> Floats32: ...
-
-
-class ExpertEnvironment(Environment, Protocol):
-    """An environment that can demonstrate its own tasks."""
-
-    @property
-    def task(self) -> Any: ...
-
-    def expert(self) -> Expert: ...
-
-    def observe(self) -> Observation: ...
-
-    def step(self, action: Floats32, *, observe: bool = True) -> Transition: ...
-
-    def close(self) -> None: ...
-
-
 class Disturbance:
     """Executed action from a clean one: correlated joint noise, and bursts that push the arm or the gripper off."""
 
-    def __init__(self, rng: np.random.Generator, noise: float, burst_probability: float) -> None:
-        """noise: standard deviation of the joint targets [rad]. burst_probability: of a burst in each subtask."""
-        self._rng, self._noise, self._probability = rng, noise, burst_probability
+    def __init__(self, rng: np.random.Generator, layout: RobotLayout, noise: float, burst_probability: float) -> None:
+        """noise: standard deviation of the arm's actions, in their unit. burst_probability: of a burst per subtask."""
+        self._rng, self._layout, self._noise, self._probability = rng, layout, noise, burst_probability
         self._noise_A: Floats | float = 0.0
         self.start_subtask()
 
@@ -60,17 +41,17 @@ class Disturbance:
         self._offset_A = None
 
     def __call__(self, action: Floats32) -> Floats32:
-        """(A,) joint targets [rad] and, last, the gripper's [0, 1] -> what is executed instead."""
-        n_joints = len(action) - 1
+        """(A,) the arm's actions and, last, the grippers' -> what is executed instead."""
+        n_joints, grippers = len(action) - self._layout.n_grippers, list(self._layout.gripper_actions)
         fresh = self._rng.normal(scale=self._noise, size=n_joints)
         self._noise_A = NOISE_CORRELATION * self._noise_A + np.sqrt(1 - NOISE_CORRELATION**2) * fresh
         executed = action.astype(np.float64)
-        executed[:-1] += self._noise_A
+        executed[:n_joints] += self._noise_A
         if self._ticks in self._burst:
-            if self._opening is not None:
-                executed[-1] = self._opening
+            if self._opening is not None and grippers:
+                executed[grippers] = self._layout.gripper_command(self._opening)
             else:
-                executed[:-1] += self._displacement(n_joints)
+                executed[:n_joints] += self._displacement(n_joints)
         self._ticks += 1
         return executed.astype(np.float32)
 
@@ -85,7 +66,7 @@ class PolicyDriver:
     """Lets a policy drive for a stretch of some subtasks; what the expert wants meanwhile is what is recorded (DAgger,
     Ross et al. 2011), so the policy's own mistakes come with their remedy."""
 
-    def __init__(self, env: ExpertEnvironment, policy: Policy, rng: np.random.Generator, share: float) -> None:
+    def __init__(self, env: Environment, policy: Policy, rng: np.random.Generator, share: float) -> None:
         """share: probability that it drives in a subtask."""
         self._env, self._rng, self._share = env, rng, share
         self._broker = ChunkBroker(policy)
@@ -98,22 +79,23 @@ class PolicyDriver:
         self._ticks = 0
         self._span = range(begin, begin + length) if self._rng.random() < self._share else range(0)
 
-    def __call__(self) -> Floats32 | None:
-        """The policy's action (A,) for this tick; None while the expert drives."""
+    def __call__(self, observation: Observation) -> Floats32 | None:
+        """The policy's action (A,) for this tick, given the last observation; None while the expert drives."""
         tick, self._ticks = self._ticks, self._ticks + 1
         if tick not in self._span:
             return None
         if tick == self._span.start:
             self._broker.reset(self._env.instruction)
         if self._broker.needs_observation:
-            self._broker.refill(self._env.observe())
+            self._broker.refill(with_images(self._env, observation))
         return self._broker.next_action()
 
 
 def record_episode(
-    env: ExpertEnvironment,
+    env: Environment,
     seed: int,
     *,
+    split: str,
     noise: float,
     burst_probability: float,
     image_every: int,
@@ -125,15 +107,17 @@ def record_episode(
 
     Images are stored every `image_every` frames and at each start, keyframe and dwell frame. The last action is held
     while dwelling. The episode ends `DWELL` frames after its last keyframe, or unsuccessful after the environment's
-    `max_steps`.
+    `max_steps`. An environment that tells no subtasks has a single one, its instruction.
+    Raises `InvalidValueError` if the environment has no expert.
     """
     observation = env.reset(seed)
-    expert = env.expert()
-    disturbance = Disturbance(np.random.default_rng([seed, 1]), noise, burst_probability)
+    expert = require(env, HasExpert, "collecting").expert()
+    disturbance = Disturbance(np.random.default_rng([seed, 1]), env.spec.layout, noise, burst_probability)
     driver = None
     if policy is not None:
         driver = PolicyDriver(env, policy, np.random.default_rng([seed, 2]), policy_share)
-    subtasks = tuple(subtask.text for subtask in env.task.subtasks)
+    told = isinstance(env, HasSubtasks)
+    subtasks = env.subtasks if isinstance(env, HasSubtasks) else (env.instruction,)
     images: dict[int, Mapping[str, Image]] = {}
     starts, keyframes, states, actions = [0], [], [], []
     done, success, is_dwelling = (False,) * len(subtasks), False, False
@@ -148,23 +132,24 @@ def record_episode(
             keyframes.append(t)
             is_dwelling = True
         if t % image_every == 0 or t == starts[-1] or is_dwelling:
-            images[t] = observation.images if t == 0 else env.observe().images
+            images[t] = with_images(env, observation).images
         action = actions[-1] if is_dwelling else np.asarray(expert.action(), np.float32)
         states.append(observation.state)
         actions.append(action)
         if len(keyframes) == len(subtasks) and t == keyframes[-1] + DWELL:
             break
-        driven = driver() if driver and not is_dwelling else None
+        driven = driver(observation) if driver and not is_dwelling else None
         disturbed = action if is_dwelling else disturbance(action)
-        transition = env.step(disturbed if driven is None else driven, observe=False)
-        observation, done, success = transition.observation, transition.subtasks_done, transition.success
+        transition = step_world(env, disturbed if driven is None else driven, observe=False)
+        observation, success = transition.observation, transition.success
+        done = transition.subtasks_done if told else (done[0] or success,)
     return Episode(
         instruction=env.instruction,
-        family=env.task.family,
-        split=env.task.split,
+        family=env.task_name,
+        split=split,
         seed=seed,
         success=success and len(keyframes) == len(subtasks),
-        fps=env.control_hz,
+        fps=env.spec.control_hz,
         subtasks=subtasks,
         keyframes=np.array(keyframes, np.int32),
         starts=np.array(starts, np.int32),

@@ -23,46 +23,50 @@ from emu_robot.errors import ConfigError, DataError, EmuRobotError
 from emu_robot.observation.camera_messages import decode_picture
 from emu_robot.robots.deployment import Deployment
 from emu_robot.robots.ros_names import read_namespace
-from emu_robot.robots.spec import RobotLayout
+from emu_robot.robots.spec import ActionKind, RobotLayout
 from emu_robot.shared.files import disk_full_as_setup_error, replace_json, require_disk_space
 from emu_robot.shared.progress import progress
+from emu_robot.shared.settings import check_ranges, number
 
 RECORD = "recorded.json"
 """In the replay buffer: where its episodes come from, for the dataset card."""
 FAMILY = "recorded"
 
 
-@dataclass(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class FromMcapConfig:
-    """recording: what the recorder wrote: folders, their .mcap files, or folders that hold several of either; an
-    episode each. out: the new LeRobotDataset. license: for its card, as the hub calls it.
-
-    control_hz: rate of the result. max_gap_s: longest silence of a camera, of joint states or commands [s].
-    image_size, fit: size [px] of the stored pictures and how others come to it.
-    robot: deployment, by name or YAML file, of recordings without a contract; namespace: of its topics in them.
-    task: instruction of all of them, in place of what they say themselves.
-    keyframes: how subtasks are found where no planner said them.
-    """
+    """Settings of a conversion."""
 
     recording: list[Path] = field(default_factory=list)
+    """What the recorder wrote: folders, their .mcap files, or folders that hold several of either; an episode each."""
     out: Path = Path("data/recorded")
+    """Folder of the new LeRobotDataset."""
     license: str = ""
-    control_hz: int = 20
-    max_gap_s: float = 0.25
-    image_size: int = 128
+    """License for the dataset card, as the hub calls it."""
+    control_hz: int = number(20, 1)
+    """Rate of the result [Hz]."""
+    max_gap_s: float = number(0.25, above=0)
+    """Longest silence of a camera, of joint states or of commands [s]."""
+    image_size: int = number(128, 8)
+    """Height and width of the stored pictures [px]."""
     fit: ImageFit = ImageFit.pad
+    """How pictures of another shape come to the stored one."""
     robot: str = ""
+    """Deployment, by name or YAML file, of recordings without a contract."""
     namespace: str = ""
+    """Namespace of its topics in these recordings."""
     task: str = ""
+    """Instruction of all recordings, in place of what they say themselves."""
     keyframes: KeyframeConfig = field(default_factory=KeyframeConfig)
+    """How subtasks are found where no planner said them."""
 
     def __post_init__(self) -> None:
-        for name, low in (("control_hz", 1), ("image_size", 8)):
-            if getattr(self, name) < low:
-                raise ConfigError(f"{name} is {getattr(self, name)}, must be at least {low}")
-        if self.max_gap_s <= 0:
-            raise ConfigError(f"max_gap_s is {self.max_gap_s}, must be positive")
+        check_ranges(self)
         read_namespace(self.namespace)
+
+    def without_effect(self) -> dict[str, str]:
+        """See `check_effects`."""
+        return {} if self.robot else {"namespace": "it is that of robot=, which is not given"}
 
 
 def from_mcap(config: FromMcapConfig) -> Path:
@@ -78,11 +82,13 @@ def from_mcap(config: FromMcapConfig) -> Path:
     segmentations, method = _segment(takes, config)
     partial = config.out.with_name(f"{config.out.name}.converting")
     shutil.rmtree(partial, ignore_errors=True)
-    with disk_full_as_setup_error(config.out):
-        partial.mkdir(parents=True)
-        _write_buffer(partial / "buffer", takes, segmentations, config)
-        _export(partial / "buffer", partial / config.out.name, robot, config).replace(config.out)
-    shutil.rmtree(partial)
+    try:
+        with disk_full_as_setup_error(config.out):
+            partial.mkdir(parents=True)
+            _write_buffer(partial / "buffer", takes, segmentations, config)
+            _export(partial / "buffer", partial / config.out.name, robot, config).replace(config.out)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
     sources = ", ".join(f"{name} ({n})" for name, n in Counter(one.source.value for one in segmentations).items())
     n_frames, n_subtasks = sum(len(take.numbers.times) for take in takes), sum(len(s.subtasks) for s in segmentations)
     print(f"{config.out}: {len(takes)} episodes, {n_frames} frames; {n_subtasks} subtasks from {sources}{method}")
@@ -120,7 +126,18 @@ def layout_of(robot: Deployment) -> RobotLayout:
     """LeRobot's names for the joints, then the gripper if there is one; actions are targets of the states."""
     n_grippers = int(robot.gripper is not None)
     names = (*(f"{joint}.pos" for joint in robot.joints.names), *["gripper.pos"] * n_grippers)
-    return RobotLayout(state_names=names, action_names=names, n_grippers=n_grippers, relative_dims=robot.n_joints)
+    units = (*["rad"] * robot.n_joints, *["1"] * n_grippers)
+    return RobotLayout(
+        state_names=names,
+        action_names=names,
+        n_grippers=n_grippers,
+        relative_dims=robot.n_joints,
+        state_units=units,
+        action_units=units,
+        action_kind=ActionKind.TARGET,
+        gripper_open=1.0 if n_grippers else None,
+        gripper_closed=0.0 if n_grippers else None,
+    )
 
 
 def _read(config: FromMcapConfig) -> list[Take]:
@@ -132,6 +149,8 @@ def _read(config: FromMcapConfig) -> list[Take]:
             numbers = resample(recorded, control_hz=config.control_hz, max_gap_s=config.max_gap_s)
             takes.append(Take(recorded, numbers))
             report("")
+    if config.robot and all(take.recorded.contract for take in takes):
+        raise ConfigError(f"robot={config.robot} has no effect: every recording says itself which robot it is of")
     for recorded, numbers in takes:
         if not recorded.is_whole:
             print(f"{recorded.path}: was never closed, or still is written to; taken up to {numbers.times[-1]:.1f} s")

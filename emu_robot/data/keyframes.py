@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from emu_robot.core import Floats32
 from emu_robot.errors import ConfigError, DataError
+from emu_robot.shared.settings import check_ranges, number
 
 type Frames = NDArray[np.int32]
 
@@ -44,25 +45,42 @@ class KeyframeMethod(StrEnum):
     waypoint = "waypoint"
 
 
-@dataclass(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class KeyframeConfig:
-    """method: see `KeyframeMethod`. min_seconds: between two keyframes [s].
-
-    rest_radius: how near the rest pose counts as there. pause_speed: below which share of the 75th percentile of the
-    speeds of robots under way one stands still. waypoint_error: largest distance of the path from the lines. Radius,
-    speed and error are root mean squares over the moving dimensions, each divided by its standard deviation in the set.
-    """
+    """How keyframes are found. Radius, speed and error are root mean squares over the moving dimensions, each divided
+    by its standard deviation in the set."""
 
     method: KeyframeMethod = KeyframeMethod.auto
-    min_seconds: float = 0.75
-    rest_radius: float = 0.35
-    pause_speed: float = 0.3
-    waypoint_error: float = 0.5
+    """What ends a subtask; auto: the first of the others that the set allows."""
+    min_seconds: float = number(0.75, above=0)
+    """Shortest time between two keyframes [s]."""
+    rest_radius: float = number(0.35, above=0)
+    """How near the rest pose counts as there."""
+    pause_speed: float = number(0.3, above=0)
+    """Share of the 75th percentile of the speeds of robots under way below which one stands still."""
+    waypoint_error: float = number(0.5, above=0)
+    """Largest distance of the path from straight lines between waypoints."""
 
     def __post_init__(self) -> None:
-        for name in ("min_seconds", "rest_radius", "pause_speed", "waypoint_error"):
-            if getattr(self, name) <= 0:
-                raise ConfigError(f"keyframes.{name} is {getattr(self, name)}, must be positive")
+        check_ranges(self, "keyframes")
+
+    def without_effect(self) -> dict[str, str]:
+        """See `check_effects`."""
+        if self.method is KeyframeMethod.auto:
+            return {}
+        idle: dict[str, str] = dict.fromkeys(("rest_radius", "pause_speed", "waypoint_error"), f"method={self.method}")
+        for key in USED_BY[self.method]:
+            idle.pop(key)
+        return idle
+
+
+USED_BY = {
+    KeyframeMethod.rest: ("rest_radius",),
+    KeyframeMethod.gripper: (),
+    KeyframeMethod.pause: ("pause_speed",),
+    KeyframeMethod.waypoint: ("waypoint_error",),
+}
+"""The settings that belong to one method alone."""
 
 
 class KeyframeFinder:

@@ -6,7 +6,7 @@
     next.success  (1,) bool  at the last frame: whether the episode succeeded
     language_persistent      LeRobot's annotation column, style "subtask", stamped at each subtask's start
 
-README.md is its dataset card, written anew whenever episodes are added.
+README.md is its dataset card, which is rewritten when episodes are added.
 
 Episodes are written in parts, each renamed into place when complete, and merged at the end: an interrupted export keeps
 its complete parts, and a buffer that has grown adds only its new episodes.
@@ -96,6 +96,7 @@ def export_lerobot(
         given = f"gop={gop}, crf={crf}, workers={workers}"
         raise InvalidValueError(f"got {given}; gop and workers must be at least 1, crf lie in [0, 51]")
     buffer, out = ReplayBuffer.open(source), Path(out)
+    check_target(out)
     if not buffer.n_episodes:
         raise DataError(f"{buffer.path}: holds no episodes to export")
     if buffer.n_images != buffer.n_frames:
@@ -103,7 +104,7 @@ def export_lerobot(
         raise ConfigError(f"{buffer.path}: {stored}; a LeRobotDataset needs every one (collect with image_every=1)")
     texts = dict.fromkeys(text for meta in buffer.metadata for text in meta["subtasks"])
     index = {text: i for i, text in enumerate(texts)}
-    robot = robot or next((spec.name for spec in ROBOTS.values() if spec.layout == buffer.layout), "unknown")
+    robot = robot or next((spec.name for spec in ROBOTS.values() if spec.layout.agrees(buffer.layout)), "unknown")
     export = _Export(buffer=buffer, out=out, robot=robot, license=license, gop=gop, crf=crf, subtask_index=index)
     with disk_full_as_setup_error(out), quiet():
         export.parts.mkdir(parents=True, exist_ok=True)
@@ -114,6 +115,12 @@ def export_lerobot(
                 _merge(export, n_exported, _write_parts(export, n_exported, workers))
             shutil.rmtree(export.parts)
     return out
+
+
+def check_target(out: Path) -> None:
+    """Raise `DataError` if `out` exists and is not a dataset written here."""
+    if out.exists():
+        _n_episodes(out)
 
 
 def create_set(

@@ -2,34 +2,38 @@
 
 import json
 import shutil
+from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+from emu_robot.data.buffer_arrays import check_row_specs
 from emu_robot.data.replay_buffer import ReplayBuffer
-from emu_robot.errors import ConfigError, DataError, InvalidValueError
+from emu_robot.errors import DataError, InvalidValueError
+from emu_robot.robots.spec import RobotLayout
 from emu_robot.shared.files import disk_full_as_setup_error, replace_json, require_disk_space
 from emu_robot.shared.progress import progress
+from emu_robot.shared.settings import check_ranges, number
 
 RECORD = "merged.json"
 BLOCK = 64
 """Episodes read and written together."""
 
 
-@dataclass(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class MergeConfig:
-    """sources: replay buffers; out: the new one that holds all their episodes, in order.
-
-    image_every: keep the images of every so many frames (starts, keyframes and the dwells after these always).
-    """
+    """Settings of a merge."""
 
     sources: list[Path] = field(default_factory=list)
+    """Replay buffers, at least one."""
     out: Path = Path("data/merged")
-    image_every: int = 1
+    """The new replay buffer that holds all their episodes, in order."""
+    image_every: int = number(1, 1)
+    """Frames from one kept image to the next; those of starts, keyframes and the dwells after these stay."""
 
     def __post_init__(self) -> None:
-        if self.image_every < 1:
-            raise ConfigError(f"image_every is {self.image_every}, must be at least 1")
+        check_ranges(self)
 
 
 def merge(config: MergeConfig) -> Path:
@@ -43,8 +47,7 @@ def merge(config: MergeConfig) -> Path:
     if not sources:
         raise InvalidValueError("no sources to merge; give sources=BUFFER,BUFFER")
     buffers = [ReplayBuffer.open(source) for source in sources]
-    for buffer in buffers[1:]:
-        _check_alike(buffer, buffers[0])
+    _check_alike(buffers)
     if out.exists():
         same_episodes = ReplayBuffer.open(out).metadata == [meta for buffer in buffers for meta in buffer.metadata]
         if same_episodes and _image_every(out) == config.image_every:
@@ -67,16 +70,30 @@ def merge(config: MergeConfig) -> Path:
     return out
 
 
-def _check_alike(buffer: ReplayBuffer, first: ReplayBuffer) -> None:
-    """Raise `DataError` naming what differs, both values and both buffers."""
-    ours, theirs = asdict(buffer.layout), asdict(first.layout)
-    compared = [(name.replace("_", " "), ours[name], theirs[name]) for name in ours]
-    if buffer.n_episodes and first.n_episodes:
-        compared += [("cameras", buffer.cameras, first.cameras), ("rates [Hz]", _rates(buffer), _rates(first))]
-    for what, here, there in compared:
-        if here != there:
-            told = [", ".join(map(str, v)) or "none" if isinstance(v, (tuple, list)) else str(v) for v in (here, there)]
-            raise DataError(f"{buffer.path}: {what}: {told[0]}; {first.path} has {told[1]}; they cannot be merged")
+def _check_alike(buffers: Sequence[ReplayBuffer]) -> None:
+    """Raise `DataError` or `ShapeError` naming what differs: dimensions, cameras, rates, sizes of images."""
+    filled = [buffer for buffer in buffers if buffer.n_episodes]
+    for buffer in buffers[1:]:
+        _compare(buffer, buffers[0], differences(buffer.layout, buffers[0].layout))
+    for buffer in filled[1:]:
+        first = filled[0]
+        pairs = {"cameras": (buffer.cameras, first.cameras), "rates [Hz]": (_rates(buffer), _rates(first))}
+        _compare(buffer, first, {name: pair for name, pair in pairs.items() if pair[0] != pair[1]})
+        check_row_specs(f"{buffer.path} beside {first.path}", buffer.row_specs(), first.row_specs())
+
+
+def differences(one: RobotLayout, other: RobotLayout) -> dict[str, tuple[Any, Any]]:
+    """Field -> both values, where two layouts contradict each other or dimensions are of other kinds or places."""
+    strict = ("relative_dims", "state_kinds", "action_kinds", "state_order", "action_order", "unused_actions")
+    pairs = {name: (getattr(one, name), getattr(other, name)) for name in strict}
+    return one.differences(other) | {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+
+
+def _compare(buffer: ReplayBuffer, first: ReplayBuffer, different: Mapping[str, tuple[Any, Any]]) -> None:
+    for name, pair in different.items():
+        here, there = (", ".join(map(str, v)) or "none" if isinstance(v, (tuple, list)) else str(v) for v in pair)
+        what = name.replace("_", " ")
+        raise DataError(f"{buffer.path}: {what}: {here}; {first.path} has {there}; they cannot be merged")
 
 
 def _rates(buffer: ReplayBuffer) -> list[int]:

@@ -21,7 +21,7 @@ from emu_robot.data.keyframes import KeyframeConfig
 from emu_robot.data.labels import Captioner, Segmentation
 from emu_robot.data.lerobot_files import EpisodeFiles, LeRobotFiles
 from emu_robot.data.ordered_commits import blocks_in_order, commit
-from emu_robot.data.replay_buffer import ReplayBuffer
+from emu_robot.data.replay_buffer import ReplayBuffer, require_maker
 from emu_robot.data.segmentation_page import write_page
 from emu_robot.data.set_contents import digest_of
 from emu_robot.errors import ConfigError, DataError, UnknownNameError
@@ -35,6 +35,7 @@ from emu_robot.shared.files import (
 )
 from emu_robot.shared.parallel import run_parallel
 from emu_robot.shared.progress import progress
+from emu_robot.shared.settings import check_ranges, number
 
 RECORD, PAGE = "prepared.json", "segmentation.html"
 CONTINUABLE = ("dataset", "out", "workers", "n")
@@ -43,58 +44,72 @@ FORMAT = 3
 """Of what a preparation makes; another one is prepared again."""
 
 
-@dataclass(kw_only=True)
-class PrepareConfig:
-    """dataset: folder of a LeRobotDataset (v2.0, v2.1, v3.0) or its id on the hub. out: the replay buffer. n: episodes,
-    the first ones; 0 takes all. exclude: episodes to leave out, by their index. workers: processes.
+@dataclass(frozen=True, kw_only=True)
+class Preparation:
+    """How to prepare a LeRobotDataset, whichever it is."""
 
-    cameras: our name -> the set's, as cameras.front=top; none given takes all by their own names.
-    image_size, fit: size [px] of the stored pictures and how others come to it. image_every: store pictures every so
-    many frames (starts and keyframes always).
-    state, action: features, several are joined. state_names, action_names: their dimensions to keep; none keeps all.
-    grippers: names of the dimensions that are grippers, in state or action; none means those whose names say so. They
-    are moved to the end, as the action head wants them.
-    kinds: what other dimensions are, as kinds.delta=[dx,dy]; else names, types and motion tell. See
-    `robots.spec.DimensionKind`. Names may hold wildcards and their feature, as in action.*.
-    control_hz: rate to resample to; 0 keeps the set's.
-    use_success: an episode without next.success at any frame failed, where the set has that column.
-    use_labels: take subtasks from the set where it has them (see `labels`); else, and without, `keyframes` finds them.
-    captioner: package.module:function that words subtasks found in motion, see `labels.Captioner`.
-    """
-
-    dataset: str = ""
-    out: Path = Path("outputs/data/prepared")
-    n: int = 0
+    n: int = number(0, 0)
+    """Episodes, the first ones; 0 takes all."""
     exclude: list[int] = field(default_factory=list)
-    workers: int = 2
+    """Episodes to leave out, by their index."""
+    workers: int = number(2, 0)
+    """Processes; 0 converts in this one."""
     cameras: dict[str, str] = field(default_factory=dict)
-    image_size: int = 128
+    """Our name of a camera and the set's, as cameras.front=top; none given takes all by their own names."""
     fit: ImageFit = ImageFit.pad
-    image_every: int = 1
+    """How pictures of another shape come to the stored one."""
+    image_every: int = number(1, 1)
+    """Frames from one stored picture to the next; starts and keyframes are always stored."""
     state: list[str] = field(default_factory=lambda: ["observation.state"])
+    """Features of the state; several are joined."""
     action: list[str] = field(default_factory=lambda: ["action"])
+    """Features of the action; several are joined."""
     state_names: list[str] = field(default_factory=list)
+    """Dimensions of the state to keep; none keeps all."""
     action_names: list[str] = field(default_factory=list)
+    """Dimensions of the action to keep; none keeps all."""
     grippers: list[str] = field(default_factory=list)
+    """Dimensions that are grippers, in state or action; none means those whose names say so. They are moved to the end,
+    as the action head wants them."""
     kinds: dict[str, list[str]] = field(default_factory=dict)
-    control_hz: int = 0
+    """What other dimensions are (see `robots.spec.DimensionKind`), as kinds.delta=[dx,dy]; names may hold wildcards and
+    their feature, as in action.*. Else names, types and motion tell."""
+    control_hz: int = number(0, 0)
+    """Rate to resample to [Hz]; 0 keeps the set's."""
     use_success: bool = True
+    """An episode without next.success at any frame failed, where the set has that column."""
     use_labels: bool = True
+    """Take subtasks from the set where it has them (see `labels`); else, and without, `keyframes` finds them."""
     keyframes: KeyframeConfig = field(default_factory=KeyframeConfig)
+    """How subtasks are found in motion."""
     captioner: str = ""
+    """package.module:function that words subtasks found in motion, see `labels.Captioner`; empty: each is worded like
+    the whole instruction."""
 
     def __post_init__(self) -> None:
-        for name, low in (("n", 0), ("workers", 0), ("image_size", 8), ("image_every", 1), ("control_hz", 0)):
-            if getattr(self, name) < low:
-                raise ConfigError(f"{name} is {getattr(self, name)}, must be at least {low}")
+        check_ranges(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrepareConfig(Preparation):
+    """Settings of one preparation."""
+
+    dataset: str = ""
+    """Folder of a LeRobotDataset (v2.0, v2.1, v3.0) or its id on the hub."""
+    out: Path = Path("outputs/data/prepared")
+    """Folder of the replay buffer."""
+    image_size: int = number(128, 8)
+    """Height and width of the stored pictures [px]."""
 
 
 def prepare(config: PrepareConfig) -> Path:
     """Convert what is not converted yet; returns the replay buffer's path. Prints what was found and where to look.
 
     Raises `DataError` naming file and field of what is damaged, `UnknownNameError` for a camera or dimension,
-    `ConfigError` if `out` was prepared otherwise, `SystemSetupError` for a full disk; what was committed stays.
+    `ConfigError` if `out` was prepared otherwise, `DataError` if it is something else, all before anything is written;
+    `SystemSetupError` for a full disk; what was committed stays.
     """
+    require_maker(config.out, RECORD)
     files = LeRobotFiles(locate(config.dataset))
     conversion = choose(files, config)
     captioner(config.captioner)
@@ -115,6 +130,7 @@ def prepare(config: PrepareConfig) -> Path:
             ReplayBuffer.create(config.out, found.layout)
         with closing(ReplayBuffer.open(config.out)) as buffer:
             buffer.lock()
+            _check_record(config, record, len(episodes))  # it may have been another process's until now
             replace_json(buffer.path / RECORD, record)
             _convert(config, buffer, episodes, found)
             page = write_page(buffer, buffer.path / PAGE, found)
@@ -194,8 +210,6 @@ def _check_record(config: PrepareConfig, record: Mapping[str, Any], n_episodes: 
     """Raise `ConfigError` if the buffer was prepared otherwise, from another set, or holds more episodes."""
     path = config.out / RECORD
     if not path.exists():
-        if (config.out / INDEX).exists() and ReplayBuffer.open(config.out).n_episodes:
-            raise ConfigError(f"{config.out} is a replay buffer that was not prepared from a set; give another out=")
         return
     try:
         before = dict(json.loads(path.read_text()))

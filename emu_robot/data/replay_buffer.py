@@ -192,7 +192,7 @@ class ReplayBuffer:
     def _count(self, name: str) -> int:
         return self._index[COUNTS[name.partition("/")[0]]]
 
-    def _row_specs(self) -> RowSpecs:
+    def row_specs(self) -> RowSpecs:
         """Row shape and dtype of every array that an episode adds to; empty while there is none."""
         arrays = {name: self._array(name) for name in array_names(self.cameras)} if self.n_episodes else {}
         return {name: (array.shape[1:], array.dtype) for name, array in arrays.items()}
@@ -211,7 +211,7 @@ class ReplayBuffer:
         """
         if not episodes:
             return
-        reference = self._row_specs() or row_specs_of(episodes[0])
+        reference = self.row_specs() or row_specs_of(episodes[0])
         for episode in episodes:
             episode.validate()
             check_row_specs(f"{episode} for {self.path}", row_specs_of(episode), reference)
@@ -274,6 +274,12 @@ class ReplayBuffer:
         if self._lock is not None:
             self._lock.close()
             self._lock = None
+
+
+def require_maker(path: Path, record: str) -> None:
+    """Raise `DataError` if `path` is a replay buffer with episodes but without `record`, the file of what fills it."""
+    if (path / INDEX).exists() and not (path / record).exists() and ReplayBuffer.open(path).n_episodes:
+        raise DataError(f"{path}: a replay buffer that something else filled (it has no {record}); choose another path")
 
 
 class _StoredImages(Mapping[str, NDArray[np.uint8]]):

@@ -71,7 +71,10 @@ def check_imports(python: Path, found: Mapping[str, str]) -> list[Check]:
     """rclpy, our interfaces and nodes, and emu_robot itself, in the Python that has ROS."""
     kind = "wheels" if is_of_wheels(python) else "installed"
     remedy = "make ros" if is_of_wheels(python) else "colcon build in ros_ws, then source install/setup.bash"
-    remedies = {"rclpy": "source /opt/ros/jazzy/setup.bash, or make ros", "emu_robot": f"{python} -m pip install ."}
+    remedies = {
+        "rclpy": "source /opt/ros/jazzy/setup.bash, or make ros",
+        "emu_robot": f"in the checkout: {python} -m pip install -e .",
+    }
     checks = []
     for name in ("rclpy", "emu_robot", "emu_robot_interfaces", "emu_robot_ros"):
         problem = None

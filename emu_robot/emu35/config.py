@@ -5,8 +5,26 @@ from enum import StrEnum
 from pathlib import Path
 
 from emu_robot.errors import InvalidValueError
+from emu_robot.shared.settings import check_ranges, number
 
-DTYPES = ("bfloat16", "float16", "float32")
+
+class Task(StrEnum):
+    """What the official model was taught to be asked; members are named as they are typed in a configuration."""
+
+    t2i = "t2i"
+    x2i = "x2i"
+    howto = "howto"
+    story = "story"
+    explore = "explore"
+    vla = "vla"
+
+
+class DType(StrEnum):
+    """Number formats of weights; members are named as they are typed in a configuration."""
+
+    bfloat16 = "bfloat16"
+    float16 = "float16"
+    float32 = "float32"
 
 
 class Quantize(StrEnum):
@@ -20,64 +38,83 @@ class Quantize(StrEnum):
     nf4 = "nf4"
 
 
-@dataclass(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class PlacementConfig:
-    """dtype: bfloat16 | float16 | float32. quantize: none | int8 | nf4.
+    """Where a model's weights lie, and in which form."""
 
-    device: auto (every GPU, then main memory; main memory alone without a GPU), cpu, cuda or cuda:N.
-    memory: GiB that may be used of each device, by name; what is free, when empty.
-    reserve: GiB of each device left for keys, values and activations.
-    """
-
-    dtype: str = "bfloat16"
+    dtype: DType = DType.bfloat16
+    """Number format of the weights."""
     quantize: Quantize = Quantize.none
+    """How the blocks' matrices are stored; embeddings and head stay as they are."""
     device: str = "auto"
+    """auto (every GPU, then main memory; main memory alone without a GPU), cpu, cuda or cuda:N."""
     memory: dict[str, float] = field(default_factory=dict)
-    reserve: float = 4.0
+    """Memory that may be used of each device, by name [GiB], at least 0; what is free, when empty."""
+    reserve: float = number(4.0, 0)
+    """Memory of each device left for keys, values and activations [GiB]."""
 
     def __post_init__(self) -> None:
-        if self.dtype not in DTYPES:
-            raise InvalidValueError(f"dtype is {self.dtype!r}, must be one of {', '.join(DTYPES)}")
-        if self.reserve < 0 or min(self.memory.values(), default=0) < 0:
-            raise InvalidValueError(f"reserve and memory must not be negative, got {self.reserve} and {self.memory}")
+        check_ranges(self, "placement")
+        if min(self.memory.values(), default=0) < 0:
+            raise InvalidValueError(f"placement.memory is {self.memory}, must not be negative")
 
 
-@dataclass(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class GenerationConfig:
-    """guidance: s, 1 switches the second stream off; official: 3 for interleaved answers, 2 for single images.
+    """How a model answers."""
 
-    size: (h, w) of the images in codes; None lets the model write the first one's. max_images, max_ids end an answer
-    that does not end by itself. temperatures of 0 are greedy; top_k of 0 and top_p of 1 keep all ids.
-    """
-
-    guidance: float = 3.0
+    guidance: float = number(3.0, 1)
+    """Scale of classifier-free guidance, 1 is without; official: 3 for interleaved answers, 2 for single images."""
     size: tuple[int, int] | None = None
-    max_images: int = 8
-    max_ids: int = 32_768
-    text_temperature: float = 1.0
-    text_top_k: int = 1024
-    text_top_p: float = 0.9
-    image_temperature: float = 1.0
-    image_top_k: int = 10_240
-    seed: int = 0
+    """Height and width of the images in codes, each at least 1; null lets the model write the first one's."""
+    max_images: int = number(8, 1)
+    """Images after which an answer ends."""
+    max_ids: int = number(32_768, 1)
+    """Ids of prompt and answer after which an answer ends."""
+    text_temperature: float = number(1.0, 0)
+    """Temperature of words; 0 is greedy."""
+    text_top_k: int = number(1024, 0)
+    """Only so many of the likeliest words stay; 0 keeps all."""
+    text_top_p: float = number(0.9, above=0, high=1)
+    """Only the likeliest words that make up this probability stay; 1 keeps all."""
+    image_temperature: float = number(1.0, 0)
+    """Temperature of codes; 0 is greedy."""
+    image_top_k: int = number(10_240, 0)
+    """Only so many of the likeliest codes stay; 0 keeps all."""
+    seed: int = number(0, 0)
+    """Seed of the answer."""
 
     def __post_init__(self) -> None:
-        if self.guidance < 1 or self.max_images < 1 or self.max_ids < 1:
-            raise InvalidValueError(f"guidance, max_images and max_ids must be at least 1, got {self}")
-        if self.size is not None and min(self.size) < 1:
-            raise InvalidValueError(f"size is {self.size}, both sides must be positive")
+        check_ranges(self, "generation")
+        if self.size is not None and (len(self.size) != 2 or min(self.size) < 1):
+            raise InvalidValueError(f"generation.size is {self.size}, must be a height and a width of at least 1")
+
+    def without_effect(self) -> dict[str, str]:
+        """See `check_effects`."""
+        idle = (
+            {} if self.text_temperature else dict.fromkeys(("text_top_k", "text_top_p"), "text_temperature=0 is greedy")
+        )
+        return idle | ({} if self.image_temperature else {"image_top_k": "image_temperature=0 is greedy"})
 
 
-@dataclass(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class WorldModelConfig:
-    """task: t2i | x2i | howto | story | explore | vla. vision: folder or hub id of the vision tokenizer; empty: the
-    folder `vision` of a local checkpoint, else the official one. image_area: pixels that a picture is resized to."""
+    """How an official checkpoint is loaded and asked."""
 
-    task: str = "vla"
+    task: Task = Task.vla
+    """What the model is asked for."""
     vision: str = ""
-    image_area: int = 720 * 720
+    """Folder or hub id of the vision tokenizer; empty: the folder `vision` of a local checkpoint, else the official
+    one."""
+    image_area: int = number(720 * 720, 1)
+    """Area that a picture is resized to [px]."""
     placement: PlacementConfig = field(default_factory=PlacementConfig)
+    """Where the weights lie."""
     generation: GenerationConfig = field(default_factory=GenerationConfig)
+    """How the model answers."""
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
 
 
 def is_official(name_or_path: str | Path) -> bool:

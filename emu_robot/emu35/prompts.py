@@ -1,11 +1,11 @@
 """The official prompt of each task, with the images it is asked about. Knows words and ids, not pixels."""
 
 from collections.abc import Sequence
-from enum import StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
 
+from emu_robot.emu35.config import Task
 from emu_robot.emu35.text import Emu3Text
 from emu_robot.errors import InvalidValueError, UnknownNameError
 
@@ -13,17 +13,6 @@ type Grid = NDArray[np.integer]
 """(h, w) codes of an image."""
 
 INTERLEAVED = " Please generate a response with interleaved text and images."
-
-
-class Task(StrEnum):
-    """What the official model was taught to be asked."""
-
-    T2I = "t2i"
-    X2I = "x2i"
-    HOWTO = "howto"
-    STORY = "story"
-    EXPLORE = "explore"
-    VLA = "vla"
 
 
 def image_ids(text: Emu3Text, grid: Grid) -> list[int]:
@@ -44,7 +33,7 @@ def task_prompt(text: Emu3Text, task: str, question: str, images: Sequence[Grid]
     """Ids up to where the answer begins. Raises `UnknownNameError` for an unknown task."""
     if task not in set(Task):
         raise UnknownNameError("task", task, [known.value for known in Task])
-    extra = INTERLEAVED if task == Task.HOWTO else ""
+    extra = INTERLEAVED if task == Task.howto else ""
     before = f"<|extra_203|>You are a helpful assistant for {task} task.{extra} USER: {question}"
     return _prompt(text, before, images)
 

@@ -7,7 +7,6 @@ imagined image: how far it has drifted, and whether it is still there. Beside it
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,18 +15,19 @@ from PIL import Image as PillowImage
 from PIL import ImageDraw, ImageFont
 
 from emu_robot.core import Image, Observation
-from emu_robot.environments import ENVIRONMENTS
-from emu_robot.errors import InvalidValueError
-from emu_robot.evaluation import worker
+from emu_robot.environments.capabilities import HasSubtasks, LocatesObjects, PlaysChains, require
+from emu_robot.environments.contract import open_task
 from emu_robot.evaluation.centroids import position_error
-from emu_robot.evaluation.config import LayoutsConfig
+from emu_robot.evaluation.config import SEED_STRIDE, LayoutsConfig
+from emu_robot.evaluation.fit import check_planner
 from emu_robot.evaluation.info import measured_with
-from emu_robot.evaluation.plan_accuracy import CAMERA, load_planner, play_subtask
+from emu_robot.evaluation.plan_accuracy import load_planner, play_subtask
 from emu_robot.evaluation.statistics import Proportion
 from emu_robot.evaluation.video import Clip
 from emu_robot.shared.files import replace_json
 from emu_robot.shared.parallel import run_parallel
 from emu_robot.shared.progress import progress
+from emu_robot.shared.settings import number
 
 RADIUS = 16.0
 """An object that is not within so many pixels of its true place counts as lost."""
@@ -42,18 +42,16 @@ class Imagines(Protocol):
 
 @dataclass(kw_only=True)
 class ImagineConfig(LayoutsConfig):
-    """n: scenes, each with a chain of six subtasks. pictures: scenes that get a strip and a clip. workers: processes;
-    0 runs in this one."""
+    """Settings of a look ahead. The tasks play no part: every scene has a chain of subtasks."""
 
-    n: int = 50
-    workers: int = 2
-    pictures: int = 6
+    n: int = number(50, 1, SEED_STRIDE)
+    """Scenes."""
+    workers: int = number(2, 0)
+    """Processes; 0 runs in this one."""
+    pictures: int = number(6, 0)
+    """Scenes that get a strip and a clip."""
     out: Path = Path("outputs/imagine")
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.workers < 0 or self.pictures < 0:
-            raise InvalidValueError("workers and pictures must not be negative")
+    """Folder of the results."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,30 +69,27 @@ class Sighting:
 class Imagination:
     """Imagines and checks one process's scenes."""
 
-    def __init__(self, config: ImagineConfig, make_planner: Any, make_environment: Any) -> None:
+    def __init__(self, config: ImagineConfig, make_planner: Any) -> None:
         self._config = config
         self._planner: Imagines = make_planner(config)
-        self._environment = make_environment(config, "pick_place")
-        package = ENVIRONMENTS[config.env].split(":")[0].rpartition(".")[0]
-        self._sample_chain = import_module(f"{package}.tasks").sample_chain
+        self._environment = open_task(config.suite(), config.selected()[0].name, config.split)
 
     def run(self, index: int) -> list[Sighting]:
         """Every object at every step of scene `index`, up to the expert's failure, should it fail."""
         config, environment = self._config, self._environment
-        rng = np.random.default_rng(config.episode_seed(index))
-        task = self._sample_chain(config.split, rng)
-        observation = environment.reset_task(task, rng)
-        texts = [subtask.text for subtask in task.subtasks]
-        now, seed = observation.images[CAMERA], config.episode_seed(index)
-        imagined = self._planner.imagine(observation, texts, seed=seed)
+        camera, purpose, seed = environment.spec.planner_camera, "looking ahead", config.episode_seed(index)
+        places = require(environment, LocatesObjects, purpose)
+        observation = require(environment, PlaysChains, purpose).reset_chain(seed)
+        texts = require(environment, HasSubtasks, purpose).subtasks
+        now, imagined = observation.images[camera], self._planner.imagine(observation, texts, seed=seed)
         sightings, frames = [], [("now", now, now)]
         for depth, (text, image) in enumerate(zip(texts, imagined, strict=True), 1):
             after = play_subtask(environment)
             if after is None:
                 break
-            true = after.images[CAMERA]
+            true = after.images[camera]
             frames.append((text, true, image))
-            for uv in environment.object_pixels(CAMERA).values():
+            for uv in places.object_pixels(camera).values():
                 error, still = (uv and position_error(true, picture, uv, RADIUS) for picture in (image, now))
                 if error is not None and still is not None:
                     sightings.append(Sighting(depth=depth, error=error, still=still))
@@ -107,11 +102,13 @@ class Imagination:
         self._environment.close()
 
 
-def imagination(
-    config: ImagineConfig, make_planner: Any = load_planner, make_environment: Any = worker.make_environment
-) -> dict[str, Any]:
-    """Measure, print one line per depth, write `imagination.json` into `config.out` and return it."""
-    runner = partial(Imagination, config, make_planner, make_environment)
+def imagination(config: ImagineConfig, make_planner: Any = load_planner) -> dict[str, Any]:
+    """Measure, print one line per depth, write `imagination.json` into `config.out` and return it.
+
+    Raises `WeightsError` if the planner's camera does not fit, `InvalidValueError` for an environment without chains.
+    """
+    check_planner(config)
+    runner = partial(Imagination, config, make_planner)
     sightings: list[Sighting] = []
     with progress("imagining", config.n) as report:
         for scene in run_parallel(runner, range(config.n), config.workers):

@@ -6,23 +6,37 @@ from pathlib import Path
 from typing import Any
 
 from emu_robot.evaluation.config import EvalConfig, LayoutsConfig
-from emu_robot.evaluation.records import EpisodeRecord, successes
+from emu_robot.evaluation.records import (
+    EpisodeRecord,
+    mean_over_groups,
+    mean_over_tasks,
+    per_group,
+    per_task,
+    successes,
+)
+from emu_robot.evaluation.statistics import Mean, Proportion
 from emu_robot.shared.provenance import commit
 
 
 def eval_info(config: EvalConfig, records: Sequence[EpisodeRecord], eval_s: float) -> dict[str, Any]:
     """The evaluation as LeRobot writes it; a reward of 1 is earned at the tick at which the task succeeds."""
-    families = dict.fromkeys(record.family for record in records)
-    by_family = {name: [record for record in records if record.family == name] for name in families}
+    spec = config.suite().spec
     overall = _aggregate(records) | {"eval_s": eval_s, "eval_ep_s": eval_s / max(1, len(records))}
     return {
         "per_task": [
-            {"task_group": config.env, "task_id": task_id, "task": name, "metrics": _metrics(by_family[name])}
-            for task_id, name in enumerate(by_family)
+            {"task_group": some[0].group, "task_id": task_id, "task": name, "metrics": _metrics(some)} | _success(some)
+            for task_id, (name, some) in enumerate(per_task(records).items())
         ],
-        "per_group": {config.env: _aggregate(records)},
-        "per_family": {name: _aggregate(some) for name, some in by_family.items()},
-        "overall": overall,
+        "per_group": {
+            name: _aggregate(some) | {"mean_over_tasks": _mean(mean_over_tasks(some))}
+            for name, some in per_group(records).items()
+        },
+        "overall": overall
+        | {
+            "mean_over_tasks": _mean(mean_over_tasks(records)),
+            "mean_over_groups": _mean(mean_over_groups(records)),
+        },
+        "environment": {"success_rule": spec.success_rule, "versions": dict(spec.versions)},
         "per_episode": [_episode(record) for record in records],
         "failures": failure_counts(records),
         "command": config.command(),
@@ -68,16 +82,22 @@ def _metrics(records: Sequence[EpisodeRecord]) -> dict[str, Any]:
 
 def _aggregate(records: Sequence[EpisodeRecord]) -> dict[str, Any]:
     proportion = successes(records)
-    low, high = proportion.interval
     return {
         "avg_sum_reward": proportion.rate,
         "avg_max_reward": proportion.rate,
-        "pc_success": 100 * proportion.rate,
-        "pc_success_ci95": [100 * low, 100 * high],
-        "n_success": proportion.successes,
-        "n_episodes": proportion.n,
+        **_success(records),
         "video_paths": [record.clip for record in records if record.clip],
     }
+
+
+def _success(records: Sequence[EpisodeRecord]) -> dict[str, Any]:
+    proportion = successes(records)
+    return _mean(proportion) | {"n_success": proportion.successes, "n_episodes": proportion.n}
+
+
+def _mean(figure: Proportion | Mean) -> dict[str, Any]:
+    low, high = figure.interval
+    return {"pc_success": 100 * figure.rate, "pc_success_ci95": [100 * low, 100 * high]}
 
 
 def _episode(record: EpisodeRecord) -> dict[str, Any]:
@@ -87,7 +107,8 @@ def _episode(record: EpisodeRecord) -> dict[str, Any]:
         "max_reward": float(record.success),
         "success": record.success,
         "seed": record.seed,
-        "family": record.family,
+        "task": record.task,
+        "task_group": record.group,
         "instruction": record.instruction,
         "n_steps": record.n_steps,
         "subtasks_done": sum(record.subtasks_done),

@@ -10,25 +10,26 @@ import numpy as np
 from emu_robot.core import Floats32
 from emu_robot.data.keyframes import Frames, KeyframeConfig, KeyframeFinder
 from emu_robot.data.replay_buffer import ReplayBuffer
-from emu_robot.errors import ConfigError
 from emu_robot.evaluation.statistics import Proportion
 from emu_robot.shared.files import replace_json
+from emu_robot.shared.settings import check_ranges, number
 
 
 @dataclass(kw_only=True)
 class KeyframeQualityConfig:
-    """buffer: replay buffer whose keyframes are known. tolerance: frames that a found one may be off.
-    out: where keyframe_quality.json goes. keyframes: how they are looked for.
-    """
+    """Settings of a comparison of found keyframes with recorded ones."""
 
     buffer: Path = Path("outputs/data/plans")
-    tolerance: int = 5
+    """Replay buffer whose keyframes are known."""
+    tolerance: int = number(5, 0)
+    """How far a found keyframe may be off [frames]."""
     out: Path = Path("outputs/measure")
+    """Folder of keyframe_quality.json."""
     keyframes: KeyframeConfig = field(default_factory=KeyframeConfig)
+    """How they are looked for."""
 
     def __post_init__(self) -> None:
-        if self.tolerance < 0:
-            raise ConfigError(f"tolerance is {self.tolerance}, must not be negative")
+        check_ranges(self)
 
 
 class Matches(NamedTuple):

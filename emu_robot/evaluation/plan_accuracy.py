@@ -14,32 +14,46 @@ from typing import Any
 import numpy as np
 
 from emu_robot.core import Image, Observation
+from emu_robot.environments.capabilities import (
+    HasExpert,
+    HasSubtasks,
+    LocatesObjects,
+    due_subtask,
+    require,
+    step_world,
+    with_images,
+)
+from emu_robot.environments.contract import Environment
 from emu_robot.evaluation import worker
 from emu_robot.evaluation.centroids import position_error
-from emu_robot.evaluation.config import LayoutsConfig
+from emu_robot.evaluation.config import SEED_STRIDE, LayoutsConfig
+from emu_robot.evaluation.fit import check_planner
 from emu_robot.evaluation.info import measured_with
 from emu_robot.evaluation.statistics import Proportion
+from emu_robot.evaluation.worlds import Worlds, by_task
 from emu_robot.planner.task_execution import PlannerLike
-from emu_robot.robots.spec import PANDA
 from emu_robot.shared.draws import draw_seed
 from emu_robot.shared.files import replace_json
 from emu_robot.shared.parallel import run_parallel
 from emu_robot.shared.progress import progress
+from emu_robot.shared.settings import number
 
 CHANGED = 24
 """A pixel counts as changed by a subtask when one of its channels moves by more than this, of 255."""
 MAX_TICKS = 400
 """Control ticks the expert gets for one subtask."""
-CAMERA = PANDA.planner_camera
 
 
 @dataclass(kw_only=True)
 class PlanAccuracyConfig(LayoutsConfig):
-    """workers: processes; 0 runs in this one. Answers do not depend on it."""
+    """Settings of a measurement of the planner on its own."""
 
-    n: int = 50
-    workers: int = 2
+    n: int = number(50, 1, SEED_STRIDE)
+    """Layouts in all."""
+    workers: int = number(2, 0)
+    """Processes; 0 runs in this one. Answers do not depend on it."""
     out: Path = Path("outputs/plan_accuracy")
+    """Folder of the results."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,7 +64,7 @@ class Query:
     present view on the same pixels. position_error: [px] of the moved object in the subgoal.
     """
 
-    family: str
+    task: str
     truth: str | None
     said: str | None
     plan_s: float
@@ -69,52 +83,52 @@ def load_planner(config: PlanAccuracyConfig) -> PlannerLike:
 class PlannerExam:
     """Asks one process's planner."""
 
-    def __init__(self, config: PlanAccuracyConfig, make_planner: Any, make_environment: Any) -> None:
-        self._config, self._families = config, config.families()
-        self._make_environment = make_environment
-        self._environments: dict[str, Any] = {}
+    def __init__(self, config: PlanAccuracyConfig, make_planner: Any) -> None:
+        self._config, self._tasks = config, config.selected()
+        self._worlds = Worlds(config.suite(), config.split)
         self._planner: PlannerLike = make_planner(config)
 
     def run(self, index: int) -> list[Query]:
         """All questions on layout `index`; those up to the expert's failure, should it fail."""
-        family = self._families[index % len(self._families)]
-        if family not in self._environments:
-            self._environments[family] = self._make_environment(self._config, family)
-        environment = self._environments[family]
+        task = self._tasks[index % len(self._tasks)].name
+        environment = self._worlds.of(task)
+        require(environment, HasSubtasks, "measuring plans")
+        camera = environment.spec.planner_camera
         observation = environment.reset(self._config.episode_seed(index))
         queries: list[Query] = []
         while True:
-            truth, instruction = environment.current_subtask, environment.instruction
+            truth, instruction = due_subtask(environment), environment.instruction
             started = time.monotonic()
             seed = draw_seed("plan", self._config.episode_seed(index), 0, len(queries))
             plan = self._planner.plan(observation, instruction, max_steps=1, seed=seed)
             plan_s = time.monotonic() - started
             said = None if plan.is_complete else plan.steps[0].subtask
             if truth is None:
-                return [*queries, Query(family=family, truth=None, said=said, plan_s=plan_s)]
-            before, moved = observation.images[CAMERA], environment.task.subtasks[environment.subtask_index].object
+                return [*queries, Query(task=task, truth=None, said=said, plan_s=plan_s)]
+            before = observation.images[camera]
+            moved = environment.due_object if isinstance(environment, LocatesObjects) else None
             observation = play_subtask(environment)
             if observation is None:
                 return queries
             subgoal = None if plan.is_complete or said != truth else plan.steps[0].subgoal
             measured = {} if subgoal is None else _compare(environment, before, subgoal, observation, moved)
-            queries.append(Query(family=family, truth=truth, said=said, plan_s=plan_s, **measured))
+            queries.append(Query(task=task, truth=truth, said=said, plan_s=plan_s, **measured))
 
     def close(self) -> None:
-        """Release the environments."""
-        for environment in self._environments.values():
-            if hasattr(environment, "close"):
-                environment.close()
+        """Release the worlds."""
+        self._worlds.close()
 
 
-def plan_accuracy(
-    config: PlanAccuracyConfig, make_planner: Any = load_planner, make_environment: Any = worker.make_environment
-) -> dict[str, Any]:
-    """Measure, print the lines, write `plan_accuracy.json` into `config.out` and return it."""
-    exam = partial(PlannerExam, config, make_planner, make_environment)
+def plan_accuracy(config: PlanAccuracyConfig, make_planner: Any = load_planner) -> dict[str, Any]:
+    """Measure, print the lines, write `plan_accuracy.json` into `config.out` and return it.
+
+    Raises `WeightsError` if the planner's camera does not fit, `InvalidValueError` without an expert and true subtasks.
+    """
+    check_planner(config)
+    exam = partial(PlannerExam, config, make_planner)
     queries: list[Query] = []
     with progress("asking the planner", config.n) as report:
-        for some in run_parallel(exam, range(config.n), config.workers):
+        for some in run_parallel(exam, by_task(range(config.n), len(config.selected())), config.workers):
             queries += some
             report("")
     summary = summarise(queries)
@@ -131,35 +145,39 @@ def summarise(queries: Sequence[Query]) -> dict[str, Any]:
     """Proportions with Wilson intervals, and medians of the image distances (only where the words were right)."""
     steps = [query for query in queries if query.truth is not None]
     ends = [query for query in queries if query.truth is None]
-    families = dict.fromkeys(query.family for query in queries)
-    wrong = [{"truth": q.truth, "said": q.said, "family": q.family} for q in queries if q.truth != q.said]
+    tasks = dict.fromkeys(query.task for query in queries)
+    wrong = [{"truth": q.truth, "said": q.said, "task": q.task} for q in queries if q.truth != q.said]
     return {
         "next_subtask": _proportion(steps),
         "completion": _proportion(ends),
-        "per_family": {name: _proportion([q for q in steps if q.family == name]) for name in families},
+        "per_task": {name: _proportion([q for q in steps if q.task == name]) for name in tasks},
         **{name: _spread(queries, name) for name in ("mae", "mae_copy", "position_error", "plan_s")},
         "wrong": wrong[:100],
     }
 
 
-def play_subtask(environment: Any) -> Observation | None:
+def play_subtask(environment: Environment) -> Observation | None:
     """Let the expert complete the due subtask; the view at its end, None if it fails."""
-    expert, index = environment.expert(), environment.subtask_index
+    told = require(environment, HasSubtasks, "measuring plans")
+    expert, index = require(environment, HasExpert, "measuring plans").expert(), told.subtask_index
     for _ in range(MAX_TICKS):
-        environment.step(expert.action(), observe=False)
-        if environment.subtask_index > index:
-            return environment.observe()
+        transition = step_world(environment, expert.action(), observe=False)
+        if told.subtask_index > index:
+            return with_images(environment, transition.observation)
     return None
 
 
-def _compare(environment: Any, before: Image, subgoal: Image, after: Observation, moved: str | None) -> dict[str, Any]:
-    true = after.images[CAMERA].astype(np.float64)
+def _compare(
+    environment: Environment, before: Image, subgoal: Image, after: Observation, moved: str | None
+) -> dict[str, Any]:
+    camera = environment.spec.planner_camera
+    true = after.images[camera].astype(np.float64)
     changed = (np.abs(true - before) > CHANGED).any(axis=2)
-    uv = environment.object_pixels(CAMERA).get(moved) if moved else None
+    uv = environment.object_pixels(camera).get(moved) if moved and isinstance(environment, LocatesObjects) else None
     return {
         "mae": float(np.abs(true - subgoal)[changed].mean()) if changed.any() else None,
         "mae_copy": float(np.abs(true - before)[changed].mean()) if changed.any() else None,
-        "position_error": None if uv is None else position_error(after.images[CAMERA], subgoal, uv, radius=16.0),
+        "position_error": None if uv is None else position_error(after.images[camera], subgoal, uv, radius=16.0),
     }
 
 

@@ -10,6 +10,7 @@ from emu_robot.data.replay_buffer import ReplayBuffer
 from emu_robot.evaluation.tokenizer_quality import psnr
 from emu_robot.models.weights import resolve_weights
 from emu_robot.shared.files import replace_json
+from emu_robot.shared.settings import check_ranges, number
 from emu_robot.tokenizers.image import ImageTokenizer
 
 PICTURED = 8
@@ -18,15 +19,21 @@ FIGURES, PICTURE = "reconstructions.json", "reconstructions.png"
 
 @dataclass(kw_only=True)
 class ReconstructionsConfig:
-    """buffer: replay buffer; camera: whose pictures; weights: released name or folder with the image tokenizer.
-    n: pictures, spread over the buffer. out: where reconstructions.png and .json go.
-    """
+    """Settings of a look at reconstructed pictures."""
 
     buffer: Path = Path("outputs/data/prepared")
+    """Replay buffer."""
     camera: str = "front"
+    """The camera whose pictures are taken."""
     weights: str = "mini"
-    n: int = 200
+    """Released name or folder with the image tokenizer."""
+    n: int = number(200, 1)
+    """Pictures, spread over the buffer."""
     out: Path = Path("outputs/reconstructions")
+    """Folder of reconstructions.png and reconstructions.json."""
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
 
 
 def reconstructions(config: ReconstructionsConfig) -> float:

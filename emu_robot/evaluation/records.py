@@ -9,7 +9,7 @@ from typing import Any
 
 from emu_robot.core import PolicyEvent
 from emu_robot.errors import DataError
-from emu_robot.evaluation.statistics import Proportion
+from emu_robot.evaluation.statistics import Mean, Proportion
 from emu_robot.shared.files import replace_json
 
 
@@ -43,12 +43,15 @@ class StepRecord:
 class EpisodeRecord:
     """One evaluated episode; `failure` names the kind of failure (see `failures`), None on success.
 
+    task, group: by the environment's names.
+
     subtasks: the true ones; subtasks_done: which were completed. clip: file relative to the evaluation's folder.
     wall_s: wall-clock seconds of the episode; policy_s: those spent in the policy.
     """
 
     index: int
-    family: str
+    task: str
+    group: str
     split: str
     seed: int
     instruction: str
@@ -90,10 +93,24 @@ def successes(records: Sequence[EpisodeRecord]) -> Proportion:
     return Proportion(sum(record.success for record in records), len(records))
 
 
-def per_family(records: Sequence[EpisodeRecord]) -> dict[str, Proportion]:
-    """Success per task family, in the order in which families first appear."""
-    names = dict.fromkeys(record.family for record in records)
-    return {name: successes([record for record in records if record.family == name]) for name in names}
+def per_task(records: Sequence[EpisodeRecord]) -> dict[str, list[EpisodeRecord]]:
+    """Task -> its episodes, in the order in which tasks first appear."""
+    return {name: [r for r in records if r.task == name] for name in dict.fromkeys(r.task for r in records)}
+
+
+def per_group(records: Sequence[EpisodeRecord]) -> dict[str, list[EpisodeRecord]]:
+    """Group -> the episodes of its tasks, in the order in which groups first appear."""
+    return {name: [r for r in records if r.group == name] for name in dict.fromkeys(r.group for r in records)}
+
+
+def mean_over_tasks(records: Sequence[EpisodeRecord]) -> Mean:
+    """Success, every task counting the same."""
+    return Mean.of([successes(some) for some in per_task(records).values()])
+
+
+def mean_over_groups(records: Sequence[EpisodeRecord]) -> Mean:
+    """Success, every group counting the same, and within a group every task."""
+    return Mean.over([mean_over_tasks(some) for some in per_group(records).values()])
 
 
 def read_json(path: Path) -> Any:

@@ -6,10 +6,17 @@ from pathlib import Path
 from typing import Any
 
 from emu_robot.evaluation.config import EvalConfig
-from emu_robot.evaluation.failures import KINDS
+from emu_robot.evaluation.failures import failure_kinds
 from emu_robot.evaluation.info import failure_counts
-from emu_robot.evaluation.records import EpisodeRecord, per_family, successes
-from emu_robot.evaluation.statistics import Proportion
+from emu_robot.evaluation.records import (
+    EpisodeRecord,
+    mean_over_groups,
+    mean_over_tasks,
+    per_group,
+    per_task,
+    successes,
+)
+from emu_robot.evaluation.statistics import Mean, Proportion
 from emu_robot.shared.html import file_url, write_html
 
 FIRST_SHOWN = 12
@@ -23,6 +30,7 @@ class Row:
     """One line of the success table. subtasks: completed ones over all; words: plan steps with the right words."""
 
     name: str
+    group: str
     success: Proportion
     subtasks: Proportion
     words: Proportion
@@ -31,7 +39,8 @@ class Row:
 
 def write_report(path: Path, config: EvalConfig, records: Sequence[EpisodeRecord], info: dict[str, Any]) -> None:
     """Write the report of some episodes, whole or not at all; pictures and clips are read from `config.out`."""
-    first = list(records[:FIRST_SHOWN])
+    first, spec = list(records[:FIRST_SHOWN]), config.suite().spec
+    kinds, groups = failure_kinds(spec), per_group(records)
     further = [record for record in records[FIRST_SHOWN:] if not record.success][:FAILURES_SHOWN]
     write_html(
         path,
@@ -39,10 +48,13 @@ def write_report(path: Path, config: EvalConfig, records: Sequence[EpisodeRecord
         media=lambda name: file_url(config.out / name),
         config=config,
         info=info,
+        spec=spec,
         total=_row("all", records),
-        rows=[_row(name, [r for r in records if r.family == name]) for name in per_family(records)],
+        rows=[_row(name, some) for name, some in per_task(records).items()],
+        means=_means(records) if len(per_task(records)) > 1 else {},
+        n_groups=len(groups),
         failures=[
-            {"kind": kind, "count": count, "means": KINDS[kind], "examples": _examples(records, kind)}
+            {"kind": kind, "count": count, "means": kinds[kind], "examples": _examples(records, kind)}
             for kind, count in failure_counts(records).items()
         ],
         n_failed=sum(not record.success for record in records),
@@ -59,11 +71,22 @@ def _row(name: str, records: Sequence[EpisodeRecord]) -> Row:
     seconds = [record.n_steps / record.control_hz for record in records if record.success]
     return Row(
         name=name.replace("_", " "),
+        group=", ".join(per_group(records)).replace("_", " "),
         success=successes(records),
         subtasks=Proportion(sum(done), len(done)),
         words=Proportion(sum(right), len(right)),
         seconds=sum(seconds) / len(seconds) if seconds else None,
     )
+
+
+def _means(records: Sequence[EpisodeRecord]) -> dict[str, Mean]:
+    """What is averaged -> mean."""
+    groups = per_group(records)
+    means = {"all, mean over tasks": mean_over_tasks(records)}
+    if len(groups) > 1:
+        means |= {f"{name}, mean over tasks".replace("_", " "): mean_over_tasks(some) for name, some in groups.items()}
+        means["mean over groups"] = mean_over_groups(records)
+    return means
 
 
 def _examples(records: Sequence[EpisodeRecord], kind: str) -> list[EpisodeRecord]:

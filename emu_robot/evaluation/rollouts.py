@@ -12,10 +12,20 @@ from rich.table import Table
 from emu_robot.errors import ConfigError
 from emu_robot.evaluation import worker
 from emu_robot.evaluation.config import EvalConfig
+from emu_robot.evaluation.fit import check_fit
 from emu_robot.evaluation.info import eval_info
-from emu_robot.evaluation.records import EpisodeRecord, per_family, read_json, successes
+from emu_robot.evaluation.records import (
+    EpisodeRecord,
+    mean_over_groups,
+    mean_over_tasks,
+    per_group,
+    per_task,
+    read_json,
+    successes,
+)
 from emu_robot.evaluation.report import write_report
 from emu_robot.evaluation.statistics import Proportion
+from emu_robot.evaluation.worlds import by_task
 from emu_robot.shared.files import replace_json
 from emu_robot.shared.parallel import run_parallel
 from emu_robot.shared.progress import progress
@@ -44,21 +54,18 @@ class EvalResult:
         return f"success {self.success}  {self.config.title}"
 
 
-def evaluate(
-    config: EvalConfig,
-    policy_factory: worker.PolicyFactory = worker.load_policy,
-    environment_factory: worker.EnvironmentFactory = worker.make_environment,
-) -> EvalResult:
+def evaluate(config: EvalConfig, policy_factory: worker.PolicyFactory = worker.load_policy) -> EvalResult:
     """Run the episodes, write `eval_info.json` and `report.html` into `config.out`, print the success table.
 
-    The factories must be importable functions (they travel to other processes). Raises whatever typed error an episode
-    raised; finished episodes stay, and `resume=true` goes on from them.
+    The factory must be an importable function (it travels to other processes). Raises `WeightsError` before anything
+    is written if the weights do not fit the environment, and the typed error of an episode; finished episodes stay, and
+    `resume=true` goes on from them.
     """
-    config.families()  # an unknown task is told before any process starts
+    check_fit(config)  # before any process starts and before old results make way
     started = time.monotonic()
     records = _prepare(config)
-    pending = [index for index in range(config.n) if index not in records]
-    make_runner = partial(worker.EpisodeRunner, config, policy_factory, environment_factory)
+    pending = by_task([index for index in range(config.n) if index not in records], len(config.selected()))
+    make_runner = partial(worker.EpisodeRunner, config, policy_factory)
     with (
         progress("evaluating", len(pending)) as report,
         closing(run_parallel(make_runner, pending, config.workers)) as finished,
@@ -100,11 +107,16 @@ def _prepare(config: EvalConfig) -> dict[int, EpisodeRecord]:
 
 
 def _print(result: EvalResult) -> None:
-    families = per_family(result.records)
-    if len(families) > 1:
+    tasks, groups = per_task(result.records), per_group(result.records)
+    if len(tasks) > 1:
         table = Table("task", "success [95% interval]", box=None, pad_edge=False)
-        for family, proportion in families.items():
-            table.add_row(family, str(proportion).replace("[", "\\["))
+        rows = [(name, str(successes(some))) for name, some in tasks.items()]
+        if len(groups) > 1:
+            rows += [(f"{name}, mean over tasks", str(mean_over_tasks(some))) for name, some in groups.items()]
+            rows.append(("mean over groups", str(mean_over_groups(result.records))))
+        rows.append(("mean over tasks", str(mean_over_tasks(result.records))))
+        for name, figures in rows:
+            table.add_row(name, figures.replace("[", "\\["))
         Console().print(table)
     print(result.success_line)
     print(f"report {result.report}")

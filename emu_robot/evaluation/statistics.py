@@ -1,5 +1,7 @@
 """Proportions with intervals, and whether two of them are separated. Knows nothing of robots."""
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from emu_robot.errors import InvalidValueError
@@ -37,6 +39,52 @@ class Proportion:
             return "no trials"
         low, high = self.interval
         return f"{100 * self.rate:.1f}% [{100 * low:.1f}, {100 * high:.1f}] ({self.successes}/{self.n})"
+
+
+@dataclass(frozen=True, slots=True)
+class Mean:
+    """A weighted mean of independent proportions. weights: of each, they add up to 1."""
+
+    parts: tuple[Proportion, ...]
+    weights: tuple[float, ...]
+
+    @classmethod
+    def of(cls, parts: Sequence[Proportion]) -> "Mean":
+        """Every proportion counts the same, however many trials it has."""
+        return cls(tuple(parts), (1 / max(1, len(parts)),) * len(parts))
+
+    @classmethod
+    def over(cls, means: Sequence["Mean"]) -> "Mean":
+        """The mean of several means, each counting the same."""
+        weights = tuple(weight / len(means) for mean in means for weight in mean.weights)
+        return cls(tuple(part for mean in means for part in mean.parts), weights)
+
+    @property
+    def rate(self) -> float:
+        """In [0, 1]; NaN if there is no proportion, or one without trials."""
+        if not self.parts:
+            return float("nan")
+        return sum(weight * part.rate for weight, part in zip(self.weights, self.parts, strict=True))
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """95% interval in [0, 1] from the proportions' Wilson intervals (MOVER, Zou and Donner 2008).
+
+        Of one proportion it is Wilson's own.
+        """
+        if not all(part.n for part in self.parts) or not self.parts:
+            return 0.0, 1.0
+        distances = [[bound - part.rate for bound in part.interval] for part in self.parts]
+        below, above = (
+            math.hypot(*(weight * distance[k] for weight, distance in zip(self.weights, distances, strict=True)))
+            for k in (0, 1)
+        )
+        return max(0.0, self.rate - below), min(1.0, self.rate + above)
+
+    def __str__(self) -> str:
+        """For instance "87.0% [79.0, 92.2]"."""
+        low, high = self.interval
+        return f"{100 * self.rate:.1f}% [{100 * low:.1f}, {100 * high:.1f}]"
 
 
 def barnard(a: Proportion, b: Proportion) -> float:

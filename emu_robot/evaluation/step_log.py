@@ -3,11 +3,12 @@
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
 from emu_robot.control.episode_loop import EpisodeResult, Subscriber
-from emu_robot.core import ActionChunk, Environment, Image, Observation, PlanStep, Transition
+from emu_robot.core import ActionChunk, Floats32, Image, Observation, PlanStep, Transition
+from emu_robot.environments.capabilities import HasSubtasks, due_subtask
+from emu_robot.environments.contract import Environment
 from emu_robot.evaluation.records import StepRecord
 
 MAX_PICTURED = 16
@@ -24,8 +25,8 @@ class StepLog(Subscriber):
     `folder`'s parent. No folder, no pictures.
     """
 
-    def __init__(self, environment: Environment, *, camera: str, folder: Path | None = None, stem: str = "") -> None:
-        self._environment, self._camera = environment, camera
+    def __init__(self, environment: Environment, *, folder: Path | None = None, stem: str = "") -> None:
+        self._environment, self._camera = environment, environment.spec.planner_camera
         self._folder, self._stem = folder, stem
         self.steps: list[StepRecord] = []
         self._pursued: PlanStep | None = None
@@ -35,7 +36,7 @@ class StepLog(Subscriber):
 
     @property
     def _truth(self) -> str | None:
-        return getattr(self._environment, "current_subtask", None)
+        return due_subtask(self._environment)
 
     def on_chunk(self, tick: int, observation: Observation, chunk: ActionChunk) -> None:
         if self._opened is not None and same_step(self._pursued, chunk.step):
@@ -44,7 +45,7 @@ class StepLog(Subscriber):
         self._pursued = chunk.step
         self._opened = (tick, self._truth, self._done, observation.images[self._camera])
 
-    def on_transition(self, tick: int, action: NDArray[np.float32], transition: Transition) -> None:
+    def on_transition(self, tick: int, action: Floats32, transition: Transition) -> None:
         self._tick, self._done = tick, transition.subtasks_done
         if self._opened is not None and self._pursued is not None and tick - self._opened[0] <= TRUTH_GRACE:
             first_tick, truth, done_then, before = self._opened
@@ -99,6 +100,5 @@ def same_step(a: PlanStep | None, b: PlanStep | None) -> bool:
 
 
 def subtask_texts(environment: Environment) -> tuple[str, ...]:
-    """The words of the true subtasks, if the environment tells its task; else none."""
-    task = getattr(environment, "task", None)
-    return tuple(subtask.text for subtask in getattr(task, "subtasks", ()))
+    """The words of the true subtasks, if the environment tells them; else none."""
+    return environment.subtasks if isinstance(environment, HasSubtasks) else ()

@@ -6,6 +6,7 @@ and tried on originals and on reconstructions of the other half: reconstructions
 """
 
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -14,17 +15,25 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from emu_robot.core import Floats, Image
-from emu_robot.evaluation import worker
+from emu_robot.core import Floats, Image, Observation
+from emu_robot.environments.capabilities import (
+    HasExpert,
+    LocatesGripper,
+    LocatesObjects,
+    require,
+    step_world,
+    with_images,
+)
+from emu_robot.environments.contract import Environment
 from emu_robot.evaluation.centroids import position_error
-from emu_robot.evaluation.config import LayoutsConfig
+from emu_robot.evaluation.config import SEED_STRIDE, LayoutsConfig
 from emu_robot.evaluation.info import measured_with
 from emu_robot.evaluation.statistics import Proportion
-from emu_robot.robots.spec import PANDA
+from emu_robot.evaluation.worlds import Worlds, by_task
 from emu_robot.shared.files import replace_json
 from emu_robot.shared.progress import progress
+from emu_robot.shared.settings import number
 
-CAMERA = PANDA.planner_camera
 OPEN, CLOSED = 0.8, 0.6  # gripper opening above, below; what lies between is moving and left out
 CROP = 12  # [px] half the side of the gripper's crop
 RIDGE = 30.0
@@ -36,12 +45,16 @@ type Reconstruct = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
 
 @dataclass(kw_only=True)
 class TokenizerQualityConfig(LayoutsConfig):
-    """every: control ticks between the views that are taken."""
+    """Settings of a measurement of the image tokenizer."""
 
     tasks: list[str] = field(default_factory=lambda: ["all"])
-    n: int = 44
-    every: int = 12
+    """Tasks or groups of the environment, or "all"."""
+    n: int = number(44, 1, SEED_STRIDE)
+    """Layouts in all."""
+    every: int = number(12, 1)
+    """Control ticks between the views that are taken."""
     out: Path = Path("outputs/tokenizer_quality")
+    """Folder of the results."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +78,10 @@ def load_reconstruct(config: TokenizerQualityConfig) -> Reconstruct:
 def tokenizer_quality(
     config: TokenizerQualityConfig,
     make_reconstruct: Callable[[TokenizerQualityConfig], Reconstruct] = load_reconstruct,
-    make_environment: Any = worker.make_environment,
 ) -> dict[str, Any]:
     """Measure, print the lines, write `tokenizer_quality.json` into `config.out` and return it."""
     reconstruct = make_reconstruct(config)
-    frames = collect_frames(config, make_environment)
+    frames = collect_frames(config)
     again = list(reconstruct(np.stack([frame.image for frame in frames])))
     result = {
         "n_frames": len(frames),
@@ -86,27 +98,29 @@ def tokenizer_quality(
     return result
 
 
-def collect_frames(config: TokenizerQualityConfig, make_environment: Any = worker.make_environment) -> list[Frame]:
-    """Views along the expert's runs on `config.n` layouts."""
-    families, environments, frames = config.families(), {}, []
-    with progress("collecting views", config.n) as report:
-        for index in range(config.n):
-            family = families[index % len(families)]
-            if family not in environments:
-                environments[family] = make_environment(config, family)
-            environment = environments[family]
-            environment.reset(config.episode_seed(index))
-            expert = environment.expert()
-            for tick in range(environment.max_steps):
-                if tick % config.every == 0:
-                    frames.append(_frame(environment, index))
-                if environment.step(expert.action(), observe=False).success:
-                    break
+def collect_frames(config: TokenizerQualityConfig) -> list[Frame]:
+    """Views along the expert's runs on `config.n` layouts, in the order of the layouts."""
+    tasks, worlds = config.selected(), Worlds(config.suite(), config.split)
+    frames: dict[int, list[Frame]] = {}
+    with progress("collecting views", config.n) as report, closing(worlds):
+        for index in by_task(range(config.n), len(tasks)):
+            frames[index] = _views(worlds.of(tasks[index % len(tasks)].name), index, config)
             report("")
-    for environment in environments.values():
-        if hasattr(environment, "close"):
-            environment.close()
-    return frames
+    return [frame for index in range(config.n) for frame in frames[index]]
+
+
+def _views(environment: Environment, index: int, config: TokenizerQualityConfig) -> list[Frame]:
+    """Every `config.every` ticks of the expert's run on one layout."""
+    observation, views = environment.reset(config.episode_seed(index)), []
+    expert = require(environment, HasExpert, "measuring a tokenizer").expert()
+    for tick in range(environment.max_steps):
+        if tick % config.every == 0:
+            views.append(_frame(environment, with_images(environment, observation), index))
+        transition = step_world(environment, expert.action(), observe=False)
+        observation = transition.observation
+        if transition.success:
+            break
+    return views
 
 
 def object_errors(frames: list[Frame], again: list[Image]) -> dict[str, Any]:
@@ -150,13 +164,15 @@ def psnr(true: Image, other: Image) -> float:
     return float(10 * np.log10(255.0**2 / max(error, 1e-9)))
 
 
-def _frame(environment: Any, layout: int) -> Frame:
-    pixels = environment.object_pixels(CAMERA)
+def _frame(environment: Environment, observation: Observation, layout: int) -> Frame:
+    camera, purpose = environment.spec.planner_camera, "measuring a tokenizer"
+    pixels = require(environment, LocatesObjects, purpose).object_pixels(camera)
+    gripper = require(environment, LocatesGripper, purpose)
     return Frame(
-        environment.render(CAMERA),
+        observation.images[camera],
         {name: uv for name, uv in pixels.items() if uv is not None},
-        environment.gripper_pixel(CAMERA),
-        float(environment.facts()["gripper_opening"]),
+        gripper.gripper_pixel(camera),
+        gripper.gripper_opening,
         layout,
     )
 

@@ -1,4 +1,4 @@
-"""H.264 clips of episodes: the front camera, with the subgoal and the wrist camera beside it and the words below."""
+"""H.264 clips of episodes: the planner's camera, with the subgoal and another camera beside it and the words below."""
 
 from contextlib import ExitStack
 from fractions import Fraction
@@ -7,12 +7,13 @@ from typing import Any
 
 import av
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image as PillowImage
 from PIL import ImageDraw, ImageFont
 
 from emu_robot.control.episode_loop import EpisodeResult, Subscriber
-from emu_robot.core import ActionChunk, Environment, Image, Observation, Transition
+from emu_robot.core import ActionChunk, Floats32, Image, Observation, Transition
+from emu_robot.environments.capabilities import Renders, with_images
+from emu_robot.environments.contract import Environment
 from emu_robot.shared.files import replacing
 
 MAIN, SIDE, BAND = 256, 128, 44
@@ -53,57 +54,79 @@ class Clip:
 
 
 class ClipRecorder(Subscriber):
-    """Records an episode at half the control rate; the environment must offer `render(camera, size)`."""
+    """Records an episode at half the control rate. Pictures are the observations' own where the environment renders
+    no others."""
 
     def __init__(self, environment: Environment, path: Path, *, every: int = 2) -> None:
         self._environment, self._every = environment, every
-        self._fps = max(1, environment.control_hz // every)
+        self._fps = max(1, environment.spec.control_hz // every)
+        self._camera = environment.spec.planner_camera
+        self._side = next((name for name in environment.spec.cameras if name != self._camera), None)
         self._clip = Clip(path, fps=self._fps)
         self._font = ImageFont.load_default(size=15)
         self._small = ImageFont.load_default(size=12)
         self._instruction, self._words = "", ""
         self._subgoal: Image | None = None
+        self._last: Observation | None = None
 
     def on_reset(self, instruction: str, seed: int, observation: Observation) -> None:
-        self._instruction = instruction
+        self._instruction, self._last = instruction, observation
 
     def on_chunk(self, tick: int, observation: Observation, chunk: ActionChunk) -> None:
         self._words = chunk.step.subtask if chunk.step else ""
         self._subgoal = chunk.step.subgoal if chunk.step else None
         if tick == 0:
+            self._last = observation
             self._add()
 
-    def on_transition(self, tick: int, action: NDArray[np.float32], transition: Transition) -> None:
+    def on_transition(self, tick: int, action: Floats32, transition: Transition) -> None:
         if tick % self._every == 0:
+            self._last = transition.observation
             self._add()
 
     def on_end(self, result: EpisodeResult, observation: Observation) -> None:
-        self._words = "done" if result.success else "failed"
+        self._words, self._last = "done" if result.success else "failed", observation
         for _ in range(self._fps):
             self._add(GOOD if result.success else BAD)
         self._clip.close()
 
     def _add(self, ink: tuple[int, int, int] = INK) -> None:
-        render = self._environment.render  # type: ignore[attr-defined]
         canvas = PillowImage.new("RGB", (MAIN + SIDE, MAIN + BAND), PAPER)
-        canvas.paste(PillowImage.fromarray(render("front", MAIN)), (0, 0))
-        canvas.paste(PillowImage.fromarray(render("wrist", SIDE)), (MAIN, SIDE))
+        _paste(canvas, self._view(self._camera, MAIN), (0, 0), MAIN)
         draw = ImageDraw.Draw(canvas)
         if self._subgoal is not None:
-            subgoal = PillowImage.fromarray(self._subgoal).resize((SIDE, SIDE), PillowImage.Resampling.BICUBIC)
-            canvas.paste(subgoal, (MAIN, 0))
+            _paste(canvas, self._subgoal, (MAIN, 0), SIDE)
             self._label(draw, (MAIN + 5, 3), "subgoal")
         else:
             draw.text((MAIN + 5, 3), "no subgoal", MUTED, self._small)
-        self._label(draw, (MAIN + 5, SIDE + 3), "wrist")
+        if self._side is not None:
+            _paste(canvas, self._view(self._side, SIDE), (MAIN, SIDE), SIDE)
+            self._label(draw, (MAIN + 5, SIDE + 3), self._side)
         draw.text((8, MAIN + 5), fit_text(self._instruction, self._small), MUTED, self._small)
         draw.text((8, MAIN + 21), fit_text(self._words, self._font), ink, self._font)
         self._clip.add(np.asarray(canvas))
+
+    def _view(self, camera: str, size: int) -> Image:
+        """What a camera sees now, `size` [px] high or wide if the environment can."""
+        if isinstance(self._environment, Renders):
+            return self._environment.render(camera, size)
+        assert self._last is not None, "on_reset comes first"
+        self._last = with_images(self._environment, self._last)
+        return self._last.images[camera]
 
     def _label(self, draw: ImageDraw.ImageDraw, at: tuple[int, int], text: str) -> None:
         left, top, right, bottom = draw.textbbox(at, text, self._small)
         draw.rectangle((left - 4, top - 3, right + 4, bottom + 3), PAPER)
         draw.text(at, text, INK, self._small)
+
+
+def _paste(canvas: PillowImage.Image, image: Image, at: tuple[int, int], side: int) -> None:
+    """Put a picture into a square of `side` [px], whole and in the middle."""
+    height, width = image.shape[:2]
+    scale = side / max(height, width)
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    picture = PillowImage.fromarray(image).resize(size, PillowImage.Resampling.BICUBIC)
+    canvas.paste(picture, (at[0] + (side - size[0]) // 2, at[1] + (side - size[1]) // 2))
 
 
 def fit_text(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:

@@ -3,11 +3,11 @@
 from collections.abc import Callable
 from dataclasses import replace
 from importlib import import_module
-from typing import Any
 
-from emu_robot import environments
 from emu_robot.control.episode_loop import Subscriber, run_episode
-from emu_robot.core import PlanStep, Policy
+from emu_robot.core import PlanStep, Policy, Seeded
+from emu_robot.environments.capabilities import HasOracle, require
+from emu_robot.environments.contract import Environment
 from emu_robot.evaluation.config import EvalConfig, LayoutsConfig
 from emu_robot.evaluation.expert import ExpertPolicy
 from emu_robot.evaluation.failures import FailureWatch, classify
@@ -15,16 +15,15 @@ from emu_robot.evaluation.records import EpisodeRecord
 from emu_robot.evaluation.report import FIRST_SHOWN
 from emu_robot.evaluation.step_log import StepLog, subtask_texts
 from emu_robot.evaluation.video import ClipRecorder
+from emu_robot.evaluation.worlds import Worlds
 from emu_robot.planner.decoding.config import Decoder, DecoderConfig
 from emu_robot.policy.config import PolicyConfig
-from emu_robot.robots.spec import PANDA
 
 SETTLE_STEPS = 40
 """Ticks that a successful episode which the report shows goes on for, so that its last view has the arm at home."""
 
 type SubgoalSource = Callable[[], PlanStep | None]
 type PolicyFactory = Callable[[EvalConfig, SubgoalSource], Policy]
-type EnvironmentFactory = Callable[[LayoutsConfig, str], Any]
 
 OTHER_LAYOUT = 50_000_000
 """Added to an episode's seed for the layouts that shuffled subgoals are taken from."""
@@ -51,44 +50,34 @@ def make_decoder(config: LayoutsConfig) -> DecoderConfig:
     return DecoderConfig(kind=Decoder(config.decoder), steps=config.decoder_steps)
 
 
-def make_environment(config: LayoutsConfig, family: str) -> Any:
-    """The environment that `config` names, for tasks of one family."""
-    return environments.make(config.env, families=(family,), split=config.split)
-
-
 class EpisodeRunner:
-    """Holds one process's policy and environments (one per family, made when first needed)."""
+    """Holds one process's policy, and the world of the task that it plays."""
 
-    def __init__(
-        self,
-        config: EvalConfig,
-        policy_factory: PolicyFactory = load_policy,
-        environment_factory: EnvironmentFactory = make_environment,
-    ) -> None:
+    def __init__(self, config: EvalConfig, policy_factory: PolicyFactory = load_policy) -> None:
         self._config = config
-        self._families = config.families()
-        self._make_environment = environment_factory
+        self._tasks = config.selected()
+        self._worlds = Worlds(config.suite(), config.split)
         self._make_policy = policy_factory
-        self._environments: dict[str, Any] = {}
         self._policy: Policy | None = None
-        self._current: Any = None
+        self._task = self._tasks[0].name
         self._shuffled_seed = 0
 
     def run(self, index: int) -> EpisodeRecord:
         """Run episode `index`, write its pictures, clip and record under `config.out`, and return the record."""
         config = self._config
-        family, seed = self._families[index % len(self._families)], config.episode_seed(index)
-        environment = self._current = self._environment(family)
+        task, seed = self._tasks[index % len(self._tasks)], config.episode_seed(index)
+        self._task = task.name
+        environment = self._worlds.of(task.name)
         self._shuffled_seed = seed + OTHER_LAYOUT
         policy = self._policy_for(environment, seed)
 
         stem = f"{index:05d}"
         folder = config.out / "episodes"
-        log = StepLog(environment, camera=PANDA.planner_camera, folder=folder, stem=stem)
+        log = StepLog(environment, folder=folder, stem=stem)
         watch = FailureWatch(environment)
         subscribers: list[Subscriber] = [log, watch]
         clip = None
-        if index < config.videos and hasattr(environment, "render"):
+        if index < config.videos:
             clip = f"{folder.name}/{stem}.mp4"
             subscribers.append(ClipRecorder(environment, config.out / clip))
         result = run_episode(
@@ -103,7 +92,8 @@ class EpisodeRunner:
         failure, detail = classify(result, log.steps, watch)
         record = EpisodeRecord(
             index=index,
-            family=family,
+            task=task.name,
+            group=task.group,
             split=config.split,
             seed=seed,
             instruction=result.instruction,
@@ -117,7 +107,7 @@ class EpisodeRunner:
             events=result.events,
             failure=failure,
             detail=detail,
-            control_hz=environment.control_hz,
+            control_hz=environment.spec.control_hz,
             clip=clip,
             policy_s=round(result.policy_s, 3),
             wall_s=round(result.wall_s, 3),
@@ -126,33 +116,24 @@ class EpisodeRunner:
         return record
 
     def close(self) -> None:
-        """Release the environments."""
-        for environment in self._environments.values():
-            if hasattr(environment, "close"):
-                environment.close()
-        self._environments.clear()
+        """Release the worlds."""
+        self._worlds.close()
 
-    def _environment(self, family: str, role: str = "") -> Any:
-        key = f"{family}{role}"
-        if key not in self._environments:
-            self._environments[key] = self._make_environment(self._config, family)
-        return self._environments[key]
-
-    def _policy_for(self, environment: Any, seed: int) -> Policy:
+    def _policy_for(self, environment: Environment, seed: int) -> Policy:
         if self._config.policy == "expert":
             return ExpertPolicy(environment)
         if self._policy is None:
             self._policy = self._make_policy(self._config, self._subgoal)
-        if hasattr(self._policy, "seed"):
-            self._policy.seed(seed)  # type: ignore[attr-defined]
+        if isinstance(self._policy, Seeded):
+            self._policy.seed(seed)
         return self._policy
 
     def _subgoal(self) -> PlanStep | None:
         """The true next step of the running episode, or, for shuffled goals, that of a new other layout."""
+        purpose = f"goal={self._config.goal}"
         if self._config.goal != "shuffled":
-            return self._current.oracle_step()
-        family = self._current.task.family
-        other = self._environment(family, role=" elsewhere")
+            return require(self._worlds.of(self._task), HasOracle, purpose).oracle_step()
+        other = self._worlds.of(self._task, spare=True)
         other.reset(self._shuffled_seed)
         self._shuffled_seed += SHUFFLED_STRIDE
-        return other.oracle_step()
+        return require(other, HasOracle, purpose).oracle_step()

@@ -2,14 +2,15 @@
 
 from pathlib import Path
 
+from lerobot.configs import FeatureType, PolicyFeature
+from lerobot.utils.constants import ACTION, OBS_IMAGES, OBS_STATE
+
 from emu_robot.errors import ConfigError
 from emu_robot.lerobot.configuration_emu_robot import EmuRobotConfig
 from emu_robot.lerobot.modeling_emu_robot import EmuRobotPolicy
 from emu_robot.lerobot.processor_emu_robot import make_emu_robot_pre_post_processors
 from emu_robot.models.weights import resolve_weights
 from emu_robot.policy.action_decoder import ActionDecoder
-from lerobot.configs import FeatureType, PolicyFeature
-from lerobot.utils.constants import ACTION, OBS_IMAGES, OBS_STATE
 
 
 def to_lerobot(weights: str | Path, out: Path) -> Path:

@@ -3,13 +3,14 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+from lerobot.configs import FeatureType, NormalizationMode, PreTrainedConfig
+from lerobot.optim import AdamWConfig, CosineDecayWithWarmupSchedulerConfig
+from lerobot.policies.rtc.configuration_rtc import RTCConfig
+
 from emu_robot.data.lerobot_names import camera_names
 from emu_robot.errors import ConfigError
 from emu_robot.planner.config import ReplanConfig
 from emu_robot.policy.config import ChunkConfig, GoalMode
-from lerobot.configs import FeatureType, NormalizationMode, PreTrainedConfig
-from lerobot.optim import AdamWConfig, CosineDecayWithWarmupSchedulerConfig
-from lerobot.policies.rtc.configuration_rtc import RTCConfig
 
 
 @PreTrainedConfig.register_subclass("emu_robot")

@@ -12,16 +12,16 @@ from typing import Any
 
 import gymnasium as gym
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
+from lerobot.configs import FeatureType, PolicyFeature
+from lerobot.envs import EnvConfig
+from lerobot.envs.utils import _LazyAsyncVectorEnv
+from lerobot.utils.constants import ACTION, OBS_IMAGES, OBS_STATE
 
 from emu_robot.data.collect import SEED_LIMIT
 from emu_robot.errors import InvalidValueError, UnknownNameError
 from emu_robot.robots.spec import PANDA
 from emu_sim.tabletop import ACTION_MODES, make_resting
 from emu_sim.tasks import resolve_families
-from lerobot.configs import FeatureType, PolicyFeature
-from lerobot.envs import EnvConfig
-from lerobot.envs.utils import _LazyAsyncVectorEnv
-from lerobot.utils.constants import ACTION, OBS_IMAGES, OBS_STATE
 
 _starting = Lock()
 """One thread at a time starts worker processes (LeRobot can evaluate several tasks at once)."""

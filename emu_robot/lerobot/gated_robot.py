@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import draccus
+from lerobot.robots import Robot, RobotConfig, make_robot_from_config
+from lerobot.utils.decorators import check_if_already_connected, check_if_not_connected
+from lerobot.utils.errors import DeviceNotConnectedError
 
 from emu_robot.control.safety import SafetyConfig
 from emu_robot.errors import ConfigError, InvalidValueError, RobotStoppedError
 from emu_robot.lerobot.action_gate import ActionGate
 from emu_robot.lerobot.arm_limits import SUFFIX, ArmLimits, DimensionLimits, arm_limits, read_limits
-from lerobot.robots import Robot, RobotConfig, make_robot_from_config
-from lerobot.utils.decorators import check_if_already_connected, check_if_not_connected
-from lerobot.utils.errors import DeviceNotConnectedError
 
 BRAKING_S = 2.0
 """Longest time that coming to rest may take before the arm is let go anyway [s]."""

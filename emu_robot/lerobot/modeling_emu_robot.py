@@ -16,6 +16,10 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import torch
 from huggingface_hub import snapshot_download
+from lerobot.configs import PreTrainedConfig
+from lerobot.policies.pretrained import PreTrainedPolicy
+from lerobot.policies.rtc.modeling_rtc import RTCProcessor
+from lerobot.utils.constants import OBS_STATE
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -44,12 +48,9 @@ from emu_robot.robots.order import to_ours, to_theirs
 from emu_robot.shared.draws import draw_seed
 from emu_robot.training.head import HeadTrainConfig, head_loss
 from emu_robot.training.losses import near_codes
-from emu_robot.training.planner import SequenceConfig, planner_loss
+from emu_robot.training.planner import planner_loss
+from emu_robot.training.planner_config import SequenceConfig
 from emu_robot.training.warm_start import warm_start
-from lerobot.configs import PreTrainedConfig
-from lerobot.policies.pretrained import PreTrainedPolicy
-from lerobot.policies.rtc.modeling_rtc import RTCProcessor
-from lerobot.utils.constants import OBS_STATE
 
 CACHE = ".emu_robot"
 """Folder of a dataset, beside its `meta`, that keeps what is looked up of it."""

@@ -2,8 +2,9 @@
 
 from typing import Any
 
-from emu_robot.lerobot.configuration_emu_robot import EmuRobotConfig
 from lerobot.processor import PolicyAction, PolicyProcessorPipeline, make_default_pre_post_processors
+
+from emu_robot.lerobot.configuration_emu_robot import EmuRobotConfig
 
 
 def make_emu_robot_pre_post_processors(

@@ -8,6 +8,9 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 import numpy as np
+from lerobot.robots import Robot, RobotConfig
+from lerobot.utils.decorators import check_if_already_connected, check_if_not_connected
+from lerobot.utils.errors import DeviceNotConnectedError
 
 from emu_robot.data.expert_demonstration import Disturbance
 from emu_robot.errors import InvalidValueError
@@ -16,9 +19,6 @@ from emu_robot.lerobot.announcements import Announcements, Phase
 from emu_robot.robots.spec import PANDA
 from emu_sim.environment import TabletopEnvironment
 from emu_sim.tasks import resolve_families, sample_task
-from lerobot.robots import Robot, RobotConfig
-from lerobot.utils.decorators import check_if_already_connected, check_if_not_connected
-from lerobot.utils.errors import DeviceNotConnectedError
 
 REST_TICKS = 20
 """Of the arm at home with its task done, after which the next layout comes if nobody announces episodes."""
@@ -148,7 +148,9 @@ class EmuSimPanda(Robot):
         environment.reset(seed, observe=False)
         self._next_seed, self._rested = seed + 1, 0
         self.layouts += 1
-        self._disturbance = Disturbance(np.random.default_rng([seed, 1]), self.config.noise, burst_probability=0.0)
+        self._disturbance = Disturbance(
+            np.random.default_rng([seed, 1]), environment.spec.layout, self.config.noise, burst_probability=0.0
+        )
         self._announcements.reset_requested = False
         logging.info("%s: seed %d, %r", self.name, seed, environment.instruction)
 

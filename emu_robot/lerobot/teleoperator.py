@@ -4,12 +4,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from lerobot.teleoperators import Teleoperator, TeleoperatorConfig
+from lerobot.utils.decorators import check_if_already_connected, check_if_not_connected
 
 from emu_robot.lerobot import targets
 from emu_robot.lerobot.robot import connected_robot
 from emu_robot.robots.spec import PANDA
-from lerobot.teleoperators import Teleoperator, TeleoperatorConfig
-from lerobot.utils.decorators import check_if_already_connected, check_if_not_connected
 
 HOME = np.array([*PANDA.home, 1.0], np.float32)
 """(8,) joints at home [rad], gripper open."""

@@ -26,7 +26,8 @@ from emu_robot.training.head_data import Demonstrations
 from emu_robot.training.head_goals import reconstructed_goals
 from emu_robot.training.head_sampler import GoalImages, HeadSampler, Images, SamplingConfig
 from emu_robot.training.loop import LoopConfig
-from emu_robot.training.planner import SequenceConfig, SequenceSampler
+from emu_robot.training.planner import SequenceSampler
+from emu_robot.training.planner_config import SequenceConfig
 from emu_robot.training.planner_data import PlanQueries
 
 MARKED_ONLY = 1_000_000_000

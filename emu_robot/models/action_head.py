@@ -17,47 +17,79 @@ from torch import Tensor, nn
 from emu_robot.errors import ConfigError, InvalidValueError
 from emu_robot.models.flow import FlowDecoder, interpolate
 from emu_robot.models.vision import GoalFusion, ImageStem, KeypointTrunk
+from emu_robot.shared.settings import check_ranges, number
 
 
-@dataclass(kw_only=True)
-class HeadConfig:
-    """Sizes of the action head. image_size in pixels; keyposes = how many coming gripper events it predicts.
+@dataclass(frozen=True, kw_only=True)
+class HeadSizes:
+    """What may be chosen of an action head."""
 
-    cameras: what it sees; the first one is the planner's, in whose view goals are shown. goal_view_*, other_view_*:
-    residual blocks behind the first camera and behind each other one.
-    """
-
-    cameras: list[str] = field(default_factory=lambda: ["front", "wrist"])
-    image_size: int = 128
-    state_dim: int = 8
-    action_dim: int = 8
-    action_horizon: int = 16
-    relative_dims: int = 7
-    text_vocabulary: int = 1024
-    text_length: int = 32
-    text_width: int = 128
-    channels: int = 64
-    keypoints: int = 32
-    goal_view_fine_blocks: int = 1
-    goal_view_coarse_blocks: int = 2
-    other_view_fine_blocks: int = 0
-    other_view_coarse_blocks: int = 2
-    width: int = 512
-    context_blocks: int = 2
-    flow_width: int = 320
-    flow_blocks: int = 3
-    keyposes: int = 2
+    action_horizon: int = number(16, 1)
+    """Actions of a predicted chunk [control ticks]."""
+    text_width: int = number(128, 4)
+    """Width of the text encoder; a multiple of 4."""
+    channels: int = number(64, 8)
+    """Channels of the fine feature map; a multiple of 8."""
+    keypoints: int = number(32, 1)
+    """Points that each camera's trunk looks at."""
+    goal_view_fine_blocks: int = number(1, 0)
+    """Residual blocks at a quarter of the resolution, behind the first camera."""
+    goal_view_coarse_blocks: int = number(2, 0)
+    """Residual blocks at an eighth of the resolution, behind the first camera."""
+    other_view_fine_blocks: int = number(0, 0)
+    """Residual blocks at a quarter of the resolution, behind each other camera."""
+    other_view_coarse_blocks: int = number(2, 0)
+    """Residual blocks at an eighth of the resolution, behind each other camera."""
+    width: int = number(512, 1)
+    """Width of the vector that an observation becomes."""
+    context_blocks: int = number(2, 0)
+    """Residual blocks that make it."""
+    flow_width: int = number(320, 1)
+    """Width of the flow decoder."""
+    flow_blocks: int = number(3, 0)
+    """Residual blocks of the flow decoder."""
+    keyposes: int = number(2, 1)
+    """Coming gripper events that are predicted."""
 
     def __post_init__(self) -> None:
-        for name in ("image_size", "channels"):
-            if getattr(self, name) % 8 or getattr(self, name) <= 0:
-                raise ConfigError(f"head.{name} must be a positive multiple of 8, got {getattr(self, name)}")
-        if not 0 <= self.relative_dims <= min(self.state_dim, self.action_dim):
+        check_ranges(self, "head")
+        for name, factor in (("channels", 8), ("text_width", 4)):
+            if getattr(self, name) % factor:
+                raise ConfigError(f"head.{name} must be a multiple of {factor}, got {getattr(self, name)}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadConfig(HeadSizes):
+    """A whole action head: its sizes, and what follows from the data that it is trained on."""
+
+    cameras: list[str] = field(default_factory=lambda: ["front", "wrist"])
+    """What it sees, different names. The first one is the planner's, in whose view goals are shown."""
+    image_size: int = number(128, 8)
+    """Height and width of its images [px]; a multiple of 8."""
+    state_dim: int = number(8, 1)
+    """Dimensions of the state."""
+    action_dim: int = number(8, 1)
+    """Dimensions of an action."""
+    relative_dims: int = number(7, 0)
+    """First dimensions of an action that are targets of the same dimensions of the state."""
+    text_vocabulary: int = number(1024, 1)
+    """Ids of words, padding included."""
+    text_length: int = number(32, 1)
+    """Ids of the longest text."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.image_size % 8:
+            raise ConfigError(f"head.image_size must be a multiple of 8, got {self.image_size}")
+        if self.relative_dims > min(self.state_dim, self.action_dim):
             raise ConfigError(f"head.relative_dims must lie within state and action, got {self.relative_dims}")
-        if not self.cameras or len(set(self.cameras)) != len(self.cameras):
-            raise ConfigError(f"head.cameras must be different names, at least one, got {self.cameras}")
-        if self.text_width % 4:
-            raise ConfigError(f"head.text_width must be a multiple of 4, got {self.text_width}")
+        check_cameras(self.cameras)
+
+
+def check_cameras(cameras: Sequence[str]) -> None:
+    """Raise `ConfigError` unless these are different names, at least one."""
+    if not cameras or len(set(cameras)) != len(cameras):
+        raise ConfigError(f"cameras must be different names, at least one, got {cameras}")
 
 
 _PER_CAMERA = ("stem", "trunk")

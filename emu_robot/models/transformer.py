@@ -15,36 +15,47 @@ from torch import Tensor, nn
 
 from emu_robot.errors import InvalidValueError
 from emu_robot.models.attention import AttentionMask, attend
+from emu_robot.shared.settings import check_ranges, number
 
 
-@dataclass(kw_only=True)
-class TransformerConfig:
-    """Names follow the official config.json; defaults are the mini planner (the vocabulary is set by its data).
+@dataclass(frozen=True, kw_only=True)
+class TransformerSizes:
+    """What may be chosen of a transformer. Names follow the official config.json; defaults are the mini planner.
 
     Four choices differ from the official model. Three make copying a code from the image before easy: a small
-    rope_theta (with the official 1e6 and 32 dimensions per head, few frequencies tell neighbouring places apart), tied
-    embeddings (what reads a code writes it), and `references`: where an image follows another, the model is told the
-    code that the other one has at the next place (its embedding is added to the input), and a gate adds to that code's
-    logit. The fourth is for words: `unrotated_groups` key-value groups have no RoPE, so that their heads find what is
-    said, and what looks like it, however far it is; at a small rope_theta no frequency is slow enough for that.
+    `rope_theta`, tied embeddings, and `references`. The fourth is for words: `unrotated_groups`.
     """
 
-    vocab_size: int = 5136
-    hidden_size: int = 256
-    intermediate_size: int = 768
-    num_hidden_layers: int = 6
-    num_attention_heads: int = 8
-    num_key_value_heads: int = 4
-    head_dim: int = 32
-    rope_theta: float = 10.0
-    unrotated_groups: int = 2
-    rms_norm_eps: float = 1e-6
-    initializer_range: float = 0.02
+    hidden_size: int = number(256, 1)
+    """Width of the residual stream."""
+    intermediate_size: int = number(768, 1)
+    """Width inside each block's MLP."""
+    num_hidden_layers: int = number(6, 1)
+    """Blocks."""
+    num_attention_heads: int = number(8, 1)
+    """Heads of queries; a multiple of `num_key_value_heads`."""
+    num_key_value_heads: int = number(4, 1)
+    """Heads of keys and values; each is shared by a group of query heads."""
+    head_dim: int = number(32, 2)
+    """Dimensions of a head; an even number."""
+    rope_theta: float = number(10.0, above=0)
+    """Base of the rotary positions. With the official 1e6, few of 32 dimensions tell neighbouring places apart."""
+    unrotated_groups: int = number(2, 0)
+    """Key-value heads without rotary positions, at most all: they find words and what looks like them at any distance.
+    At a small `rope_theta`, no frequency is slow enough for that."""
+    rms_norm_eps: float = number(1e-6, 0)
+    """Added to the mean square that a norm divides by."""
+    initializer_range: float = number(0.02, above=0)
+    """Standard deviation of the weights before training."""
     tie_word_embeddings: bool = True
+    """One matrix reads and writes ids."""
     references: bool = True
+    """Where an image follows another, tell the model the code that the other one has at the next place: its embedding
+    is added to the input, and a gate adds to its logit."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.unrotated_groups <= self.num_key_value_heads:
+        check_ranges(self)
+        if self.unrotated_groups > self.num_key_value_heads:
             raise InvalidValueError(
                 f"unrotated_groups is {self.unrotated_groups}, must be in 0..{self.num_key_value_heads}"
             )
@@ -53,6 +64,14 @@ class TransformerConfig:
                 f"{self.num_attention_heads} heads must be a multiple of {self.num_key_value_heads} key-value heads, "
                 f"and head_dim {self.head_dim} even"
             )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransformerConfig(TransformerSizes):
+    """A whole transformer: its sizes, and the ids that its tokenizers give it."""
+
+    vocab_size: int = number(5136, 1)
+    """Ids that it reads and writes."""
 
 
 class KVCache:
@@ -232,7 +251,7 @@ class Backbone(nn.Module):
     ) -> Tensor:
         """Hidden states (B, L, D).
 
-        references_BL: see `TransformerConfig`; ids, -1 for none. Left out, there are none.
+        references_BL: see `TransformerSizes`; ids, -1 for none. Left out, there are none.
         positions_BL: default 0, 1, ... (after `cache.length` tokens). mask: see `AttentionMask`;
         default causal. cache: the block is appended to it. valid_BL: False where the block is padding.
         """

@@ -87,7 +87,7 @@ def save_file(folder: Path, name: str, content: bytes) -> None:
 def load_weights(folder: str | Path, stage: str) -> StageWeights:
     """Read and check one stage. Raises `WeightsError` naming the file, `UnknownNameError` for a stage not there."""
     folder = Path(folder)
-    entry = _stage(folder, stage)
+    entry = read_stage(folder, stage)
     path = folder / entry["file"]
     state = load(_read_checked(path, entry["sha256"]))
     for name, tensor in state.items():
@@ -130,12 +130,12 @@ def copy_weights(source: Path, target: Path) -> None:
 
 def stage_config(folder: Path, stage: str) -> dict[str, Any]:
     """What rebuilds a stage's module, read without its weights. Raises `UnknownNameError` for a stage not there."""
-    return _stage(folder, stage)["config"]
+    return read_stage(folder, stage)["config"]
 
 
 def stage_hash(folder: Path, stage: str) -> str:
     """The sha256 of a stage's weights: says which weights something was made with."""
-    return _stage(folder, stage)["sha256"]
+    return read_stage(folder, stage)["sha256"]
 
 
 def load_into(module: torch.nn.Module, weights: StageWeights, what: str) -> None:
@@ -146,7 +146,8 @@ def load_into(module: torch.nn.Module, weights: StageWeights, what: str) -> None
         raise WeightsError(f"{what} weights do not fit their config: {str(error).splitlines()[-1].strip()}") from error
 
 
-def _stage(folder: Path, stage: str) -> dict[str, Any]:
+def read_stage(folder: Path, stage: str) -> dict[str, Any]:
+    """A stage's entry in the manifest, read without its weights. Raises `UnknownNameError` for a stage not there."""
     stages = read_manifest(folder)["stages"]
     if stage not in stages:
         raise UnknownNameError(f"stage of the weights in {folder}", stage, stages)

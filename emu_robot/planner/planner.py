@@ -10,37 +10,63 @@ import torch
 from emu_robot.core import Image, Observation, Plan, PlanStep, check_image
 from emu_robot.errors import InvalidValueError, UnknownNameError
 from emu_robot.models.int8 import supported, to_int8
-from emu_robot.models.transformer import CausalTransformer, TransformerConfig
-from emu_robot.models.weights import load_into, load_weights, save_weights
+from emu_robot.models.transformer import CausalTransformer, TransformerConfig, TransformerSizes
+from emu_robot.models.weights import load_into, load_weights, resolve_weights, save_weights
 from emu_robot.planner.decoding.config import DecoderConfig
 from emu_robot.planner.decoding.factory import make_image_decoder
 from emu_robot.planner.decoding.grammar import PlanGrammar
 from emu_robot.planner.decoding.plan_decoder import PlanDecoder
 from emu_robot.planner.decoding.sampling import SamplingConfig
 from emu_robot.shared.draws import draw_seed
-from emu_robot.tokenizers.image import ImageTokenizer
-from emu_robot.tokenizers.interleave import Codes, ImageFormat, Interleaver
+from emu_robot.shared.settings import check_ranges, number
+from emu_robot.tokenizers.image import ImageTokenizer, ImageTokenizerConfig
+from emu_robot.tokenizers.interleave import Codes, ImageFormat, ImageSpelling, Interleaver
 from emu_robot.tokenizers.text import TextTokenizer
 from emu_robot.tokenizers.vocabulary import Vocabulary
 
 
-@dataclass(kw_only=True)
-class PlannerConfig:
-    """camera: what the planner sees. max_steps: steps of a plan unless asked otherwise. max_words: ids of a subtask.
-
-    image_stride: see `Interleaver`. dida_path: the noise path that stage dida adapted the weights to.
-    image_guidance: of `SamplingConfig`, where none is given; 1 for weights that never saw a sequence without words.
-    The model's vocabulary size is set by the tokenizers.
-    """
+@dataclass(frozen=True, kw_only=True)
+class PlannerSettings:
+    """What may be chosen of a planner."""
 
     camera: str = "front"
-    max_steps: int = 4
-    max_words: int = 24
-    image_stride: int = 96
+    """What the planner sees."""
+    max_steps: int = number(4, 1)
+    """Steps of a plan unless asked otherwise."""
+    max_words: int = number(24, 1)
+    """Ids of the longest subtask."""
+    image_stride: int = number(96, 0)
+    """Position ids of an image's start are rounded up to a multiple of it, so that the same place of two images is
+    always equally far apart; 0 leaves them."""
+    image_guidance: float = number(2.0, 1)
+    """`SamplingConfig.image_guidance` where none is given; 1 is without guidance."""
+    image: ImageSpelling = field(default_factory=ImageSpelling)
+    """Ids around an image's codes."""
+    model: TransformerSizes = field(default_factory=TransformerSizes)
+    """Sizes of the transformer."""
+
+    def __post_init__(self) -> None:
+        check_ranges(self, "planner")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannerConfig(PlannerSettings):
+    """A whole planner: what was chosen, and what follows from its tokenizers and its training."""
+
     dida_path: str = ""
-    image_guidance: float = 2.0
+    """The noise path that stage dida adapted the weights to; empty: none."""
     image: ImageFormat = field(default_factory=ImageFormat)
+    """Form of an image in a sequence."""
     model: TransformerConfig = field(default_factory=TransformerConfig)
+    """The transformer."""
+
+    @classmethod
+    def of(cls, settings: PlannerSettings, text: TextTokenizer, images: ImageTokenizerConfig) -> "PlannerConfig":
+        """What `settings` come to with these tokenizers."""
+        form = ImageFormat(**vars(settings.image), rows=images.grid, columns=images.grid)
+        n_ids = Vocabulary(text_size=text.size, n_codes=images.n_embed).size
+        model = TransformerConfig(**vars(settings.model), vocab_size=n_ids)
+        return cls(**(vars(settings) | {"image": form, "model": model}))
 
 
 class Planner:
@@ -69,16 +95,19 @@ class Planner:
     @classmethod
     def load(
         cls,
-        folder: str | Path,
+        name_or_path: str | Path = "mini",
         sampling: SamplingConfig | None = None,
         decoder: DecoderConfig | None = None,
         device: str | torch.device = "cpu",
         int8: bool = False,
     ) -> "Planner":
-        """From a weights folder (`resolve_weights`). Raises `WeightsError` naming a missing or damaged file.
+        """From released weights ("mini") or a weights folder.
+
+        Raises `UnknownNameError` for the name, `WeightsError` naming a missing or damaged file.
 
         int8: compute in int8 where it is faster, see `models.int8`; such a planner can neither be trained nor saved.
         """
+        folder = resolve_weights(name_or_path)
         weights = load_weights(folder, "planner")
         settings = dict(weights.config)
         image, model_config = ImageFormat(**settings.pop("image")), TransformerConfig(**settings.pop("model"))
@@ -94,6 +123,11 @@ class Planner:
         if int8 and supported(model.lm_head.weight.device):
             to_int8(model, [planner.grammar.code_ids])
         return planner
+
+    @property
+    def image_size(self) -> int:
+        """Side of the square image that it looks at [px]."""
+        return self.images.config.resolution
 
     def save(
         self,
@@ -183,8 +217,7 @@ class Planner:
         return self.interleaver.prompt(instruction, codes)
 
     def _codes(self, image: Image) -> Codes:
-        size = self.images.config.resolution
-        check_image(f"image of camera {self.config.camera!r}", image, (size, size))
+        check_image(f"image of camera {self.config.camera!r}", image, (self.image_size, self.image_size))
         return self.images.encode_images(image[None])[0]
 
     def _camera_image(self, observation: Observation) -> Image:

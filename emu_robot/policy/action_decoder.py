@@ -6,15 +6,15 @@ from typing import Protocol
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from emu_robot.core import Image, Observation, PlanStep, check_image
-from emu_robot.errors import ConfigError, ShapeError, UnknownNameError, WeightsError
+from emu_robot.core import Floats32, Image, Observation, PlanStep, check_image
+from emu_robot.errors import ConfigError, ShapeError, UnknownNameError
 from emu_robot.models.action_head import ActionHead, HeadConfig, HeadContext, text_ids
 from emu_robot.models.normalize import NormStats, RelativeActions
 from emu_robot.models.weights import load_into, load_weights
 from emu_robot.policy.config import ChunkConfig
+from emu_robot.policy.weights_contract import HeadContract
 from emu_robot.robots.spec import PANDA, RobotLayout
 from emu_robot.tokenizers.image import to_pixels
 from emu_robot.tokenizers.text import TextTokenizer
@@ -30,7 +30,7 @@ class TextEncoding(Protocol):
 class DecodedActions:
     """actions: (T, A) as demonstrated; progress through the step, in [0, 1]."""
 
-    actions: NDArray[np.float32]
+    actions: Floats32
     progress: float
 
 
@@ -41,8 +41,8 @@ class ActionPrefix:
     actions: (K, A), the first one now; weights: (K,) in [0, 1], 1 for those that will be executed in any case.
     """
 
-    actions: NDArray[np.float32]
-    weights: NDArray[np.float32]
+    actions: Floats32
+    weights: Floats32
 
 
 class ActionDecoder:
@@ -70,12 +70,9 @@ class ActionDecoder:
         load_into(head, weights, "head")
         head.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         head.eval().requires_grad_(False)
-        stats, extra = NormStats.from_dict(weights.extra.get("norm_stats")), weights.extra
-        try:
-            layout, control_hz = RobotLayout.from_dict(extra["layout"]), int(extra["control_hz"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise WeightsError(f"{folder}: stage head does not say its layout and control_hz ({error!r})") from error
-        return cls(head, stats, TextTokenizer.load(folder), layout, control_hz)
+        stats = NormStats.from_dict(weights.extra.get("norm_stats"))
+        contract = HeadContract.from_stage(folder, weights.config, weights.extra)
+        return cls(head, stats, TextTokenizer.load(folder), contract.layout, contract.control_hz)
 
     @property
     def cameras(self) -> tuple[str, ...]:
@@ -158,7 +155,7 @@ class ActionDecoder:
         views = [_pixels(observation.images[camera]).to(device) for camera in self._config.cameras]
         return self.head.encode(views, state.to(device), ids.to(device), goal)
 
-    def _known(self, prefix: ActionPrefix, state: NDArray[np.float32], device: torch.device) -> tuple[Tensor, Tensor]:
+    def _known(self, prefix: ActionPrefix, state: Floats32, device: torch.device) -> tuple[Tensor, Tensor]:
         """Normalised actions (1, T, A) and their weights (1, T, 1)."""
         horizon, given = self._config.action_horizon, prefix.actions[: self._config.action_horizon]
         actions = np.zeros((horizon, self._config.action_dim), np.float32)
@@ -167,7 +164,7 @@ class ActionDecoder:
         relative = self._stats.actions.normalize(self._relative.encode(actions, state))
         return torch.from_numpy(relative)[None].to(device), torch.from_numpy(weights)[None].to(device)
 
-    def hold_target(self, state: NDArray[np.float32], last: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
+    def hold_target(self, state: Floats32, last: Floats32 | None = None) -> Floats32:
         """(A,) the action that stays at `state`, after the action `last` if there was one; see `RobotLayout.hold`."""
         return self.layout.hold(state, typical=self._stats.actions.mean[0], last=last)
 

@@ -4,9 +4,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
-from emu_robot.core import ActionChunk, Observation, PolicyEvent
+from emu_robot.core import ActionChunk, Floats32, Observation, PolicyEvent
 from emu_robot.errors import InvalidValueError, UnknownNameError
 from emu_robot.models.weights import resolve_weights
 from emu_robot.planner.task_execution import PlannerLike, TaskExecution
@@ -57,7 +56,7 @@ class EmuPolicy:
         )
         self._step_policy.begin(episode)
         self._next_episode, self._calls = episode.next, 0
-        self._target: NDArray[np.float32] | None = None
+        self._target: Floats32 | None = None
 
     def act(self, observation: Observation, prefix: ActionPrefix | None = None) -> ActionChunk:
         """The next chunk, (n_action_steps, A); plans first when a step is missing, reached or overdue.

@@ -1,4 +1,4 @@
-"""What a robot is to the policy: joints, limits, cameras, control rate and the named state and action layout."""
+"""What a robot is to the policy: joints, limits, cameras, control rate and what state and action mean."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emu_robot.core import Floats32
+from emu_robot.errors import ConfigError
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,6 +45,11 @@ class RobotSpec:
             action_names=self.action_names,
             n_grippers=1,
             relative_dims=len(self.joint_names),
+            state_units=(*["rad"] * len(self.joint_names), "1"),
+            action_units=(*["rad"] * len(self.joint_names), "1"),
+            action_kind=ActionKind.TARGET,
+            gripper_open=1.0,
+            gripper_closed=0.0,
         )
 
 
@@ -71,39 +77,66 @@ class DimensionKind(StrEnum):
         return self in (DimensionKind.delta, DimensionKind.velocity)
 
 
+class ActionKind(StrEnum):
+    """What an arm's actions ask for; a gripper's action is always a position between closed and open."""
+
+    TARGET = "target"
+    """Absolute positions to be reached."""
+    DELTA = "delta"
+    """Changes from the present position; zeros stay."""
+    UNKNOWN = "unknown"
+    """Not said; fits both."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RobotLayout:
-    """What the numbers of a dataset or of weights mean."""
+    """What the numbers of an environment, a dataset or weights mean: the arm's first, then the grippers'.
+
+    The fields with a default are absent from older data and weights, which then say nothing about them.
+    Raises `ConfigError` when there are not as many units, kinds or places as names.
+    """
 
     state_names: tuple[str, ...]
-    """Of each dimension of the state. Two may be called the same."""
+    """Of the state's entries. Two may be called the same."""
     action_names: tuple[str, ...]
-    """Of each dimension of the action."""
+    """Of the action's entries."""
     n_grippers: int
-    """How many of the last entries of state and action are grippers, each command in the place of its measurement."""
+    """How many of the last entries of state and action are grippers."""
     relative_dims: int
     """How many of the first actions are targets of the states in their places, so that they may be taken relative."""
+    state_units: tuple[str, ...] = ()
+    """One per entry ("rad", "m", "1" for none); empty: not said."""
+    action_units: tuple[str, ...] = ()
+    """One per entry; empty: not said."""
+    action_kind: ActionKind = ActionKind.UNKNOWN
+    """Of the arm's actions. Where it is absent, actions with relative dimensions are targets."""
+    gripper_open: float | None = None
+    """The gripper action that opens; None: not said."""
+    gripper_closed: float | None = None
+    """The gripper action that closes; None: not said."""
     state_kinds: tuple[DimensionKind, ...] = ()
-    """Of each dimension of the state. None given means positions, then the grippers."""
+    """One per entry of the state; none given means positions, then the grippers."""
     action_kinds: tuple[DimensionKind, ...] = ()
-    """Of each dimension of the action."""
+    """One per entry of the action; none given means what `action_kind` says, then the grippers."""
     state_order: tuple[int, ...] = ()
-    """Where each dimension stood in the set it came from. None given means in its place; see `robots.order`."""
+    """Where each entry stood in the set it came from; empty: in its place. See `robots.order`."""
     action_order: tuple[int, ...] = ()
     """The same of the action."""
     unused_actions: tuple[str, ...] = ()
     """Dimensions of that set's action that were left out, so that a robot which takes them cannot be commanded."""
 
     def __post_init__(self) -> None:
-        """Raises `ValueError` for as many kinds or places as there are no names."""
-        for what in ("state", "action"):
+        is_delta = self.action_kind is ActionKind.DELTA
+        arm = {"state": DimensionKind.position, "action": DimensionKind.delta if is_delta else DimensionKind.position}
+        for what in arm:
             n_names = len(getattr(self, f"{what}_names"))
-            usual = [DimensionKind.position] * (n_names - self.n_grippers) + [DimensionKind.gripper] * self.n_grippers
+            usual = [arm[what]] * (n_names - self.n_grippers) + [DimensionKind.gripper] * self.n_grippers
             kinds = tuple(DimensionKind(kind) for kind in getattr(self, f"{what}_kinds") or usual)
-            order = getattr(self, f"{what}_order")
-            if len(kinds) != n_names or (order and len(order) != n_names):
-                raise ValueError(f"{n_names} names of the {what}, but {len(kinds)} kinds and {len(order)} places")
             object.__setattr__(self, f"{what}_kinds", kinds)
+            for name in ("units", "kinds", "order"):
+                entries = getattr(self, f"{what}_{name}")
+                if entries and len(entries) != n_names:
+                    raise ConfigError(f"{what}_{name} has {len(entries)} entries, {what}_names has {n_names}")
 
     @property
     def gripper_states(self) -> range:
@@ -129,11 +162,37 @@ class RobotLayout:
         held[self.rates] = 0.0
         return held
 
+    @property
+    def gripper_actions(self) -> range:
+        """Where in the action the grippers are."""
+        return range(len(self.action_names) - self.n_grippers, len(self.action_names))
+
+    def gripper_command(self, opening: float) -> float:
+        """The action of an opening in [0, 1], 1 = open; the opening itself where the layout does not say."""
+        if self.gripper_open is None or self.gripper_closed is None:
+            return opening
+        return self.gripper_closed + opening * (self.gripper_open - self.gripper_closed)
+
+    def differences(self, other: Self) -> dict[str, tuple[Any, Any]]:
+        """Field -> both values, where both layouts say something and it is not the same."""
+        unsaid = ((), None, ActionKind.UNKNOWN)
+        fields = ("state_names", "action_names", "state_units", "action_units")
+        pairs = {
+            name: (getattr(self, name), getattr(other, name))
+            for name in (*fields, "n_grippers", "action_kind", "gripper_open", "gripper_closed")
+        }
+        return {name: (a, b) for name, (a, b) in pairs.items() if a != b and a not in unsaid and b not in unsaid}
+
+    def agrees(self, other: Self) -> bool:
+        """Whether both say the same, where both say something."""
+        return self.relative_dims == other.relative_dims and not self.differences(other)
+
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Of what `dataclasses.asdict` made, be it through JSON. Raises `TypeError`, `KeyError` or `ValueError`."""
-        given: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
-        return cls(**given)
+        """From what `dataclasses.asdict` made, also through JSON. Raises `TypeError`, `KeyError` or `ValueError`."""
+        lists = {name: tuple(value) for name, value in values.items() if isinstance(value, list | tuple)}
+        kind = values.get("action_kind", ActionKind.TARGET if values["relative_dims"] else ActionKind.UNKNOWN)
+        return cls(**{**values, **lists, "action_kind": ActionKind(kind)})
 
 
 PANDA = RobotSpec(

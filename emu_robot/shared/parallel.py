@@ -28,8 +28,9 @@ def run_parallel[Result](
 ) -> Generator[Result]:
     """The results as they finish, in any order. `make_runner` must be picklable; it is called once per process.
 
-    workers=0 works in this process. A user's error in a worker is raised here with its kind and message. What a process
-    that dies had in hand is run again; `SystemSetupError` if they die without finishing anything.
+    workers=0 works in this process. Work begins in the order of `indices`. A user's error in a worker is raised here
+    with its kind and message. What a process that dies had in hand is run again; `SystemSetupError` if they die without
+    finishing anything.
     """
     if not indices:
         return
@@ -41,7 +42,7 @@ def run_parallel[Result](
     while pending:
         before = len(pending)
         try:
-            for index, result in _run_pool(make_runner, sorted(pending), workers):
+            for index, result in _run_pool(make_runner, [index for index in indices if index in pending], workers):
                 pending.discard(index)
                 yield result
         except BrokenProcessPool as error:

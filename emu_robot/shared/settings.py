@@ -4,17 +4,25 @@ import ast
 import inspect
 import math
 import textwrap
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import field, fields, is_dataclass
 from functools import cache
 from numbers import Real
 from typing import Any
 
-from emu_robot.errors import InvalidValueError
+from emu_robot.errors import ConfigError, InvalidValueError
 
 
-def number(default: float | None, low: float = -math.inf, high: float = math.inf) -> Any:
-    """A dataclass field that `check_ranges` holds to [low, high]."""
-    return field(default=default, metadata={"low": low, "high": high})
+def number(
+    default: float | None,
+    low: float = -math.inf,
+    high: float = math.inf,
+    *,
+    above: float = -math.inf,
+    below: float = math.inf,
+) -> Any:
+    """A dataclass field that `check_ranges` holds to [low, high], and strictly between `above` and `below`."""
+    return field(default=default, metadata={"low": low, "high": high, "above": above, "below": below})
 
 
 def check_ranges(settings: Any, prefix: str = "") -> None:
@@ -23,26 +31,48 @@ def check_ranges(settings: Any, prefix: str = "") -> None:
     Raises `InvalidValueError` naming the first field that is no number, not finite, or out of its range.
     """
     for setting in fields(settings):
-        value = getattr(settings, setting.name)
-        if "low" not in setting.metadata or (value is None and setting.default is None):
+        value, limits = getattr(settings, setting.name), setting.metadata
+        if "low" not in limits or (value is None and setting.default is None):
             continue
-        low, high = setting.metadata["low"], setting.metadata["high"]
         name = f"{prefix}.{setting.name}" if prefix else setting.name
         if isinstance(value, bool) or not isinstance(value, Real):
             raise InvalidValueError(f"{name} is {value!r}, must be a number")
-        if not math.isfinite(value) or not low <= value <= high:
-            raise InvalidValueError(f"{name} is {value}, must {range_text(low, high)}")
+        inside = limits["low"] <= value <= limits["high"] and limits["above"] < value < limits["below"]
+        if not math.isfinite(value) or not inside:
+            raise InvalidValueError(f"{name} is {value}, must {range_text(limits) or 'be finite'}")
         if isinstance(setting.default, int) and not float(value).is_integer():
             raise InvalidValueError(f"{name} is {value}, must be a whole number")
 
 
-def range_text(low: float, high: float) -> str:
-    """For instance "lie in [0, 1]" or "be at least 1"."""
+def range_text(limits: Mapping[str, float]) -> str:
+    """The range in a `number` field's metadata: "lie in [0, 1]", "be at least 1 and below 5"; "" if it has none."""
+    low, high, above, below = (limits.get(name, math.inf) for name in ("low", "high", "above", "below"))
     if math.isfinite(low) and math.isfinite(high):
         return f"lie in [{low:g}, {high:g}]"
-    if math.isfinite(low):
-        return f"be at least {low:g}"
-    return f"be at most {high:g}" if math.isfinite(high) else "be finite"
+    bounds = (("at least", low), ("above", above), ("at most", high), ("below", below))
+    said = [f"{word} {bound:g}" for word, bound in bounds if math.isfinite(bound)]
+    return f"be {' and '.join(said)}" if said else ""
+
+
+def check_effects(settings: Any, given: Collection[str]) -> None:
+    """Raise `ConfigError` for the first of the `given` dotted keys that does nothing under the other values.
+
+    Dataclasses name such keys by a method `without_effect() -> dict[str, str]`: key, or the start of several -> why.
+    """
+    for idle, why in _without_effect(settings):
+        for key in given:
+            if key == idle or key.startswith(f"{idle}."):
+                raise ConfigError(f"{key} has no effect: {why}")
+
+
+def _without_effect(settings: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Dotted keys of a dataclass and of those in it that do nothing, and why."""
+    if hasattr(settings, "without_effect"):
+        yield from ((f"{prefix}{key}", why) for key, why in settings.without_effect().items())
+    for setting in fields(settings):
+        value = getattr(settings, setting.name)
+        if is_dataclass(value):
+            yield from _without_effect(value, f"{prefix}{setting.name}.")
 
 
 @cache

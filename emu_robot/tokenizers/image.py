@@ -15,41 +15,76 @@ from torch import Tensor, nn
 
 from emu_robot.errors import InvalidValueError, ShapeError
 from emu_robot.models.weights import load_into, load_weights
+from emu_robot.shared.settings import check_ranges, number
 from emu_robot.tokenizers.local_encoder import LocalEncoder
 from emu_robot.tokenizers.quantizer import IndexBackpropagationQuantizer, Quantized
 from emu_robot.tokenizers.vqgan import Decoder, Encoder
 
 
-@dataclass(kw_only=True)
-class ImageTokenizerConfig:
-    """Names follow the official `ddconfig`; defaults are the mini tokenizer (128 px -> 8 x 8 codes)."""
+@dataclass(frozen=True, kw_only=True)
+class ImageTokenizerSizes:
+    """What may be chosen of an image tokenizer. Names follow the official `ddconfig`; defaults are the mini tokenizer
+    (128 px -> 8 x 8 codes)."""
 
-    resolution: int = 128  # pixels, image height and width
-    patch_size: int = 4  # pixels moved into channels before the first convolution
-    ch: int = 32
+    patch_size: int = number(4, 1)
+    """Side of the square that is moved into channels before the first convolution [px]."""
+    ch: int = number(32, 1)
+    """Channels of the finest feature map."""
     ch_mult: list[int] = field(default_factory=lambda: [1, 2, 4])
-    num_res_blocks: int = 1
+    """Multiples of `ch` at each level; every level after the first halves height and width."""
+    num_res_blocks: int = number(1, 1)
+    """Residual blocks of each level."""
     attn_resolutions: list[int] = field(default_factory=list)
+    """Sides of the feature maps that attention looks at [cells]."""
     mid_attention: bool = True
-    z_channels: int = 64
-    embed_dim: int = 32
-    n_embed: int = 4096
-    beta: float = 0.25
-    learned_position: bool = True  # a fixed camera: what never changes costs no code
-    local_encoder: bool = True  # every cell by itself (`LocalEncoder`); the official one is global
-    local_width: int = 256
-    local_blocks: int = 3
+    """Attention at the coarsest level."""
+    z_channels: int = number(64, 1)
+    """Channels between the convolutions and the quantiser."""
+    embed_dim: int = number(32, 1)
+    """Dimensions of a code's embedding."""
+    n_embed: int = number(4096, 2)
+    """Codes in the codebook."""
+    beta: float = number(0.25, 0)
+    """Weight of the commitment loss."""
+    learned_position: bool = True
+    """Tell the decoder where a cell lies: what a fixed camera always sees costs no code."""
+    local_encoder: bool = True
+    """Encode every cell by itself (`LocalEncoder`); the official encoder is global."""
+    local_width: int = number(256, 1)
+    """Width of the local encoder."""
+    local_blocks: int = number(3, 0)
+    """Residual blocks of the local encoder."""
     l2_norm: bool = True
-    scale: float = 10.0  # of the inner products in the training softmax
+    """Compare unit vectors with the codebook."""
+    scale: float = number(10.0, above=0)
+    """Factor of the inner products in the training softmax."""
 
     def __post_init__(self) -> None:
-        if self.resolution % self.downscale:
-            raise InvalidValueError(f"resolution is {self.resolution}, must be a multiple of {self.downscale}")
+        check_ranges(self, "tokenizer")
+        if not self.ch_mult or min(self.ch_mult) < 1:
+            raise InvalidValueError(f"ch_mult is {self.ch_mult}, must be multiples of ch, at least one")
+
+    def without_effect(self) -> dict[str, str]:
+        """See `check_effects`."""
+        return {} if self.local_encoder else dict.fromkeys(("local_width", "local_blocks"), "local_encoder=false")
 
     @property
     def downscale(self) -> int:
         """Pixels per code along each side."""
         return self.patch_size * 2 ** (len(self.ch_mult) - 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageTokenizerConfig(ImageTokenizerSizes):
+    """A whole image tokenizer: its sizes, and that of the images it is trained on."""
+
+    resolution: int = number(128, 1)
+    """Height and width of an image [px]; a multiple of `downscale`."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.resolution % self.downscale:
+            raise InvalidValueError(f"resolution is {self.resolution}, must be a multiple of {self.downscale}")
 
     @property
     def grid(self) -> int:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emu_robot.errors import InvalidValueError, ShapeError
+from emu_robot.shared.settings import check_ranges, number
 from emu_robot.tokenizers.text import TextTokenizer
 from emu_robot.tokenizers.vocabulary import Vocabulary
 
@@ -26,17 +27,27 @@ class CodedStep(NamedTuple):
     codes: Codes
 
 
-@dataclass(kw_only=True)
-class ImageFormat:
-    """How an image's codes stand in a sequence.
+@dataclass(frozen=True, kw_only=True)
+class ImageSpelling:
+    """Which ids stand around an image's codes."""
 
-    size_tokens: spell "rows*columns" and img after boi, as Emu3.5 does. row_ends: eol between rows, likewise.
-    """
-
-    rows: int = 8
-    columns: int = 8
     size_tokens: bool = False
+    """Spell "rows*columns" and img after boi, as Emu3.5 does."""
     row_ends: bool = False
+    """Put eol between rows of codes, as Emu3.5 does."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageFormat(ImageSpelling):
+    """How an image's codes stand in a sequence; the tokenizer says how many there are."""
+
+    rows: int = number(8, 1)
+    """Rows of codes."""
+    columns: int = number(8, 1)
+    """Codes of a row."""
+
+    def __post_init__(self) -> None:
+        check_ranges(self, "image")
 
     @property
     def n_codes(self) -> int:

@@ -3,9 +3,10 @@
 from collections.abc import Iterable
 from pathlib import Path
 
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+
 from emu_robot.errors import WeightsError
 from emu_robot.models import weights
-from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
 FILE = "text.json"
 

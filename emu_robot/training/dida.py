@@ -4,7 +4,7 @@ Every batch holds clean sequences and noisy copies of the images to predict (`di
 entropy of the true codes at noisy places plus, weighted, the planner's own loss on the clean sequence.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,15 +12,16 @@ import torch
 from torch import Tensor, nn
 
 from emu_robot.data.replay_buffer import ReplayBuffer
-from emu_robot.errors import InvalidValueError, check_shares
 from emu_robot.models.attention import copies_mask
 from emu_robot.models.transformer import CausalTransformer
 from emu_robot.planner.decoding.noise_paths import NoisePath, PathName, make_noise_path, sample_times
 from emu_robot.planner.planner import Planner
+from emu_robot.shared.settings import check_ranges, number
 from emu_robot.training.dida_layout import two_copies
-from emu_robot.training.loop import LoopConfig, LossFn, fit, select_device, step_rng
+from emu_robot.training.loop import LoopConfig, LossFn, check_loop, fit, select_device, step_rng
 from emu_robot.training.losses import NearCodes, near_codes, weighted_cross_entropy
-from emu_robot.training.planner import SequenceConfig, SequenceSampler, shifted_images
+from emu_robot.training.planner import SequenceSampler, shifted_images
+from emu_robot.training.planner_config import SequenceConfig
 from emu_robot.training.planner_data import PlanQueries
 from emu_robot.training.self_distillation import draw_steps
 
@@ -29,37 +30,52 @@ def _loop() -> LoopConfig:
     return LoopConfig(steps=2000, batch_size=16, lr=5e-4, beta2=0.98, warmup_steps=100, weight_decay=0.05, threads=1)
 
 
-@dataclass(kw_only=True)
-class DidaTrainConfig:
-    """Settings of stage dida.
+@dataclass(frozen=True, kw_only=True)
+class DidaTraining:
+    """How to adapt a planner, on whatever data."""
 
-    data: replay buffer with codes. out: run folder. weights: folder with the autoregressive planner, which the adapted
-    one replaces. path: metric | uniform | mask. clean_weight: of the planner's own loss.
-    drawn_images: how many subgoals to have drawn beforehand by the planner as it is, kept in out/dida; drawn_share: of
-    the sequences that show one of them (self-distillation), the rest are true.
-    """
-
-    data: Path = Path("outputs/data/train")
-    out: Path = Path("outputs/train")
-    weights: Path = Path("outputs/weights/mini")
     path: PathName = PathName.metric
-    clean_weight: float = 0.5
-    drawn_images: int = 8000
-    drawn_share: float = 0.5
-    holdout: float = 0.02
+    """How codes become noise."""
+    clean_weight: float = number(0.5, 0)
+    """Weight of the planner's own loss on the clean sequence; that of the noisy images is 1."""
+    drawn_images: int = number(8000, 1)
+    """Subgoals that the planner draws beforehand as it is, kept in out/dida."""
+    drawn_share: float = number(0.5, 0, 1)
+    """Share of the sequences that show one of them (self-distillation); the rest are true."""
+    holdout: float = number(0.02, 0, below=1)
+    """Share of the episodes that is left out."""
     sequences: SequenceConfig = field(default_factory=SequenceConfig)
+    """Which sequences are drawn."""
     loop: LoopConfig = field(default_factory=_loop)
+    """How to optimise."""
 
     def __post_init__(self) -> None:
-        check_shares(self, "drawn_share")
-        if self.drawn_images < 0 or (self.drawn_share and not self.drawn_images):
-            raise InvalidValueError(
-                f"drawn_images is {self.drawn_images}; it must be positive, or 0 together with drawn_share=0"
-            )
+        check_ranges(self)
+
+    def without_effect(self) -> dict[str, str]:
+        """See `check_effects`."""
+        idle = {
+            "loop.channels_last": "a transformer has no channels",
+            "loop.eval_every": "stage dida evaluates nothing",
+        }
+        return idle if self.drawn_share else idle | {"drawn_images": "drawn_share=0 shows none"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class DidaTrainConfig(DidaTraining):
+    """Settings of stage dida."""
+
+    data: Path = Path("outputs/data/train")
+    """Replay buffer with codes of the planner's camera."""
+    out: Path = Path("outputs/train")
+    """Run folder: checkpoints and metrics, in its folder `dida`."""
+    weights: Path = Path("outputs/weights/mini")
+    """Folder with the autoregressive planner, which the adapted one replaces."""
 
 
 def train(config: DidaTrainConfig) -> Path:
     """Run the stage, resuming what was cut off; returns the weights folder with the adapted planner in it."""
+    check_loop(config.loop, config.out / "dida")
     torch.manual_seed(config.loop.seed)
     planner = Planner.load(config.weights)
     buffer = ReplayBuffer.open(config.data)
@@ -79,10 +95,10 @@ def train(config: DidaTrainConfig) -> Path:
     loss = dida_loss(sequences.writer.first_target, near, config.clean_weight)
     adapted = fit(model, sampler, loss, config.loop, config.out, "dida", settings=config)
     assert isinstance(adapted, CausalTransformer)
-    planner.config.dida_path = config.path.value
+    settings = replace(planner.config, dida_path=config.path.value)
     if config.sequences.wordless_share == 0:
-        planner.config.image_guidance = 1.0
-    Planner(planner.config, adapted, planner.text, planner.images).save(config.weights)
+        settings = replace(settings, image_guidance=1.0)
+    Planner(settings, adapted, planner.text, planner.images).save(config.weights)
     return config.weights
 
 

@@ -6,93 +6,98 @@ from typing import Any
 
 from emu_robot.data.conversion import choose_cameras
 from emu_robot.data.lerobot_files import LeRobotFiles
-from emu_robot.data.prepare import PrepareConfig, locate
+from emu_robot.data.prepare import Preparation, PrepareConfig, locate
 from emu_robot.errors import ConfigError
 from emu_robot.evaluation.reconstructions import ReconstructionsConfig
 from emu_robot.models.action_head import HeadConfig
 from emu_robot.models.weights import resolve_weights, stage_config
-from emu_robot.training.dida import DidaTrainConfig
-from emu_robot.training.head import HeadTrainConfig
-from emu_robot.training.loop import LoopConfig
-from emu_robot.training.planner import PlannerTrainConfig
+from emu_robot.training.dida import DidaTrainConfig, DidaTraining
+from emu_robot.training.head import HeadTrainConfig, HeadTraining
+from emu_robot.training.loop import LoopConfig, check_loop
+from emu_robot.training.planner_config import PlannerTrainConfig, PlannerTraining
 from emu_robot.training.tokenizer import EncodeConfig
-from emu_robot.training.tracking import TrackerName, check_tracker
+from emu_robot.training.tracking import TrackerName
 
 
-def _planner() -> PlannerTrainConfig:
+def _planner() -> PlannerTraining:
     loop = LoopConfig(steps=2000, batch_size=16, lr=5e-4, beta2=0.98, warmup_steps=100, weight_decay=0.05, threads=1)
-    return PlannerTrainConfig(loop=loop)
+    return PlannerTraining(loop=loop)
 
 
-def _dida() -> DidaTrainConfig:
+def _dida() -> DidaTraining:
     loop = LoopConfig(steps=800, batch_size=16, lr=3e-4, beta2=0.98, warmup_steps=50, weight_decay=0.05, threads=1)
-    return DidaTrainConfig(drawn_images=2000, loop=loop)
+    return DidaTraining(drawn_images=2000, loop=loop)
 
 
-def _head() -> HeadTrainConfig:
+def _head() -> HeadTraining:
     loop = LoopConfig(
         steps=3000, batch_size=32, lr=7e-4, warmup_steps=100, weight_decay=0.02, ema_decay=0.998, threads=1,
         channels_last=True, eval_every=1000,
     )  # fmt: skip
-    return HeadTrainConfig(loop=loop)
+    return HeadTraining(loop=loop)
 
 
-@dataclass(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class FinetuneConfig:
-    """dataset: folder of a LeRobotDataset or its id on the hub. weights: released name or folder to start from.
-    out: gets `data` (the prepared set), `run` (checkpoints, metrics), `weights` and report.html.
-
-    prepare, planner, dida, head: settings of the steps, but for where they read and write, which follows from `out`.
-    Without prepare.cameras the set's camera named like the planner's, or its first one, is the planner's.
-    track: `LoopConfig.track` of all three trainings; none leaves each its own.
-    """
+    """Settings of the steps; where they read and write follows from `out`, sizes from `weights`."""
 
     dataset: str = ""
+    """Folder of a LeRobotDataset (v2.1, v3.0) or its id on the hub."""
     weights: str = "mini"
+    """Released name or weights folder to start from."""
     out: Path = Path("outputs/finetune")
-    prepare: PrepareConfig = field(default_factory=PrepareConfig)
-    planner: PlannerTrainConfig = field(default_factory=_planner)
-    dida: DidaTrainConfig = field(default_factory=_dida)
-    head: HeadTrainConfig = field(default_factory=_head)
+    """Folder that gets `data` (the prepared set), `run` (checkpoints, metrics), `weights` and report.html."""
+    prepare: Preparation = field(default_factory=Preparation)
+    """How the set is prepared. Without prepare.cameras, the planner's camera is the set's of that name, or its first
+    one."""
+    planner: PlannerTraining = field(default_factory=_planner)
+    """Stage planner."""
+    dida: DidaTraining = field(default_factory=_dida)
+    """Stage dida."""
+    head: HeadTraining = field(default_factory=_head)
+    """Stage head."""
     track: TrackerName = field(default=TrackerName.none, repr=False)
+    """Where metrics of all three trainings are shown besides metrics.jsonl; none leaves each its own."""
 
-    def __post_init__(self) -> None:
-        if self.prepare.dataset:
-            raise ConfigError("prepare.dataset is given; say dataset= instead")
+    def without_effect(self) -> dict[str, str]:
+        """See `check_effects`."""
+        if self.track is TrackerName.none:
+            return {}
+        return dict.fromkeys((f"{stage}.loop.track" for stage in ("planner", "dida", "head")), f"track={self.track}")
 
 
 def verb_runs(config: FinetuneConfig) -> dict[tuple[str, str], Any]:
     """(verb, what of it) -> its configuration, in order.
 
-    Raises whatever is wrong with the dataset's metadata, and `SystemSetupError` for a tracker that is not installed.
+    Raises what is wrong with the set's metadata and with the settings of any step, before the first one.
     """
     folder, data = resolve_weights(config.weights), config.out / "data"
     camera = str(stage_config(folder, "planner")["camera"])
     size = HeadConfig(**stage_config(folder, "head")).image_size
     cameras = _cameras(LeRobotFiles(locate(config.dataset)), config.prepare.cameras, camera)
-    paths = {"data": data, "out": config.out / "run", "weights": config.out / "weights"}
-    loops = [_tracked(stage.loop, config.track) for stage in (config.planner, config.dida, config.head)]
-    head = replace(config.head.model, cameras=[camera, *(name for name in cameras if name != camera)])
+    paths: dict[str, Any] = {"data": data, "out": config.out / "run", "weights": config.out / "weights"}
+    stages: dict[str, Any] = {"planner": config.planner, "dida": config.dida, "head": config.head}
+    settings = {name: _choices(stage, config.track) | paths for name, stage in stages.items()}
+    for name, values in settings.items():
+        check_loop(values["loop"], paths["out"] / name)
+    start = str(folder)
+    prepared: dict[str, Any] = vars(config.prepare) | {"cameras": cameras}
+    ordered = [camera, *(name for name in cameras if name != camera)]
     return {
-        ("prepare", "the set"): replace(
-            config.prepare, dataset=config.dataset, out=data, cameras=cameras, image_size=size
-        ),
-        ("reconstructions", "of it"): ReconstructionsConfig(
-            buffer=data, camera=camera, weights=str(folder), out=config.out
-        ),
-        ("encode", "it"): EncodeConfig(buffer=data, weights=str(folder), camera=camera),
-        ("train-planner", "on it"): replace(config.planner, start=str(folder), loop=loops[0], **paths),
-        ("train-dida", "on it"): replace(config.dida, loop=loops[1], **paths),
-        ("train-head", "on it"): replace(config.head, start=str(folder), model=head, loop=loops[2], **paths),
+        ("prepare", "the set"): PrepareConfig(**prepared, dataset=config.dataset, out=data, image_size=size),
+        ("reconstructions", "of it"): ReconstructionsConfig(buffer=data, camera=camera, weights=start, out=config.out),
+        ("encode", "it"): EncodeConfig(buffer=data, weights=start, camera=camera),
+        ("train-planner", "on it"): PlannerTrainConfig(**settings["planner"], start=start),
+        ("train-dida", "on it"): DidaTrainConfig(**settings["dida"]),
+        ("train-head", "on it"): HeadTrainConfig(**settings["head"], start=start, cameras=ordered),
         ("report", "of it"): config,
     }
 
 
-def _tracked(loop: LoopConfig, track: TrackerName) -> LoopConfig:
-    """The loop with this tracker, if one is named. Raises what `check_tracker` raises."""
-    loop = loop if track is TrackerName.none else replace(loop, track=track)
-    check_tracker(loop.track)
-    return loop
+def _choices(stage: Any, track: TrackerName) -> dict[str, Any]:
+    """The settings of a stage by name, its loop with this tracker if one is named."""
+    loop = stage.loop if track is TrackerName.none else replace(stage.loop, track=track)
+    return vars(stage) | {"loop": loop}
 
 
 def _cameras(files: LeRobotFiles, wanted: dict[str, str], planner: str) -> dict[str, str]:

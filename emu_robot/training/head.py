@@ -1,6 +1,6 @@
 """Stage "head": behaviour cloning of the action head from a replay buffer, with norm_stats measured on it."""
 
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
 import numpy as np
@@ -9,15 +9,20 @@ from torch import Tensor, nn
 
 from emu_robot.data.replay_buffer import ReplayBuffer
 from emu_robot.errors import ConfigError, DataError
-from emu_robot.models.action_head import ActionHead, HeadConfig, HeadContext
+from emu_robot.models.action_head import ActionHead, HeadConfig, HeadContext, HeadSizes, check_cameras
 from emu_robot.models.normalize import NormStats, RelativeActions
 from emu_robot.models.weights import load_weights, resolve_weights, save_weights
+from emu_robot.robots.spec import RobotLayout
+from emu_robot.shared.settings import check_ranges, number
 from emu_robot.tokenizers.text import TextTokenizer
 from emu_robot.training.head_data import Demonstrations, Ints
 from emu_robot.training.head_goals import generated_goals, reconstructed_goals
 from emu_robot.training.head_sampler import GoalImages, HeadSampler, SamplingConfig
-from emu_robot.training.loop import LoopConfig, Metrics, fit, select_device
-from emu_robot.training.warm_start import warm_start
+from emu_robot.training.loop import LoopConfig, Metrics, check_loop, fit, select_device
+from emu_robot.training.warm_start import check_one_start, idle_with_start, warm_start
+
+LEAST_TEXT = 32
+"""Ids of words that a head has places for, even if its data has shorter texts only."""
 
 
 def _loop() -> LoopConfig:
@@ -34,67 +39,87 @@ def _loop() -> LoopConfig:
     )
 
 
-@dataclass(kw_only=True)
-class HeadTrainConfig:
-    """Settings of stage head.
+@dataclass(frozen=True, kw_only=True)
+class HeadTraining:
+    """How to train a head, on whatever data."""
 
-    start: released name or weights folder whose head to start from, as far as it fits; its sizes hold.
-    data: replay buffer. out: run folder (checkpoints, metrics). weights: folder the trained head is added to; its
-    text.json and, for reconstructed goals, its image tokenizer are used.
-    generated_goals: how many subgoals to have drawn beforehand by the planner in `weights`, kept in out/head.
-    holdout: share of the episodes kept for validation. Loss weights: keypose, remaining, progress against flow = 1.
-    """
-
-    data: Path = Path("outputs/data/train")
-    out: Path = Path("outputs/train")
-    weights: Path = Path("outputs/weights/mini")
-    start: str = ""
-    generated_goals: int = 0
-    holdout: float = 0.03
-    keypose_weight: float = 0.5
-    remaining_weight: float = 0.1
-    progress_weight: float = 0.2
-    model: HeadConfig = field(default_factory=HeadConfig)
+    generated_goals: int = number(0, 0)
+    """Subgoals that the planner in `weights` draws beforehand, kept in out/head."""
+    holdout: float = number(0.03, above=0, below=1)
+    """Share of the episodes kept for validation."""
+    keypose_weight: float = number(0.5, 0)
+    """Weight of the loss of coming keyposes; that of the actions is 1."""
+    remaining_weight: float = number(0.1, 0)
+    """Weight of the loss of the steps to them."""
+    progress_weight: float = number(0.2, 0)
+    """Weight of the loss of the progress through the subtask."""
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    """How examples are drawn."""
     loop: LoopConfig = field(default_factory=_loop)
+    """How to optimise."""
 
     def __post_init__(self) -> None:
-        if not 0 < self.holdout < 1:
-            raise ConfigError(f"holdout is {self.holdout}, must lie between 0 and 1")
-        if self.generated_goals < 0:
-            raise ConfigError(f"generated_goals is {self.generated_goals}, must not be negative")
+        check_ranges(self)
+
+    def without_effect(self) -> dict[str, str]:
+        """See `check_effects`."""
+        if not self.generated_goals:
+            return {"sampling.generated": "generated_goals=0 draws none"}
+        return {} if self.sampling.generated else {"generated_goals": "sampling.generated=0 shows none"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadTrainConfig(HeadTraining):
+    """Settings of stage head. What follows from the data (dimensions, words, size of the images) cannot be set."""
+
+    data: Path = Path("outputs/data/train")
+    """Replay buffer to learn from."""
+    out: Path = Path("outputs/train")
+    """Run folder: checkpoints and metrics, in its folder `head`."""
+    weights: Path = Path("outputs/weights/mini")
+    """Folder that the trained head is added to; its text.json and, for reconstructed goals, its image tokenizer are
+    used."""
+    start: str = ""
+    """Released name or weights folder whose head to start from, as far as it fits; its sizes hold. Empty: untrained."""
+    cameras: list[str] = field(default_factory=lambda: ["front", "wrist"])
+    """What the head sees, different names; the first one is the planner's, in whose view goals are shown."""
+    model: HeadSizes = field(default_factory=HeadSizes)
+    """Sizes of a head that starts untrained."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_cameras(self.cameras)
+        check_one_start(self.start, self.loop)
+
+    def without_effect(self) -> dict[str, str]:
+        """See `check_effects`."""
+        return super().without_effect() | idle_with_start("model", self.start)
 
 
 def train(config: HeadTrainConfig) -> Path:
     """Run the stage, resuming what was cut off; returns the weights folder with the head in it."""
+    check_loop(config.loop, config.out / "head")
     torch.manual_seed(config.loop.seed)
     device = select_device(config.loop.device)
     buffer, text = ReplayBuffer.open(config.data), TextTokenizer.load(config.weights)
     started = load_weights(resolve_weights(config.start), "head") if config.start else None
+    data, layout = Demonstrations.load(buffer, config.cameras), buffer.layout
+    shape = head_config(config, HeadConfig(**started.config) if started else config.model, data, layout, text)
+    model = ActionHead(shape)
     if started is not None:
-        config.model = replace(HeadConfig(**started.config), cameras=config.model.cameras)
-    data, layout = Demonstrations.load(buffer, config.model.cameras), buffer.layout
-    sentences = {*data.segments.text_K, *data.segments.instruction_K}
-    config.model.text_length = max(config.model.text_length, *(len(text.encode(words)) for words in sentences))
-    config.model.text_vocabulary = text.size + 1
-    config.model.relative_dims = layout.relative_dims
-    config.model.state_dim, config.model.action_dim = len(layout.state_names), len(layout.action_names)
+        fresh = warm_start(model, started)
+        print(f"head: {len(fresh)} of its parameters start untrained{': ' if fresh else ''}{', '.join(fresh)}")
     train_rows, holdout_rows = split_rows(data, config.holdout)
-    relative = RelativeActions(config.model.relative_dims)
-    stats = data.norm_stats(config.model.action_horizon, relative, config.model.keyposes, data.frame_M[train_rows])
-    goals = GoalImages()
-    if config.sampling.reconstructed:
-        goals.reconstructed = reconstructed_goals(data, config.weights, device)
-    if config.generated_goals and config.sampling.generated:
-        path = config.out / "head" / "generated_goals.npz"
-        goals.generated = generated_goals(data, config.weights, path, config.generated_goals, config.loop.seed)
+    relative = RelativeActions(shape.relative_dims)
+    stats = data.norm_stats(shape.action_horizon, relative, shape.keyposes, data.frame_M[train_rows])
+    goals = _goals(config, data, device)
 
     def sampler(rows: Ints, seed: int) -> HeadSampler:
         return HeadSampler(
             data,
             rows,
             stats,
-            config.model,
+            shape,
             config.sampling,
             text.encode,
             goals=goals,
@@ -102,10 +127,6 @@ def train(config: HeadTrainConfig) -> Path:
             seed=seed,
         )
 
-    model = ActionHead(config.model)
-    if started is not None:
-        anew = warm_start(model, started)
-        print(f"head: {len(anew)} of its parameters start anew{': ' if anew else ''}{', '.join(anew)}")
     validation = sampler(holdout_rows, config.loop.seed + 1)
     head = fit(
         model,
@@ -124,11 +145,43 @@ def train(config: HeadTrainConfig) -> Path:
         "layout": asdict(layout),
         "control_hz": buffer.metadata[0]["fps"],
     }
-    save_weights(config.weights, "head", head.cpu().state_dict(), config.model, half=True, extra=extra)
+    save_weights(config.weights, "head", head.cpu().state_dict(), shape, half=True, extra=extra)
     return config.weights
 
 
-def head_loss(model: nn.Module, batch: dict[str, Tensor], config: HeadTrainConfig) -> tuple[Tensor, Metrics]:
+def head_config(
+    config: HeadTrainConfig, sizes: HeadSizes, data: Demonstrations, layout: RobotLayout, text: TextTokenizer
+) -> HeadConfig:
+    """A head of these sizes for this data. Raises `ConfigError` for images that are not square or differ in size."""
+    shapes = {tuple(data.images[camera].shape[1:3]) for camera in config.cameras}
+    sides = {side for shape in shapes for side in shape}
+    if len(sides) > 1:
+        raise ConfigError(f"images of {', '.join(config.cameras)} are {sorted(shapes)}, must be square and of one size")
+    sentences = {*data.segments.text_K, *data.segments.instruction_K}
+    return HeadConfig(
+        **{size.name: getattr(sizes, size.name) for size in fields(HeadSizes)},
+        cameras=config.cameras,
+        image_size=sides.pop(),
+        state_dim=len(layout.state_names),
+        action_dim=len(layout.action_names),
+        relative_dims=layout.relative_dims,
+        text_vocabulary=text.size + 1,
+        text_length=max(LEAST_TEXT, *(len(text.encode(words)) for words in sentences)),
+    )
+
+
+def _goals(config: HeadTrainConfig, data: Demonstrations, device: torch.device) -> GoalImages:
+    """The goals besides camera images that `config` asks for."""
+    goals, sampling = GoalImages(), config.sampling
+    if sampling.reconstructed:
+        goals.reconstructed = reconstructed_goals(data, config.weights, device)
+    if config.generated_goals and sampling.generated:
+        path = config.out / "head" / "generated_goals.npz"
+        goals.generated = generated_goals(data, config.weights, path, config.generated_goals, config.loop.seed)
+    return goals
+
+
+def head_loss(model: nn.Module, batch: dict[str, Tensor], config: HeadTraining) -> tuple[Tensor, Metrics]:
     """Flow matching, plus the predictions that make the head look: coming keyposes, steps to them, progress."""
     context, predicted_BND = model(batch)
     flow = (predicted_BND - batch["actions"].flatten(1)[:, None]).square().mean()

@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from emu_robot.core import Floats32
-from emu_robot.errors import InvalidValueError, check_shares
+from emu_robot.errors import InvalidValueError
 from emu_robot.models.action_head import HeadConfig, text_ids
 from emu_robot.models.flow import sample_times
 from emu_robot.models.normalize import NormStats, RelativeActions
+from emu_robot.shared.settings import check_ranges, number
 from emu_robot.tokenizers.image import to_pixels
 from emu_robot.training.head_data import Demonstrations, Ints
 from emu_robot.training.loop import step_rng
@@ -27,42 +28,52 @@ NOISE_POOL = 1 << 22
 """Normal numbers from which every image's noise is a piece: to draw it anew would take most of a batch's time."""
 
 
-@dataclass(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class SamplingConfig:
-    """How examples are drawn. Probabilities lie in [0, 1].
+    """How examples are drawn."""
 
-    no_goal: goal dropped; of these, instruction_only get the whole instruction and run on across subtasks.
-    no_text: words dropped though there is a goal.
-    reconstructed, generated: goals from the image tokenizer and from the planner, where these are at hand.
-    goal_window: frames before the keyframe from which a goal may be taken (and any after it, in its dwell).
-    event_weight: how much likelier frames within event_radius frames of a gripper event are; dwell_weight: frames
-    after the keyframe; verb_weights: frames of subtasks that begin with that word.
-    shift: random translation [px], brightness, contrast and noise: all for each image alone.
-    flow_samples: noises per example.
-    """
-
-    no_goal: float = 0.25
-    instruction_only: float = 0.5
-    no_text: float = 0.05
-    reconstructed: float = 0.6
-    generated: float = 0.25
-    goal_window: int = 3
-    event_weight: float = 1.5
-    event_radius: int = 8
-    dwell_weight: float = 2.0
+    no_goal: float = number(0.25, 0, 1)
+    """Probability that the goal image is dropped."""
+    instruction_only: float = number(0.5, 0, 1)
+    """Share of these that get the whole instruction as words and run on across subtasks."""
+    no_text: float = number(0.05, 0, 1)
+    """Probability that words are dropped though there is a goal."""
+    reconstructed: float = number(0.6, 0, 1)
+    """Share of goals that have been through the image tokenizer."""
+    generated: float = number(0.25, 0, 1)
+    """Share of goals that the planner drew, where it drew one; with `reconstructed` at most 1."""
+    goal_window: int = number(3, 0)
+    """Frames before the keyframe from which a goal may be taken, besides those after it, in its dwell."""
+    event_weight: float = number(1.5, 0)
+    """How much likelier frames near a gripper event are."""
+    event_radius: int = number(8, 0)
+    """Frames before a gripper event that are near it."""
+    dwell_weight: float = number(2.0, 0)
+    """How much likelier frames after the keyframe are."""
     verb_weights: dict[str, float] = field(default_factory=dict)
-    shift: int = 1
-    brightness: float = 0.08
-    contrast: float = 0.08
-    noise: float = 0.02
-    flow_samples: int = 4
+    """How much likelier frames of subtasks are that begin with a word, at least 0."""
+    shift: int = number(1, 0)
+    """Largest random translation of an image [px]."""
+    brightness: float = number(0.08, 0)
+    """Largest random change of an image's brightness, as a share of the range of pixels."""
+    contrast: float = number(0.08, 0)
+    """Largest random change of an image's contrast, as a factor less 1."""
+    noise: float = number(0.02, 0)
+    """Standard deviation of the noise on pixels in [-1, 1]."""
+    flow_samples: int = number(4, 1)
+    """Noises per example."""
 
     def __post_init__(self) -> None:
-        check_shares(self, "no_goal", "instruction_only", "no_text", "reconstructed", "generated")
+        check_ranges(self, "sampling")
         if self.reconstructed + self.generated > 1:
             raise InvalidValueError("sampling.reconstructed and sampling.generated add up to more than 1")
         if any(weight < 0 for weight in self.verb_weights.values()):
             raise InvalidValueError(f"sampling.verb_weights is {self.verb_weights}, no weight may be negative")
+
+    def without_effect(self) -> dict[str, str]:
+        """See `check_effects`."""
+        idle = {} if self.no_goal else {"instruction_only": "no_goal=0 drops no goal"}
+        return idle | ({"event_radius": "event_weight=1 weighs all frames alike"} if self.event_weight == 1 else {})
 
 
 class GeneratedGoals(NamedTuple):

@@ -11,6 +11,7 @@ from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, nullcontext
 from dataclasses import asdict, dataclass, field
+from enum import StrEnum
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from emu_robot.errors import ConfigError, InvalidValueError
+from emu_robot.errors import ConfigError, InvalidValueError, SystemSetupError, UnknownNameError
+from emu_robot.shared.settings import check_ranges, number
 from emu_robot.training.checkpoint import load_checkpoint, load_initial_state, save_checkpoint
 from emu_robot.training.progress import TrainingProgress
-from emu_robot.training.tracking import TrackerName, start_tracker
+from emu_robot.training.tracking import TrackerName, check_tracker, start_tracker
 
 type Batch = dict[str, Tensor]
 type Metrics = dict[str, float | Tensor]
@@ -30,7 +32,15 @@ type BatchFn = Callable[[int], Batch]
 type LossFn = Callable[[nn.Module, Batch], tuple[Tensor, Metrics]]
 type EvalFn = Callable[[nn.Module], dict[str, float]]
 
-_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+class DType(StrEnum):
+    """Number formats of a training; members are named as they are typed in a configuration."""
+
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+
+
+CHECKPOINT = "checkpoint.pt"
 _RESUME_MUST_MATCH = (
     "batch_size",
     "lr",
@@ -44,45 +54,55 @@ _RESUME_MUST_MATCH = (
 )
 
 
-@dataclass(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class LoopConfig:
-    """How to optimise. The learning rate warms up linearly and falls as a cosine to 0 at `steps`.
+    """How to optimise. The learning rate warms up linearly and falls as a cosine to 0 at `steps`."""
 
-    prefetch: threads that make the batches of coming steps, so that a GPU need not wait; 0: made when they are needed.
-    track: where metrics are shown besides metrics.jsonl. It is no part of what a run is, nor of its repr: it may change
-    when one goes on, and what is finished stays so.
-    """
-
-    steps: int = 10_000
-    batch_size: int = 32
-    lr: float = 3e-4
-    beta1: float = 0.9
-    beta2: float = 0.99
-    warmup_steps: int = 200
-    weight_decay: float = 0.01
-    grad_clip: float = 1.0
-    ema_decay: float = 0.999
-    seed: int = 0
-    threads: int = 0  # 0 leaves torch's own choice
-    device: str = "auto"  # auto | cpu | cuda
-    dtype: str = "float32"  # autocast type; bfloat16 is 4 times faster on CPUs with avx512_bf16 and on GPUs
+    steps: int = number(10_000, 1)
+    """Optimiser steps in all."""
+    batch_size: int = number(32, 1)
+    """Examples of a step."""
+    lr: float = number(3e-4, above=0)
+    """Highest learning rate."""
+    beta1: float = number(0.9, 0, below=1)
+    """AdamW's decay of the mean gradient."""
+    beta2: float = number(0.99, 0, below=1)
+    """AdamW's decay of the mean squared gradient."""
+    warmup_steps: int = number(200, 0)
+    """Steps over which the learning rate rises."""
+    weight_decay: float = number(0.01, 0)
+    """AdamW's weight decay; only matrices and kernels decay."""
+    grad_clip: float = number(1.0, 0)
+    """Longest gradient; 0 leaves it as it is."""
+    ema_decay: float = number(0.999, 0, below=1)
+    """Decay of the running mean of the weights, which is what is kept; 0 keeps the last weights."""
+    seed: int = number(0, 0)
+    """Seed of every random number."""
+    threads: int = number(0, 0)
+    """Threads of torch; 0 leaves its own choice."""
+    device: str = "auto"
+    """auto (a GPU if there is one), cpu, cuda or cuda:N."""
+    dtype: DType = DType.float32
+    """Type of the matrix products. bfloat16 is about 4 times faster on GPUs and on CPUs with avx512_bf16."""
     compile: bool = False
+    """Compile the loss by torch.compile."""
     channels_last: bool = False
-    prefetch: int = 0
-    log_every: int = 50
-    save_every: int = 500
-    eval_every: int = 0  # 0: only after the last step
-    init_from: Path | None = None  # checkpoint.pt or .safetensors to start a new run from
-    track: TrackerName = field(default=TrackerName.none, repr=False)  # none | tensorboard | trackio | wandb
+    """Keep the channels of images together in memory; faster for convolutions."""
+    prefetch: int = number(0, 0)
+    """Threads that make the batches of coming steps, so that a GPU need not wait; 0 makes them when they are needed."""
+    log_every: int = number(50, 1)
+    """Steps from one line of metrics to the next."""
+    save_every: int = number(500, 1)
+    """Steps from one checkpoint to the next."""
+    eval_every: int = number(0, 0)
+    """Steps from one evaluation to the next; 0 evaluates after the last step only."""
+    init_from: Path | None = None
+    """checkpoint.pt or .safetensors file whose weights a new run starts from; null: untrained, or as `start` says."""
+    track: TrackerName = field(default=TrackerName.none, repr=False)
+    """Where metrics are shown besides metrics.jsonl. It may change when a run goes on, and is no part of its repr."""
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "log_every", "save_every"):
-            if getattr(self, name) < 1:
-                raise InvalidValueError(f"{name} is {getattr(self, name)}, must be at least 1")
-        if self.lr <= 0 or not 0 <= self.ema_decay < 1:
-            raise InvalidValueError(f"lr is {self.lr}, must be > 0; ema_decay is {self.ema_decay}, must be in [0, 1)")
-        if self.dtype not in _DTYPES:
-            raise InvalidValueError(f"dtype is {self.dtype!r}, must be one of {', '.join(_DTYPES)}")
+        check_ranges(self)
 
 
 def step_rng(seed: int, step: int, stream: int = 0) -> np.random.Generator:
@@ -97,8 +117,29 @@ def learning_rate(config: LoopConfig, step: int) -> float:
 
 
 def select_device(name: str) -> torch.device:
-    """`auto` is CUDA when there is one, else the CPU."""
-    return torch.device(name if name != "auto" else "cuda" if torch.cuda.is_available() else "cpu")
+    """`auto` is CUDA when there is one, else the CPU. Raises `UnknownNameError`, `SystemSetupError` without the GPU."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    kind, _, index = name.partition(":")
+    if name != "cpu" and (kind != "cuda" or (":" in name and not index.isdecimal())):
+        raise UnknownNameError("device", name, ("auto", "cpu", "cuda", "cuda:N"))
+    if kind == "cuda" and int(index or 0) >= torch.cuda.device_count():
+        raise SystemSetupError(f"device={name}: this machine has {torch.cuda.device_count()} CUDA devices; use cpu")
+    return torch.device(name)
+
+
+def check_loop(config: LoopConfig, folder: Path | None = None) -> None:
+    """Raise now what `fit` would raise about the settings alone, so that nothing is made or written before.
+
+    folder: where the stage keeps its checkpoint. Raises what `select_device`, `check_tracker` and `load_initial_state`
+    raise, and `ConfigError` if the checkpoint there was trained with other settings.
+    """
+    select_device(config.device)
+    check_tracker(config.track)
+    if config.init_from is not None:
+        load_initial_state(config.init_from)
+    if folder is not None and (folder / CHECKPOINT).exists():
+        _read_run(folder / CHECKPOINT, config)
 
 
 def fit(
@@ -127,7 +168,7 @@ def fit(
     device = select_device(config.device)
     folder = Path(out) / stage
     if config.init_from is not None:
-        model.load_state_dict(load_initial_state(Path(config.init_from)))
+        _start_from(model, config.init_from)
     model = model.to(device)
     if config.channels_last:
         model = model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
@@ -135,10 +176,10 @@ def fit(
     frozen = {id(parameter): parameter for parameter in model.parameters() if not parameter.requires_grad}
     ema = copy.deepcopy(model, dict(frozen)).eval().requires_grad_(False)  # what is frozen is not copied
     optimizer = _optimizer(model, config)
-    start = _resume(folder / "checkpoint.pt", model, ema, optimizer, config)
+    start = _resume(folder / CHECKPOINT, model, ema, optimizer, config)
     compute = torch.compile(loss_fn, dynamic=False) if config.compile else loss_fn
-    autocast = config.dtype != "float32"
-    context = torch.autocast(device.type, _DTYPES[config.dtype]) if autocast else nullcontext()
+    autocast = config.dtype is not DType.float32
+    context = torch.autocast(device.type, getattr(torch, config.dtype)) if autocast else nullcontext()
     sums: dict[str, Tensor] = {}
     tracker = start_tracker(config.track, folder, settings or config, resumed=start > 0)
     steps = range(start, config.steps)
@@ -165,7 +206,7 @@ def fit(
                 _require_finite(sums)
                 content = {"step": done, "model": _trained(model), "ema": _trained(ema, like=model)}
                 save_checkpoint(
-                    folder / "checkpoint.pt",
+                    folder / CHECKPOINT,
                     {**content, "optimizer": optimizer.state_dict(), "config": _settings(config)},
                 )
     return ema.cpu()
@@ -211,11 +252,7 @@ def _resume(path: Path, model: nn.Module, ema: nn.Module, optimizer: torch.optim
     """Restore a checkpoint if there is one; the number of steps already done."""
     if not path.exists():
         return 0
-    content = load_checkpoint(path)
-    wanted = _settings(config)
-    changed = [f"{name} was {was}, is {wanted[name]}" for name, was in content["config"].items() if wanted[name] != was]
-    if changed:
-        raise ConfigError(f"{path} was trained with other settings ({'; '.join(changed)}); choose another folder")
+    content = _read_run(path, config)
     try:
         model.load_state_dict(model.state_dict() | content["model"])
         ema.load_state_dict(ema.state_dict() | content["ema"])
@@ -223,6 +260,24 @@ def _resume(path: Path, model: nn.Module, ema: nn.Module, optimizer: torch.optim
     except (RuntimeError, ValueError) as error:
         raise ConfigError(f"{path} holds another model; choose another folder") from error
     return content["step"]
+
+
+def _read_run(path: Path, config: LoopConfig) -> dict[str, Any]:
+    """A checkpoint. Raises `ConfigError` if it was trained with other settings."""
+    content = load_checkpoint(path)
+    wanted = _settings(config)
+    changed = [f"{name} was {was}, is {wanted[name]}" for name, was in content["config"].items() if wanted[name] != was]
+    if changed:
+        raise ConfigError(f"{path} was trained with other settings ({'; '.join(changed)}); choose another folder")
+    return content
+
+
+def _start_from(model: nn.Module, path: Path) -> None:
+    """Load the weights of another run. Raises `ConfigError` if they are another model's."""
+    try:
+        model.load_state_dict(load_initial_state(path))
+    except RuntimeError as error:
+        raise ConfigError(f"init_from={path} holds another model: {str(error).splitlines()[-1].strip()}") from error
 
 
 def _update(model: nn.Module, optimizer: torch.optim.Optimizer, loss: Tensor, rate: float, grad_clip: float) -> Tensor:

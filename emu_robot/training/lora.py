@@ -4,23 +4,28 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from emu_robot.errors import InvalidValueError
+from emu_robot.shared.settings import check_ranges, number
 
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
-@dataclass(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class LoraSettings:
-    """rank: of the adapters; 0 trains every weight instead. alpha: their scale, times 1 / rank. dropout: of their
-    input."""
+    """Low-rank adapters."""
 
-    rank: int = 0
-    alpha: int = 32
-    dropout: float = 0.0
+    rank: int = number(0, 0)
+    """Rank of the adapters; 0 trains every weight instead."""
+    alpha: int = number(32, 1)
+    """Scale of the adapters, times 1 / rank."""
+    dropout: float = number(0.0, 0, below=1)
+    """Share of the adapters' inputs that is dropped."""
 
     def __post_init__(self) -> None:
-        if self.rank < 0 or self.alpha <= 0 or not 0 <= self.dropout < 1:
-            raise InvalidValueError(f"lora needs rank >= 0, alpha > 0 and dropout in [0, 1), got {self}")
+        check_ranges(self, "lora")
+
+    def without_effect(self) -> dict[str, str]:
+        """See `check_effects`."""
+        return {} if self.rank else dict.fromkeys(("alpha", "dropout"), "lora.rank=0 trains without adapters")
 
 
 def add_adapters(model: nn.Module, settings: LoraSettings) -> None:

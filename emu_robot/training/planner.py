@@ -1,7 +1,6 @@
 """Stage planner: next-token prediction on interleaved plans, from any moment of an episode."""
 
-import shutil
-from dataclasses import dataclass, field
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,109 +11,38 @@ from torch import Tensor, nn
 
 from emu_robot.core import Floats32
 from emu_robot.data.replay_buffer import ReplayBuffer
-from emu_robot.errors import InvalidValueError, check_shares
+from emu_robot.errors import InvalidValueError
 from emu_robot.models.transformer import CausalTransformer
-from emu_robot.models.weights import MANIFEST, resolve_weights, stage_hash
+from emu_robot.models.weights import MANIFEST, copy_weights, resolve_weights, stage_hash
 from emu_robot.planner.planner import Planner, PlannerConfig, interleaver
 from emu_robot.tokenizers.image import ImageTokenizer
 from emu_robot.tokenizers.interleave import Codes, Interleaver
 from emu_robot.tokenizers.text import TextTokenizer
-from emu_robot.training.loop import LoopConfig, LossFn, fit, select_device, step_rng
-from emu_robot.training.lora import LoraSettings, add_adapters, merge_adapters
+from emu_robot.training.loop import LoopConfig, LossFn, check_loop, fit, select_device, step_rng
+from emu_robot.training.lora import add_adapters, merge_adapters
 from emu_robot.training.losses import NearCodes, near_codes, weighted_cross_entropy
+from emu_robot.training.planner_config import PlannerTrainConfig, SequenceConfig
 from emu_robot.training.planner_data import Ints, PlanQueries, SequenceWriter, ShiftedImages
 from emu_robot.training.self_distillation import DrawnSteps
 
 
-@dataclass(kw_only=True)
-class SequenceConfig:
-    """step_odds: odds of a batch whose sequences hold up to 1, 2, ... steps.
-
-    complete_share: share of sequences that show a finished task and must end at once. boundary_share: share that starts
-    where a plan is usually made (a start or keyframe); the rest starts at any stored image.
-    text_weight, image_weight: of a target word or code; changed_weight multiplies that of a code that differs from the
-    image before. input_noise: share of input codes replaced by another image's code at the same place.
-    shift_share: share of sequences whose images are all shifted alike, see `ShiftedImages`.
-    wordless_share: share of sequences without words, for guidance; with 0 the planner gets `image_guidance` 1.
-    code_temperature: the target of a code that changes is shared among its nearest in the codebook, as softmax of minus
-    the squared distance over it; 0 asks for the one code. Many codes look alike, and which of them comes is chance.
-    """
-
-    step_odds: list[float] = field(default_factory=lambda: [0.85, 0.15])
-    complete_share: float = 0.12
-    boundary_share: float = 0.7
-    text_weight: float = 3.0
-    image_weight: float = 1.0
-    changed_weight: float = 1.5
-    input_noise: float = 0.03
-    shift_share: float = 0.75
-    wordless_share: float = 0.1
-    code_temperature: float = 0.02
-
-    def __post_init__(self) -> None:
-        if not self.step_odds or min(self.step_odds) < 0 or sum(self.step_odds) == 0:
-            raise InvalidValueError(f"step_odds is {self.step_odds}, must be odds of 1, 2, ... steps")
-        check_shares(self, "complete_share", "boundary_share", "input_noise", "shift_share", "wordless_share")
-        if self.complete_share + self.boundary_share > 1:
-            raise InvalidValueError("complete_share and boundary_share add up to more than 1")
-        if self.code_temperature < 0:
-            raise InvalidValueError(f"code_temperature is {self.code_temperature}, must be at least 0")
-
-
-def _loop() -> LoopConfig:
-    return LoopConfig(
-        steps=6000, batch_size=32, lr=1e-3, beta2=0.98, warmup_steps=200, weight_decay=0.05, threads=1, compile=True
-    )
-
-
-@dataclass(kw_only=True)
-class PlannerTrainConfig:
-    """Settings of stage planner.
-
-    data: replay buffer with codes of the planner's camera. out: run folder. weights: folder with both tokenizers; it
-    gets the planner. holdout: share of episodes kept for the metrics; eval_queries: how many plans they ask for.
-    start: released name or weights folder whose planner to go on from; its model settings hold, and a new `weights`
-    folder begins as its copy. lora: train adapters on it instead of every weight.
-    """
-
-    data: Path = Path("outputs/data/train")
-    out: Path = Path("outputs/train")
-    weights: Path = Path("outputs/weights/mini")
-    start: str = ""
-    lora: LoraSettings = field(default_factory=LoraSettings)
-    holdout: float = 0.02
-    eval_queries: int = 96
-    planner: PlannerConfig = field(default_factory=PlannerConfig)
-    sequences: SequenceConfig = field(default_factory=SequenceConfig)
-    loop: LoopConfig = field(default_factory=_loop)
-
-    def __post_init__(self) -> None:
-        if self.lora.rank and not self.start:
-            raise InvalidValueError(f"lora.rank={self.lora.rank} needs start=, the weights that adapters adapt")
-
-
 def train(config: PlannerTrainConfig) -> Path:
     """Run the stage, resuming what was cut off; returns the weights folder with the planner in it."""
+    check_loop(config.loop, config.out / "planner")
     torch.manual_seed(config.loop.seed)
-    model, settings = _start(config)
+    tokenizers = _tokenizers(config)
+    text, images = TextTokenizer.load(tokenizers), ImageTokenizer.load(tokenizers)
+    model, settings = _begin(config, text, images)
     buffer = ReplayBuffer.open(config.data)
-    queries = PlanQueries.load(buffer, settings.camera, config.weights)
-    text, images = TextTokenizer.load(config.weights), ImageTokenizer.load(config.weights)
-    settings.image.rows = settings.image.columns = images.config.grid
-    if config.sequences.wordless_share == 0:
-        settings.image_guidance = 1.0
+    queries = PlanQueries.load(buffer, settings.camera, tokenizers)
     form = interleaver(settings, text, images.config.n_embed)
-    shifted = shifted_images(config.weights, buffer, settings.camera, config.sequences, config.loop)
+    shifted = shifted_images(tokenizers, buffer, settings.camera, config.sequences, config.loop)
     sampler = SequenceSampler(queries, form, config.sequences, config.loop, config.holdout, shifted)
 
     def evaluate(model: nn.Module) -> dict[str, float]:
         assert isinstance(model, CausalTransformer)
         return planner_metrics(Planner(settings, model, text, images), queries, sampler.heldout, config.eval_queries)
 
-    if model is None:
-        settings.model.vocab_size = form.vocabulary.size
-        model = CausalTransformer(settings.model)
-        start_from_codebook(model, images.quantize.codebook(), form.vocabulary.first_code)
     add_adapters(model, config.lora)
     device = select_device(config.loop.device)
     codebook_KD = images.quantize.codebook().to(device)
@@ -135,22 +63,40 @@ def train(config: PlannerTrainConfig) -> Path:
     planner = Planner(settings, model.to(device), text, images)
     metrics = planner_metrics(planner, queries, sampler.heldout, 4 * config.eval_queries)
     model.cpu()
+    if tokenizers != config.weights:
+        copy_weights(tokenizers, config.weights)
     planner.save(config.weights, {"metrics": metrics})
     return config.weights
 
 
-def _start(config: PlannerTrainConfig) -> tuple[CausalTransformer | None, PlannerConfig]:
-    """The model to go on from, if any, and the planner's settings."""
+def _tokenizers(config: PlannerTrainConfig) -> Path:
+    """The folder with both tokenizers: `weights`, or the one to start from while `weights` is not there yet."""
     if not config.start:
-        return None, config.planner
+        return config.weights
     folder = resolve_weights(config.start)
     if not (config.weights / MANIFEST).exists():
-        shutil.copytree(folder, config.weights, dirs_exist_ok=True)
+        return folder
     hashes = {stage_hash(path, "tokenizer") for path in (folder, config.weights)}
     if len(hashes) > 1:
         raise InvalidValueError(f"{config.weights} holds another image tokenizer than {folder}; codes would not fit")
-    planner = Planner.load(folder)
-    return planner.model.requires_grad_(True), planner.config
+    return config.weights
+
+
+def _begin(
+    config: PlannerTrainConfig, text: TextTokenizer, images: ImageTokenizer
+) -> tuple[CausalTransformer, PlannerConfig]:
+    """The model to train, and what its planner is."""
+    if config.start:
+        planner = Planner.load(resolve_weights(config.start))
+        model, settings = planner.model.requires_grad_(True), planner.config
+    else:
+        settings = PlannerConfig.of(config.planner, text, images.config)
+        model = CausalTransformer(settings.model)
+        first_code = settings.model.vocab_size - images.config.n_embed
+        start_from_codebook(model, images.quantize.codebook(), first_code)
+    if config.sequences.wordless_share == 0:
+        settings = replace(settings, image_guidance=1.0)
+    return model, settings
 
 
 def shifted_images(

@@ -12,11 +12,12 @@ from torch import Tensor, nn
 
 from emu_robot.data.mapped_images import ImageSource
 from emu_robot.data.replay_buffer import ReplayBuffer
-from emu_robot.errors import DataError, check_shares
+from emu_robot.errors import DataError, ShapeError
 from emu_robot.models.weights import resolve_weights, save_weights, stage_hash
-from emu_robot.tokenizers.image import ImageTokenizer, ImageTokenizerConfig, to_pixels
+from emu_robot.shared.settings import check_ranges, number
+from emu_robot.tokenizers.image import ImageTokenizer, ImageTokenizerConfig, ImageTokenizerSizes, to_pixels
 from emu_robot.tokenizers.text import TextTokenizer
-from emu_robot.training.loop import LoopConfig, LossFn, fit, select_device, step_rng
+from emu_robot.training.loop import LoopConfig, LossFn, check_loop, fit, select_device, step_rng
 from emu_robot.training.losses import codebook_usage, importance_BHW, reconstruction_loss
 
 
@@ -36,64 +37,91 @@ def _loop() -> LoopConfig:
     )
 
 
-@dataclass(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class TokenizerTrainConfig:
-    """Settings of stage tokenizer.
+    """Settings of stage tokenizer. The images' size is the data's.
 
-    data: replay buffer to learn from, its images of `camera`. out: run folder.
-    weights: folder that gets the image tokenizer and text.json. keyframe_share: share of a batch drawn from starts and
-    keyframes. foreground, colour: pixel weights, see `importance_BHW`. initial_images: how many start the codebook.
-    revive_every, revive_images: so often, over the first half of the steps, codes that so many images leave idle are
-    moved to where the codebook fits badly; without it three quarters of them are never used.
+    Over the first half of the steps, codes that are idle are moved to where the codebook fits badly; otherwise three
+    quarters of them are never used.
     """
 
     data: Path = Path("outputs/data/train")
+    """Replay buffer to learn from."""
     out: Path = Path("outputs/train")
+    """Run folder: checkpoints and metrics, in its folder `tokenizer`."""
     weights: Path = Path("outputs/weights/mini")
+    """Folder that gets the image tokenizer and text.json."""
     camera: str = "front"
-    text_vocabulary: int = 1024
-    keyframe_share: float = 0.3
-    foreground: float = 4.0
-    colour: float = 16.0
-    quantizer_weight: float = 0.25
-    entropy_weight: float = 0.01
-    initial_images: int = 256
-    revive_every: int = 50
-    revive_images: int = 256
-    model: ImageTokenizerConfig = field(default_factory=ImageTokenizerConfig)
+    """Whose images to learn from."""
+    text_vocabulary: int = number(1024, 1)
+    """Most ids of the text tokenizer."""
+    keyframe_share: float = number(0.3, 0, 1)
+    """Share of a batch that is drawn from starts and keyframes."""
+    foreground: float = number(4.0, 0)
+    """Extra weight of pixels that differ from the background, see `importance_BHW`."""
+    colour: float = number(16.0, 0)
+    """Extra weight of colourful pixels, see `importance_BHW`."""
+    quantizer_weight: float = number(0.25, 0)
+    """Weight of the quantiser's loss; that of the reconstruction is 1."""
+    entropy_weight: float = number(0.01, 0)
+    """Weight of the entropy loss, which spreads the codes."""
+    initial_images: int = number(256, 1)
+    """Images that start the codebook."""
+    revive_every: int = number(50, 1)
+    """Steps from one revival of idle codes to the next."""
+    revive_images: int = number(256, 1)
+    """Images that a code must be idle on to be revived."""
+    model: ImageTokenizerSizes = field(default_factory=ImageTokenizerSizes)
+    """Sizes of the image tokenizer."""
     loop: LoopConfig = field(default_factory=_loop)
+    """How to optimise."""
 
     def __post_init__(self) -> None:
-        check_shares(self, "keyframe_share")
+        check_ranges(self)
+
+    def without_effect(self) -> dict[str, str]:
+        """See `check_effects`."""
+        return {"loop.eval_every": "stage tokenizer evaluates nothing"}
 
 
 def train(config: TokenizerTrainConfig) -> Path:
     """Run the stage, resuming what was cut off; returns the weights folder with text.json and the tokenizer in it."""
+    check_loop(config.loop, config.out / "tokenizer")
     torch.manual_seed(config.loop.seed)
     buffer = ReplayBuffer.open(config.data)
     images = buffer.images(config.camera)
-    train_text(buffer, config.text_vocabulary).save(config.weights)
-    model = ImageTokenizer(config.model).to(select_device(config.loop.device))
+    text = train_text(buffer, config.text_vocabulary)
+    model = ImageTokenizer(tokenizer_config(config.model, images)).to(select_device(config.loop.device))
     initialize_codebook(model, images, config)
     batch_fn = batches(images, keyframe_rows(buffer), config)
     loss_fn = tokenizer_loss(background(images), config)
     tokenizer = fit(model, batch_fn, loss_fn, config.loop, config.out, "tokenizer", settings=config)
     assert isinstance(tokenizer, ImageTokenizer)
-    save_weights(config.weights, "tokenizer", tokenizer.state_dict(), config.model, half=True)
+    text.save(config.weights)
+    save_weights(config.weights, "tokenizer", tokenizer.state_dict(), model.config, half=True)
     return config.weights
 
 
-@dataclass(kw_only=True)
-class EncodeConfig:
-    """buffer: replay buffer that gets codes_<camera> for every stored image, as a planner needs it.
+def tokenizer_config(sizes: ImageTokenizerSizes, images: ImageSource) -> ImageTokenizerConfig:
+    """A tokenizer of these sizes for images (M, H, W, 3). Raises `ShapeError` unless they are square."""
+    height, width = images.shape[1:3]
+    if height != width:
+        raise ShapeError("images", f"{height} x {width}", "as many rows as columns")
+    return ImageTokenizerConfig(**vars(sizes), resolution=height)
 
-    weights: released name or folder with the image tokenizer. device: auto | cpu | cuda.
-    """
+
+@dataclass(frozen=True, kw_only=True)
+class EncodeConfig:
+    """Settings of the encoding of a replay buffer, as a planner needs it."""
 
     buffer: Path = Path("outputs/data/train")
+    """Replay buffer that gets codes_<camera> for every stored image."""
     weights: str = "mini"
+    """Released name or weights folder with the image tokenizer."""
     camera: str = "front"
+    """Whose images to encode."""
     device: str = "auto"
+    """auto (a GPU if there is one), cpu, cuda or cuda:N."""
 
 
 def encode(config: EncodeConfig) -> Path:

@@ -139,7 +139,7 @@ def check_tracker(name: str) -> None:
     if name not in TRACKERS:
         raise UnknownNameError("tracker", name, TrackerName)
     if importlib.util.find_spec(name) is None:
-        raise SystemSetupError(f"track={name} needs the package {name}. Get it: pip install 'emu_robot[tracking]'")
+        raise SystemSetupError(f"track={name} needs the package {name}; in the checkout: pip install -e '.[tracking]'")
 
 
 def start_tracker(name: str, folder: Path, config: Any, *, resumed: bool) -> Tracker | None:

@@ -1,16 +1,31 @@
-"""Start a head from another one's weights, whatever of them fits its own cameras, dimensions and words."""
+"""Start from other weights: which settings that leaves no choice of, and what of a head fits another one."""
 
 import torch
 
+from emu_robot.errors import ConfigError
 from emu_robot.models.action_head import ActionHead, HeadConfig
 from emu_robot.models.weights import StageWeights
+from emu_robot.training.loop import LoopConfig
+
+
+def check_one_start(start: str, loop: LoopConfig) -> None:
+    """Raise `ConfigError` if two settings name weights to start from."""
+    if start and loop.init_from is not None:
+        raise ConfigError(
+            f"start={start} and loop.init_from={loop.init_from} both name weights to start from; give one"
+        )
+
+
+def idle_with_start(key: str, start: str) -> dict[str, str]:
+    """For `without_effect`: with `start`, `key` does nothing."""
+    return {key: f"it comes from the weights that start={start} names"} if start else {}
 
 
 def warm_start(head: ActionHead, weights: StageWeights) -> list[str]:
-    """Copy what fits into `head`; returns the names of its parameters that start anew.
+    """Copy what fits into `head`; returns the names of its parameters that start untrained.
 
     Cameras take over by their place, the first one being the planner's; further ones begin as the other head's last.
-    Places of words beyond the other head's longest text start anew.
+    Places of words beyond the other head's longest text start untrained.
     """
     other = HeadConfig(**weights.config).cameras
     state = dict(weights.state)
@@ -20,7 +35,7 @@ def warm_start(head: ActionHead, weights: StageWeights) -> list[str]:
             for part in (f"{source}_stem.", f"{source}_trunk."):
                 if name.startswith(part):
                     state[f"{camera}{name.removeprefix(source)}"] = value
-    anew = []
+    fresh = []
     with torch.no_grad():
         for name, parameter in head.named_parameters():
             given = state.get(name)
@@ -30,5 +45,5 @@ def warm_start(head: ActionHead, weights: StageWeights) -> list[str]:
                 rows = min(len(given), len(parameter))
                 parameter[:rows] = given[:rows]
             else:
-                anew.append(name)
-    return anew
+                fresh.append(name)
+    return fresh

@@ -18,37 +18,55 @@ from emu_robot.emu35.prompts import Grid, image_ids, task_prompt
 from emu_robot.emu35.text import RANKS, VISION, Emu3Text
 from emu_robot.emu35.world_model import WorldModel, load_world_model
 from emu_robot.models.transformer import CausalTransformer
-from emu_robot.training.loop import LoopConfig, fit, step_rng
+from emu_robot.shared.settings import check_ranges, number
+from emu_robot.training.loop import LoopConfig, check_loop, fit, step_rng
 from emu_robot.training.lora import LoraSettings, add_adapters, merge_adapters
 from emu_robot.training.losses import weighted_cross_entropy
 from emu_robot.training.packing import pack
 from emu_robot.training.planner_data import PlanQueries
 
 
-@dataclass(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class WorldModelTrainConfig:
-    """Settings of stage world_model.
-
-    data: replay buffer (several become one by `emu-robot data merge`). camera: what the model is shown.
-    weights: official-format checkpoint to start from, folder or hub id. out: run folder, the tuned checkpoint in its
-    `weights`. steps_per_plan: most steps of a sequence. visual_weight: of an image's target against a word's.
-    row_length: ids in a row; sequences are packed into rows. model: task, image area, placement.
-    """
+    """Settings of stage world_model."""
 
     data: Path = Path("outputs/data/train")
+    """Replay buffer to learn from; several become one by `emu-robot data merge`."""
     camera: str = "front"
+    """What the model is shown."""
     weights: str = "BAAI/Emu3.5"
+    """Official-format checkpoint to start from: a folder or a hub id."""
     out: Path = Path("outputs/train")
-    steps_per_plan: int = 2
-    visual_weight: float = 0.5
-    row_length: int = 8192
+    """Run folder: checkpoints and metrics in its folder `world_model`, the tuned checkpoint in `weights`."""
+    steps_per_plan: int = number(2, 1)
+    """Most steps of a sequence."""
+    visual_weight: float = number(0.5, 0)
+    """Weight of an image's id as a target; that of a word is 1."""
+    row_length: int = number(8192, 2)
+    """Ids in a row; sequences are packed into rows."""
     model: WorldModelConfig = field(default_factory=WorldModelConfig)
+    """Task, size of the images and placement of the model."""
     lora: LoraSettings = field(default_factory=lambda: LoraSettings(rank=16))
+    """Train adapters instead of every weight."""
     loop: LoopConfig = field(default_factory=lambda: LoopConfig(steps=1000, batch_size=8, lr=1e-4, ema_decay=0.0))
+    """How to optimise."""
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+
+    def without_effect(self) -> dict[str, str]:
+        """See `check_effects`."""
+        return {
+            "model.generation": "stage world_model generates nothing",
+            "loop.eval_every": "stage world_model evaluates nothing",
+            "loop.channels_last": "a transformer has no channels",
+        }
 
 
 def train(config: WorldModelTrainConfig) -> Path:
     """Run the stage, resuming what was cut off; returns the folder with the tuned checkpoint."""
+    check_loop(config.loop, config.out / "world_model")
+    ReplayBuffer.open(config.data).images(config.camera)  # before a model is loaded that may take minutes
     torch.manual_seed(config.loop.seed)
     world = load_world_model(config.weights, config.model)
     sampler = WorldModelSampler(world, config)

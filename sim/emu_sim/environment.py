@@ -1,4 +1,4 @@
-"""The tabletop as an `emu_robot.core.Environment`: tasks, latched results, observations, the oracle's subgoals."""
+"""A world of the tabletop, with every optional capability: latched results, the oracle's subgoals, experts, places."""
 
 from collections.abc import Sequence
 from typing import Any, ClassVar
@@ -7,12 +7,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emu_robot.core import Image, Observation, PlanStep, Transition
+from emu_robot.environments.contract import EnvironmentSpec
 from emu_robot.errors import InvalidValueError, ShapeError, UnknownNameError
-from emu_robot.robots.spec import PANDA, RobotLayout
+from emu_robot.robots.spec import PANDA
 from emu_sim.experts import Expert
+from emu_sim.failures import TabletopFailures
 from emu_sim.layout import sample_layout
 from emu_sim.predicates import final_goals, subtask_holds
-from emu_sim.tasks import SINGLE_FAMILIES, Subtask, Task, resolve_families, sample_task
+from emu_sim.suite import SPEC
+from emu_sim.tasks import SINGLE_FAMILIES, Subtask, Task, resolve_families, sample_chain, sample_task
 from emu_sim.world import SUBSTEPS, World
 
 STEPS_PER_SUBTASK = 180  # control ticks; experts need about 80
@@ -26,7 +29,7 @@ class TabletopEnvironment:
     robot and cameras are checked by name: the tabletop has a Panda with the cameras of its `RobotSpec`.
     """
 
-    layout: ClassVar[RobotLayout] = PANDA.layout
+    spec: ClassVar[EnvironmentSpec] = SPEC
 
     def __init__(
         self,
@@ -53,8 +56,12 @@ class TabletopEnvironment:
         return self.task.instruction
 
     @property
-    def control_hz(self) -> int:
-        return PANDA.control_hz
+    def task_name(self) -> str:
+        return self.task.family
+
+    @property
+    def subtasks(self) -> tuple[str, ...]:
+        return tuple(subtask.text for subtask in self.task.subtasks)
 
     @property
     def max_steps(self) -> int:
@@ -64,6 +71,11 @@ class TabletopEnvironment:
         """Sample task and layout from the seed alone."""
         rng = np.random.default_rng(seed)
         return self.reset_task(sample_task(self.families, self.split, rng), rng, observe=observe)
+
+    def reset_chain(self, seed: int) -> Observation:
+        """Lay out a scene with six subtasks one after the other."""
+        rng = np.random.default_rng(seed)
+        return self.reset_task(sample_chain(self.split, rng), rng)
 
     def reset_task(self, task: Task, rng: np.random.Generator, *, observe: bool = True) -> Observation:
         """Lay out a given task at random."""
@@ -144,17 +156,16 @@ class TabletopEnvironment:
         self._done, self._achieved = index, achieved
         return PlanStep(subtask=text, subgoal=image)
 
-    def facts(self) -> dict[str, Any]:
-        """What an evaluation may write down of the true state: positions and openings [m], grasp, true subtask."""
-        return {
-            "objects": {name: thing.pos for name, thing in self.world.objects.items()},
-            "grasped": self.world.grasped,
-            "touching": self.world.touching(),
-            "gripper_opening": self.world.gripper_opening,
-            "drawer_opening": self.world.drawer_opening,
-            "subtask": self.current_subtask,
-            "subtask_index": self.subtask_index,
-        }
+    def failure_watch(self) -> TabletopFailures:
+        return TabletopFailures(self)
+
+    @property
+    def due_object(self) -> str | None:
+        return self.subtask.object if self.subtask else None
+
+    @property
+    def gripper_opening(self) -> float:
+        return self.world.gripper_opening
 
     def observe(self) -> Observation:
         return Observation(images={c: self.render(c) for c in self.cameras}, state=self.world.state)

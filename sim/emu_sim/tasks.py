@@ -6,14 +6,14 @@ from itertools import product
 
 import numpy as np
 
-from emu_robot.errors import InvalidValueError, UnknownNameError
+from emu_robot.environments.contract import TaskSpec, select_tasks
 
 COLOURS = ("red", "green", "blue", "yellow")
 SHAPES = ("cube", "can")
 OBJECTS = tuple(f"{colour} {shape}" for shape, colour in product(SHAPES, COLOURS))
 ZONES = tuple(f"{colour} zone" for colour in COLOURS)
 RECEPTACLES = ("bowl", "plate", *ZONES, "drawer")
-SPLITS = ("seen", "heldout")
+SEEN, HELDOUT = SPLITS = ("seen", "heldout")
 
 # Every fifth cell of the object x receptacle and of the top x bottom table is held out, spread over rows and columns.
 HELDOUT_PAIRS = frozenset(
@@ -212,28 +212,19 @@ _LONG: dict[str, Callable[[np.random.Generator], Task]] = {
 _FAMILIES = _SINGLE | _LONG
 SINGLE_FAMILIES = tuple(_SINGLE)
 LONG_FAMILIES = tuple(_LONG)
-GROUPS = {"single": SINGLE_FAMILIES, "long": LONG_FAMILIES, "all": (*SINGLE_FAMILIES, *LONG_FAMILIES)}
+GROUPS = {"single": SINGLE_FAMILIES, "long": LONG_FAMILIES}
 WITHOUT_HELDOUT = ("open_drawer", "close_drawer")
+TASKS = tuple(
+    TaskSpec(name=family, group=group, splits=(SEEN,) if family in WITHOUT_HELDOUT else SPLITS)
+    for group, families in GROUPS.items()
+    for family in families
+)
 _MOST_SUBTASKS = {**dict.fromkeys(_SINGLE, 1), "sequence": 2, "sort": 3, "tower": 2, "clear": 4, "swap": 3}
 
 
 def resolve_families(names: Sequence[str], split: str) -> tuple[str, ...]:
     """Family names from family or group names; groups leave out families that have no variant in `split`."""
-    if split not in SPLITS:
-        raise UnknownNameError("split", split, SPLITS)
-    families: list[str] = []
-    for name in names:
-        if name in GROUPS:
-            families += [f for f in GROUPS[name] if split == "seen" or f not in WITHOUT_HELDOUT]
-        elif name not in _FAMILIES:
-            raise UnknownNameError("task", name, (*_FAMILIES, *GROUPS))
-        elif split == "heldout" and name in WITHOUT_HELDOUT:
-            raise InvalidValueError(f"task {name!r} has no held-out composition; use split=seen")
-        else:
-            families.append(name)
-    if not families:
-        raise InvalidValueError(f"no tasks given; known: {', '.join((*_FAMILIES, *GROUPS))}")
-    return tuple(dict.fromkeys(families))
+    return tuple(task.name for task in select_tasks(TASKS, names, split))
 
 
 def sample_task(families: Sequence[str], split: str, rng: np.random.Generator) -> Task:

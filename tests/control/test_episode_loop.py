@@ -4,13 +4,23 @@ import pytest
 from emu_robot.control.chunk_broker import ChunkBroker
 from emu_robot.control.episode_loop import COMPLETE_PATIENCE, Ending, Subscriber, run_episode
 from emu_robot.core import ActionChunk, Observation, PolicyEvent, Transition
+from emu_robot.environments.contract import CameraSpec, EnvironmentSpec
 from emu_robot.errors import InvalidValueError, ShapeError
+from emu_robot.robots.spec import RobotLayout
 
 
 class Counter:
     """Succeeds once the actions sum to `target`; its second subtask is done `homing` ticks later."""
 
-    instruction, control_hz, max_steps = "count", 20, 200
+    instruction, task_name, max_steps = "count", "count", 200
+    spec = EnvironmentSpec(
+        control_hz=20,
+        cameras={"top": CameraSpec(height=4, width=4)},
+        planner_camera="top",
+        layout=RobotLayout(state_names=("x",), action_names=("dx",), n_grippers=0, relative_dims=0),
+        success_rule="the sum is reached",
+        versions={},
+    )
 
     def __init__(self, target: float = 10, homing: int = 0):
         self.target, self.homing = target, homing
@@ -21,13 +31,13 @@ class Counter:
 
     def observe(self):
         self.renders += 1
-        return Observation(images={"front": np.zeros((4, 4, 3), np.uint8)}, state=np.zeros(1, np.float32))
+        return Observation(images={"top": np.zeros((4, 4, 3), np.uint8)}, state=np.zeros(1, np.float32))
 
-    def reset(self, seed):
+    def reset(self, seed, *, observe=True):
         self.total = self.ticks_since = 0
         return self.observe()
 
-    def step(self, action, observe=True):
+    def step(self, action, *, observe=True):
         self.total += float(action[0])
         success = self.total >= self.target
         self.ticks_since += success
@@ -79,6 +89,30 @@ def test_an_episode_ends_with_the_predicate_and_renders_only_for_chunks():
     assert journal.lines[:2] == [("reset", "count", 3), ("chunk", 0)]
     assert [line for line in journal.lines if line[0] == "chunk"] == [("chunk", 0), ("chunk", 8)]
     assert journal.lines[-2:] == [("step", 10), ("end", 10)]
+
+
+class AlwaysRenders(Counter):
+    """Cannot leave pictures out, and has no subtasks."""
+
+    observe = None  # type: ignore[assignment]
+
+    def step(self, action):
+        self.total += float(action[0])
+        self.renders += 1
+        image = np.zeros((4, 4, 3), np.uint8)
+        seen = Observation(images={"top": image}, state=np.zeros(1, np.float32))
+        return Transition(observation=seen, success=self.total >= self.target, subtasks_done=())
+
+    def reset(self, seed):
+        self.total = 0.0
+        return self.step(np.zeros(1, np.float32)).observation
+
+
+def test_an_environment_that_always_renders_is_stepped_without_being_asked():
+    environment, journal = AlwaysRenders(target=10), Journal()
+    result = run_episode(environment, Repeat(), 0, [journal], settle_steps=40)
+    assert (result.success, result.n_steps, result.subtasks_done) == (True, 10, ())
+    assert environment.renders == 11
 
 
 def test_only_n_action_steps_of_a_chunk_are_executed():

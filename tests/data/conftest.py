@@ -1,16 +1,7 @@
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 from emu_robot.data.episode import Episode
-from emu_robot.environments import ENVIRONMENTS
-
-
-@pytest.fixture
-def toy_environment(monkeypatch):
-    monkeypatch.syspath_prepend(str(Path(__file__).parent))
-    monkeypatch.setitem(ENVIRONMENTS, "toy", "toy:ToyEnvironment")
 
 
 @pytest.fixture

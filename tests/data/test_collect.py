@@ -18,15 +18,14 @@ from emu_robot.data import expert_demonstration, ordered_commits
 from emu_robot.data.collect import CollectConfig, collect
 from emu_robot.data.expert_demonstration import DWELL, record_episode
 from emu_robot.data.replay_buffer import ReplayBuffer
-from emu_robot.errors import ConfigError, DataError, SystemSetupError
+from emu_robot.errors import ConfigError, DataError, InvalidValueError, SystemSetupError
 
 PROGRAM = Path(__file__).parent / "toy_collect.py"
-pytestmark = pytest.mark.usefixtures("toy_environment")
 
 
 def config(out: Path, **changes) -> CollectConfig:
-    defaults = {"env": "toy", "n": 6, "workers": 1, "image_every": 4, "lerobot": False}
-    return CollectConfig(out=str(out), **(defaults | changes))
+    defaults = {"env": "toy_arm", "families": ("touch",), "n": 6, "workers": 1, "image_every": 4, "lerobot": False}
+    return CollectConfig(out=out, **(defaults | changes))
 
 
 def contents(path: Path) -> dict:
@@ -117,7 +116,7 @@ def test_the_caller_says_how_a_policy_is_loaded(tmp_path, monkeypatch):
 
 def test_a_policy_drives_for_a_while_and_the_expert_says_what_it_should_have_done(monkeypatch):
     monkeypatch.setattr(expert_demonstration, "POLICY_LENGTH", (4, 9))
-    env, quiet = toy.ToyEnvironment(), {"noise": 0.0, "burst_probability": 0.0, "image_every": 4}
+    env, quiet = toy.ToyEnvironment(), {"split": "seen", "noise": 0.0, "burst_probability": 0.0, "image_every": 4}
     policy = PullingPolicy()
     with_expert = record_episode(env, 1, **quiet)
     driven = record_episode(env, 1, **quiet, policy=policy, policy_share=1.0)
@@ -212,7 +211,7 @@ def test_an_existing_other_directory_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"n": 0}, "n must be at least 1"),
+        ({"n": 0}, "n is 0, must be at least 1"),
         ({"workers": 0}, "workers"),
         ({"noise": float("nan")}, "noise"),
         ({"burst_probability": 2.0}, "burst_probability"),
@@ -223,5 +222,5 @@ def test_an_existing_other_directory_is_refused(tmp_path):
     ],
 )
 def test_bad_configurations(changes, message, tmp_path):
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises((ConfigError, InvalidValueError), match=message):
         config(tmp_path, **changes)

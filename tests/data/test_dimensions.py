@@ -194,7 +194,7 @@ def test_holding_is_what_each_dimension_needs():
     last = np.array([7, 7, 7, 7, 7], np.float32)
     assert layout.hold(state, typical=typical, last=last).tolist() == [7, 0, 0, 7, 7]
     assert layout.rates.tolist() == [False, True, True, False, False]
-    with pytest.raises(ValueError, match="2 names of the action, but 1 kinds"):
+    with pytest.raises(ConfigError, match="action_kinds has 1 entries, action_names has 2"):
         RobotLayout(
             state_names=("x",), action_names=("x", "y"), n_grippers=0, relative_dims=0,
             action_kinds=(DimensionKind.delta,),

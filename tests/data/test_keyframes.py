@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from emu_robot.data.keyframes import KeyframeConfig, KeyframeFinder, KeyframeMethod
-from emu_robot.errors import ConfigError, DataError
+from emu_robot.errors import ConfigError, DataError, InvalidValueError
 from emu_robot.evaluation.keyframe_quality import KeyframeQualityConfig, compare_keyframes, keyframe_quality
 
 FPS = 20
@@ -74,7 +74,7 @@ def test_what_cannot_be_found_is_said():
         finder([still])
     with pytest.raises(ConfigError, match="no state dimension is a gripper"):
         finder([there_and_back(1)[0]], grippers=(), method=KeyframeMethod.gripper)
-    with pytest.raises(ConfigError, match="rest_radius is 0"):
+    with pytest.raises(InvalidValueError, match="rest_radius is 0"):
         KeyframeConfig(rest_radius=0)
 
 
@@ -121,7 +121,7 @@ def test_experts_keyframes_are_found_in_their_motion(tmp_path, capsys):
 
     families = ("pick_place", "push", "open_drawer", "sort", "tower")
     plain = {"workers": 1, "image_every": 1000, "lerobot": False}
-    buffer = collect(CollectConfig(families=families, n=10, seed=5_000_000, out=str(tmp_path / "data"), **plain))
+    buffer = collect(CollectConfig(families=families, n=10, seed=5_000_000, out=tmp_path / "data", **plain))
     matches = keyframe_quality(KeyframeQualityConfig(buffer=buffer, out=tmp_path))
     assert matches.precision.rate >= 0.9 and matches.recall.rate >= 0.9
     assert "method: rest" in capsys.readouterr().out and (tmp_path / "keyframe_quality.json").exists()

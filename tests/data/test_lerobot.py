@@ -150,10 +150,10 @@ def record_calls(monkeypatch, interrupt_at: int | None = None) -> list[range]:
     return calls
 
 
-def test_collect_exports_too(tmp_path, monkeypatch, toy_environment):
+def test_collect_exports_too(tmp_path, monkeypatch):
     calls = []
     monkeypatch.setattr(lerobot_export, "export_lerobot", lambda *paths, workers: calls.append(paths))
-    out = collect(CollectConfig(env="toy", n=2, out=str(tmp_path / "toy"), workers=1))
+    out = collect(CollectConfig(env="toy_arm", n=2, out=tmp_path / "toy", workers=1))
     assert calls == [(out, tmp_path / "toy_lerobot")]
 
 

@@ -3,7 +3,7 @@ import pytest
 
 from emu_robot.data.merge import MergeConfig, merge
 from emu_robot.data.replay_buffer import ReplayBuffer
-from emu_robot.errors import ConfigError, DataError, InvalidValueError, ShapeError
+from emu_robot.errors import DataError, InvalidValueError, ShapeError
 
 
 def buffer(path, episodes):
@@ -55,5 +55,5 @@ def test_fewer_images_are_kept_and_every_start_keyframe_and_dwell(tmp_path, make
     assert np.array_equal(thin.images["front"], whole.images["front"][kept])
     with pytest.raises(DataError, match="already exists and holds something else"):
         merge(MergeConfig(sources=[source], out=tmp_path / "b"))
-    with pytest.raises(ConfigError, match="image_every is 0"):
+    with pytest.raises(InvalidValueError, match="image_every is 0"):
         MergeConfig(image_every=0)

@@ -1,16 +1,13 @@
 """A two-joint arm with the simulator's interface: touch each target in turn, going home after each."""
 
-from types import SimpleNamespace
-
 import numpy as np
 
 from emu_robot.core import Observation, PlanStep, Transition
+from emu_robot.environments.contract import CameraSpec, EnvironmentSpec, TaskSpec
 from emu_robot.robots.spec import RobotLayout
 
 HOME = np.array([0.0, 0.0])
 TARGETS = {"left": np.array([-0.5, 0.2]), "right": np.array([0.5, 0.2]), "up": np.array([0.0, 0.6])}
-
-
 NAMES = ("x.pos", "y.pos", "gripper.pos")
 
 
@@ -29,12 +26,29 @@ class ToyExpert:
         return np.array([*goal, 1.0], np.float32)
 
 
-class ToyEnvironment:
-    control_hz, max_steps, cameras = 20, 80, ("front", "wrist")
-    layout = RobotLayout(state_names=NAMES, action_names=NAMES, n_grippers=1, relative_dims=2)
+SPEC = EnvironmentSpec(
+    control_hz=20,
+    cameras={name: CameraSpec(height=16, width=16) for name in ("front", "wrist")},
+    planner_camera="front",
+    layout=RobotLayout(state_names=NAMES, action_names=NAMES, n_grippers=1, relative_dims=2),
+    success_rule="every target was touched",
+    versions={"toy arm": "1"},
+)
 
-    def __init__(self, families: tuple[str, ...] = ("touch",), split: str = "seen") -> None:
-        self.families, self.split = families, split
+
+class ToySuite:
+    spec, default_tasks = SPEC, ("all",)
+    tasks = (TaskSpec(name="touch", group="touch"), TaskSpec(name="tap", group="touch"))
+
+    def open(self, task: str, split: str) -> "ToyEnvironment":
+        return ToyEnvironment(task)
+
+
+class ToyEnvironment:
+    spec, max_steps = SPEC, 80
+
+    def __init__(self, task: str = "touch") -> None:
+        self.task_name = task
 
     def reset(self, seed: int) -> Observation:
         rng = np.random.default_rng(seed)
@@ -49,9 +63,8 @@ class ToyEnvironment:
         return "touch " + " then ".join(self.names)
 
     @property
-    def task(self) -> SimpleNamespace:
-        subtasks = tuple(SimpleNamespace(text=f"touch {name}") for name in self.names)
-        return SimpleNamespace(family=self.families[0], split=self.split, subtasks=subtasks)
+    def subtasks(self) -> tuple[str, ...]:
+        return tuple(f"touch {name}" for name in self.names)
 
     def expert(self) -> ToyExpert:
         return ToyExpert(self)

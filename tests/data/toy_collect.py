@@ -1,7 +1,4 @@
-"""A program for the tests: `toy_collect.py OUT N WORKERS DELAY` collects from the toy, DELAY seconds per control tick.
-
-Registered at module level so that spawned workers, which run this file too, know the toy.
-"""
+"""A program for the tests: `toy_collect.py OUT N WORKERS DELAY` collects from the toy, DELAY seconds per tick."""
 
 import sys
 import time
@@ -12,10 +9,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 import toy
 
 from emu_robot.data.collect import CollectConfig, collect
-from emu_robot.environments import ENVIRONMENTS
 
-ENVIRONMENTS["toy"] = "toy:ToyEnvironment"
-out, n, workers, delay = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4])
+out, n, workers, delay = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4])
 quick_step = toy.ToyEnvironment.step
 
 
@@ -27,4 +22,5 @@ def slow_step(self, action, *, observe=True):
 toy.ToyEnvironment.step = slow_step
 
 if __name__ == "__main__":
-    collect(CollectConfig(env="toy", n=n, out=out, workers=workers, image_every=4, lerobot=False))
+    touches = {"env": "toy_arm", "families": ("touch",), "image_every": 4, "lerobot": False}
+    collect(CollectConfig(**touches, n=n, out=out, workers=workers))

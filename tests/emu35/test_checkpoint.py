@@ -8,11 +8,11 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from emu_robot.emu35.checkpoint import load_language_model, load_vision_tokenizer, resolve_checkpoint
-from emu_robot.emu35.config import PlacementConfig
+from emu_robot.emu35.config import DType, PlacementConfig
 from emu_robot.errors import SystemSetupError, WeightsError
 
 GOLDEN = Path(__file__).parents[1] / "golden"
-FLOAT32 = PlacementConfig(dtype="float32", device="cpu")
+FLOAT32 = PlacementConfig(dtype=DType.float32, device="cpu")
 SECOND = "model-00002-of-00002.safetensors"
 
 

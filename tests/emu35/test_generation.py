@@ -1,5 +1,6 @@
 """What the model may write, and that guided decoding through the caches is the formula on whole sequences."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,14 +8,14 @@ import pytest
 import torch
 
 from emu_robot.emu35.checkpoint import load_language_model
-from emu_robot.emu35.config import GenerationConfig, PlacementConfig
+from emu_robot.emu35.config import DType, GenerationConfig, PlacementConfig
 from emu_robot.emu35.generation import InterleavedGenerator
 from emu_robot.emu35.prompts import image_ids, task_prompt, unconditional_prompt
 from emu_robot.emu35.text import Emu3Text
 from emu_robot.errors import InvalidValueError
 from emu_robot.models.transformer import CausalTransformer
 
-FLOAT32 = PlacementConfig(dtype="float32", device="cpu")
+FLOAT32 = PlacementConfig(dtype=DType.float32, device="cpu")
 GREEDY = {"text_temperature": 0.0, "image_temperature": 0.0, "size": (2, 3), "max_ids": 300}
 
 
@@ -85,6 +86,6 @@ def test_a_size_that_is_none_is_said(model, text) -> None:
 
 
 def test_vocabulary_larger_than_the_model_is_refused(model, text) -> None:
-    model.config.vocab_size -= 1
+    model.config = replace(model.config, vocab_size=model.config.vocab_size - 1)
     with pytest.raises(InvalidValueError, match="the model knows"):
         InterleavedGenerator(model, text, GenerationConfig())

@@ -6,12 +6,12 @@ import pytest
 import torch
 
 from emu_robot.emu35.checkpoint import load_language_model
-from emu_robot.emu35.config import PlacementConfig, Quantize
+from emu_robot.emu35.config import DType, PlacementConfig, Quantize
 from emu_robot.emu35.placement import DeviceMap, block_devices, connect, device_map
 from emu_robot.errors import InvalidValueError, SystemSetupError
 from emu_robot.models.transformer import CausalTransformer, KVCache, TransformerConfig
 
-FLOAT32 = PlacementConfig(dtype="float32", device="cpu")
+FLOAT32 = PlacementConfig(dtype=DType.float32, device="cpu")
 
 
 @pytest.fixture(scope="module")
@@ -53,8 +53,8 @@ def test_too_little_memory_is_said_in_gib(emu) -> None:
         device_map(emu, PlacementConfig(memory={"cuda:0": 23.0, "cpu": 20.0}))
     with pytest.raises(SystemSetupError, match=r"device 'cuda:7' is not there; there are: cpu"):
         device_map(emu, PlacementConfig(device="cuda:7"))
-    with pytest.raises(InvalidValueError, match="dtype is 'half', must be one of bfloat16"):
-        PlacementConfig(dtype="half")
+    with pytest.raises(InvalidValueError, match="placement.reserve is -1.0, must be at least 0"):
+        PlacementConfig(reserve=-1.0)
 
 
 @torch.no_grad()

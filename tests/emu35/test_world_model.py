@@ -6,13 +6,13 @@ from PIL import Image as PillowImage
 
 from emu_robot.cli import main as cli
 from emu_robot.cli.plan import plan_steps
-from emu_robot.emu35.config import GenerationConfig, PlacementConfig, WorldModelConfig
+from emu_robot.emu35.config import DType, GenerationConfig, PlacementConfig, WorldModelConfig
 from emu_robot.emu35.world_model import load_world_model, sides
 from emu_robot.errors import ShapeError, UnknownNameError
 
 SMALL = WorldModelConfig(
     image_area=64,
-    placement=PlacementConfig(dtype="float32", device="cpu"),
+    placement=PlacementConfig(dtype=DType.float32, device="cpu"),
     generation=GenerationConfig(size=(2, 3), max_images=2, max_ids=400),
 )
 PICTURE = np.full((20, 30, 3), 90, np.uint8)
@@ -39,7 +39,7 @@ def test_bad_questions_are_refused_at_the_call(checkpoint) -> None:
     with pytest.raises(ShapeError, match=r"picture.*\(H, W, 3\) uint8"):
         model.generate("open", [PICTURE.astype(np.float32)], SMALL)  # pyright: ignore[reportArgumentType]
     with pytest.raises(UnknownNameError, match="unknown task 'chat'; known: t2i, x2i"):
-        model.generate("open", [], WorldModelConfig(task="chat"))
+        model.generate("open", [], WorldModelConfig(task="chat"))  # pyright: ignore[reportArgumentType]
 
 
 def test_plan_prints_steps_and_writes_a_strip(checkpoint, tmp_path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,34 +1,39 @@
+import fakes
 import numpy as np
 import pytest
 
 from emu_robot.control.episode_loop import Ending, EpisodeResult
 from emu_robot.core import Observation, Transition
-from emu_robot.evaluation.failures import KINDS, FailureWatch, classify
+from emu_robot.environments.capabilities import KnowsFailures
+from emu_robot.environments.contract import Environment
+from emu_robot.evaluation.failures import KINDS, FailureWatch, classify, failure_kinds
 from emu_robot.evaluation.records import StepRecord
 
-DUE = "put the red cube in the bowl"
-START = {"red cube": (0.0, 0.0, 0.0), "blue can": (0.3, 0.0, 0.0)}
+DUE = "put the red cube on the plate"
+BLIND = Observation(images={}, state=np.zeros(8, np.float32))
 
 
-class World:
-    def __init__(self):
-        self.now = {"objects": START, "grasped": None, "subtask": DUE}
+class Silent:
+    """Only what is required: tells neither subtasks nor why it failed."""
 
-    def facts(self):
-        return self.now
+    spec, task_name, instruction, max_steps = fakes.SPEC, "one", "tidy up", 60
+
+    def reset(self, seed):
+        return BLIND
+
+    def step(self, action):
+        return Transition(observation=BLIND, success=False, subtasks_done=())
+
+    def close(self): ...
 
 
-def watched(*ticks, closed=True):
-    world = World()
-    world.now |= ticks[0] if ticks else {}
-    watch = FailureWatch(world)  # type: ignore[arg-type]
-    empty = Observation(images={}, state=np.zeros(8, np.float32))
-    watch.on_reset("tidy up", 0, empty)
-    transition = Transition(observation=empty, success=False, subtasks_done=(False,))
-    for tick, facts in enumerate(ticks or ({},)):
-        world.now |= facts
-        action = np.zeros(8, np.float32) if closed else np.ones(8, np.float32)
-        watch.on_transition(tick + 1, action, transition)
+def watched(environment: Environment, opening: float = 0.0) -> FailureWatch:
+    """A watch after one tick with the gripper commanded to `opening`."""
+    environment.reset(0)
+    watch, action = FailureWatch(environment), np.full(8, opening, np.float32)
+    watch.on_reset("tidy up", 0, BLIND)
+    environment.step(action)
+    watch.on_transition(1, action, Transition(observation=BLIND, success=False, subtasks_done=(False,)))
     return watch
 
 
@@ -43,36 +48,35 @@ def step(words, first=0, last=9):
     return StepRecord(subtask=words, truth=DUE, first_tick=first, last_tick=last, reached=False)
 
 
-@pytest.mark.parametrize(
-    ("watch", "kind"),
-    [
-        (watched(), "missed grasp"),
-        (watched(closed=False), "no attempt"),
-        (watched({"grasped": "red cube"}, {"grasped": None}), "dropped"),
-        (watched({"grasped": "blue can"}, {"grasped": None}), "wrong object"),
-        (watched({}, {"objects": START | {"blue can": (0.4, 0, 0)}}), "wrong object"),
-        (watched({}, {"objects": START | {"red cube": (0.4, 0, 0)}}), "missed grasp"),
-        (watched({"subtask": "push the red cube to the red zone"}), "timeout"),
-        (watched({"subtask": "open the drawer", "grasped": "knob"}), "timeout"),
-        (watched({"grasped": "blue can", "subtask": "other"}, {"grasped": None, "subtask": DUE}), "missed grasp"),
-    ],
-)
-def test_kinds_from_facts(watch, kind):
-    assert outcome(watch)[0] == kind
-    assert kind in KINDS
-
-
 def test_success_has_no_kind():
-    assert outcome(watched(), success=True, ending=Ending.SUCCESS) == (None, None)
+    watch = watched(fakes.FakeEnvironment("one"))
+    assert outcome(watch, success=True, ending=Ending.SUCCESS) == (None, None)
 
 
-def test_planning_failures_come_first():
-    assert outcome(watched(), ending=Ending.COMPLETE) == ("stopped early", f"left: {DUE}")
-    kind, detail = outcome(watched(), steps=[step(DUE, 0, 3), step("open the drawer", 3, 9)])
+def test_planning_failures_come_first_then_the_environments_own_then_a_timeout():
+    shut, opened = watched(fakes.FakeEnvironment("one")), watched(fakes.FakeEnvironment("one"), opening=1.0)
+    assert outcome(opened, ending=Ending.COMPLETE) == ("stopped early", f"left: {DUE}")
+    kind, detail = outcome(opened, steps=[step(DUE, 0, 3), step("open the drawer", 3, 9)])
     assert (kind, detail) == ("wrong plan step", f"due: {DUE}; asked for: open the drawer")
-    assert outcome(watched(), steps=[step("open the drawer", 0, 2), step(DUE, 2, 9)])[0] == "missed grasp"
+    assert outcome(opened, steps=[step("open the drawer", 0, 2), step(DUE, 2, 9)])[0] == "gave up"
+    assert outcome(opened) == ("gave up", "the gripper was open")
+    assert outcome(shut) == ("timeout", DUE)
+    assert set(failure_kinds(fakes.SPEC)) == {*KINDS, "gave up"}
 
 
-def test_an_environment_without_facts_gives_a_timeout():
-    watch = FailureWatch(object())  # type: ignore[arg-type]
-    assert outcome(watch) == ("timeout", None)
+def test_what_was_pursued_before_the_due_subtask_became_due_does_not_count():
+    environment = fakes.FakeEnvironment("both")
+    watch = watched(environment)
+    for tick in range(2, 12):
+        environment.step(np.zeros(8, np.float32), observe=False)
+        transition = Transition(observation=BLIND, success=False, subtasks_done=(True, False))
+        watch.on_transition(tick, np.zeros(8, np.float32), transition)
+    assert (watch.due, watch.since) == ("put the blue can on the plate", 10)
+    assert outcome(watch, steps=[step(DUE, 0, 10)])[0] == "timeout"
+
+
+@pytest.mark.parametrize(("ending", "kind"), [(Ending.MAX_STEPS, "timeout"), (Ending.COMPLETE, "stopped early")])
+def test_an_environment_that_tells_nothing_has_the_general_kinds(ending, kind):
+    environment = Silent()
+    assert not isinstance(environment, KnowsFailures)
+    assert outcome(watched(environment, opening=1.0), steps=[step("anything")], ending=ending) == (kind, None)

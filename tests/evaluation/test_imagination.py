@@ -45,4 +45,4 @@ def test_figures_per_depth():
 
 def test_bad_settings_are_one_line(capsys):
     assert cli.main(["imagine", "pictures=-1"]) == 1
-    assert "pictures must not be negative" in capsys.readouterr().err
+    assert "pictures is -1, must be at least 0" in capsys.readouterr().err

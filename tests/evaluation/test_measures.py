@@ -86,11 +86,11 @@ class Oracle:
 
 
 def test_plan_accuracy_counts_words_and_measures_images(tmp_path):
-    config = PlanAccuracyConfig(tasks=["sequence"], n=5, workers=0, out=tmp_path)
-    summary = plan_accuracy(config, Oracle, fakes.make_environment)
+    config = PlanAccuracyConfig(env="fake", tasks=["both"], n=5, workers=0, out=tmp_path)
+    summary = plan_accuracy(config, Oracle)
     assert summary["next_subtask"]["text"].endswith("(10/10)")
     assert summary["completion"]["text"].endswith("(5/5)")
     assert summary["mae"]["median"] == pytest.approx(summary["mae_copy"]["median"])  # its subgoal is the present view
     assert summary["mae"]["median"] > 20
     assert summary["position_error"]["n"] == 10
-    assert json.loads((tmp_path / "plan_accuracy.json").read_text())["config"]["tasks"] == ["sequence"]
+    assert json.loads((tmp_path / "plan_accuracy.json").read_text())["config"]["tasks"] == ["both"]

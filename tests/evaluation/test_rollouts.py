@@ -7,9 +7,10 @@ from pathlib import Path
 import av
 import fakes
 import pytest
+from tiny_weights import write_weights
 
 from emu_robot.config import load_config
-from emu_robot.errors import ConfigError, InvalidValueError, SystemSetupError, UnknownNameError
+from emu_robot.errors import ConfigError, InvalidValueError, SystemSetupError, UnknownNameError, WeightsError
 from emu_robot.evaluation.config import FIRST_SEED, EvalConfig
 from emu_robot.evaluation.rollouts import evaluate
 from emu_robot.evaluation.worker import policy_config
@@ -20,12 +21,20 @@ from emu_robot.shared.parallel import run_parallel
 
 
 def config(out: Path, **changes) -> EvalConfig:
-    defaults = {"tasks": ["pick_place", "sequence"], "n": 8, "workers": 0, "goal": "oracle", "videos": 1, "out": out}
+    defaults = {
+        "env": "fake",
+        "tasks": ["one", "both"],
+        "n": 8,
+        "workers": 0,
+        "goal": "oracle",
+        "videos": 1,
+        "out": out,
+    }
     return EvalConfig(**(defaults | changes))
 
 
 def run(settings: EvalConfig):
-    return evaluate(settings, fakes.make_policy, fakes.make_environment)
+    return evaluate(settings, fakes.make_policy)
 
 
 def timeless(records):
@@ -37,9 +46,13 @@ def result(tmp_path_factory):
     return run(config(tmp_path_factory.mktemp("eval")))
 
 
-def test_seeds_and_families_follow_from_the_index(result):
+def test_seeds_and_tasks_follow_from_the_index(result):
     assert [record.seed for record in result.records] == [FIRST_SEED + i for i in range(8)]
-    assert [record.family for record in result.records[:3]] == ["pick_place", "sequence", "pick_place"]
+    assert [(record.task, record.group) for record in result.records[:3]] == [
+        ("one", "few"),
+        ("both", "many"),
+        ("one", "few"),
+    ]
     assert config(Path("x"), seed=2).episode_seed(3) == FIRST_SEED + 200_003
 
 
@@ -51,7 +64,7 @@ def test_workers_do_not_change_the_outcome(result, tmp_path):
 def test_some_fail_and_the_kind_is_told(result):
     assert 0 < result.success.successes < 8
     for record in result.records:
-        assert record.failure == (None if record.success else "no attempt")
+        assert record.failure == (None if record.success else "gave up")
         assert all(step.reached == record.success and step.right for step in record.steps)
         assert len(record.steps) == (len(record.subtasks) if record.success else 1)
 
@@ -67,10 +80,39 @@ def test_eval_info_has_lerobots_names(result):
     task = info["per_task"][0]
     assert {"task_group", "task_id", "metrics"} <= set(task)
     assert {"sum_rewards", "max_rewards", "successes", "video_paths"} <= set(task["metrics"])
-    assert info["command"].startswith(
-        "emu-robot eval policy=mini env=tabletop split=seen tasks=pick_place,sequence n=8"
-    )
+    assert info["command"].startswith("emu-robot eval policy=mini env=fake split=seen tasks=one,both n=8")
     assert info["seeds"] == {"first": FIRST_SEED, "last": FIRST_SEED + 7}
+
+
+def test_tasks_and_groups_are_averaged(tmp_path):
+    result = run(config(tmp_path, tasks=["all"], n=9, videos=0))
+    info = json.loads(result.info.read_text())
+    rates = {task["task"]: task["pc_success"] for task in info["per_task"]}
+    assert list(rates) == ["one", "two", "both"] and len(set(rates.values())) > 1
+    few, many = (info["per_group"][name]["mean_over_tasks"]["pc_success"] for name in ("few", "many"))
+    assert few == pytest.approx((rates["one"] + rates["two"]) / 2) and many == pytest.approx(rates["both"])
+    overall = info["overall"]
+    assert overall["mean_over_tasks"]["pc_success"] == pytest.approx(sum(rates.values()) / 3)
+    assert overall["mean_over_groups"]["pc_success"] == pytest.approx((few + many) / 2)
+    low, high = overall["mean_over_groups"]["pc_success_ci95"]
+    assert 0 <= low < overall["mean_over_groups"]["pc_success"] < high <= 100
+    page = result.report.read_text()
+    assert "mean over groups" in page and "few, mean over tasks" in page and fakes.SPEC.success_rule in page
+
+
+def test_worlds_are_opened_per_task_and_closed(tmp_path):
+    fakes.FakeSuite.opened.clear()
+    run(config(tmp_path, tasks=["all"], n=9, goal="shuffled"))
+    for_the_check, two_each = ["one"], ["one", "one", "two", "two", "both", "both"]
+    assert fakes.FakeSuite.opened == for_the_check + two_each
+    assert fakes.FakeSuite.alive == 0
+
+
+def test_weights_that_do_not_fit_are_refused_before_anything_is_written(tmp_path):
+    weights = write_weights(tmp_path / "weights", control_hz=50)
+    with pytest.raises(WeightsError, match="control rate is 50 Hz, there 20 Hz"):
+        run(config(tmp_path / "out", policy=str(weights)))
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_report_is_one_file_without_requests(result):
@@ -126,18 +168,18 @@ def test_every_knob_of_the_policy_is_set_recorded_and_repeated(tmp_path):
 
 def test_shuffled_goals_show_another_layout(tmp_path):
     shuffled = run(config(tmp_path, n=1, goal="shuffled"))
-    assert shuffled.config.title == "pick_place+sequence, seen, goal=shuffled"
+    assert shuffled.config.title == "one+both, seen, goal=shuffled"
     assert shuffled.records[0].steps[0].predicted is not None
 
 
 def test_the_expert_is_an_upper_bound(tmp_path):
-    expert = evaluate(config(tmp_path, policy="expert", n=2), fakes.make_policy, fakes.make_environment)
+    expert = evaluate(config(tmp_path, policy="expert", n=2), fakes.make_policy)
     assert expert.success.successes == 2
 
 
 def test_a_typed_error_crosses_the_process_border(tmp_path):
     with pytest.raises(UnknownNameError, match="unknown policy 'nothing'; known: fake"):
-        evaluate(config(tmp_path, workers=1), fakes.no_policy, fakes.make_environment)
+        evaluate(config(tmp_path, workers=1), fakes.no_policy)
 
 
 def test_what_a_dying_process_had_in_hand_is_run_again(tmp_path, capsys):
@@ -153,8 +195,8 @@ def test_what_a_dying_process_had_in_hand_is_run_again(tmp_path, capsys):
     ("changes", "error", "message"),
     [
         ({"goal": "wish"}, UnknownNameError, "unknown goal 'wish'; known: planner, text"),
-        ({"split": "all"}, UnknownNameError, "unknown split 'all'; known: seen, heldout"),
-        ({"env": "moon"}, UnknownNameError, "unknown environment 'moon'; known: tabletop"),
+        ({"split": "all"}, UnknownNameError, "unknown split 'all'; known: seen"),
+        ({"env": "moon"}, UnknownNameError, "unknown environment 'moon'; known: fake, .*tabletop"),
         ({"n": 0}, InvalidValueError, "n is 0"),
         ({"n_action_steps": 0}, InvalidValueError, "n_action_steps is 0"),
         ({"tasks": ["juggle"]}, UnknownNameError, "unknown task 'juggle'"),

@@ -1,51 +1,70 @@
-"""A one-axis world with the tabletop's interface: objects on a line, a policy that carries them to their places."""
+"""A one-axis world with most capabilities: objects on a line, a policy that carries them to their places."""
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from emu_robot.core import ActionChunk, Observation, PlanStep, PolicyEvent, Transition
+from emu_robot.environments.contract import CameraSpec, EnvironmentSpec, TaskSpec
 from emu_robot.errors import UnknownNameError
-from emu_robot.evaluation.config import EvalConfig, LayoutsConfig
+from emu_robot.evaluation.config import EvalConfig
+from emu_robot.robots.spec import PANDA
 
 COLOURS = {"red cube": (220, 40, 40), "blue can": (40, 60, 220)}
 
 
-@dataclass(frozen=True)
-class FakeSubtask:
-    object: str
+SPEC = EnvironmentSpec(
+    control_hz=20,
+    cameras={name: CameraSpec(height=128, width=128) for name in ("front", "wrist")},
+    planner_camera="front",
+    layout=PANDA.layout,
+    success_rule="everything is on the plate",
+    versions={"fake": "1"},
+    failure_kinds={"gave up": "the gripper was open at the end"},
+)
 
-    @property
-    def text(self) -> str:
-        return f"put the {self.object} on the plate"
 
+class FakeSuite:
+    """Three tasks in two groups. `alive` counts the worlds that are open, `opened` lists those that were."""
 
-@dataclass(frozen=True)
-class FakeTask:
-    family: str
-    subtasks: tuple[FakeSubtask, ...]
+    spec = SPEC
+    tasks = tuple(
+        TaskSpec(name=name, group=group) for name, group in (("one", "few"), ("two", "few"), ("both", "many"))
+    )
+    default_tasks = ("many",)
+    alive = 0
+    opened: ClassVar[list[str]] = []
+
+    def open(self, task: str, split: str) -> "FakeEnvironment":
+        FakeSuite.alive += 1
+        assert FakeSuite.alive <= 2, "worlds are closed again"
+        FakeSuite.opened.append(task)
+        return FakeEnvironment(task)
 
 
 class FakeEnvironment:
     """Each subtask is done after 10 ticks with the gripper closed while its object is the due one."""
 
-    control_hz = 20
+    spec = SPEC
     max_steps = 60
 
-    def __init__(self, family: str) -> None:
-        names = list(COLOURS)[: 1 if family == "pick_place" else 2]
-        self.task = FakeTask(family, tuple(FakeSubtask(name) for name in names))
+    def __init__(self, task: str) -> None:
+        self.task_name = task
+        self._names = list(COLOURS)[: 2 if task == "both" else 1]
         self.n_rendered = 0
         self.instruction = "put everything on the plate"
+
+    @property
+    def subtasks(self) -> tuple[str, ...]:
+        return tuple(f"put the {name} on the plate" for name in self._names)
 
     def reset(self, seed: int) -> Observation:
         self._rng = np.random.default_rng(seed)
         self._objects = {name: self._rng.uniform(20, 108, 2) for name in COLOURS}
-        self._done = [False] * len(self.task.subtasks)
-        self._held = 0
+        self._done = [False] * len(self._names)
+        self._held, self.is_open = 0, True
         return self.observe()
 
     @property
@@ -53,17 +72,16 @@ class FakeEnvironment:
         return sum(self._done)
 
     @property
-    def current_subtask(self) -> str | None:
-        k = self.subtask_index
-        return self.task.subtasks[k].text if k < len(self._done) else None
+    def due_object(self) -> str | None:
+        return self._names[self.subtask_index] if self.subtask_index < len(self._names) else None
 
-    def step(self, action: np.ndarray, observe: bool = True) -> Transition:
-        k = self.subtask_index
+    def step(self, action: np.ndarray, *, observe: bool = True) -> Transition:
+        k, self.is_open = self.subtask_index, bool(action[-1] >= 0.5)
         if k < len(self._done):
             self._held = self._held + 1 if action[-1] < 0.5 else 0
             if self._held >= 10:
                 self._done[k], self._held = True, 0
-                self._objects[self.task.subtasks[k].object] = np.array([64.0, 100.0])
+                self._objects[self._names[k]] = np.array([64.0, 100.0])
         observation = self.observe() if observe else Observation(images={}, state=np.zeros(8, np.float32))
         return Transition(observation=observation, success=all(self._done), subtasks_done=tuple(self._done))
 
@@ -78,28 +96,36 @@ class FakeEnvironment:
             image[int(v) - 5 : int(v) + 6, int(u) - 5 : int(u) + 6] = COLOURS[name]
         return np.ascontiguousarray(np.kron(image, np.ones((size // 128, size // 128, 1), np.uint8)))
 
-    def facts(self) -> dict[str, Any]:
-        due = self.task.subtasks[self.subtask_index].object if self.current_subtask else None
-        return {
-            "objects": {name: np.array([*uv, 0.0]) / 100 for name, uv in self._objects.items()},
-            "grasped": due if self._held > 2 else None,
-            "subtask": self.current_subtask,
-        }
+    def failure_watch(self) -> "FakeWatch":
+        return FakeWatch(self)
 
     def object_pixels(self, camera: str) -> dict[str, tuple[float, float] | None]:
         return {name: (float(int(u)), float(int(v))) for name, (u, v) in self._objects.items()}
 
     def oracle_step(self) -> PlanStep | None:
-        if self.current_subtask is None:
+        if self.due_object is None:
             return None
         saved = dict(self._objects)
-        self._objects[self.task.subtasks[self.subtask_index].object] = np.array([64.0, 100.0])
-        step = PlanStep(subtask=self.current_subtask, subgoal=self.render())
+        self._objects[self.due_object] = np.array([64.0, 100.0])
+        step = PlanStep(subtask=self.subtasks[self.subtask_index], subgoal=self.render())
         self._objects = saved
         return step
 
     def expert(self) -> "FakeExpert":
         return FakeExpert()
+
+    def close(self) -> None:
+        FakeSuite.alive -= 1
+
+
+class FakeWatch:
+    def __init__(self, environment: FakeEnvironment) -> None:
+        self._environment = environment
+
+    def after(self, action: np.ndarray) -> None: ...
+
+    def diagnose(self) -> tuple[str, str] | None:
+        return ("gave up", "the gripper was open") if self._environment.is_open else None
 
 
 class FakeExpert:
@@ -124,10 +150,6 @@ class FakePolicy:
         step = self._source()
         actions = np.zeros((5, 8), np.float32) if self._works else np.ones((5, 8), np.float32)
         return ActionChunk(actions=actions, step=step, events=(PolicyEvent.PLANNED,))
-
-
-def make_environment(config: LayoutsConfig, family: str) -> FakeEnvironment:
-    return FakeEnvironment(family)
 
 
 def make_policy(config: EvalConfig, subgoal_source: Any) -> FakePolicy:

@@ -88,7 +88,7 @@ def test_same_seed_same_episode_as_our_evaluation(use_async: bool) -> None:
         observation, _ = envs[0].reset(seed=seeds)
         instructions = list(envs[0].call("task_description"))
         later, *_ = envs[0].step(observation["agent_pos"])
-    ours = environments.make("tabletop", families=["stack"])
+    ours = environments.make("tabletop", "stack")
     for i, seed in enumerate(seeds):
         first = ours.reset(EvalConfig(tasks=["stack"]).episode_seed(seed))
         assert instructions[i] == ours.instruction

@@ -26,6 +26,8 @@ class Settings(Base):
     """How many."""
     limit: float | None = number(None, 0.0)
     """Upper bound; null for none."""
+    share: float = number(0.5, above=0, below=1)
+    """A share."""
 
 
 def test_every_field_is_described_by_the_docstring_below_it():
@@ -34,6 +36,7 @@ def test_every_field_is_described_by_the_docstring_below_it():
         "bare": "",
         "count": "How many.",
         "limit": "Upper bound; null for none.",
+        "share": "A share.",
     }
 
 
@@ -48,6 +51,8 @@ def test_every_field_is_described_by_the_docstring_below_it():
         ({"rate": True}, "eval.rate is True, must be a number"),
         ({"count": 0}, "eval.count is 0, must be at least 1"),
         ({"count": 1.5}, "eval.count is 1.5, must be a whole number"),
+        ({"share": 0}, "eval.share is 0, must be above 0 and below 1"),
+        ({"share": 1.0}, "eval.share is 1.0, must be above 0 and below 1"),
         ({"limit": -1.0}, "eval.limit is -1.0, must be at least 0"),
     ],
 )

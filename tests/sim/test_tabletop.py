@@ -11,8 +11,10 @@ from emu_sim.bench import bench
 from emu_sim.environment import TabletopEnvironment
 from emu_sim.layout import Layout
 from emu_sim.tabletop import TabletopEnv, make_resting
-from emu_sim.tasks import GROUPS, HELDOUT_PAIRS
+from emu_sim.tasks import HELDOUT_PAIRS, TASKS
 from emu_sim.world import World
+
+FAMILIES = [task.name for task in TASKS]
 
 
 def _expert_rollout(environment: TabletopEnvironment, seed: int, noise: float = 0.0) -> bool:
@@ -67,7 +69,7 @@ def test_oracle_shows_the_completed_subtask_and_restores_the_world() -> None:
     environment.close()
 
 
-@pytest.mark.parametrize("family", GROUPS["all"])
+@pytest.mark.parametrize("family", FAMILIES)
 def test_experts_succeed(family: str) -> None:
     environment = TabletopEnvironment([family])
     assert sum(_expert_rollout(environment, 20_000_000 + seed) for seed in range(6)) >= 5
@@ -75,7 +77,7 @@ def test_experts_succeed(family: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("noise", "least"), [(0.0, 0.97), (0.01, 0.90)])
-@pytest.mark.parametrize("family", GROUPS["all"])
+@pytest.mark.parametrize("family", FAMILIES)
 def test_expert_success_rates(family: str, noise: float, least: float) -> None:
     environment = TabletopEnvironment([family])
     assert np.mean([_expert_rollout(environment, 30_000_000 + seed, noise) for seed in range(50)]) >= least
@@ -167,7 +169,7 @@ def test_throughput_is_measured() -> None:
 
 
 def test_bad_input_names_what_exists(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(UnknownNameError, match="unknown environment 'kitchen'; known: tabletop"):
+    with pytest.raises(UnknownNameError, match="unknown environment 'kitchen'; known: .*tabletop"):
         environments.make("kitchen")
     with pytest.raises(UnknownNameError, match="robot of environment tabletop 'ur5e'; known: panda"):
         TabletopEnvironment(robot="ur5e")

@@ -105,7 +105,7 @@ def test_the_planners_camera_is_found_or_asked_for(weights, dataset, tmp_path):
     assert cameras("prepare.cameras.front=side") == {"front": "side"}
     with pytest.raises(ConfigError, match=r"looks through 'front'.*prepare.cameras.front="):
         cameras("prepare.cameras.wrist=side")
-    with pytest.raises(ConfigError, match="say dataset= instead"):
+    with pytest.raises(ConfigError, match="unknown key 'prepare.dataset' for finetune; valid: dataset, "):
         cameras("prepare.dataset=other")
     with pytest.raises(DataError, match="no such folder"):
         verb_runs(load_config("finetune", ["dataset=./nowhere"]))

@@ -12,7 +12,7 @@ from emu_robot.core import Image, Observation, PlanStep
 from emu_robot.data.episode import Episode
 from emu_robot.data.replay_buffer import ReplayBuffer
 from emu_robot.errors import DataError
-from emu_robot.models.action_head import ActionHead, HeadConfig
+from emu_robot.models.action_head import ActionHead, HeadConfig, HeadSizes
 from emu_robot.models.normalize import NormStats, RelativeActions
 from emu_robot.policy.config import PolicyConfig
 from emu_robot.policy.emu_policy import load_policy
@@ -66,9 +66,7 @@ def episode(seed: int) -> Episode:
 
 
 def config(folder, **changes) -> HeadTrainConfig:
-    model = HeadConfig(
-        image_size=SIZE, channels=8, keypoints=8, width=64, flow_width=32, text_width=16, action_horizon=4
-    )
+    model = HeadSizes(channels=8, keypoints=8, width=64, flow_width=32, text_width=16, action_horizon=4)
     plain: dict[str, Any] = {"shift": 0, "brightness": 0, "contrast": 0, "noise": 0, "reconstructed": 0}
     sampling = SamplingConfig(**(plain | changes))
     loop = LoopConfig(steps=150, batch_size=16, lr=3e-3, warmup_steps=10, ema_decay=0.9, log_every=50, threads=1)
@@ -89,13 +87,24 @@ def data(folder) -> Demonstrations:
     return Demonstrations.load(ReplayBuffer.open(folder / "data"), ("front", "wrist"))
 
 
+def head_config(settings: HeadTrainConfig) -> HeadConfig:
+    return HeadConfig(**vars(settings.model), image_size=SIZE, text_vocabulary=301)
+
+
 def sampler(data: Demonstrations, settings: HeadTrainConfig, goals: GoalImages | None = None) -> HeadSampler:
     rows, _ = split_rows(data, settings.holdout)
-    settings.model.text_vocabulary = 301
     stats = data.norm_stats(settings.model.action_horizon, RelativeActions(7), 2, data.frame_M[rows])
     codes = {"reach the blob": [1], "touch it again": [2], "reach both": [3]}
     return HeadSampler(
-        data, rows, stats, settings.model, settings.sampling, codes.__getitem__, goals=goals, batch_size=64, seed=0
+        data,
+        rows,
+        stats,
+        head_config(settings),
+        settings.sampling,
+        codes.__getitem__,
+        goals=goals,
+        batch_size=64,
+        seed=0,
     )
 
 
@@ -192,7 +201,7 @@ def test_shifting_moves_pixels_and_keeps_the_border():
 def test_loss_counts_progress_only_where_it_is_known(folder, data):
     settings = config(folder, no_goal=1.0, instruction_only=1.0)
     batch = sampler(data, settings)(0)
-    loss, metrics = head_loss(ActionHead(settings.model), batch, settings)
+    loss, metrics = head_loss(ActionHead(head_config(settings)), batch, settings)
     assert metrics["progress"] == 0
     assert torch.isfinite(loss)
 
@@ -201,7 +210,7 @@ def test_validation_reports_goal_and_no_goal_apart(folder, data):
     settings = config(folder)
     rows, _ = split_rows(data, 0.1)
     stats = data.norm_stats(4, RelativeActions(7), 2, data.frame_M[rows])
-    metrics = validate(ActionHead(settings.model), sampler(data, settings), stats, 1, batches=1)
+    metrics = validate(ActionHead(head_config(settings)), sampler(data, settings), stats, 1, batches=1)
     assert {"val_action_mae", "val_action_mae_goal", "val_action_mae_no_goal"} <= set(metrics)
     assert NormStats.from_dict(stats.to_dict()).segment_steps_p90 == LENGTH - 3
 

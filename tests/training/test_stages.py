@@ -12,13 +12,13 @@ from toy_tabletop import SIZE, episode, toy_buffer
 from emu_robot.core import Observation
 from emu_robot.data.replay_buffer import ReplayBuffer
 from emu_robot.errors import ConfigError, DataError, InvalidValueError, ShapeError, UnknownNameError, WeightsError
-from emu_robot.models.transformer import TransformerConfig
+from emu_robot.models.transformer import TransformerSizes
 from emu_robot.models.weights import stage_hash
 from emu_robot.planner.decoding.config import Decoder, DecoderConfig
 from emu_robot.planner.decoding.noise_paths import PathName
-from emu_robot.planner.planner import Planner, PlannerConfig, interleaver
+from emu_robot.planner.planner import Planner, PlannerConfig, PlannerSettings, interleaver
 from emu_robot.shared.draws import draw_seed
-from emu_robot.tokenizers.image import ImageTokenizer, ImageTokenizerConfig
+from emu_robot.tokenizers.image import ImageTokenizer, ImageTokenizerSizes
 from emu_robot.tokenizers.text import TextTokenizer
 from emu_robot.training import dida as dida_stage
 from emu_robot.training import planner as planner_stage
@@ -26,6 +26,7 @@ from emu_robot.training import tokenizer as tokenizer_stage
 from emu_robot.training.loop import LoopConfig
 from emu_robot.training.lora import LoraSettings
 from emu_robot.training.losses import importance_BHW, near_codes, weighted_cross_entropy
+from emu_robot.training.planner_config import PlannerTrainConfig, SequenceConfig
 from emu_robot.training.planner_data import PlanQueries, ShiftedImages
 from emu_robot.training.self_distillation import DrawnSteps, draw_steps
 
@@ -33,8 +34,8 @@ LOOP = {"batch_size": 16, "lr": 3e-3, "warmup_steps": 10, "threads": 1, "log_eve
 
 
 def tokenizer_config(root: Path) -> tokenizer_stage.TokenizerTrainConfig:
-    model = ImageTokenizerConfig(
-        resolution=SIZE, patch_size=8, ch=32, ch_mult=[1], z_channels=16, embed_dim=8, n_embed=64, mid_attention=False
+    model = ImageTokenizerSizes(
+        patch_size=8, ch=32, ch_mult=[1], z_channels=16, embed_dim=8, n_embed=64, mid_attention=False
     )
     loop = LoopConfig(steps=120, channels_last=True, **LOOP)
     return tokenizer_stage.TokenizerTrainConfig(
@@ -42,8 +43,8 @@ def tokenizer_config(root: Path) -> tokenizer_stage.TokenizerTrainConfig:
     )
 
 
-def planner_config(root: Path, steps: int = 60) -> planner_stage.PlannerTrainConfig:
-    model = TransformerConfig(
+def planner_config(root: Path, steps: int = 60) -> PlannerTrainConfig:
+    model = TransformerSizes(
         hidden_size=48,
         intermediate_size=96,
         num_hidden_layers=2,
@@ -51,9 +52,9 @@ def planner_config(root: Path, steps: int = 60) -> planner_stage.PlannerTrainCon
         num_key_value_heads=2,
         head_dim=12,
     )
-    planner = PlannerConfig(image_stride=48, model=model)
+    planner = PlannerSettings(image_stride=48, model=model)
     loop = LoopConfig(steps=steps, **LOOP)
-    return planner_stage.PlannerTrainConfig(
+    return PlannerTrainConfig(
         data=root / "data",
         out=root / "run",
         weights=root / "weights",
@@ -115,10 +116,10 @@ def test_queries_follow_the_episode(root: Path) -> None:
 
 def test_batches_hold_whole_sequences(root: Path) -> None:
     data, config = queries(root), planner_config(root)
-    form = interleaver(config.planner, TextTokenizer.load(root / "weights"), 64)
-    form.image.rows = form.image.columns = 4
-    config.sequences.input_noise, config.sequences.wordless_share = 0, 0.3
-    sampler = planner_stage.SequenceSampler(data, form, config.sequences, config.loop, config.holdout)
+    text, image = TextTokenizer.load(root / "weights"), ImageTokenizer.load(root / "weights").config
+    form = interleaver(PlannerConfig.of(config.planner, text, image), text, 64)
+    sequences = replace(config.sequences, input_noise=0, wordless_share=0.3)
+    sampler = planner_stage.SequenceSampler(data, form, sequences, config.loop, config.holdout)
     vocabulary, lengths, wordless = form.vocabulary, set(), 0
     for step in range(6):
         batch = {name: tensor.numpy() for name, tensor in sampler(step).items()}
@@ -207,8 +208,7 @@ def test_resumed_planner_stage_is_bit_identical(root: Path, tmp_path: Path, monk
 
     def run(out: str, fail_at: int | None = None) -> dict[str, torch.Tensor]:
         config = planner_config(tmp_path, steps=8)
-        config.out, config.loop.save_every = tmp_path / out, 3
-        config.weights = tmp_path / "weights"
+        config = replace(config, out=tmp_path / out, loop=replace(config.loop, save_every=3))
         monkeypatch.setattr(Planner, "save", lambda *_: None)
         call = planner_stage.SequenceSampler.__call__
 
@@ -276,10 +276,9 @@ def test_what_differs_from_the_background_weighs_more() -> None:
 
 @pytest.mark.parametrize("rank", [0, 4])
 def test_a_planner_is_tuned_on_from_another(root: Path, tmp_path: Path, rank: int) -> None:
-    config = planner_config(root, steps=20)
-    config.start, config.weights, config.out = str(root / "weights"), tmp_path / "weights", tmp_path / "run"
-    config.lora, config.sequences.shift_share = LoraSettings(rank=rank), 0
-    planner_stage.train(config)
+    sequences, paths = SequenceConfig(shift_share=0), {"weights": tmp_path / "weights", "out": tmp_path / "run"}
+    config = replace(planner_config(root, steps=20), start=str(root / "weights"), sequences=sequences, **paths)
+    planner_stage.train(replace(config, lora=LoraSettings(rank=rank)))
     before, after = Planner.load(root / "weights"), Planner.load(tmp_path / "weights")
     assert n_right_words(after) >= n_right_words(before) - 2
     states = before.model.state_dict(), after.model.state_dict()
@@ -289,10 +288,9 @@ def test_a_planner_is_tuned_on_from_another(root: Path, tmp_path: Path, rank: in
 
 
 def test_only_a_planner_that_saw_sequences_without_words_is_guided(root: Path, tmp_path: Path) -> None:
-    config = planner_config(root, steps=1)
-    config.start, config.weights, config.out = str(root / "weights"), tmp_path / "weights", tmp_path / "run"
-    config.sequences.wordless_share, config.sequences.shift_share = 0, 0
-    planner_stage.train(config)
+    sequences, paths = SequenceConfig(wordless_share=0, shift_share=0), {"weights": tmp_path / "weights"}
+    config = replace(planner_config(root, steps=1), sequences=sequences, out=tmp_path / "run", **paths)
+    planner_stage.train(replace(config, start=str(root / "weights")))
     assert Planner.load(root / "weights").decoder.images.guides
     assert not Planner.load(tmp_path / "weights").decoder.images.guides
 
@@ -302,7 +300,7 @@ def test_tuning_needs_the_same_codes(root: Path, tmp_path: Path) -> None:
     with pytest.raises(InvalidValueError, match="needs start="):
         replace(config, lora=LoraSettings(rank=2))
     other = tokenizer_config(root)
-    other.out, other.weights, other.loop.steps = tmp_path / "run", tmp_path / "weights", 1
+    other = replace(other, out=tmp_path / "run", weights=tmp_path / "weights", loop=replace(other.loop, steps=1))
     tokenizer_stage.train(other)
     with pytest.raises(InvalidValueError, match="holds another image tokenizer than"):
         planner_stage.train(replace(config, start=str(root / "weights"), weights=tmp_path / "weights"))
@@ -320,7 +318,7 @@ def n_right_words(planner: Planner) -> int:
 def test_planner_draws_steps_to_learn_from_and_goes_on_where_it_was_killed(root: Path, tmp_path: Path) -> None:
     data, path = queries(root), tmp_path / "drawn.npz"
     shifted = planner_stage.shifted_images(
-        root / "weights", ReplayBuffer.open(root / "data"), "front", planner_stage.SequenceConfig(), LoopConfig(**LOOP)
+        root / "weights", ReplayBuffer.open(root / "data"), "front", SequenceConfig(), LoopConfig(**LOOP)
     )
     chosen = np.flatnonzero(~data.complete)[:40]
 
@@ -348,8 +346,7 @@ def test_dida_stage_adapts_the_planner_and_keeps_its_words(root: Path, tmp_path:
     with pytest.raises(ConfigError, match="decoder=dida needs weights adapted"):
         Planner.load(tmp_path, decoder=DecoderConfig(kind=Decoder.DIDA))
     before = n_right_words(Planner.load(tmp_path))
-    loop = LoopConfig(steps=60, **LOOP)
-    loop.log_every = 5
+    loop = replace(LoopConfig(steps=60, **LOOP), log_every=5)
     config = dida_stage.DidaTrainConfig(
         data=root / "data",
         out=tmp_path / "run",

@@ -1,5 +1,6 @@
 """Official-format checkpoints tuned on a replay buffer: what is weighed, adapters and whole, loaded again after."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,13 +8,13 @@ import torch
 from official_checkpoint import make_checkpoint
 from toy_tabletop import toy_buffer
 
-from emu_robot.emu35.config import PlacementConfig, WorldModelConfig
+from emu_robot.emu35.config import DType, PlacementConfig, WorldModelConfig
 from emu_robot.emu35.world_model import load_world_model
 from emu_robot.training.loop import LoopConfig
 from emu_robot.training.lora import LoraSettings
 from emu_robot.training.world_model import WorldModelSampler, WorldModelTrainConfig, train
 
-MODEL = WorldModelConfig(image_area=64, placement=PlacementConfig(dtype="float32", device="cpu"))
+MODEL = WorldModelConfig(image_area=64, placement=PlacementConfig(dtype=DType.float32, device="cpu"))
 
 
 @pytest.fixture
@@ -51,7 +52,7 @@ def test_words_codes_and_the_end_are_targets(config: WorldModelTrainConfig) -> N
 
 @pytest.mark.parametrize("rank", [0, 4])
 def test_tuning_lowers_the_loss_and_the_result_is_a_checkpoint(config: WorldModelTrainConfig, rank: int) -> None:
-    config.lora = LoraSettings(rank=rank)
+    config = replace(config, lora=LoraSettings(rank=rank))
     before = load_world_model(config.weights, MODEL).model
     tuned = load_world_model(train(config), MODEL).model
     lines = (config.out / "world_model/metrics.jsonl").read_text().splitlines()

@@ -14,7 +14,7 @@ class Decoder(StrEnum):
     DIDA = "dida"
 
 
-@dataclass(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class DecoderConfig:
     """Settings of the planner's image decoder. Raises `InvalidValueError` for a number out of its range."""
 
@@ -28,4 +28,9 @@ class DecoderConfig:
     """Time at which guidance ends; 1 is the clean image; only for dida."""
 
     def __post_init__(self) -> None:
-        check_ranges(self)
+        check_ranges(self, "decoder")
+
+    def without_effect(self) -> dict[str, str]:
+        """See `check_effects`."""
+        of_dida = ("steps", "temperature", "guided_until")
+        return dict.fromkeys(of_dida, "kind=ar") if self.kind is Decoder.AR else {}

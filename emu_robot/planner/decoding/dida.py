@@ -13,31 +13,31 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from emu_robot.errors import InvalidValueError, check_shares
 from emu_robot.planner.decoding.noise_paths import NoisePath, shifted_times
 from emu_robot.planner.decoding.sampling import RowGenerators, guided, likeliest_look, sample
 from emu_robot.planner.decoding.session import DecodingSession
+from emu_robot.shared.settings import check_ranges, number
 
 
-@dataclass(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class DidaConfig:
-    """steps: passes per image. temperature, top_k: of each pass's guess at the image but the last, which is greedy.
+    """How an image is denoised."""
 
-    likeness, guidance: see `SamplingConfig.image_likeness` and `image_guidance`; guidance ends at time guided_until,
-    where 1 is the clean image.
-    """
-
-    steps: int = 1
-    temperature: float = 1.0
-    top_k: int = 0
-    likeness: float = 0.1
-    guidance: float = 1.0
-    guided_until: float = 1.0
+    steps: int = number(1, 1)
+    """Passes per image."""
+    temperature: float = number(1.0, 0)
+    """Temperature of each pass's guess at the image but the last, which is greedy."""
+    top_k: int = number(0, 0)
+    """Only so many of the likeliest codes stay in a guess; 0 keeps all."""
+    likeness: float = number(0.1, 0)
+    """See `SamplingConfig.image_likeness`."""
+    guidance: float = number(1.0, 1)
+    """See `SamplingConfig.image_guidance`."""
+    guided_until: float = number(1.0, 0, 1)
+    """Time at which guidance ends; 1 is the clean image."""
 
     def __post_init__(self) -> None:
-        check_shares(self, "guided_until")
-        if self.steps < 1 or min(self.temperature, self.top_k, self.likeness) < 0:
-            raise InvalidValueError(f"dida needs steps >= 1 and nothing else below 0, got {self}")
+        check_ranges(self, "dida")
 
 
 class DidaImageDecoder:

@@ -6,36 +6,29 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from emu_robot.errors import InvalidValueError
+from emu_robot.shared.settings import check_ranges, number
 
 
-@dataclass(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class SamplingConfig:
-    """temperature 0 is greedy; top_k 0 keeps all ids.
+    """How ids are chosen."""
 
-    image_likeness: squared distance in the codebook within which codes count as alike in greedy choice, see
-    `likeliest_look`; 0 lets each stand for itself.
-    image_guidance: scale of classifier-free guidance, see `guided`; 1 is without.
-    """
-
-    text_temperature: float = 0.0
-    text_top_k: int = 0
-    image_temperature: float = 0.0
-    image_top_k: int = 0
-    image_likeness: float = 0.1
-    image_guidance: float = 1.0
+    text_temperature: float = number(0.0, 0)
+    """Temperature of words; 0 is greedy."""
+    text_top_k: int = number(0, 0)
+    """Only so many of the likeliest words stay; 0 keeps all."""
+    image_temperature: float = number(0.0, 0)
+    """Temperature of codes; 0 is greedy."""
+    image_top_k: int = number(0, 0)
+    """Only so many of the likeliest codes stay; 0 keeps all."""
+    image_likeness: float = number(0.1, 0)
+    """Squared distance in the codebook within which codes count as alike in greedy choice, see `likeliest_look`; 0 lets
+    each stand for itself."""
+    image_guidance: float = number(1.0, 1)
+    """Scale of classifier-free guidance, see `guided`; 1 is without."""
 
     def __post_init__(self) -> None:
-        for name, least in {
-            "text_temperature": 0,
-            "text_top_k": 0,
-            "image_temperature": 0,
-            "image_top_k": 0,
-            "image_likeness": 0,
-            "image_guidance": 1,
-        }.items():
-            if getattr(self, name) < least:
-                raise InvalidValueError(f"{name} is {getattr(self, name)}, must be at least {least}")
+        check_ranges(self)
 
 
 @dataclass(frozen=True)

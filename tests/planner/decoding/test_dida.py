@@ -105,7 +105,7 @@ def test_a_peek_sees_what_training_showed_and_leaves_no_trace(model: CausalTrans
 
 
 def test_wrong_settings_are_named() -> None:
-    with pytest.raises(InvalidValueError, match="steps >= 1"):
+    with pytest.raises(InvalidValueError, match="dida.steps is 0, must be at least 1"):
         DidaConfig(steps=0)
     with pytest.raises(ValueError, match="metrik"):
         make_noise_path("metrik", torch.randn(3, 2))

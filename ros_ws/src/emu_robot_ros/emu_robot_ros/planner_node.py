@@ -92,9 +92,9 @@ class PlannerNode(LifecycleNode):
             self._planner = Planner.load(folder, device=device, int8=device == "cpu")
             size, camera = self._planner.images.config.resolution, self._planner.config.camera
             head = ActionDecoder.load(folder)
-            self._sensors = Sensors(self, self._robot, [camera], size, ImageFit(text(self, "fit")))
             self._replan, self._steps = read_settings(self, ReplanConfig), int(number(self, "n_action_steps"))
             head.require_steps(self._steps)
+            self._sensors = Sensors(self, self._robot, [camera], size, ImageFit(text(self, "fit")))
         except (EmuRobotError, ValueError) as error:
             self.get_logger().error(str(error))
             return TransitionCallbackReturn.FAILURE

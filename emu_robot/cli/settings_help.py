@@ -1,0 +1,106 @@
+"""`--help` of a verb: every key with its default in that verb, what may be given, and what it means."""
+
+import dataclasses
+import inspect
+import textwrap
+import types
+import typing
+from collections.abc import Iterator, Mapping
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from emu_robot.config import load_config, preset_names, type_choices
+from emu_robot.shared.settings import field_docs, range_text
+
+WIDTH = 100
+"""Columns, where the terminal has as many."""
+INDENT = " " * 6
+WORDS = {int: "whole number", float: "number", str: "text", Path: "path"}
+
+
+def print_settings(verb: str, command: str, console: Console | None = None) -> None:
+    """Print the settings of a verb, grouped as they are nested; plain text where the output is no terminal.
+
+    command: what is typed before the keys, as "train stage=head".
+    """
+    console = console or Console()
+    width = min(console.width, WIDTH) if console.is_terminal else WIDTH
+    for line in _lines(verb, command, width):
+        console.print(line, soft_wrap=True, highlight=False)
+
+
+def _lines(verb: str, command: str, width: int) -> Iterator[Text]:
+    config = load_config(verb)
+    yield Text(f"emu-robot {command} KEY=VALUE ...", style="bold")
+    for paragraph in (inspect.getdoc(type(config)) or "").split("\n\n"):
+        yield Text(textwrap.fill(" ".join(paragraph.split()), width))
+    yield from _group(config, "", width)
+    presets = preset_names(verb)
+    if presets:
+        yield Text()
+        yield from _entry("experiment=", " | ".join(presets), "Preset to start from; other keys go before it.", width)
+
+
+def _group(config: Any, prefix: str, width: int) -> Iterator[Text]:
+    """The keys of a dataclass, then, below their descriptions, those of the dataclasses in it."""
+    hints, docs = typing.get_type_hints(type(config)), field_docs(type(config))
+    nested = []
+    yield Text()
+    for setting in dataclasses.fields(config):
+        name, value = setting.name, getattr(config, setting.name)
+        if dataclasses.is_dataclass(value):
+            nested.append((name, value))
+            continue
+        kind = describe_kind(hints[name], setting.metadata)
+        yield from _entry(f"{prefix}{name}={show_value(value)}", kind, docs[name], width)
+    for name, value in nested:
+        yield Text()
+        yield Text(textwrap.fill(f"{prefix}{name}: {docs[name]}", width), style="bold")
+        yield from _group(value, f"{prefix}{name}.", width)
+
+
+def _entry(default: str, kind: str, about: str, width: int) -> Iterator[Text]:
+    yield Text("  ").append(default, style="cyan").append(f"   {kind}", style="dim")
+    if about:
+        yield Text(textwrap.fill(about, width, initial_indent=INDENT, subsequent_indent=INDENT))
+
+
+def describe_kind(hint: Any, limits: Mapping[str, float]) -> str:
+    """What may be given for a field, in words: "whole number, at least 1", "seen | heldout", "path or null"."""
+    choices = type_choices(hint)
+    words = " or ".join(_word(choice) for choice in choices if choice is not types.NoneType)
+    said = range_text(limits).removeprefix("be ").replace("lie in", "in") if "low" in limits else ""
+    nullable = " or null" if types.NoneType in choices else ""
+    return f"{words}{f', {said}' if said else ''}{nullable}"
+
+
+def _word(hint: Any) -> str:
+    if isinstance(hint, type) and issubclass(hint, Enum):
+        return " | ".join(str(member.value) for member in hint)
+    if hint is bool:
+        return "true | false"
+    origin, inside = typing.get_origin(hint), typing.get_args(hint)
+    if origin is dict:
+        return f"table: KEY.NAME={_word(inside[1])}"
+    if origin is tuple and Ellipsis not in inside:
+        return ",".join(_word(one) for one in inside)
+    if origin in (list, tuple):
+        return f"{_word(inside[0])},..."
+    return WORDS.get(hint, getattr(hint, "__name__", str(hint)))
+
+
+def show_value(value: Any) -> str:
+    """A default as it would be typed."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, Enum):
+        return str(value.value)
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{name}: {show_value(one)}" for name, one in value.items()) + "}"
+    return ",".join(map(show_value, value)) if isinstance(value, (tuple, list)) else str(value)

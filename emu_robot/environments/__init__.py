@@ -1,0 +1,67 @@
+"""Environments by name, found through the entry points of installed packages; a simulator is imported when asked for.
+
+A package registers its suite in its pyproject.toml: `[project.entry-points."emu_robot.environments"]`, one line
+`name = "module:Suite"`. `docs/environments.md` says what a suite is. This module knows no environment itself.
+"""
+
+from collections.abc import Sequence
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+
+from emu_robot.environments.capabilities import MixesTasks
+from emu_robot.environments.contract import SEEN, Environment, Suite, check_members, open_task, select_tasks
+from emu_robot.errors import InvalidValueError, SystemSetupError, UnknownNameError
+
+GROUP = "emu_robot.environments"
+
+
+def names() -> list[str]:
+    """The environments that installed packages bring."""
+    return sorted(entry_points(group=GROUP).names)
+
+
+@cache
+def suite(name: str) -> Suite:
+    """The suite called `name`.
+
+    Raises `UnknownNameError` with the known names, `SystemSetupError` naming the package whose suite cannot be loaded.
+    """
+    entry = _entry_point(name)
+    try:
+        made = entry.load()()
+    except Exception as error:  # a plug-in may raise anything
+        reason = f"{type(error).__name__}: {error}"
+        raise SystemSetupError(f"environment {name!r} of {_owner(entry)} cannot be loaded ({reason})") from error
+    check_members(f"environment {name!r} of {_owner(entry)}", made, Suite)
+    return made
+
+
+def make(name: str, tasks: str | Sequence[str] = (), split: str = SEEN) -> Environment:
+    """Open a world of the environment called `name`, to be closed by the caller.
+
+    tasks: tasks or groups, the suite's default ones if there are none. Several tasks need a suite that mixes them.
+    Raises `UnknownNameError` for a name, task or split, `InvalidValueError` for several tasks where one is possible.
+    """
+    found = suite(name)
+    wanted = [tasks] if isinstance(tasks, str) else list(tasks)
+    chosen = [task.name for task in select_tasks(found.tasks, wanted or found.default_tasks, split)]
+    if len(chosen) == 1:
+        return open_task(found, chosen[0], split)
+    if isinstance(found, MixesTasks):
+        return found.open_mixed(chosen, split)
+    raise InvalidValueError(f"environment {name!r} opens one task at a time; name one of: {', '.join(chosen)}")
+
+
+def _entry_point(name: str) -> EntryPoint:
+    found = list(entry_points(group=GROUP, name=name))
+    if not found:
+        raise UnknownNameError("environment", name, names())
+    if len({entry.value for entry in found}) > 1:
+        owners = " and ".join(f"{_owner(entry)} ({entry.value})" for entry in found)
+        raise SystemSetupError(f"environment {name!r} is registered twice: by {owners}; uninstall one of them")
+    return found[0]
+
+
+def _owner(entry: EntryPoint) -> str:
+    """The distribution that registers an entry point, with its version."""
+    return f"{entry.dist.name} {entry.dist.version}" if entry.dist else "an unknown package"

@@ -1,0 +1,48 @@
+"""What weights were made for, read from their manifest alone: control rate, cameras, meaning of state and action."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from emu_robot.errors import WeightsError
+from emu_robot.models.weights import read_stage
+from emu_robot.robots.spec import RobotLayout
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadContract:
+    """What an action head must be given, and what its actions mean."""
+
+    control_hz: int
+    """Actions per second [Hz]."""
+    cameras: tuple[str, ...]
+    """What it looks at, the planner's camera first."""
+    image_size: int
+    """Height and width of every picture [px]."""
+    layout: RobotLayout
+    """State and action; what older weights do not say, they leave open."""
+
+    @classmethod
+    def from_stage(cls, folder: Path, config: Mapping[str, Any], extra: Mapping[str, Any]) -> Self:
+        """From the entries of stage "head" in a manifest. Raises `WeightsError` naming the folder."""
+        try:
+            return cls(
+                control_hz=int(extra["control_hz"]),
+                cameras=tuple(config["cameras"]),
+                image_size=int(config["image_size"]),
+                layout=RobotLayout.from_dict(extra["layout"]),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise WeightsError(f"{folder}: stage head does not say its layout and control_hz ({error!r})") from error
+
+
+def head_contract(folder: Path) -> HeadContract:
+    """What the action head in a weights folder was made for. Raises `WeightsError`, `UnknownNameError`."""
+    stage = read_stage(folder, "head")
+    return HeadContract.from_stage(folder, stage["config"], stage["extra"])
+
+
+def planner_camera(folder: Path) -> tuple[str, int]:
+    """The planner's camera, and height and width of its pictures [px]. Raises `WeightsError`, `UnknownNameError`."""
+    return read_stage(folder, "planner")["config"]["camera"], read_stage(folder, "tokenizer")["config"]["resolution"]

@@ -1,0 +1,105 @@
+"""Settings of stage planner. Knows neither data nor models."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from emu_robot.errors import InvalidValueError
+from emu_robot.planner.planner import PlannerSettings
+from emu_robot.shared.settings import check_ranges, number
+from emu_robot.training.loop import LoopConfig
+from emu_robot.training.lora import LoraSettings
+from emu_robot.training.warm_start import check_one_start, idle_with_start
+
+
+@dataclass(frozen=True, kw_only=True)
+class SequenceConfig:
+    """Which sequences are drawn, and what of them counts how much."""
+
+    step_odds: list[float] = field(default_factory=lambda: [0.85, 0.15])
+    """Odds of a batch whose sequences hold up to 1, 2, ... steps; at least 0, not all 0."""
+    complete_share: float = number(0.12, 0, 1)
+    """Share of sequences that show a finished task and must end at once."""
+    boundary_share: float = number(0.7, 0, 1)
+    """Share of sequences that start where plans are usually made, at a start or keyframe; the rest starts at any stored
+    image. With `complete_share` at most 1."""
+    text_weight: float = number(3.0, 0)
+    """Weight of a word as a target."""
+    image_weight: float = number(1.0, 0)
+    """Weight of a code as a target."""
+    changed_weight: float = number(1.5, 0)
+    """Factor of the weight of a code that differs from the image before."""
+    input_noise: float = number(0.03, 0, 1)
+    """Share of input codes that another image's code at the same place replaces."""
+    shift_share: float = number(0.75, 0, 1)
+    """Share of sequences whose images are all shifted alike, see `ShiftedImages`."""
+    wordless_share: float = number(0.1, 0, 1)
+    """Share of sequences without words, which guidance needs; with 0 the planner gets `image_guidance` 1."""
+    code_temperature: float = number(0.02, 0)
+    """The target of a code that changes is shared among its nearest in the codebook, as softmax of minus the squared
+    distance over this; 0 asks for the one code. Many codes look alike, and which of them comes is chance."""
+
+    def __post_init__(self) -> None:
+        check_ranges(self, "sequences")
+        if not self.step_odds or min(self.step_odds) < 0 or sum(self.step_odds) == 0:
+            raise InvalidValueError(f"sequences.step_odds is {self.step_odds}, must be odds of 1, 2, ... steps")
+        if self.complete_share + self.boundary_share > 1:
+            raise InvalidValueError("sequences.complete_share and sequences.boundary_share add up to more than 1")
+
+
+def _loop() -> LoopConfig:
+    return LoopConfig(
+        steps=6000, batch_size=32, lr=1e-3, beta2=0.98, warmup_steps=200, weight_decay=0.05, threads=1, compile=True
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannerTraining:
+    """How to train a planner, on whatever data."""
+
+    lora: LoraSettings = field(default_factory=LoraSettings)
+    """Train adapters on the started planner instead of every weight."""
+    holdout: float = number(0.02, 0, below=1)
+    """Share of the episodes kept for the metrics."""
+    eval_queries: int = number(96, 1)
+    """Plans that the metrics ask for; four times as many at the end."""
+    sequences: SequenceConfig = field(default_factory=SequenceConfig)
+    """Which sequences are drawn."""
+    loop: LoopConfig = field(default_factory=_loop)
+    """How to optimise."""
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+
+    def without_effect(self) -> dict[str, str]:
+        """See `check_effects`."""
+        return {"loop.channels_last": "a transformer has no channels"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannerTrainConfig(PlannerTraining):
+    """Settings of stage planner. What follows from the tokenizers (vocabulary, codes of an image) cannot be set."""
+
+    data: Path = Path("outputs/data/train")
+    """Replay buffer with codes of the planner's camera."""
+    out: Path = Path("outputs/train")
+    """Run folder: checkpoints and metrics, in its folder `planner`."""
+    weights: Path = Path("outputs/weights/mini")
+    """Folder with both tokenizers; it gets the planner."""
+    start: str = ""
+    """Released name or weights folder whose planner to go on from; its settings hold, and a new `weights` folder
+    becomes its copy. Empty: untrained."""
+    planner: PlannerSettings = field(default_factory=PlannerSettings)
+    """A planner that starts untrained."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_one_start(self.start, self.loop)
+        if self.lora.rank and not self.start:
+            raise InvalidValueError(f"lora.rank={self.lora.rank} needs start=, the weights that adapters adapt")
+
+    def without_effect(self) -> dict[str, str]:
+        """See `check_effects`."""
+        idle = super().without_effect() | idle_with_start("planner", self.start)
+        if self.sequences.wordless_share == 0:
+            idle.setdefault("planner.image_guidance", "sequences.wordless_share=0 trains without guidance")
+        return idle

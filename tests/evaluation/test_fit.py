@@ -1,0 +1,76 @@
+"""Weights that do not fit an environment are refused, and both values are named."""
+
+import json
+from dataclasses import asdict, replace
+
+import fakes
+import pytest
+from tiny_weights import write_weights
+
+from emu_robot.environments.contract import CameraSpec
+from emu_robot.errors import WeightsError
+from emu_robot.evaluation.config import EvalConfig
+from emu_robot.evaluation.fit import check_fit, check_head
+from emu_robot.models.weights import resolve_weights
+from emu_robot.policy.weights_contract import HeadContract, head_contract, planner_camera
+from emu_robot.robots.spec import PANDA, ActionKind, RobotLayout
+
+MINI = head_contract(resolve_weights("mini"))
+
+
+def test_released_weights_are_read_and_fit():
+    assert (MINI.control_hz, MINI.cameras, MINI.image_size) == (20, ("front", "wrist"), 128)
+    assert MINI.layout.action_kind is ActionKind.TARGET, "absent, but with relative dimensions"
+    assert MINI.layout.gripper_open is None and MINI.layout.agrees(PANDA.layout)
+    assert planner_camera(resolve_weights("mini")) == ("front", 128)
+    check_fit(EvalConfig(env="tabletop"))
+    check_head(EvalConfig(), MINI, fakes.SPEC)
+
+
+CAMERA = {"wrist": CameraSpec(height=128, width=128)}
+NAMES = ("shoulder", *PANDA.action_names[1:])
+
+
+@pytest.mark.parametrize(
+    ("head", "spec", "said"),
+    [
+        ({"control_hz": 10}, {}, "control rate is 10 Hz, there 20 Hz"),
+        ({"cameras": ("top",)}, {}, "camera is top, there front, wrist"),
+        (
+            {},
+            {"cameras": CAMERA | {"front": CameraSpec(height=96, width=128)}},
+            "size of camera front is 128 x 128, there 96 x 128",
+        ),
+        ({"layout": replace(PANDA.layout, action_names=NAMES)}, {}, "action names is shoulder, joint2.pos"),
+        ({"layout": replace(PANDA.layout, action_kind=ActionKind.DELTA)}, {}, "action kind is delta, there target"),
+        ({"layout": replace(PANDA.layout, n_grippers=0)}, {}, "n grippers is 0, there 1"),
+        ({"layout": replace(PANDA.layout, gripper_open=-1.0)}, {}, "gripper open is -1.0, there 1.0"),
+        ({"layout": replace(PANDA.layout, state_units=("deg",) * 8)}, {}, "state units is deg, deg"),
+    ],
+)
+def test_what_does_not_fit_names_both_values(head, spec, said):
+    with pytest.raises(WeightsError, match=f"weights mini do not fit env=fake: {said}"):
+        check_head(EvalConfig(env="fake"), replace(MINI, **head), replace(fakes.SPEC, **spec))
+
+
+def test_the_planner_must_see_what_it_plans_in(tmp_path):
+    write_weights(tmp_path, cameras=("top", "front"))
+    with pytest.raises(WeightsError, match="camera is top, there front, wrist"):
+        check_fit(EvalConfig(env="fake", policy=str(tmp_path)))
+
+
+def test_weights_that_do_not_say_what_they_are_for_are_refused(tmp_path):
+    with pytest.raises(WeightsError, match="stage head does not say its layout and control_hz"):
+        HeadContract.from_stage(tmp_path, {"cameras": ["front"], "image_size": 128}, {"control_hz": 20})
+
+
+def test_layouts_survive_json_and_older_ones_leave_open_what_they_do_not_say():
+    assert RobotLayout.from_dict(json.loads(json.dumps(asdict(PANDA.layout)))) == PANDA.layout
+    old = {"state_names": ["x"], "action_names": ["x"], "n_grippers": 0, "relative_dims": 0}
+    assert RobotLayout.from_dict(old).action_kind is ActionKind.UNKNOWN
+    assert RobotLayout.from_dict(old | {"relative_dims": 1}).action_kind is ActionKind.TARGET
+    pusht = replace(RobotLayout.from_dict(old), action_kind=ActionKind.DELTA)
+    assert RobotLayout.from_dict(old).agrees(pusht)
+    meta_world = replace(PANDA.layout, gripper_open=-1.0, gripper_closed=1.0)
+    assert [meta_world.gripper_command(opening) for opening in (0.0, 0.5, 1.0)] == [1.0, 0.0, -1.0]
+    assert list(meta_world.gripper_actions) == [7]
