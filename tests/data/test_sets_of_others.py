@@ -137,14 +137,6 @@ def test_more_episodes_may_follow_and_fewer_are_refused(tmp_path):
     assert prepared(root, tmp_path / "out").n_episodes == 4
 
 
-def test_a_buffer_that_was_collected_is_left_alone(tmp_path, make_episode):
-    buffer = ReplayBuffer.create(tmp_path / "out")
-    buffer.append(make_episode(0))
-    buffer.close()
-    with pytest.raises(ConfigError, match="out is a replay buffer that was not prepared from a set"):
-        prepared(small_set(tmp_path / "set"), tmp_path / "out")
-
-
 @pytest.mark.parametrize(
     ("names", "expected"),
     [
