@@ -72,19 +72,19 @@ def test_a_repeated_name_never_permutes_what_a_robot_is_sent(weights, arms):
     policy.reset()
     observation = policy._observations(seen)[0]
     assert np.array_equal(observation.state, seen["observation.state"][0].numpy()[[0, 1, 3, 4, 2, 5]])
-    ours = policy._driver("put it away").act(observation).actions
+    ours = policy._driver("put it away", observation).act(observation).actions
     assert np.allclose(sent, ours[:, [0, 1, 4, 2, 3, 5]], atol=1e-5)
 
 
 def test_the_order_of_a_set_travels_with_the_weights(weights, arms, tmp_path):
     policy, _ = made(weights, arms)
     policy.save_pretrained(tmp_path / "checkpoint")
-    assert read_manifest(tmp_path / "checkpoint")["stages"]["head"]["layout"]["action_order"] == [0, 1, 3, 4, 2, 5]
+    assert read_manifest(tmp_path / "checkpoint")["stages"]["head"]["extra"]["layout"]["action_order"] == [0, 1, 3, 4, 2, 5]
     saved = json.loads((to_lerobot(tmp_path / "checkpoint", tmp_path / "again") / "config.json").read_text())
     assert saved["state_order"] == [0, 1, 3, 4, 2, 5] == saved["action_order"]
     manifest = tmp_path / "checkpoint/manifest.json"
     values = json.loads(manifest.read_text())
-    values["stages"]["head"]["layout"]["unused_actions"] = ["action.j7"]
+    values["stages"]["head"]["extra"]["layout"]["unused_actions"] = ["action.j7"]
     manifest.write_text(json.dumps(values))
     with pytest.raises(ConfigError, match=r"commands nothing of action.j7, .* LeRobot needs every action"):
         to_lerobot(tmp_path / "checkpoint", tmp_path / "third")
