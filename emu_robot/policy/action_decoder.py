@@ -15,7 +15,7 @@ from emu_robot.models.normalize import NormStats, RelativeActions
 from emu_robot.models.weights import load_weights, restore
 from emu_robot.policy.config import ChunkConfig
 from emu_robot.policy.weights_contract import HeadContract
-from emu_robot.robots.spec import PANDA, ActionKind, RobotLayout
+from emu_robot.robots.spec import PANDA, RobotLayout
 from emu_robot.tokenizers.image import to_pixels
 from emu_robot.tokenizers.text import TextTokenizer
 
@@ -164,17 +164,9 @@ class ActionDecoder:
         relative = self._stats.actions.normalize(self._relative.encode(actions, state))
         return torch.from_numpy(relative)[None].to(device), torch.from_numpy(weights)[None].to(device)
 
-    def hold_target(self, state: Floats32) -> Floats32:
-        """(A,) the action that stays at `state`: its target, no change, or where neither is known the mean action."""
-        target = self._stats.actions.mean[0].copy()
-        dims, n_grippers = self._config.relative_dims, self.layout.n_grippers
-        if self.layout.action_kind is ActionKind.DELTA:
-            target[: len(target) - n_grippers] = 0.0
-            return target
-        target[:dims] = state[:dims]
-        if n_grippers:
-            target[-n_grippers:] = state[-n_grippers:]
-        return target
+    def hold_target(self, state: Floats32, last: Floats32 | None = None) -> Floats32:
+        """(A,) the action that stays at `state`, after the action `last` if there was one; see `RobotLayout.hold`."""
+        return self.layout.hold(state, typical=self._stats.actions.mean[0], last=last)
 
 
 def _pixels(image: Image) -> Tensor:
