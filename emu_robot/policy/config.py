@@ -30,7 +30,7 @@ class GoalMode(StrEnum):
         return self in (GoalMode.ORACLE, GoalMode.SHUFFLED)
 
 
-@dataclass(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class ChunkConfig:
     """How the action head samples a chunk."""
 
@@ -43,7 +43,7 @@ class ChunkConfig:
         check_ranges(self, "chunk")
 
 
-@dataclass(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class PolicyConfig:
     """Everything that can be set about planner and action head together."""
 
