@@ -14,6 +14,7 @@ VERBS = {
     "doctor": "check this machine; doctor ros: also the graph of a robot",
     "demo": "run long-horizon episodes with the released weights and write a report",
     "plan": "show the planner's plan for a picture and an instruction",
+    "generate": "words and pictures from an official Emu3.5 checkpoint: task=t2i|x2i|howto|story|explore|vla",
     "imagine": "imagine many subtasks ahead, and compare with the simulator",
     "eval": "measure a policy and write a report",
     "measure": "keyframes|planner|tokenizer: measure a part on its own",

@@ -59,7 +59,7 @@ def check_planner(config: PlannedLayoutsConfig) -> None:
     from emu_robot.policy.weights_contract import planner_camera, planner_path
 
     folder = resolve_weights(config.policy)
-    check_adapted(Decoder(config.decoder), planner_path(folder))
+    check_adapted(Decoder(config.decoder), bool(planner_path(folder)))
     camera, size = planner_camera(folder)
     _check_camera(config, camera, size, config.suite().spec)
 

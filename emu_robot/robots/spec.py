@@ -5,6 +5,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Self
 
+import numpy as np
+from numpy.typing import NDArray
+
+from emu_robot.core import Floats32
 from emu_robot.errors import ConfigError
 
 
@@ -49,6 +53,30 @@ class RobotSpec:
         )
 
 
+class DimensionKind(StrEnum):
+    """What one number of a state or an action is: how it reaches another rate, and what holding still means for it."""
+
+    position = "position"
+    """Where something is or is to be."""
+    angle = "angle"
+    """A position that wraps around after a full turn."""
+    rotation = "rotation"
+    """One of several numbers that make a rotation together, as a quaternion's: no mean of two is a rotation."""
+    delta = "delta"
+    """How far to move within one frame. Holding is 0."""
+    velocity = "velocity"
+    """How fast to move. Holding is 0."""
+    gripper = "gripper"
+    """An opening, or a command to open and close. Holding is the last command."""
+    discrete = "discrete"
+    """A switch or a choice: a mean of two has no meaning."""
+
+    @property
+    def is_rate(self) -> bool:
+        """Whether 0 means to stay."""
+        return self in (DimensionKind.delta, DimensionKind.velocity)
+
+
 class ActionKind(StrEnum):
     """What an arm's actions ask for; a gripper's action is always a position between closed and open."""
 
@@ -65,11 +93,11 @@ class RobotLayout:
     """What the numbers of an environment, a dataset or weights mean: the arm's first, then the grippers'.
 
     The fields with a default are absent from older data and weights, which then say nothing about them.
-    Raises `ConfigError` when there are not as many units as names.
+    Raises `ConfigError` when there are not as many units, kinds or places as names.
     """
 
     state_names: tuple[str, ...]
-    """Of the state's entries."""
+    """Of the state's entries. Two may be called the same."""
     action_names: tuple[str, ...]
     """Of the action's entries."""
     n_grippers: int
@@ -86,17 +114,53 @@ class RobotLayout:
     """The gripper action that opens; None: not said."""
     gripper_closed: float | None = None
     """The gripper action that closes; None: not said."""
+    state_kinds: tuple[DimensionKind, ...] = ()
+    """One per entry of the state; none given means positions, then the grippers."""
+    action_kinds: tuple[DimensionKind, ...] = ()
+    """One per entry of the action; none given means what `action_kind` says, then the grippers."""
+    state_order: tuple[int, ...] = ()
+    """Where each entry stood in the set it came from; empty: in its place. See `robots.order`."""
+    action_order: tuple[int, ...] = ()
+    """The same of the action."""
+    unused_actions: tuple[str, ...] = ()
+    """Dimensions of that set's action that were left out, so that a robot which takes them cannot be commanded."""
 
     def __post_init__(self) -> None:
-        for what in ("state", "action"):
-            names, units = getattr(self, f"{what}_names"), getattr(self, f"{what}_units")
-            if units and len(units) != len(names):
-                raise ConfigError(f"{what}_units has {len(units)} entries, {what}_names has {len(names)}")
+        is_delta = self.action_kind is ActionKind.DELTA
+        arm = {"state": DimensionKind.position, "action": DimensionKind.delta if is_delta else DimensionKind.position}
+        for what in arm:
+            n_names = len(getattr(self, f"{what}_names"))
+            usual = [arm[what]] * (n_names - self.n_grippers) + [DimensionKind.gripper] * self.n_grippers
+            kinds = tuple(DimensionKind(kind) for kind in getattr(self, f"{what}_kinds") or usual)
+            object.__setattr__(self, f"{what}_kinds", kinds)
+            for name in ("units", "kinds", "order"):
+                entries = getattr(self, f"{what}_{name}")
+                if entries and len(entries) != n_names:
+                    raise ConfigError(f"{what}_{name} has {len(entries)} entries, {what}_names has {n_names}")
 
     @property
     def gripper_states(self) -> range:
         """Where in the state the grippers are."""
         return range(len(self.state_names) - self.n_grippers, len(self.state_names))
+
+    @property
+    def rates(self) -> NDArray[np.bool_]:
+        """(A,) which actions are deltas or velocities."""
+        return np.array([kind.is_rate for kind in self.action_kinds], np.bool_)
+
+    def hold(self, state: Floats32, *, typical: Floats32, last: Floats32 | None = None) -> Floats32:
+        """(A,) the action that stays where the robot is; deltas and velocities are 0.
+
+        All others stay as in `last` (A,), the action before. Without one, targets of states are those in `state` (S,),
+        grippers stay as they are there, and what is no target of a state is as in `typical` (A,).
+        """
+        held = np.array(typical if last is None else last, np.float32)
+        if last is None:
+            held[: self.relative_dims] = state[: self.relative_dims]
+            if self.n_grippers:
+                held[-self.n_grippers :] = state[-self.n_grippers :]
+        held[self.rates] = 0.0
+        return held
 
     @property
     def gripper_actions(self) -> range:

@@ -50,6 +50,8 @@ class Demonstrations:
     """(N, S) state of each frame."""
     action: Floats32
     """(N, A) action of each frame."""
+    rates: NDArray[np.bool_]
+    """(A,) dimensions that are deltas or velocities, see `RobotLayout`."""
     frame_M: Ints
     """Frame of each image."""
     segment_M: Ints
@@ -80,6 +82,7 @@ class Demonstrations:
         return cls(
             state=state,
             action=action,
+            rates=buffer.layout.rates,
             frame_M=frame_M,
             segment_M=segments.at(frame_M),
             keyframe_image_K=np.searchsorted(frame_M, segments.keyframe_K),
@@ -94,9 +97,12 @@ class Demonstrations:
         """Images of the first camera, which shows the goals."""
         return next(iter(self.images.values()))
 
-    def chunk_frames(self, frame_B: Ints, last_B: Ints, horizon: int) -> Ints:
-        """(B, T) frames from each frame on, clipped to the last allowed one."""
-        return np.minimum(frame_B[:, None] + np.arange(horizon), last_B[:, None])
+    def chunks(self, frame_B: Ints, last_B: Ints, horizon: int) -> Floats32:
+        """(B, T, A) actions from each frame on. After the last allowed one, deltas and velocities are 0; others stay."""
+        frame_BT = frame_B[:, None] + np.arange(horizon)
+        chunk_BTA = self.action[np.minimum(frame_BT, last_B[:, None])]
+        chunk_BTA[(frame_BT > last_B[:, None])[..., None] & self.rates] = 0.0
+        return chunk_BTA
 
     def coming_events(self, frame_B: Ints, last_B: Ints, count: int) -> Ints:
         """(B, count) frames of the next gripper events after each frame; the segment's end if there is none."""
@@ -110,7 +116,7 @@ class Demonstrations:
         """Statistics of the examples at these frames, which lie within completed subtasks."""
         last = self.segments.keyframe_K[self.segments.at(frame)]
         state = self.state[frame]
-        chunks = self.action[self.chunk_frames(np.minimum(frame, last), last, horizon)]
+        chunks = self.chunks(frame, last, horizon)
         poses = self.state[self.coming_events(frame, np.maximum(last, frame), keyposes)] - state[:, None]
         return NormStats(
             state=Standardizer.fit(state),

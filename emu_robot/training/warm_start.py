@@ -27,7 +27,7 @@ def warm_start(head: ActionHead, weights: StageWeights) -> list[str]:
     Cameras correspond by their order, the planner's first; additional ones start as the other head's last camera.
     Positions of words beyond the other head's longest text start untrained.
     """
-    other = HeadConfig(**weights.config).cameras
+    other = weights.settings(HeadConfig).cameras
     state = dict(weights.state)
     for i, camera in enumerate(head.config.cameras):
         source = other[min(i, len(other) - 1)]

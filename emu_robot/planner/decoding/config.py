@@ -37,7 +37,7 @@ class DecoderConfig:
         return dict.fromkeys(of_dida, "kind=ar") if self.kind is Decoder.AR else {}
 
 
-def check_adapted(kind: Decoder, dida_path: str) -> None:
-    """Raise `ConfigError` if dida is asked of weights that were not adapted to it, so that their path is ""."""
-    if kind is Decoder.DIDA and not dida_path:
+def check_adapted(kind: Decoder, adapted: bool) -> None:
+    """Raise `ConfigError` if dida is asked of weights that were not adapted to it."""
+    if kind is Decoder.DIDA and not adapted:
         raise ConfigError("decoder=dida needs weights adapted by `emu-robot train stage=dida`; these take decoder=ar")
