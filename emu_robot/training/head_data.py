@@ -98,7 +98,7 @@ class Demonstrations:
         return next(iter(self.images.values()))
 
     def chunks(self, frame_B: Ints, last_B: Ints, horizon: int) -> Floats32:
-        """(B, T, A) actions from each frame on. After the last allowed one, deltas and velocities are 0; others stay."""
+        """(B, T, A) actions from each frame on. After the last allowed one deltas and velocities are 0, others stay."""
         frame_BT = frame_B[:, None] + np.arange(horizon)
         chunk_BTA = self.action[np.minimum(frame_BT, last_B[:, None])]
         chunk_BTA[(frame_BT > last_B[:, None])[..., None] & self.rates] = 0.0
