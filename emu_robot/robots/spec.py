@@ -1,4 +1,4 @@
-"""What a robot is to the policy: joints, limits, cameras, control rate and what state and action mean."""
+"""The robot that a policy sees: joints, limits, cameras, control rate, and the meaning of state and action."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,32 +10,43 @@ from emu_robot.errors import ConfigError
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RobotSpec:
-    """Names and limits, all per joint in the order of `joint_names`.
+    """A robot with one arm and one gripper.
 
-    state and action layout: the joints' positions (targets) [rad], then the gripper opening in [0, 1], 1 = open.
+    State and action are the joints' positions or targets [rad], then the gripper opening in [0, 1], 1 = open.
     """
 
     name: str
+    """Name of the robot."""
     joint_names: tuple[str, ...]
+    """Names of the joints; the other lists per joint have this order."""
     joint_lower: tuple[float, ...]
+    """Least positions [rad]."""
     joint_upper: tuple[float, ...]
+    """Greatest positions [rad]."""
     home: tuple[float, ...]
+    """Positions at the start of an episode [rad]."""
     cameras: tuple[str, ...]
+    """Names of the cameras."""
     planner_camera: str
+    """Name of the camera in whose view subgoals are planned."""
     image_size: int
+    """Height and width of every image [px]."""
     control_hz: int
+    """Actions per second [Hz]."""
 
     @property
     def state_names(self) -> tuple[str, ...]:
+        """Names of the state's entries."""
         return (*(f"{joint}.pos" for joint in self.joint_names), "gripper.pos")
 
     @property
     def action_names(self) -> tuple[str, ...]:
+        """Names of the action's entries."""
         return self.state_names
 
     @property
     def layout(self) -> "RobotLayout":
-        """Joints, then one gripper; every joint's action is its target."""
+        """The joints, then one gripper. Every joint's action is its target."""
         return RobotLayout(
             state_names=self.state_names,
             action_names=self.action_names,
@@ -50,42 +61,42 @@ class RobotSpec:
 
 
 class ActionKind(StrEnum):
-    """What an arm's actions ask for; a gripper's action is always a position between closed and open."""
+    """Meaning of an arm's actions. A gripper's action is always a position between closed and open."""
 
     TARGET = "target"
-    """Absolute positions to be reached."""
+    """Absolute positions to reach."""
     DELTA = "delta"
     """Changes from the present position; zeros stay."""
     UNKNOWN = "unknown"
-    """Not said; fits both."""
+    """Not known; agrees with both."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RobotLayout:
-    """What the numbers of an environment, a dataset or weights mean: the arm's first, then the grippers'.
+    """Meaning of the numbers of an environment, a dataset or weights: the arm's first, then the grippers'.
 
-    The fields with a default are absent from older data and weights, which then say nothing about them.
-    Raises `ConfigError` when there are not as many units as names.
+    Older data and weights lack the fields that have a default; these are not known then.
+    Raises `ConfigError` if there are not as many units as names.
     """
 
     state_names: tuple[str, ...]
-    """Of the state's entries."""
+    """Names of the state's entries."""
     action_names: tuple[str, ...]
-    """Of the action's entries."""
+    """Names of the action's entries."""
     n_grippers: int
-    """How many of the last entries of state and action are grippers."""
+    """Number of the last entries of state and action that are grippers."""
     relative_dims: int
-    """How many of the first actions are targets of the states in their places, so that they may be taken relative."""
+    """Number of the first actions that are targets of the states at the same index; they may be taken relative."""
     state_units: tuple[str, ...] = ()
-    """One per entry ("rad", "m", "1" for none); empty: not said."""
+    """Unit of every entry ("rad", "m", "1" for none); empty if not known."""
     action_units: tuple[str, ...] = ()
-    """One per entry; empty: not said."""
+    """Unit of every entry; empty if not known."""
     action_kind: ActionKind = ActionKind.UNKNOWN
-    """Of the arm's actions. Where it is absent, actions with relative dimensions are targets."""
+    """Kind of the arm's actions. In older data, actions with relative dimensions are targets."""
     gripper_open: float | None = None
-    """The gripper action that opens; None: not said."""
+    """The gripper action that opens; None if not known."""
     gripper_closed: float | None = None
-    """The gripper action that closes; None: not said."""
+    """The gripper action that closes; None if not known."""
 
     def __post_init__(self) -> None:
         for what in ("state", "action"):
@@ -95,22 +106,22 @@ class RobotLayout:
 
     @property
     def gripper_states(self) -> range:
-        """Where in the state the grippers are."""
+        """Indices of the grippers in the state."""
         return range(len(self.state_names) - self.n_grippers, len(self.state_names))
 
     @property
     def gripper_actions(self) -> range:
-        """Where in the action the grippers are."""
+        """Indices of the grippers in the action."""
         return range(len(self.action_names) - self.n_grippers, len(self.action_names))
 
     def gripper_command(self, opening: float) -> float:
-        """The action of an opening in [0, 1], 1 = open; the opening itself where the layout does not say."""
+        """The action for an opening in [0, 1], 1 = open; the opening itself if the polarity is not known."""
         if self.gripper_open is None or self.gripper_closed is None:
             return opening
         return self.gripper_closed + opening * (self.gripper_open - self.gripper_closed)
 
     def differences(self, other: Self) -> dict[str, tuple[Any, Any]]:
-        """Field -> both values, where both layouts say something and it is not the same."""
+        """Field -> both values, for fields that both layouts know and that differ."""
         unsaid = ((), None, ActionKind.UNKNOWN)
         fields = ("state_names", "action_names", "state_units", "action_units")
         pairs = {
@@ -120,12 +131,12 @@ class RobotLayout:
         return {name: (a, b) for name, (a, b) in pairs.items() if a != b and a not in unsaid and b not in unsaid}
 
     def agrees(self, other: Self) -> bool:
-        """Whether both say the same, where both say something."""
+        """Whether the fields that both layouts know are equal."""
         return self.relative_dims == other.relative_dims and not self.differences(other)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """From what `dataclasses.asdict` made, also through JSON. Raises `TypeError`, `KeyError` or `ValueError`."""
+        """Undo `dataclasses.asdict`, also through JSON. Raises `TypeError`, `KeyError` or `ValueError`."""
         lists = {name: tuple(value) for name, value in values.items() if isinstance(value, list | tuple)}
         kind = values.get("action_kind", ActionKind.TARGET if values["relative_dims"] else ActionKind.UNKNOWN)
         return cls(**{**values, **lists, "action_kind": ActionKind(kind)})

@@ -47,7 +47,7 @@ class SafetyGate:
         latch: EstopLatch | None = None,
         sources: Collection[str] = SOURCES,
     ) -> None:
-        """joints: number of leading dimensions that are joints. Jump and tracking limits hold for them, not for grippers.
+        """joints: number of leading dimensions that are joints. Jump and tracking limits hold for these alone.
 
         names: names of the dimensions, for messages. sources: senders that may send chunks.
         Raises `InvalidValueError` if joints or names do not fit the limits.
