@@ -82,7 +82,7 @@ class PolicyNode(LifecycleNode):
         declare_text(self, "device", "cpu", "where the head computes: cpu, cuda")
         declare_text(self, "fit", "pad", "how a camera's picture becomes a square: pad, crop or stretch")
         declare_number(self, "threads", 1, 1, 64, "that the head computes in")
-        declare_number(self, "seed", 0, 0, MAX_SEED, "what chunks' noise is drawn from, with the number of the task")
+        declare_number(self, "seed", 0, 0, MAX_SEED, "seed of the chunks' noise, together with the task's number")
         declare_settings(self, PolicyConfig, ["n_action_steps"])
         declare_settings(self, ChunkConfig)
         declare_number(self, "stall", 0.4, 0.05, 5.0, "computing for longer than this silences the heartbeat [s]")
