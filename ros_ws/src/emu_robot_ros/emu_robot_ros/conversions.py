@@ -21,7 +21,7 @@ def to_image(message: Image | CompressedImage) -> NDArray[np.uint8]:
 
 
 def from_image(image: NDArray[np.uint8], stamp: TimeMessage, frame: str = "") -> Image:
-    """An rgb8 message of (H, W, 3) uint8. Its data are an `array`: rclpy would check an ndarray's elements one by one."""
+    """An rgb8 message of (H, W, 3) uint8. Its data are an `array`: rclpy would check each element of an ndarray."""
     data = array.array("B")
     data.frombytes(image.tobytes())
     message = Image(height=image.shape[0], width=image.shape[1], encoding="rgb8", step=3 * image.shape[1])
