@@ -72,7 +72,7 @@ def check_render() -> Check:
 
 
 def check_compiler() -> Check:
-    """Only torch.compile needs g++."""
+    """g++ should be there, for torch.compile only."""
     if shutil.which("g++"):
         return Check(name="g++")
     problem = "no g++: training runs uncompiled and slower. Get it: apt-get install g++"

@@ -17,9 +17,14 @@ class Moment(NamedTuple):
 
 
 class _Taken(NamedTuple):
+    """The last message taken."""
+
     stamp: float
+    """Its stamp [s]."""
     captured: float
+    """Its stamp, but not later than its arrival [s]."""
     arrival: float
+    """Its arrival on the steady clock [s]."""
 
 
 class Freshness:

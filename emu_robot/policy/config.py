@@ -9,7 +9,7 @@ from emu_robot.shared.settings import check_ranges, number
 
 
 class GoalMode(StrEnum):
-    """Where subtask and subgoal image come from."""
+    """Source of subtask and subgoal image."""
 
     PLANNER = "planner"
     """Both come from the planner."""
@@ -51,7 +51,7 @@ class PolicyConfig:
     """Settings of planner and action head together."""
 
     goal: GoalMode = GoalMode.PLANNER
-    """Where subtask and subgoal image come from: a `GoalMode`."""
+    """Source of subtask and subgoal image: a `GoalMode`."""
     n_action_steps: int = number(8, 1, 1000)
     """Actions of each chunk that are executed before the next one [control ticks]."""
     whole_chunks: bool = False

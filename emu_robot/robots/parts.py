@@ -54,7 +54,7 @@ class Joints:
     acceleration: tuple[float, ...]
     """Highest acceleration either way [rad/s^2], in [0.001, 1000]; it must stop a joint from `velocity` within 10 s."""
     source: str
-    """Where the limits come from, in words; up to 1000 characters."""
+    """Source of the limits, in words; up to 1000 characters."""
 
     def __post_init__(self) -> None:
         self._check_names()

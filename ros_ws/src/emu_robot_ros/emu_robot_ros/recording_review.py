@@ -78,10 +78,16 @@ def write_video(path: Path, out: Path, title: str) -> int:
 
 
 class _View(NamedTuple):
+    """Content of one frame; pictures are (H, W, 3) uint8 RGB."""
+
     front: Image
+    """Picture of the planner's camera."""
     side: Image | None
+    """Picture of another camera."""
     subgoal: Image | None
+    """Subgoal image of the present step."""
     words: str
+    """Subtask and state of the gate."""
 
 
 def _begin(file: McapFile) -> tuple[Iterator[RecordedMessage], Contract, dict[str, str]]:
