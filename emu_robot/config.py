@@ -27,6 +27,7 @@ SCHEMAS = {
     "from-mcap": "emu_robot.data.from_mcap:FromMcapConfig",
     "merge": "emu_robot.data.merge:MergeConfig",
     "finetune": "emu_robot.training.finetune:FinetuneConfig",
+    "generate": "emu_robot.cli.generate:GenerateConfig",
     "imagine": "emu_robot.evaluation.imagination:ImagineConfig",
     "measure-keyframes": "emu_robot.evaluation.keyframe_quality:KeyframeQualityConfig",
     "measure-planner": "emu_robot.evaluation.plan_accuracy:PlanAccuracyConfig",

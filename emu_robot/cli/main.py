@@ -14,6 +14,7 @@ VERBS = {
     "doctor": "check that this machine can run everything; doctor ros: and what the robot's graph lacks",
     "demo": "run long-horizon episodes with the released weights and write a report",
     "plan": "show what the planner would do from a picture and an instruction",
+    "generate": "words and pictures from an official Emu3.5 checkpoint: task=t2i|x2i|howto|story|explore|vla",
     "imagine": "look many subtasks ahead without moving, and check it against the simulator",
     "eval": "measure a policy and write a report",
     "measure": "keyframes|planner|tokenizer: measure a part on its own",

@@ -12,6 +12,7 @@ import numpy as np
 
 from emu_robot.cli.options import configure
 from emu_robot.core import Image, Observation, Plan, PlanStep
+from emu_robot.emu35.answer import End, EndReason, Role, Words
 from emu_robot.emu35.config import WorldModelConfig, is_official
 from emu_robot.environments import make, suite
 from emu_robot.errors import InvalidValueError, UnknownNameError
@@ -75,12 +76,17 @@ def run(arguments: Sequence[str]) -> None:
     check_picture_name(config.out)
     view, instruction, stream = (_official if is_official(config.weights) else _ours)(config)
     print(f"instruction: {instruction}")
-    steps = []
-    for step in stream:
-        steps.append(step)
-        print(f"{len(steps):>3}. {step.subtask}", flush=True)
+    steps: list[PlanStep] = []
+    stopped = False
+    for part in stream:
+        if isinstance(part, str):
+            stopped = stopped or part.startswith("stopped: ")
+            print(part, flush=True)
+            continue
+        steps.append(part)
+        print(f"{len(steps):>3}. {part.subtask}", flush=True)
     plan = Plan(instruction=instruction, steps=tuple(steps))
-    if plan.is_complete:
+    if plan.is_complete and not stopped:
         print("the planner holds the task complete")
     save_strip(config.out, view, plan)
     print(f"pictures: {config.out}")
@@ -102,7 +108,7 @@ def _ours(config: PlanConfig) -> tuple[Image, str, Iterator[PlanStep]]:
     return view, instruction, planner.stream(seen, instruction, max_steps=config.max_steps)
 
 
-def _official(config: PlanConfig) -> tuple[Image, str, Iterator[PlanStep]]:
+def _official(config: PlanConfig) -> tuple[Image, str, Iterator[PlanStep | str]]:
     from emu_robot.emu35.world_model import load_world_model
 
     model = load_world_model(config.weights, config.official)
@@ -114,17 +120,28 @@ def _official(config: PlanConfig) -> tuple[Image, str, Iterator[PlanStep]]:
     return view, instruction, plan_steps(model.generate(instruction, [view], settings))
 
 
-def plan_steps(parts: Iterable[str | Image]) -> Iterator[PlanStep]:
-    """Each picture of an answer with the words before it; words after the last picture are a step without one."""
+def plan_steps(parts: Iterable[Words | Image | End]) -> Iterator[PlanStep | str]:
+    """Each picture of an answer with the words before it; words after the last picture are a step without one.
+
+    Between the steps, as lines: what the model reasons, and why the answer stopped before the model ended it.
+    """
     words = ""
     for part in parts:
-        if isinstance(part, str):
-            words += part
-            continue
-        yield PlanStep(subtask=words.strip() or "(no words)", subgoal=part)
-        words = ""
-    if words.strip():
-        yield PlanStep(subtask=words.strip(), subgoal=None)
+        if isinstance(part, Words):
+            if part.role is Role.TEXT:
+                words += part.text
+            else:
+                yield f"{part.role.replace('_', ' ')}: {' '.join(part.text.split())}"
+        elif isinstance(part, End):
+            said = " ".join(words.split())
+            if said and part.reason is not EndReason.MAX_IMAGES:
+                yield PlanStep(subtask=said, subgoal=None)
+            if not part.is_complete:
+                unfinished = said and part.reason is EndReason.MAX_IMAGES
+                yield f"stopped: {part.detail}" + (f"; it goes on: {said}" if unfinished else "")
+        else:
+            yield PlanStep(subtask=" ".join(words.split()) or "(no words)", subgoal=part)
+            words = ""
 
 
 def check_picture_name(path: Path) -> None:

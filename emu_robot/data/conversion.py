@@ -3,96 +3,96 @@
 Suffixes: T frames, D dimensions.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from emu_robot.core import Floats32
-from emu_robot.data.episode import Episode
+from emu_robot.data.columns import Column
+from emu_robot.data.dimensions import Dimensions
+from emu_robot.data.episode import Episode, check_camera_name
 from emu_robot.data.labels import Captioner, LabelSource, Segmentation
-from emu_robot.data.lerobot_files import EpisodeFiles, LeRobotFiles, camera_name
-from emu_robot.errors import ConfigError, UnknownNameError
+from emu_robot.data.lerobot_files import EpisodeFiles, LeRobotFiles
+from emu_robot.data.lerobot_names import camera_names
+from emu_robot.data.resampling import frames_at, frames_before, resample
+from emu_robot.errors import ConfigError, DataError, UnknownNameError
 from emu_robot.observation.image_fit import ImageFit, fit_image
-from emu_robot.robots.spec import ActionKind, RobotLayout
-
-FOLLOWS = 0.9
-"""Correlation from which an action dimension counts as a target of the state dimension in its place."""
-
-
-class Column(NamedTuple):
-    """Dimension `index` of a feature."""
-
-    feature: str
-    index: int
-    name: str
+from emu_robot.robots.order import order_of
+from emu_robot.robots.spec import ActionKind, DimensionKind, RobotLayout
 
 
 @dataclass(frozen=True, kw_only=True)
 class Conversion:
-    """What becomes of a set's features. cameras: our name -> the set's; state, action: dimensions, grippers last;
-    n_grippers: how many those are, in both. hz: rate of the result [Hz].
-    """
+    """What becomes of a set's features."""
 
-    cameras: dict[str, str]
-    state: tuple[Column, ...]
-    action: tuple[Column, ...]
-    n_grippers: int
+    cameras: Mapping[str, str]
+    """Our name -> the set's."""
+    dimensions: Dimensions
     hz: int
+    """Rate of the result [Hz]; one that rounds to the set's own changes nothing."""
     image_size: int
+    """Of the square pictures [px]."""
     fit: ImageFit
     image_every: int
+    use_success: bool = True
+    """Whether an episode that never says next.success failed, where the set says it at all."""
 
     def numbers(self, files: LeRobotFiles, episode: EpisodeFiles, rows: pa.Table) -> tuple[Floats32, Floats32]:
         """State and action of an episode, (T, D) each, at the set's own rate."""
-        return _gather(files, episode, rows, self.state), _gather(files, episode, rows, self.action)
+        dimensions = self.dimensions
+        return _gather(files, episode, rows, dimensions.state), _gather(files, episode, rows, dimensions.action)
+
+    def settled(self, files: LeRobotFiles, states: Sequence[Floats32], actions: Sequence[Floats32]) -> "Conversion":
+        """With the kind of every dimension told from all numbers. Raises `ConfigError` if another rate needs more."""
+        dimensions = self.dimensions.settled(states, actions, files.fps)
+        if dimensions.unknown and self.hz != round(files.fps):
+            raise ConfigError(
+                f"{files.root}: control_hz={self.hz} from {files.fps:g} Hz, but neither names nor motion tell whether "
+                f"{', '.join(dimensions.unknown)} are positions or deltas; say it: kinds.delta=[action.*]"
+            )
+        return replace(self, dimensions=dimensions)
 
     def layout(self, states: Sequence[Floats32], actions: Sequence[Floats32]) -> RobotLayout:
-        """Names, and which actions are targets of the state: told from the numbers, as names differ between sets."""
-        n_arm = len(self.action) - self.n_grippers
-        state, action = np.concatenate(states), np.concatenate(actions)
-        follows = len(self.state) == len(self.action) and all(
-            _correlation(state[:, i], action[:, i]) >= FOLLOWS for i in range(n_arm)
-        )
+        """Names, kinds and places, and which actions are targets of the state: told from the numbers."""
+        dimensions = self.dimensions
+        relative_dims = dimensions.relative_dims(states, actions)
+        is_rate = any(column.kind and column.kind.is_rate for column in dimensions.action)
         return RobotLayout(
-            state_names=tuple(column.name for column in self.state),
-            action_names=tuple(column.name for column in self.action),
-            n_grippers=self.n_grippers,
-            relative_dims=n_arm if follows else 0,
-            action_kind=ActionKind.TARGET if follows else ActionKind.UNKNOWN,
+            state_names=tuple(column.name for column in dimensions.state),
+            action_names=tuple(column.name for column in dimensions.action),
+            n_grippers=dimensions.n_grippers,
+            relative_dims=relative_dims,
+            action_kind=ActionKind.DELTA if is_rate else ActionKind.TARGET if relative_dims else ActionKind.UNKNOWN,
+            state_kinds=tuple(column.kind or DimensionKind.position for column in dimensions.state),
+            action_kinds=tuple(column.kind or DimensionKind.position for column in dimensions.action),
+            state_order=order_of([column.place for column in dimensions.state]),
+            action_order=order_of([column.place for column in dimensions.action]),
+            unused_actions=dimensions.left_out,
         )
 
+    def frames(self, n_frames: int, fps: float) -> NDArray[np.float64]:
+        """(N,) frames of the set, as fractions, that become the frames of the result."""
+        return frames_at(n_frames, 1.0, 1.0) if self.hz == round(fps) else frames_at(n_frames, fps, self.hz)
 
-def choose_columns(
-    files: LeRobotFiles, features: Sequence[str], names: Sequence[str], grippers: Sequence[str]
-) -> tuple[tuple[Column, ...], int]:
-    """The dimensions of some features called `names` (none: all), grippers last, and how many these are.
 
-    grippers: their names; none means those with "gripper" in it. Raises `UnknownNameError`.
+def choose_cameras(files: LeRobotFiles, wanted: Mapping[str, str]) -> dict[str, str]:
+    """Our name -> the set's, checked; all of the set's if none is wanted.
+
+    Raises `UnknownNameError`, `ConfigError`, and `DataError` for one that gives no colour pictures.
     """
-    known = [Column(feature, i, name) for feature in features for i, name in enumerate(files.names(feature))]
-    by_name = {column.name: column for column in known}
-    for name in (*names, *grippers):
-        if name not in by_name:
-            raise UnknownNameError(f"dimension of {', '.join(features)} in {files.root}", name, by_name)
-    kept = [by_name[name] for name in names] or known
-    is_gripper = [column.name in grippers if grippers else "gripper" in column.name.lower() for column in kept]
-    arm = [column for column, last in zip(kept, is_gripper, strict=True) if not last]
-    hands = [column for column, last in zip(kept, is_gripper, strict=True) if last]
-    return (*arm, *hands), len(hands)
-
-
-def choose_cameras(files: LeRobotFiles, wanted: dict[str, str]) -> dict[str, str]:
-    """Our name -> the set's, checked; all of the set's if none is wanted. Raises `UnknownNameError`, `ConfigError`."""
-    for camera in wanted.values():
+    for ours, camera in wanted.items():
+        check_camera_name(f"cameras.{ours}", ours)
+        if camera in files.left_out:
+            raise DataError(f"{files.root}: camera {camera} {files.left_out[camera]}")
         if camera not in files.cameras:
             raise UnknownNameError(f"camera of {files.root}", camera, files.cameras)
     if not files.cameras:
-        raise ConfigError(f"{files.root}: has no camera; its features are {', '.join(files.features)}")
-    return dict(wanted) or {camera_name(name): name for name in files.cameras}
+        others = "".join(f"; {camera} {why}" for camera, why in files.left_out.items())
+        raise ConfigError(f"{files.root}: has no camera{others}; its features are {', '.join(files.features)}")
+    return dict(wanted) or camera_names(files.cameras)
 
 
 class Converter:
@@ -108,11 +108,11 @@ class Converter:
         """
         conversion, rows = self._conversion, self._files.rows(episode)
         state, action = conversion.numbers(self._files, episode, rows)
-        frame_T = np.arange(0, len(state) - 0.5, self._files.fps / conversion.hz)  # of the set, between two of them
+        frame_T = conversion.frames(len(state), self._files.fps)
         keyframes = np.searchsorted(frame_T, found.keyframes).clip(max=len(frame_T) - 1).astype(np.int32)
         starts = np.concatenate([[0], np.maximum(np.searchsorted(frame_T, found.starts[1:]), keyframes[:-1] + 1)])
         stored = np.unique([*range(0, len(frame_T), conversion.image_every), *starts, *keyframes]).astype(np.int32)
-        shown = frame_T[stored].round().astype(int).tolist()
+        shown = frames_before(frame_T[stored]).tolist()
         images = {
             name: np.stack(
                 [
@@ -122,7 +122,7 @@ class Converter:
             )
             for name, camera in conversion.cameras.items()
         }
-        success = _success(rows)
+        success = not conversion.use_success or says_success(rows) is not False
         words = found.subtasks
         if self._captioner is not None and found.source is LabelSource.motion:
             pairs = np.searchsorted(stored, np.stack([starts, keyframes], 1))
@@ -137,8 +137,8 @@ class Converter:
             subtasks=words,
             keyframes=keyframes if success else keyframes[:-1],
             starts=starts.astype(np.int32),
-            state=_resample(frame_T, state, conversion.n_grippers),
-            action=_resample(frame_T, action, conversion.n_grippers),
+            state=resample(frame_T, state, conversion.dimensions.state, measured=True),
+            action=resample(frame_T, action, conversion.dimensions.action),
             image_frames=stored,
             images=images,
         )
@@ -158,24 +158,8 @@ def _gather(files: LeRobotFiles, episode: EpisodeFiles, rows: pa.Table, columns:
     return np.stack([features[column.feature][:, column.index] for column in columns], 1)
 
 
-def _resample(frame_T: NDArray[np.floating], values: Floats32, n_grippers: int) -> Floats32:
-    """Values (T, D) between frames: linear, the last `n_grippers` dimensions as they last were."""
-    before = np.floor(frame_T).astype(int)
-    after, share = np.minimum(before + 1, len(values) - 1), (frame_T - before)[:, None]
-    mixed = (1 - share) * values[before] + share * values[after]
-    n_arm = values.shape[1] - n_grippers
-    return np.concatenate([mixed[:, :n_arm], values[before, n_arm:]], 1).astype(np.float32)
-
-
-def _success(rows: pa.Table) -> bool:
-    """Whether the set says at any frame that the episode succeeded; a set that says nothing holds demonstrations."""
+def says_success(rows: pa.Table) -> bool | None:
+    """Whether the set says at any frame that the episode succeeded; None where it says nothing of it."""
     if "next.success" not in rows.column_names:
-        return True
-    return bool(np.any(rows.column("next.success").to_pylist()))
-
-
-def _correlation(a: Floats32, b: Floats32) -> float:
-    """Of two dimensions; 1 where neither changes."""
-    if np.ptp(a) == 0 or np.ptp(b) == 0:
-        return float(np.ptp(a) == np.ptp(b))
-    return float(np.corrcoef(a, b)[0, 1])
+        return None
+    return bool(np.any([np.any(value) for value in rows.column("next.success").to_pylist() if value is not None]))

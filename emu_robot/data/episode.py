@@ -4,6 +4,7 @@ Suffix legend: T frames, M stored images, N subtasks, S state, A action, H W ima
 """
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emu_robot.core import Floats32
-from emu_robot.errors import DataError, ShapeError
+from emu_robot.errors import ConfigError, DataError, ShapeError
 from emu_robot.shared.files import replacing
 
 META_KEYS = ("instruction", "family", "split", "seed", "success", "fps")
@@ -75,6 +76,7 @@ class Episode:
             if not np.isfinite(array).all():
                 raise DataError(f"{self} {name}: holds values that are not finite")
         for camera, array in self.images.items():
+            check_camera_name(str(self), camera)
             if array.ndim != 4 or array.dtype != np.uint8 or len(array) != n_images or array.shape[3] != 3:
                 expected = f"({n_images}, H, W, 3) uint8"
                 raise ShapeError(f"{self} images of camera {camera!r}", f"{array.shape} {array.dtype}", expected)
@@ -127,6 +129,20 @@ class Episode:
             return cls(**fields, **arrays, images=images)
         except Exception as error:  # zipfile, numpy and json each raise their own kinds on damaged input
             raise DataError(f"{path}: not a readable episode file ({error})") from error
+
+
+def check_camera_name(what: str, name: str) -> None:
+    """Raise `ConfigError` for a camera that could not be stored: its name stands among those of arrays and files."""
+    if not is_camera_name(name):
+        raise ConfigError(
+            f"{what}: no camera can be called {name!r}; take letters, digits, _ and -, no frame, codes_..."
+        )
+
+
+def is_camera_name(name: str) -> bool:
+    """Whether a camera of a replay buffer may be called so."""
+    is_ours = name in ("frame", "frames") or name.startswith("codes_")
+    return bool(re.fullmatch(r"[A-Za-z0-9_-]+", name)) and not is_ours
 
 
 def fields_from_meta(meta: Mapping[str, Any]) -> dict[str, Any]:

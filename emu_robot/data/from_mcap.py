@@ -176,7 +176,7 @@ def _segment(takes: Sequence[Take], config: FromMcapConfig) -> tuple[list[Segmen
     grippers = layout_of(takes[0].recorded.robot).gripper_states
     finder = KeyframeFinder([take.numbers.state for take in takes], grippers, config.control_hz, config.keyframes)
     segmentations = [
-        plan or from_motion(finder.find(take.numbers.state), take.recorded.task)
+        plan or from_motion(*finder.cut(take.numbers.state), take.recorded.task)
         for plan, take in zip(planned, takes, strict=True)
     ]
     return segmentations, f" by {finder.method.value}"

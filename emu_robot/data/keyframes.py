@@ -21,6 +21,13 @@ RETURNS = 0.8
 """Share of the episodes that have to end at the rest pose for keyframes to be looked for there."""
 GRIPPER_NEAR = 0.25
 """Of its range: how near to its rest position a gripper counts as there."""
+GRIPPER_MOVES = 0.02
+"""Of its range per frame: from which change on a gripper moves."""
+FAST, SLOW = 99, 0.1
+"""Percentile of all speeds that counts as fast, and the share of it below which the robot is not under way. Usual
+speeds are those of robots under way: in a recording with long rests most frames are none."""
+SETTLED = 0.1
+"""Share of the usual speed below which the robot has come to rest."""
 
 
 class KeyframeMethod(StrEnum):
@@ -50,7 +57,7 @@ class KeyframeConfig:
     rest_radius: float = number(0.35, above=0)
     """How near the rest pose counts as there."""
     pause_speed: float = number(0.3, above=0)
-    """Share of the 75th percentile of the set's speeds below which the robot stands still."""
+    """Share of the 75th percentile of the speeds of robots under way below which one stands still."""
     waypoint_error: float = number(0.5, above=0)
     """Largest distance of the path from straight lines between waypoints."""
 
@@ -98,13 +105,28 @@ class KeyframeFinder:
         self._gap = max(1, round(config.min_seconds * fps))
         self._config = config
         self._rest_S = np.median([state[t] for state in states for t in (0, -1)], axis=0)
-        self._still = config.pause_speed * np.percentile(np.concatenate([self._speed(s) for s in states]), 75)
+        speeds = np.concatenate([self._speed(state) for state in states])
+        under_way = speeds[speeds >= SLOW * np.percentile(speeds, FAST)]
+        usual = float(np.percentile(under_way, 75))
+        self._still, self._settled = config.pause_speed * usual, SETTLED * usual
         self.method = self._choose(states)
 
     def find(self, state: Floats32) -> Frames:
-        """(N,) ascending frames of an episode (T, S) at which a subtask is complete; its end is always one."""
+        """(N,) ascending frames of an episode (T, S) at which a subtask is complete, each the first such frame.
+
+        Where motion ends for good is always one of them.
+        """
         found = self._bends(state) if self.method is KeyframeMethod.waypoint else self._moments(state)
-        return self._spaced(found, len(state) - 1)
+        return self._spaced(found, self._end(state))
+
+    def cut(self, state: Floats32) -> tuple[Frames, Frames]:
+        """(N,) what `find` finds, and the first frame of each subtask: after a rest, where motion goes on."""
+        keyframes, moves = self.find(state), self._moves(state)
+        starts = [0]
+        for keyframe, following in zip(keyframes[:-1].tolist(), keyframes[1:].tolist(), strict=True):
+            rest = np.flatnonzero(moves[keyframe + 1 : following])
+            starts.append(keyframe + 1 + (int(rest[0]) if rest.size else 0))
+        return keyframes, np.array(starts, np.int32)
 
     def _choose(self, states: Sequence[Floats32]) -> KeyframeMethod:
         method = self._config.method
@@ -121,7 +143,7 @@ class KeyframeFinder:
         return KeyframeMethod.pause if np.mean(inner) >= RETURNS else KeyframeMethod.waypoint
 
     def _moments(self, state: Floats32) -> list[int]:
-        """The stillest frame of every stretch in which a subtask may end."""
+        """The first frame at rest of every stretch in which a subtask may end."""
         speed = self._speed(state)
         if self.method is KeyframeMethod.gripper:
             switches = self._switches(state).tolist()
@@ -129,7 +151,26 @@ class KeyframeFinder:
         else:
             there = self._at_rest(state) if self.method is KeyframeMethod.rest else speed < self._still
             stretches = [(a, b) for a, b in self._stretches(there) if a > 0]
-        return [a + int(np.argmin(speed[a:b])) for a, b in stretches]
+        return [a + self._arrival(speed[a:b]) for a, b in stretches]
+
+    def _arrival(self, speed: Floats32) -> int:
+        """The first frame of a stretch at which the robot is as still as it comes to be there, but for noise."""
+        return int(np.argmax(speed <= max(self._settled, 1.5 * np.percentile(speed, 25))))
+
+    def _moves(self, state: Floats32) -> NDArray[np.bool_]:
+        """(T,) whether arm or gripper move. Over several frames noise is small beside slow motion."""
+        span = min(max(self._gap // 3, 1), len(state) - 1)
+        from_T = np.minimum(np.arange(len(state)), len(state) - 1 - span)
+        way = (state[from_T + span] - state[from_T])[:, self._arm] / self._scale_S[self._arm]
+        speed = _rms(way) / max(span, 1)
+        reach = GRIPPER_MOVES * (self._high_S - self._low_S)[self._grippers]
+        turns = np.abs(np.diff(state[:, self._grippers], axis=0, append=state[-1:, self._grippers]))
+        return (speed >= self._settled) | (turns > reach).any(1)
+
+    def _end(self, state: Floats32) -> int:
+        """The last frame, or the one from which on nothing moves any more."""
+        moving = np.flatnonzero(self._moves(state))
+        return min(int(moving[-1]) + 1, len(state) - 1) if moving.size else len(state) - 1
 
     def _bends(self, state: Floats32) -> list[int]:
         """Ends of straight lines that stay near the path: split where it is farthest from its line, as often as
@@ -147,10 +188,10 @@ class KeyframeFinder:
         return sorted(bends)
 
     def _spaced(self, frames: list[int], last: int) -> Frames:
-        """Those that keep their distance, and the end of the episode in place of what is near it."""
+        """Those that keep their distance, and the end of all motion, unless it is near the one before."""
         kept: list[int] = []
         for t in frames:
-            if t - (kept[-1] if kept else 0) >= self._gap:
+            if t - (kept[-1] if kept else 0) >= self._gap and t <= last:
                 kept.append(t)
         if not kept or last - kept[-1] >= self._gap:
             kept.append(last)

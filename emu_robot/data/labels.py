@@ -54,9 +54,8 @@ def read_labels(files: LeRobotFiles, episode: EpisodeFiles, rows: pa.Table) -> S
     return None
 
 
-def from_motion(keyframes: Frames, instruction: str) -> Segmentation:
+def from_motion(keyframes: Frames, starts: Frames, instruction: str) -> Segmentation:
     """Every keyframe ends a subtask, called like the whole instruction until somebody words it better."""
-    starts = np.concatenate([[0], keyframes[:-1] + 1]).astype(np.int32)
     words = (instruction,) * len(keyframes)
     return Segmentation(subtasks=words, starts=starts, keyframes=keyframes, source=LabelSource.motion)
 

@@ -1,37 +1,43 @@
-"""A LeRobotDataset on disk, version 2.1 or 3.0: what it holds, its rows and its pictures. Knows neither torch nor zarr.
+"""A LeRobotDataset on disk (v2.0, v2.1, v3.0): what it holds, its rows and its pictures. Knows neither torch nor zarr.
 
 Read here rather than by LeRobot because that reads 3.0 only, checks little and needs torch in every process.
 """
 
-import io
-import json
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-import av
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
-from PIL import Image as PillowImage
 
 from emu_robot.core import Floats32, Image
+from emu_robot.data.lerobot_names import IMAGE_PREFIX, dimension_names
+from emu_robot.data.lerobot_tables import (
+    check_feature,
+    column_of,
+    read_field,
+    read_json,
+    read_json_lines,
+    read_table,
+)
+from emu_robot.data.lerobot_video import (
+    DEEP_GREY,
+    NO_COLOUR,
+    VideoSpan,
+    decode_frames,
+    mode_of_picture,
+    mode_of_video,
+    read_picture,
+)
 from emu_robot.errors import DataError, UnknownNameError
 
-VERSIONS = ("v2.1", "v3.0")
+VERSIONS = ("v2.0", "v2.1", "v3.0")
 INFO, STATS = "meta/info.json", "meta/stats.json"
-IMAGE_PREFIX = "observation.images."
 LANGUAGE = ("language_persistent", "language_events")
-
-
-@dataclass(frozen=True, kw_only=True)
-class VideoSpan:
-    """Where an episode's frames of one camera lie: file, and seconds from its begin to their first."""
-
-    file: Path
-    begin_s: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,53 +57,106 @@ class LeRobotFiles:
     def __init__(self, root: Path) -> None:
         """Raises `DataError` naming the file and field that is missing, damaged or of another version."""
         self.root = root
-        info = _json(root / INFO)
+        info = read_json(root / INFO)
         self.version = str(info.get("codebase_version"))
         if self.version not in VERSIONS:
             raise DataError(
-                f"{root / INFO}: codebase_version is {self.version!r}, must be one of {', '.join(VERSIONS)}"
+                f"{root / INFO}: codebase_version is {self.version!r}, must be one of {', '.join(VERSIONS)}; "
+                "LeRobot 0.1 makes v2.0 of older sets: lerobot/common/datasets/v2/convert_dataset_v1_to_v2.py"
             )
-        self.features: dict[str, dict[str, Any]] = _field(root / INFO, info, "features", dict)
-        self.fps = float(_field(root / INFO, info, "fps", (int, float)))
+        self.features: dict[str, dict[str, Any]] = read_field(root / INFO, info, "features", dict)
+        for key, feature in self.features.items():
+            check_feature(root / INFO, key, feature)
+        self.fps = float(read_field(root / INFO, info, "fps", (int, float)))
         if not self.fps > 0:
             raise DataError(f"{root / INFO}: fps is {self.fps}, must be positive")
         self._info = info
         self.tasks = self._texts("tasks", "task")
         self.subtasks = self._texts("subtasks", "subtask")
-        self.episodes = list(self._episodes_v3() if self.version == "v3.0" else self._episodes_v2())
+        self.episodes = list(_bounded(self._episodes_v3()) if self.version == "v3.0" else self._episodes_v2())
         if not self.episodes:
             raise DataError(f"{root}: holds no episodes")
-        self._check_stats()
 
     @property
     def cameras(self) -> list[str]:
         """Names of the colour cameras' features, without `observation.images.`."""
-        shown = [key for key, feature in self.features.items() if feature.get("dtype") in ("video", "image")]
-        return [key.removeprefix(IMAGE_PREFIX) for key in shown if not _is_depth(self.features[key])]
+        return [camera for camera in self._shown if camera not in self.left_out]
+
+    @cached_property
+    def left_out(self) -> dict[str, str]:
+        """Cameras that give no colour pictures -> what they give, in words."""
+        told = {camera: self._without_colours(key) for camera, key in self._shown.items()}
+        return {camera: why for camera, why in told.items() if why}
+
+    @property
+    def _shown(self) -> dict[str, str]:
+        """Name of each camera, without `observation.images.` -> its feature."""
+        shown = [key for key, feature in self.features.items() if feature["dtype"] in ("video", "image")]
+        return {key.removeprefix(IMAGE_PREFIX): key for key in shown}
+
+    def _without_colours(self, key: str) -> str:
+        """What a camera gives instead, by its mark or its first picture; "" for colours and for what cannot be read."""
+        if _is_depth(self.features[key]):
+            return "gives depth, as info.json says"
+        episode = self.episodes[0]
+        if self.features[key]["dtype"] == "video":
+            mode, deep = mode_of_video(episode.videos[key].file), DEEP_GREY
+        else:
+            try:
+                stored = column_of(episode.table, read_table(episode.table), key)[0].as_py()
+                mode, deep = mode_of_picture(key, self._source(key, stored)), NO_COLOUR
+            except DataError:
+                return ""
+        return f"gives numbers of more than 8 bits ({mode}), as depth does, no colours" if deep.fullmatch(mode) else ""
+
+    def holds_whole_numbers(self, key: str) -> bool:
+        """Whether a feature holds booleans or integers."""
+        return str(self.features[key]["dtype"]).startswith(("bool", "int", "uint"))
+
+    def check(self, episode: EpisodeFiles, cameras: Iterable[str]) -> None:
+        """Raise `DataError` naming what an episode lacks: its instruction, its table, its part of a camera's video."""
+        where = f"{self.root}: episode {episode.index}"
+        if not episode.tasks or not all(task.strip() for task in episode.tasks):
+            raise DataError(f"{where}: tasks are {list(episode.tasks)}, expected an instruction")
+        if not episode.table.is_file():
+            raise DataError(
+                f"{episode.table}: no such file; {INFO} and the metadata of episode {episode.index} name it"
+            )
+        for key in map(self._image_key, cameras):
+            span = episode.videos.get(key)
+            if span is None:
+                continue
+            if not span.file.is_file():
+                raise DataError(
+                    f"{span.file}: no such file; {INFO} and the metadata of episode {episode.index} name it"
+                )
+            if span.begin_s + (episode.length - 0.5) / self.fps > span.end_s:
+                room = max(span.end_s - span.begin_s, 0.0) * self.fps
+                said = f"the next one begins after {room:.0f} frames"
+                raise DataError(
+                    f"{span.file}: {key} of episode {episode.index} has {episode.length} frames, but {said}"
+                )
 
     def names(self, key: str) -> list[str]:
         """Names of a feature's dimensions, or <key>.0, <key>.1, ... if it has none. Raises `UnknownNameError`."""
         if key not in self.features:
             raise UnknownNameError(f"feature of {self.root}", key, self.features)
         feature = self.features[key]
-        names, shape = feature.get("names"), feature.get("shape") or [1]
-        if isinstance(names, dict):  # {"motors": [...]}, as some version 2 sets have it
-            names = [name for group in names.values() for name in (group if isinstance(group, list) else [group])]
-        width = int(np.prod(shape))
-        return [str(name) for name in names] if names and len(names) == width else [f"{key}.{i}" for i in range(width)]
+        width = math.prod(feature.get("shape") or [1])
+        return dimension_names(feature.get("names"), width) or [f"{key}.{i}" for i in range(width)]
 
     def rows(self, episode: EpisodeFiles) -> pa.Table:
         """The episode's rows, one per frame, in order; columns as stored.
 
         Raises `DataError` for a file that cannot be read, missing frames, or time stamps that are not 1 / fps apart.
         """
-        table = _read_table(episode.table)
-        of_episode = _column(episode.table, table, "episode_index").to_numpy() == episode.index
+        table = read_table(episode.table)
+        of_episode = column_of(episode.table, table, "episode_index").to_numpy() == episode.index
         rows = table.filter(pa.array(of_episode))
         if len(rows) != episode.length or episode.length == 0:
             found = f"{len(rows)} frames of episode {episode.index}"
             raise DataError(f"{episode.table}: {found}, the metadata say {episode.length}")
-        steps = np.diff(_column(episode.table, rows, "timestamp").to_numpy().astype(np.float64)) * self.fps
+        steps = np.diff(column_of(episode.table, rows, "timestamp").to_numpy().astype(np.float64)) * self.fps
         if len(steps) and not np.abs(steps - 1).max() < 0.1:
             t = int(np.abs(steps - 1).argmax())
             gap = f"{steps[t] / self.fps:.4f} s after frame {t}"
@@ -108,15 +167,20 @@ class LeRobotFiles:
 
     def numbers(self, episode: EpisodeFiles, rows: pa.Table, key: str) -> Floats32:
         """(T, D) of one feature. Raises `DataError` for ragged rows, another width or values that are not finite."""
-        values = _column(episode.table, rows, key).to_pylist()
+        values = column_of(episode.table, rows, key).to_pylist()
         width = len(self.names(key))
         where = f"{episode.table}: {key} of episode {episode.index}"
+        lengths = [np.size(value) if value is not None else 0 for value in values]
+        odd = next((t for t, length in enumerate(lengths) if length != lengths[0]), None)
+        if odd is not None:
+            raise DataError(f"{where}: rows of different lengths ({lengths[0]}, at frame {odd} {lengths[odd]})")
+        if lengths and lengths[0] != width:
+            raise DataError(f"{where}: {lengths[0]} dimensions, {INFO} says {width}")
         try:
-            array = np.asarray(values, np.float32).reshape(len(values), -1)
+            with np.errstate(over="ignore"):
+                array = np.asarray(values, np.float32).reshape(len(values), -1)
         except (ValueError, TypeError) as error:
-            raise DataError(f"{where}: rows of different lengths or no numbers") from error
-        if array.shape[1] != width:
-            raise DataError(f"{where}: {array.shape[1]} dimensions, {INFO} says {width}")
+            raise DataError(f"{where}: holds no numbers ({error})") from error
         if not np.isfinite(array).all():
             t = int(np.flatnonzero(~np.isfinite(array).all(1))[0])
             raise DataError(f"{where}: frame {t} holds values that are not finite")
@@ -127,19 +191,40 @@ class LeRobotFiles:
         key = self._image_key(camera)
         if self.features[key]["dtype"] == "video":
             span = episode.videos[key]
-            yield from decode_frames(span.file, [span.begin_s + t / self.fps for t in frames], self.fps)
+            try:
+                yield from decode_frames(span.file, [span.begin_s + t / self.fps for t in frames], self.fps)
+            except DataError as error:
+                raise DataError(f"{error}, of episode {episode.index}") from error
             return
-        column = _column(episode.table, rows, key)
+        column = column_of(episode.table, rows, key)
         for t in frames:
-            yield self._picture(f"{episode.table}: {key} of episode {episode.index}, frame {t}", column[t].as_py())
+            where = f"{episode.table}: {key} of episode {episode.index}, frame {t}"
+            yield read_picture(where, self._source(where, column[t].as_py()))
 
-    def _picture(self, where: str, stored: Any) -> Image:
-        try:
-            source = io.BytesIO(stored["bytes"]) if stored.get("bytes") else self._inside(stored["path"])
-            with PillowImage.open(source) as picture:
-                return np.asarray(picture.convert("RGB"))
-        except (OSError, TypeError, KeyError, AttributeError) as error:
-            raise DataError(f"{where}: no readable picture ({error})") from error
+    def _source(self, where: str, stored: Any) -> bytes | Path:
+        """A picture as a cell of a table has it."""
+        content, path = (stored.get("bytes"), stored.get("path")) if isinstance(stored, dict) else (None, None)
+        if isinstance(content, bytes) and content:
+            return content
+        if not isinstance(path, str):
+            raise DataError(f"{where}: no readable picture (neither bytes nor a path)")
+        return self._inside(path)
+
+    def check_stats(self, keys: Iterable[str]) -> None:
+        """Raise `DataError` if stats.json says a number of these features that is not finite: a training on the set
+        would use it."""
+        path = self.root / STATS
+        values = read_json(path) if path.exists() else {}
+        for key in keys:
+            if not isinstance(values.get(key, {}), dict):
+                raise DataError(f"{path}: {key} holds a {type(values[key]).__name__}, expected an object")
+            for name, numbers in values.get(key, {}).items():
+                try:
+                    finite = np.isfinite(np.asarray(numbers, np.float64)).all()
+                except (ValueError, TypeError) as error:
+                    raise DataError(f"{path}: {name} of {key} holds no numbers ({error})") from error
+                if not finite:
+                    raise DataError(f"{path}: {name} of {key} holds values that are not finite")
 
     def _image_key(self, camera: str) -> str:
         for key in (IMAGE_PREFIX + camera, camera):
@@ -157,22 +242,18 @@ class LeRobotFiles:
         return path
 
     def _path(self, field: str, **values: Any) -> Path:
-        template = _field(self.root / INFO, self._info, field, str)
+        template = read_field(self.root / INFO, self._info, field, str)
         try:
-            path = self._inside(template.format(**values))
-        except (KeyError, IndexError, ValueError, AttributeError) as error:
+            return self._inside(template.format(**values))
+        except (KeyError, IndexError, ValueError, AttributeError, TypeError) as error:
             raise DataError(f"{self.root / INFO}: {field} is {template!r}, cannot be filled in ({error!r})") from error
-        if not path.is_file():
-            raise DataError(f"{path}: no such file; {INFO} and the metadata of the episodes name it")
-        return path
 
     def _video_keys(self) -> list[str]:
         return [key for key, feature in self.features.items() if feature.get("dtype") == "video"]
 
     def _episodes_v3(self) -> Iterator[EpisodeFiles]:
-        files = sorted((self.root / "meta/episodes").rglob("*.parquet"))
-        for file in files:
-            for row in _read_table(file).to_pylist():
+        for file in sorted((self.root / "meta/episodes").rglob("*.parquet")):
+            for row in read_table(file).to_pylist():
                 try:
                     place = {name: row[f"data/{name}"] for name in ("chunk_index", "file_index")}
                     videos = {key: self._span_v3(row, key) for key in self._video_keys()}
@@ -189,19 +270,19 @@ class LeRobotFiles:
     def _span_v3(self, row: dict[str, Any], key: str) -> VideoSpan:
         place = {name: row[f"videos/{key}/{name}"] for name in ("chunk_index", "file_index")}
         file = self._path("video_path", video_key=key, **place)
-        return VideoSpan(file=file, begin_s=float(row[f"videos/{key}/from_timestamp"]))
+        return VideoSpan(file=file, begin_s=float(row[f"videos/{key}/from_timestamp"]), end_s=math.inf)
 
     def _episodes_v2(self) -> Iterator[EpisodeFiles]:
         file = self.root / "meta/episodes.jsonl"
-        per_chunk = int(_field(self.root / INFO, self._info, "chunks_size", int))
-        for row in _json_lines(file):
+        per_chunk = int(read_field(self.root / INFO, self._info, "chunks_size", int))
+        for row in read_json_lines(file):
             try:
                 index, length, tasks = int(row["episode_index"]), int(row["length"]), _tasks(row)
             except (KeyError, TypeError, ValueError) as error:
                 raise DataError(f"{file}: {error!r} in the row of episode {row.get('episode_index')}") from error
             place = {"episode_chunk": index // per_chunk, "episode_index": index}
             videos = {
-                key: VideoSpan(file=self._path("video_path", video_key=key, **place), begin_s=0.0)
+                key: VideoSpan(file=self._path("video_path", video_key=key, **place), begin_s=0.0, end_s=math.inf)
                 for key in self._video_keys()
             }
             table = self._path("data_path", **place)
@@ -211,66 +292,33 @@ class LeRobotFiles:
         """meta/<name>.parquet or .jsonl: index -> text; empty if there is none."""
         table, lines = self.root / f"meta/{name}.parquet", self.root / f"meta/{name}.jsonl"
         if table.exists():
-            rows = _read_table(table)
+            rows = read_table(table)
             texts = "__index_level_0__" if column not in rows.column_names else column
-            pairs = zip(_column(table, rows, f"{column}_index"), _column(table, rows, texts), strict=True)
+            pairs = zip(column_of(table, rows, f"{column}_index"), column_of(table, rows, texts), strict=True)
             return {index.as_py(): text.as_py() for index, text in pairs}
         if lines.exists():
             try:
-                return {int(row[f"{column}_index"]): str(row[column]) for row in _json_lines(lines)}
+                return {int(row[f"{column}_index"]): str(row[column]) for row in read_json_lines(lines)}
             except (KeyError, TypeError, ValueError) as error:
                 raise DataError(f"{lines}: {error!r}") from error
         return {}
 
-    def _check_stats(self) -> None:
-        """Raise `DataError` if stats.json holds a number that is not finite: whoever trains on the set would use it."""
-        path = self.root / STATS
-        for key, stats in (_json(path) if path.exists() else {}).items():
-            for name, values in stats.items():
-                if not np.isfinite(np.asarray(values, np.float64)).all():
-                    raise DataError(f"{path}: {name} of {key} holds values that are not finite")
 
+def _bounded(episodes: Iterable[EpisodeFiles]) -> list[EpisodeFiles]:
+    """With each span of a video ended where the next one of the same file begins."""
+    episodes = list(episodes)
+    begins: dict[Path, list[float]] = defaultdict(list)
+    for episode in episodes:
+        for span in episode.videos.values():
+            begins[span.file].append(span.begin_s)
+    sorted_begins = {file: np.sort(values) for file, values in begins.items()}
 
-def camera_name(feature: str) -> str:
-    """observation.images.top -> top; observation.image -> observation_image."""
-    return feature.removeprefix(IMAGE_PREFIX).replace(".", "_")
+    def ended(span: VideoSpan) -> VideoSpan:
+        later = sorted_begins[span.file]
+        i = int(np.searchsorted(later, span.begin_s)) + 1
+        return replace(span, end_s=float(later[i]) if i < len(later) else math.inf)
 
-
-def decode_frames(file: Path, seconds: Sequence[float], fps: float) -> Iterator[Image]:
-    """(H, W, 3) uint8 of the frames shown at ascending times [s] of a video; raises `DataError` if one is missing."""
-    wanted = iter(seconds)
-    target = next(wanted, None)
-    if target is None:
-        return
-    try:
-        with av.open(str(file)) as container:
-            stream = container.streams.video[0]
-            stream.thread_type = "AUTO"
-            assert stream.time_base is not None
-            container.seek(int(target / stream.time_base), stream=stream, backward=True)
-            for frame in container.decode(stream):
-                while target is not None and abs(float(frame.time or 0.0) - target) < 0.5 / fps:
-                    yield cast(Image, frame.to_ndarray(format="rgb24"))
-                    target = next(wanted, None)
-                if target is None:
-                    return
-    except (av.FFmpegError, OSError, IndexError) as error:
-        raise DataError(f"{file}: cannot be decoded ({error})") from error
-    raise DataError(f"{file}: no frame at {target:.3f} s")
-
-
-@lru_cache(maxsize=4)
-def _read_table(path: Path) -> pa.Table:
-    try:
-        return pq.read_table(path)
-    except (OSError, pa.ArrowException) as error:
-        raise DataError(f"{path}: not a readable parquet file ({str(error).splitlines()[0]})") from error
-
-
-def _column(path: Path, table: pa.Table, name: str) -> pa.ChunkedArray:
-    if name not in table.column_names:
-        raise DataError(f"{path}: no column {name!r}; it has {', '.join(table.column_names)}")
-    return table.column(name)
+    return [replace(one, videos={key: ended(span) for key, span in one.videos.items()}) for one in episodes]
 
 
 def _is_depth(feature: dict[str, Any]) -> bool:
@@ -279,35 +327,4 @@ def _is_depth(feature: dict[str, Any]) -> bool:
 
 
 def _tasks(row: dict[str, Any]) -> tuple[str, ...]:
-    """An episode's instructions; raises `ValueError` if it has none."""
-    tasks = tuple(str(task) for task in row["tasks"])
-    if not tasks or not all(task.strip() for task in tasks):
-        raise ValueError(f"tasks are {list(tasks)}")
-    return tasks
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text())
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file; not a LeRobotDataset") from None
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: not readable JSON ({error})") from error
-    if not isinstance(value, dict):
-        raise DataError(f"{path}: holds a {type(value).__name__}, expected an object")
-    return value
-
-
-def _json_lines(path: Path) -> list[dict[str, Any]]:
-    try:
-        return [json.loads(line) for line in path.read_text().splitlines() if line.strip()]
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file") from None
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: not readable JSON lines ({error})") from error
-
-
-def _field(path: Path, values: dict[str, Any], name: str, kind: Any) -> Any:
-    if not isinstance(values.get(name), kind):
-        raise DataError(f"{path}: {name} is {values.get(name)!r}")
-    return values[name]
+    return tuple(str(task) for task in row["tasks"])

@@ -2,14 +2,16 @@
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from emu_robot.data.buffer_arrays import check_row_specs
 from emu_robot.data.replay_buffer import ReplayBuffer
 from emu_robot.errors import DataError, InvalidValueError
+from emu_robot.robots.spec import RobotLayout
 from emu_robot.shared.files import disk_full_as_setup_error, replace_json, require_disk_space
 from emu_robot.shared.progress import progress
 from emu_robot.shared.settings import check_ranges, number
@@ -38,8 +40,8 @@ def merge(config: MergeConfig) -> Path:
     """Write `out`, which appears only when it is complete, and return it; nothing to do if it was merged before.
 
     Image codes are left behind: another tokenizer may have made them. Raises `DataError` if `out` is something
-    else or a source is missing, `DataError` or `ShapeError` if their cameras or dimensions differ, `SystemSetupError`
-    for a full disk.
+    else, a source is missing, or rates, cameras or dimensions differ, `ShapeError` if the sizes of pictures do,
+    `SystemSetupError` for a full disk.
     """
     sources, out = config.sources, config.out
     if not sources:
@@ -69,13 +71,33 @@ def merge(config: MergeConfig) -> Path:
 
 
 def _check_alike(buffers: Sequence[ReplayBuffer]) -> None:
-    """Raise `DataError` or `ShapeError` unless the buffers have the same dimensions, cameras and sizes of images."""
-    for buffer in buffers[1:]:
-        if not buffer.layout.agrees(buffers[0].layout):
-            raise DataError(f"{buffer.path}: other dimensions than {buffers[0].path}: {buffer.layout}")
+    """Raise `DataError` or `ShapeError` naming what differs: dimensions, cameras, rates, sizes of images."""
     filled = [buffer for buffer in buffers if buffer.n_episodes]
+    for buffer in buffers[1:]:
+        _compare(buffer, buffers[0], differences(buffer.layout, buffers[0].layout))
     for buffer in filled[1:]:
-        check_row_specs(f"{buffer.path} beside {filled[0].path}", buffer.row_specs(), filled[0].row_specs())
+        first = filled[0]
+        pairs = {"cameras": (buffer.cameras, first.cameras), "rates [Hz]": (_rates(buffer), _rates(first))}
+        _compare(buffer, first, {name: pair for name, pair in pairs.items() if pair[0] != pair[1]})
+        check_row_specs(f"{buffer.path} beside {first.path}", buffer.row_specs(), first.row_specs())
+
+
+def differences(one: RobotLayout, other: RobotLayout) -> dict[str, tuple[Any, Any]]:
+    """Field -> both values, where two layouts contradict each other or dimensions are of other kinds or places."""
+    strict = ("relative_dims", "state_kinds", "action_kinds", "state_order", "action_order", "unused_actions")
+    pairs = {name: (getattr(one, name), getattr(other, name)) for name in strict}
+    return one.differences(other) | {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+
+
+def _compare(buffer: ReplayBuffer, first: ReplayBuffer, different: Mapping[str, tuple[Any, Any]]) -> None:
+    for name, pair in different.items():
+        here, there = (", ".join(map(str, v)) or "none" if isinstance(v, (tuple, list)) else str(v) for v in pair)
+        what = name.replace("_", " ")
+        raise DataError(f"{buffer.path}: {what}: {here}; {first.path} has {there}; they cannot be merged")
+
+
+def _rates(buffer: ReplayBuffer) -> list[int]:
+    return sorted({meta["fps"] for meta in buffer.metadata})
 
 
 def _image_every(out: Path) -> int | None:

@@ -6,26 +6,26 @@ Episodes are converted by several processes and committed in order, so a run tha
 import importlib
 import json
 import shutil
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-
-import numpy as np
+from typing import Any
 
 from emu_robot.data.buffer_index import INDEX
-from emu_robot.data.conversion import Conversion, Converter, choose_cameras, choose_columns
-from emu_robot.data.keyframes import KeyframeConfig, KeyframeFinder
-from emu_robot.data.labels import Captioner, Segmentation, from_motion, read_labels
+from emu_robot.data.conversion import Conversion, Converter, choose_cameras
+from emu_robot.data.dimensions import Wanted, choose_dimensions
+from emu_robot.data.first_reading import Found, read_set
+from emu_robot.data.keyframes import KeyframeConfig
+from emu_robot.data.labels import Captioner, Segmentation
 from emu_robot.data.lerobot_files import EpisodeFiles, LeRobotFiles
 from emu_robot.data.ordered_commits import blocks_in_order, commit
 from emu_robot.data.replay_buffer import ReplayBuffer, require_maker
 from emu_robot.data.segmentation_page import write_page
-from emu_robot.errors import ConfigError, DataError
+from emu_robot.data.set_contents import digest_of
+from emu_robot.errors import ConfigError, DataError, UnknownNameError
 from emu_robot.observation.image_fit import ImageFit
-from emu_robot.robots.spec import RobotLayout
 from emu_robot.shared.files import (
     check_settings,
     disk_full_as_setup_error,
@@ -38,8 +38,10 @@ from emu_robot.shared.progress import progress
 from emu_robot.shared.settings import check_ranges, number
 
 RECORD, PAGE = "prepared.json", "segmentation.html"
-CONTINUABLE = ("out", "workers", "n")
-"""What may differ when a preparation is continued."""
+CONTINUABLE = ("dataset", "out", "workers", "n")
+"""What may differ when a preparation is continued. The set is known by its contents, not by its folder."""
+FORMAT = 3
+"""Of what a preparation makes; another one is prepared again."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +50,8 @@ class Preparation:
 
     n: int = number(0, 0)
     """Episodes, the first ones; 0 takes all."""
+    exclude: list[int] = field(default_factory=list)
+    """Episodes to leave out, by their index."""
     workers: int = number(2, 0)
     """Processes; 0 converts in this one."""
     cameras: dict[str, str] = field(default_factory=dict)
@@ -65,10 +69,15 @@ class Preparation:
     action_names: list[str] = field(default_factory=list)
     """Dimensions of the action to keep; none keeps all."""
     grippers: list[str] = field(default_factory=list)
-    """Dimensions that are grippers; none means those with "gripper" in their name. They are moved to the end, as the
-    action head wants them."""
+    """Dimensions that are grippers, in state or action; none means those whose names say so. They are moved to the end,
+    as the action head wants them."""
+    kinds: dict[str, list[str]] = field(default_factory=dict)
+    """What other dimensions are (see `robots.spec.DimensionKind`), as kinds.delta=[dx,dy]; names may hold wildcards and
+    their feature, as in action.*. Else names, types and motion tell."""
     control_hz: int = number(0, 0)
     """Rate to resample to [Hz]; 0 keeps the set's."""
+    use_success: bool = True
+    """An episode without next.success at any frame failed, where the set has that column."""
     use_labels: bool = True
     """Take subtasks from the set where it has them (see `labels`); else, and without, `keyframes` finds them."""
     keyframes: KeyframeConfig = field(default_factory=KeyframeConfig)
@@ -86,7 +95,7 @@ class PrepareConfig(Preparation):
     """Settings of one preparation."""
 
     dataset: str = ""
-    """Folder of a LeRobotDataset (v2.1, v3.0) or its id on the hub."""
+    """Folder of a LeRobotDataset (v2.0, v2.1, v3.0) or its id on the hub."""
     out: Path = Path("outputs/data/prepared")
     """Folder of the replay buffer."""
     image_size: int = number(128, 8)
@@ -101,57 +110,68 @@ def prepare(config: PrepareConfig) -> Path:
     `SystemSetupError` for a full disk; what was committed stays.
     """
     require_maker(config.out, RECORD)
-    _check_record(config)
     files = LeRobotFiles(locate(config.dataset))
     conversion = choose(files, config)
     captioner(config.captioner)
-    episodes = files.episodes[: config.n or None]
-    found = segment(files, episodes, conversion, config)
+    episodes = chosen(files, config)
+    record = record_of(config, files.root)
+    _check_record(config, record, len(episodes))
+    found = read_set(
+        files,
+        episodes,
+        conversion,
+        keyframes=config.keyframes,
+        use_labels=config.use_labels,
+        excluded=config.exclude,
+    )
     with disk_full_as_setup_error(config.out):
         config.out.parent.mkdir(parents=True, exist_ok=True)
         if not (config.out / INDEX).exists():
             ReplayBuffer.create(config.out, found.layout)
         with closing(ReplayBuffer.open(config.out)) as buffer:
             buffer.lock()
-            _keep_record(config)
-            _convert(config, buffer, episodes, conversion, found.segmentations)
+            _check_record(config, record, len(episodes))  # it may have been another process's until now
+            replace_json(buffer.path / RECORD, record)
+            _convert(config, buffer, episodes, found)
             page = write_page(buffer, buffer.path / PAGE, found)
+    for line in found.notes:
+        print(line)
     print(f"{config.out}: {buffer.n_episodes} episodes, {buffer.n_frames} frames; {found}; look at {page}")
     return config.out
 
 
 def choose(files: LeRobotFiles, config: PrepareConfig) -> Conversion:
-    """What is to become of a set's features. Raises `UnknownNameError`, `ConfigError`."""
-    state, n_state = choose_columns(files, config.state, config.state_names, config.grippers)
-    action, n_action = choose_columns(files, config.action, config.action_names, config.grippers)
-    if n_state != n_action:
-        raise ConfigError(f"{n_state} grippers in the state, {n_action} in the action; name both kinds by grippers=")
+    """What is to become of a set's features. Raises `UnknownNameError`, `ConfigError`, `DataError`."""
+    wanted = Wanted(
+        state=config.state,
+        action=config.action,
+        state_names=config.state_names,
+        action_names=config.action_names,
+        grippers=config.grippers,
+        kinds=config.kinds,
+    )
+    files.check_stats((*config.state, *config.action))
     return Conversion(
         cameras=choose_cameras(files, config.cameras),
-        state=state,
-        action=action,
-        n_grippers=n_state,
-        hz=config.control_hz or round(files.fps),
+        dimensions=choose_dimensions(files, wanted),
+        hz=config.control_hz or max(round(files.fps), 1),
         image_size=config.image_size,
         fit=config.fit,
         image_every=config.image_every,
+        use_success=config.use_success,
     )
 
 
-@dataclass(frozen=True)
-class Found:
-    """What the first reading of a set showed. segmentations: by episode index, at the set's own rate."""
-
-    layout: RobotLayout
-    segmentations: dict[int, Segmentation]
-    method: str
-
-    def __str__(self) -> str:
-        counts = Counter(found.source.value for found in self.segmentations.values())
-        n_subtasks = sum(len(found.subtasks) for found in self.segmentations.values())
-        sources = ", ".join(f"{name} ({n})" for name, n in counts.items())
-        by = f" by {self.method}" if self.method else ""
-        return f"{n_subtasks} subtasks from {sources}{by}"
+def chosen(files: LeRobotFiles, config: PrepareConfig) -> list[EpisodeFiles]:
+    """The episodes to convert. Raises `UnknownNameError` for one that is to be left out but is not there."""
+    known = [episode.index for episode in files.episodes]
+    for index in config.exclude:
+        if index not in known:
+            raise UnknownNameError(f"episode of {files.root}", index, known)
+    kept = [episode for episode in files.episodes if episode.index not in config.exclude]
+    if not kept:
+        raise ConfigError(f"{files.root}: exclude= leaves none of its {len(known)} episodes")
+    return kept[: config.n or None]
 
 
 def locate(dataset: str) -> Path:
@@ -172,37 +192,6 @@ def locate(dataset: str) -> Path:
         raise DataError(f"{dataset}: no such folder, and the hub gave no dataset of that name ({said})") from error
 
 
-def segment(
-    files: LeRobotFiles, episodes: Sequence[EpisodeFiles], conversion: Conversion, config: PrepareConfig
-) -> Found:
-    """Read every number of the set, and the subtasks of each episode, from labels or from motion.
-
-    Raises `DataError` for whatever is damaged, before anything is converted.
-    """
-    found: dict[int, Segmentation] = {}
-    states, actions = [], []
-    with progress("reading", len(episodes)) as report:
-        for episode in episodes:
-            rows = files.rows(episode)
-            state, action = conversion.numbers(files, episode, rows)
-            states.append(state)
-            actions.append(action)
-            labels = read_labels(files, episode, rows) if config.use_labels else None
-            if labels is not None:
-                found[episode.index] = labels
-            report("")
-    if not max(np.ptp(action, axis=0).max() for action in actions) > 0:
-        raise DataError(f"{files.root}: {', '.join(config.action)} is constant in every episode, nothing to learn")
-    layout, method = conversion.layout(states, actions), ""
-    if len(found) < len(episodes):
-        finder = KeyframeFinder(states, layout.gripper_states, files.fps, config.keyframes)
-        method = finder.method.value
-        for episode, state in zip(episodes, states, strict=True):
-            if episode.index not in found:
-                found[episode.index] = from_motion(finder.find(state), episode.tasks[0])
-    return Found(layout, found, method)
-
-
 def captioner(name: str) -> Captioner | None:
     """What package.module:function names; None for no name. Raises `ConfigError` if there is no such function."""
     module, _, function = name.partition(":")
@@ -212,8 +201,13 @@ def captioner(name: str) -> Captioner | None:
         raise ConfigError(f"captioner={name!r}: no such package.module:function ({error})") from error
 
 
-def _check_record(config: PrepareConfig) -> None:
-    """Raise `ConfigError` if `out` was prepared with other settings."""
+def record_of(config: PrepareConfig, root: Path) -> dict[str, Any]:
+    """What a prepared set depends on: settings, the set's contents, and the version of what is made of them."""
+    return settings_of(config, CONTINUABLE) | {"contents": digest_of(root), "format": FORMAT}
+
+
+def _check_record(config: PrepareConfig, record: Mapping[str, Any], n_episodes: int) -> None:
+    """Raise `ConfigError` if the buffer was prepared otherwise, from another set, or holds more episodes."""
     path = config.out / RECORD
     if not path.exists():
         return
@@ -221,33 +215,26 @@ def _check_record(config: PrepareConfig) -> None:
         before = dict(json.loads(path.read_text()))
     except (ValueError, TypeError) as error:
         raise DataError(f"{path}: corrupted ({error!r})") from error
-    check_settings(f"{config.out} was prepared", settings_of(config, CONTINUABLE), before)
+    if before.get("format") != record["format"]:
+        raise ConfigError(f"{config.out} was prepared by another version of emu_robot; give another out= or remove it")
+    if before.get("contents") != record["contents"]:
+        raise ConfigError(f"{config.out} was prepared from other contents of {config.dataset}; give another out=")
+    check_settings(f"{config.out} was prepared", record, before)
+    held = ReplayBuffer.open(config.out).n_episodes
+    if held > n_episodes:
+        raise ConfigError(f"{config.out} holds {held} episodes, n={config.n} asks for fewer; give another out=")
 
 
-def _keep_record(config: PrepareConfig) -> None:
-    """Write down how `out` is prepared, or check it: it may have been another process's until now."""
-    if (config.out / RECORD).exists():
-        _check_record(config)
-    else:
-        replace_json(config.out / RECORD, settings_of(config, CONTINUABLE))
-
-
-def _convert(
-    config: PrepareConfig,
-    buffer: ReplayBuffer,
-    episodes: Sequence[EpisodeFiles],
-    conversion: Conversion,
-    segmentations: dict[int, Segmentation],
-) -> None:
+def _convert(config: PrepareConfig, buffer: ReplayBuffer, episodes: Sequence[EpisodeFiles], found: Found) -> None:
     """Commit every episode that is not in the buffer yet, in the set's order."""
     left = list(episodes)[buffer.n_episodes :]
-    n_images = sum(episode.length for episode in left) // config.image_every * len(conversion.cameras)
+    n_images = sum(episode.length for episode in left) // config.image_every * len(found.conversion.cameras)
     require_disk_space(buffer.path, n_images * config.image_size**2 * 3)
     pending = buffer.path / "pending"
     pending.mkdir(exist_ok=True)
     files = {i: pending / f"{episode.index}.npz" for i, episode in enumerate(left)}
     missing = [i for i, file in files.items() if not file.exists()]
-    make = partial(_Worker, config, conversion, left, segmentations, files)
+    make = partial(_Worker, config, found.conversion, left, found.segmentations, files)
     with progress("converting", len(left)) as report, closing(run_parallel(make, missing, config.workers)) as done:
         for block in blocks_in_order(files.values(), Path.exists, done):
             commit(buffer, block)

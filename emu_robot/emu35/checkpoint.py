@@ -1,33 +1,41 @@
 """Official Emu3.5 checkpoints read into our own modules: the language model and the vision tokenizer.
 
 A name is a local folder or a Hugging Face id, resolved through the hub's cache. Nothing in a file is executed: weights
-are safetensors, or a pickle read with `weights_only`.
+are safetensors, or a pickle read with `weights_only`. Sizes are compared with the files before anything is built.
 """
 
-import json
+import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from emu_robot.emu35.config import PlacementConfig
-from emu_robot.emu35.placement import connect, device_map, quantize_linears, torch_dtype
+from emu_robot.emu35.placement import Demand, connect, device_map, quantize_linears, torch_dtype
 from emu_robot.errors import SystemSetupError, WeightsError
+from emu_robot.models.files import TensorFile, build, finite, plain_name, read_json, read_yaml, regular_file
 from emu_robot.models.transformer import CausalTransformer, TransformerConfig
+from emu_robot.models.weights import check_fit
 from emu_robot.tokenizers.image import ImageTokenizer, ImageTokenizerConfig
 
 MODEL_TYPE = "Emu3"
 INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"
-LANGUAGE_FILES = ("config.json", "*.safetensors", INDEX, "emu3.tiktoken", "emu3_vision_tokens.txt")
 VISION_FILES = ("config.yaml", "model.ckpt")
+LANGUAGE_FILES = (
+    *("config.json", "*.safetensors", INDEX, "emu3.tiktoken", "emu3_vision_tokens.txt"),
+    *(f"vision/{name}" for name in VISION_FILES),
+)
 OURS = {"tie_word_embeddings": False, "references": False, "unrotated_groups": 0}
 """Settings that the official config.json may leave out."""
+SAME = {"hidden_act": "silu", "rope_scaling": None, "attention_bias": False, "use_sliding_window": False}
+"""Settings of the official code that this model has in one way only; a missing one is taken for that."""
+COMPUTES = re.compile("rope|scal|bias|window|quant|act|softcap|moe|expert|norm|adapter|layer_types")
+HARMLESS = {"sliding_window", "max_window_layers", "layer_types", "rope_theta", "rms_norm_eps"}
+"""Names that look as if they changed what is computed; those under SAME or checked apart are no matter."""
 
 
 def resolve_checkpoint(name_or_path: str | Path, files: tuple[str, ...] = LANGUAGE_FILES) -> Path:
@@ -46,46 +54,61 @@ def resolve_checkpoint(name_or_path: str | Path, files: tuple[str, ...] = LANGUA
     except HFValidationError as error:
         raise WeightsError(f"{name_or_path}: neither a folder nor a Hugging Face id") from error
     except LocalEntryNotFoundError as error:
-        raise SystemSetupError(f"{name_or_path}: not in the cache, and the hub cannot be reached") from error
+        raise SystemSetupError(
+            f"{name_or_path}: no folder here, not in the cache, and the hub cannot be reached"
+        ) from error
     except HfHubHTTPError as error:
         raise WeightsError(f"{name_or_path}: {str(error).splitlines()[0]}") from error
 
 
-def read_language_config(folder: Path) -> tuple[TransformerConfig, dict[str, Any]]:
-    """Our configuration of an official `config.json`, and all it holds. Raises `WeightsError` if it is another's."""
+def read_language_config(folder: Path) -> TransformerConfig:
+    """Our configuration of an official `config.json`.
+
+    Raises `WeightsError` for another model's, a field that is missing or out of range, and a setting that would change
+    what is computed in a way that this model does not have.
+    """
     path = folder / "config.json"
-    try:
-        official = json.loads(path.read_text())
-    except FileNotFoundError as error:
-        raise WeightsError(f"{path} is missing") from error
-    except ValueError as error:
-        raise WeightsError(f"{path} is not JSON: {error}") from error
+    official = read_json(path)
     if official.get("model_type") != MODEL_TYPE:
         raise WeightsError(f"{path}: model_type is {official.get('model_type')!r}, expected {MODEL_TYPE!r}")
     known = OURS | official
-    missing = [field.name for field in fields(TransformerConfig) if field.name not in known]
+    if isinstance(rope := known.pop("rope_parameters", None), dict):  # as transformers 5 writes it
+        if rope.keys() - {"rope_theta", "rope_type"} or rope.get("rope_type", "default") != "default":
+            raise WeightsError(f"{path}: rope_parameters is {rope}, only rope_type default is known")
+        known.setdefault("rope_theta", rope.get("rope_theta"))
+    for name, value in known.items():
+        if name in SAME and value != SAME[name]:
+            raise WeightsError(f"{path}: {name} is {value!r}, must be {SAME[name]!r}")
+        if COMPUTES.search(name) and value and name not in SAME.keys() | HARMLESS:
+            raise WeightsError(f"{path}: {name} is {value!r}, which this model does not know")
+    layers = known.get("layer_types") or []
+    if not isinstance(layers, list) or any(kind != "full_attention" for kind in layers):
+        raise WeightsError(f"{path}: layer_types must all be full_attention")
+    names = [field.name for field in fields(TransformerConfig)]
+    missing = [name for name in names if name not in known]
     if missing:
         raise WeightsError(f"{path} lacks {', '.join(missing)}")
-    return TransformerConfig(**{field.name: known[field.name] for field in fields(TransformerConfig)}), official
+    return build(TransformerConfig, {name: known[name] for name in names}, str(path))
 
 
-def load_language_model(folder: Path, placement: PlacementConfig | None = None) -> CausalTransformer:
+def load_language_model(
+    folder: Path, placement: PlacementConfig | None = None, demand: Demand | None = None
+) -> CausalTransformer:
     """The language model of an official checkpoint, part by part, so that no more than one block is held unpacked.
 
     Raises `WeightsError` naming the file for a missing, truncated or incomplete shard or a shape that does not fit,
-    `SystemSetupError` if the devices are too small.
+    `SystemSetupError` if the devices are too small for it and `demand`.
     """
     placement = placement or PlacementConfig(device="cpu")
-    config, _ = read_language_config(folder)
+    config = read_language_config(folder)
     with torch.device("meta"):
         model = CausalTransformer(config)
-    places, dtype = device_map(model, placement), torch_dtype(placement)
     shards = _Shards(folder)
-    shards.check_names(model, tied=config.tie_word_embeddings)
+    shards.check(model, tied=config.tie_word_embeddings)
+    places, dtype = device_map(model, placement, demand), torch_dtype(placement)
 
     def fill[M: nn.Module](module: M, prefix: str) -> M:
-        shapes = {name: tensor.shape for name, tensor in module.state_dict().items()}
-        state = {name: shards.tensor(prefix + name, shape).to(dtype) for name, shape in shapes.items()}
+        state = {name: shards.tensor(prefix + name).to(dtype) for name in module.state_dict()}
         module.load_state_dict(state, assign=True)
         return module.eval().requires_grad_(False)
 
@@ -116,37 +139,27 @@ class _Shards:
     """The tensors of a checkpoint by name, read when asked for; files stay mapped, not loaded."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder, self._files = folder, {}
-        self._place: dict[str, Path] = {}
+        self._folder = folder
+        self._place: dict[str, TensorFile] = {}
         for path, promised in _shards(folder).items():
-            try:
-                shard = safe_open(path, "pt", device="cpu")
-            except FileNotFoundError as error:
-                raise WeightsError(f"{path} is missing") from error
-            except SafetensorError as error:
-                raise WeightsError(f"{path} is truncated or damaged: {error}") from error
-            present = set(shard.keys())
-            if promised - present:
-                raise WeightsError(f"{path}: {sorted(promised - present)[0]} is missing, which {INDEX} promises")
-            self._files[path] = shard
-            self._place |= dict.fromkeys(promised or present, path)
+            shard = TensorFile(path)
+            if promised - shard.names:
+                raise WeightsError(f"{path}: {min(promised - shard.names)} is missing, which {INDEX} promises")
+            if promised and shard.names - promised:
+                raise WeightsError(f"{path}: {min(shard.names - promised)} is not in {INDEX}")
+            self._place |= dict.fromkeys(shard.names, shard)
 
-    def check_names(self, model: nn.Module, *, tied: bool) -> None:
-        """Raise unless the checkpoint holds exactly what the model needs."""
-        expected = set(model.state_dict()) - ({"lm_head.weight"} if tied else set())
-        unknown, missing = sorted(set(self._place) - set(model.state_dict())), sorted(expected - set(self._place))
-        if unknown:
-            raise WeightsError(f"{self._place[unknown[0]]}: unknown weight {unknown[0]}")
-        if missing:
-            raise WeightsError(f"{self._folder}: {len(missing)} weights are missing, the first is {missing[0]}")
+    def check(self, model: nn.Module, *, tied: bool) -> None:
+        """Raise unless the checkpoint holds exactly what the model needs, each weight in its shape."""
+        expected = dict(model.state_dict())
+        if tied and "lm_head.weight" not in self._place:
+            del expected["lm_head.weight"]
+        shapes = {name: shard.shape(name) for name, shard in self._place.items()}
+        check_fit(expected, shapes, str(self._folder), "language model")
 
-    def tensor(self, name: str, shape: torch.Size) -> Tensor:
-        """One tensor. Raises `WeightsError` if its shape is not what config.json says."""
-        path = self._place[name]
-        tensor = self._files[path].get_tensor(name)
-        if tensor.shape != shape:
-            raise WeightsError(f"{path}: {name} is {tuple(tensor.shape)}, config.json says {tuple(shape)}")
-        return tensor
+    def tensor(self, name: str) -> Tensor:
+        """One tensor. Raises `WeightsError` unless its numbers are floating and finite."""
+        return self._place[name].tensor(name)
 
 
 def _shards(folder: Path) -> Mapping[Path, set[str]]:
@@ -154,64 +167,65 @@ def _shards(folder: Path) -> Mapping[Path, set[str]]:
     index = folder / INDEX
     if not index.exists():
         return {folder / SINGLE: set()}
-    try:
-        places: dict[str, str] = json.loads(index.read_text())["weight_map"]
-        files: dict[Path, set[str]] = {}
-        for name, file in places.items():
-            if Path(file).name != file:
-                raise WeightsError(f"{index}: {file!r} is not a file beside it")
-            files.setdefault(folder / file, set()).add(name)
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
-        raise WeightsError(f"{index} is damaged ({error!r})") from error
+    places = read_json(index).get("weight_map")
+    if not isinstance(places, dict) or not places:
+        raise WeightsError(f"{index}: weight_map must be a table that names files")
+    files: dict[Path, set[str]] = {}
+    for name, file in places.items():
+        files.setdefault(folder / plain_name(index, file), set()).add(name)
     return files
 
 
 def load_vision_tokenizer(folder: Path, *, device: str | torch.device = "cpu") -> ImageTokenizer:
     """The IBQ tokenizer of an official `config.yaml` and `model.ckpt`, in float32.
 
+    Weights of `model.ckpt` that serve training alone (losses, a discriminator) are left out.
     Raises `WeightsError` naming the file that is missing, damaged or does not fit.
     """
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-
-    path, checkpoint = folder / "config.yaml", folder / "model.ckpt"
-    for file in (path, checkpoint):
-        if not file.is_file():
-            raise WeightsError(f"{file} is missing")
+    config, path = read_vision_config(folder), regular_file(folder / "model.ckpt")
     try:
-        official: Any = OmegaConf.to_container(OmegaConf.load(path))
-        config = _vision_config(official)
-    except (OmegaConfBaseException, KeyError, TypeError, ValueError) as error:
-        raise WeightsError(f"{path} does not describe an IBQ tokenizer ({error!r})") from error
-    tokenizer = ImageTokenizer(config)
-    try:
-        content = torch.load(checkpoint, map_location="cpu", weights_only=True)
+        content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises its own, pickle's and zip's errors
-        raise WeightsError(f"{checkpoint} cannot be read: {str(error).splitlines()[0]}") from error
-    state = content.get("state_dict", content)
-    state = {name: tensor for name, tensor in state.items() if name in tokenizer.state_dict()}
-    try:
-        tokenizer.load_state_dict(state)
-    except RuntimeError as error:
-        raise WeightsError(f"{checkpoint} does not fit {path.name}: {str(error).splitlines()[-1].strip()}") from error
+        raise WeightsError(f"{path} cannot be read: {(str(error) or repr(error)).splitlines()[0]}") from error
+    state = content.get("state_dict", content) if isinstance(content, dict) else None
+    if not isinstance(state, dict):
+        raise WeightsError(f"{path} holds no state dict")
+    with torch.device("meta"):
+        expected = ImageTokenizer(config).state_dict()
+    state = {name: finite(path, name, tensor).float() for name, tensor in state.items() if name in expected}
+    check_fit(expected, {name: tuple(tensor.shape) for name, tensor in state.items()}, str(path), "vision tokenizer")
+    tokenizer = ImageTokenizer(config)
+    tokenizer.load_state_dict(state)
     return tokenizer.to(device).eval().requires_grad_(False)
 
 
-def _vision_config(official: Mapping[str, Any]) -> ImageTokenizerConfig:
-    layout = official["ddconfig"]
-    return ImageTokenizerConfig(
-        resolution=layout["resolution"],
-        patch_size=1,
-        ch=layout["ch"],
-        ch_mult=list(layout["ch_mult"]),
-        num_res_blocks=layout["num_res_blocks"],
-        attn_resolutions=list(layout["attn_resolutions"]),
-        z_channels=layout["z_channels"],
-        embed_dim=official["embed_dim"],
-        n_embed=official["n_embed"],
-        beta=official.get("beta", 0.25),
-        learned_position=False,
-        local_encoder=False,
-        l2_norm=bool(official.get("l2_norm", False)),
-        scale=1.0,
-    )
+def read_vision_config(folder: Path) -> ImageTokenizerConfig:
+    """Our configuration of an official `config.yaml`. Raises `WeightsError` naming the field that does not fit."""
+    path = folder / "config.yaml"
+    official = read_yaml(path)
+    layout = official.get("ddconfig")
+    if not isinstance(layout, dict):
+        raise WeightsError(f"{path}: ddconfig is missing or no table")
+    for name, least, most in _VISION_RANGES:
+        value = official.get(name) if name in ("embed_dim", "n_embed") else layout.get(name)
+        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+            raise WeightsError(f"{path}: {name} is {value!r}, must be a whole number in {least}..{most}")
+    for name, most in (("ch_mult", 64), ("attn_resolutions", 2**14)):
+        values = layout.get(name)
+        if not isinstance(values, list) or len(values) > 8 or not all(type(v) is int and 0 < v <= most for v in values):
+            raise WeightsError(f"{path}: {name} must be a list of at most 8 whole numbers in 1..{most}")
+    for name, wanted in _VISION_SAME.items():
+        if (given := layout.get(name, wanted)) != wanted:
+            raise WeightsError(f"{path}: {name} is {given!r}, must be {wanted!r}")
+    taken = {name: layout[name] for name in _LAYOUT} | {name: official[name] for name in ("embed_dim", "n_embed")}
+    taken |= {"beta": official.get("beta", 0.25), "l2_norm": official.get("l2_norm", False)}
+    ours = {"patch_size": 1, "learned_position": False, "local_encoder": False, "scale": 1.0}
+    return build(ImageTokenizerConfig, taken | ours, str(path))
+
+
+_LAYOUT = ("resolution", "ch", "ch_mult", "num_res_blocks", "attn_resolutions", "z_channels")
+_VISION_RANGES = (
+    *(("resolution", 1, 2**14), ("ch", 1, 4096), ("num_res_blocks", 1, 64), ("z_channels", 1, 2**14)),
+    *(("embed_dim", 1, 2**14), ("n_embed", 1, 2**24)),
+)
+_VISION_SAME = {"in_channels": 3, "out_ch": 3, "double_z": False, "dropout": 0.0}

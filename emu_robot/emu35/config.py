@@ -1,11 +1,15 @@
-"""Settings of an official checkpoint: where it lives, how it answers. Imports nothing heavy."""
+"""Settings of an official checkpoint: where it lives, how it answers, what each task presets. Imports nothing heavy."""
 
-from dataclasses import dataclass, field
+import re
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
-from emu_robot.errors import InvalidValueError
+from emu_robot.errors import InvalidValueError, UnknownNameError
 from emu_robot.shared.settings import check_ranges, number
+
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
 class Task(StrEnum):
@@ -38,6 +42,28 @@ class Quantize(StrEnum):
     nf4 = "nf4"
 
 
+_WORDS = {"guidance": 3.0, "text_temperature": 1.0, "text_top_k": 1024, "text_top_p": 0.9, "image_top_k": 10_240}
+_PICTURE = _WORDS | {"image_top_k": 5120}
+_PRESETS: dict[Task, dict[str, Any]] = {
+    Task.t2i: _PICTURE | {"guidance": 5.0, "size": (55, 73)},
+    Task.x2i: _PICTURE,
+    Task.howto: _WORDS | {"text_temperature": 0.7, "text_top_k": 200, "text_top_p": 0.8},
+    Task.story: _WORDS,
+    Task.explore: _WORDS,
+    Task.vla: _WORDS,
+}
+"""The official settings of each task, those of single pictures for Emu3.5-Image."""
+_AREAS = {Task.t2i: 1024 * 1024, Task.x2i: 1024 * 1024}
+_AREA = 720 * 720
+
+
+def known_task(task: str) -> Task:
+    """Raises `UnknownNameError` for a task that the official model does not know."""
+    if task not in set(Task):
+        raise UnknownNameError("task", task, [known.value for known in Task])
+    return Task(task)
+
+
 @dataclass(frozen=True, kw_only=True)
 class PlacementConfig:
     """Where a model's weights lie, and in which form."""
@@ -51,73 +77,87 @@ class PlacementConfig:
     memory: dict[str, float] = field(default_factory=dict)
     """Memory that may be used of each device, by name [GiB], at least 0; what is free, when empty."""
     reserve: float = number(4.0, 0)
-    """Memory of each device left for keys, values and activations [GiB]."""
+    """Memory of each device left for activations, those of the vision tokenizer above all [GiB]."""
 
     def __post_init__(self) -> None:
         check_ranges(self, "placement")
-        if min(self.memory.values(), default=0) < 0:
-            raise InvalidValueError(f"placement.memory is {self.memory}, must not be negative")
+        if not all(0 <= gib < float("inf") for gib in self.memory.values()):
+            raise InvalidValueError(f"placement.memory is {self.memory}, must be finite and not negative")
 
 
 @dataclass(frozen=True, kw_only=True)
 class GenerationConfig:
-    """How a model answers."""
+    """How an answer is written. None takes what the task presets, see docs/world_model.md."""
 
-    guidance: float = number(3.0, 1)
-    """Scale of classifier-free guidance, 1 is without; official: 3 for interleaved answers, 2 for single images."""
+    guidance: float | None = number(None, 1, 1000)
+    """Scale of classifier-free guidance of picture codes; 1 is without and saves half of keys and values."""
     size: tuple[int, int] | None = None
-    """Height and width of the images in codes, each at least 1; null lets the model write the first one's."""
-    max_images: int = number(8, 1)
-    """Images after which an answer ends."""
-    max_ids: int = number(32_768, 1)
-    """Ids of prompt and answer after which an answer ends."""
-    text_temperature: float = number(1.0, 0)
+    """Height and width of the pictures in codes; 0,0 lets the model choose those of the first one. None: what the task
+    presets, else the last input picture's size, else the model's choice."""
+    max_images: int | None = number(None, 1)
+    """Most pictures of an answer; None: no bound but `max_ids`."""
+    max_ids: int = number(16_384, 2, 1_000_000)
+    """Most ids of a prompt and its answer; memory for their keys and values is counted when the model is placed."""
+    text_temperature: float | None = number(None, 0, 1000)
     """Temperature of words; 0 is greedy."""
-    text_top_k: int = number(1024, 0)
-    """Only so many of the likeliest words stay; 0 keeps all."""
-    text_top_p: float = number(0.9, above=0, high=1)
-    """Only the likeliest words that make up this probability stay; 1 keeps all."""
-    image_temperature: float = number(1.0, 0)
-    """Temperature of codes; 0 is greedy."""
-    image_top_k: int = number(10_240, 0)
-    """Only so many of the likeliest codes stay; 0 keeps all."""
-    seed: int = number(0, 0)
-    """Seed of the answer."""
+    text_top_k: int | None = number(None, 0)
+    """Likeliest words that are drawn from; 0: all."""
+    text_top_p: float | None = number(None, above=0, high=1)
+    """Share of the probability that the words drawn from make up."""
+    image_temperature: float = number(1.0, 0, 1000)
+    """Temperature of picture codes; 0 is greedy."""
+    image_top_k: int | None = number(None, 0)
+    """Likeliest codes that are drawn from; 0: all."""
+    seed: int = number(0, 0, 2**63 - 1)
+    """Seed of an answer's random numbers."""
 
     def __post_init__(self) -> None:
         check_ranges(self, "generation")
-        if self.size is not None and (len(self.size) != 2 or min(self.size) < 1):
-            raise InvalidValueError(f"generation.size is {self.size}, must be a height and a width of at least 1")
+        size = self.size
+        if size is not None and (len(size) != 2 or (tuple(size) != (0, 0) and not 1 <= min(size) <= max(size) <= 4096)):
+            raise InvalidValueError(f"generation.size is {size}, must be height,width in 1..4096, or 0,0")
+
+    def for_task(self, task: str) -> "GenerationConfig":
+        """With what the task presets wherever this leaves it open. Raises `UnknownNameError` for an unknown task."""
+        preset = _PRESETS[known_task(task)].items()
+        return replace(self, **{name: value for name, value in preset if getattr(self, name) is None})
 
     def without_effect(self) -> dict[str, str]:
         """See `check_effects`."""
         idle = (
-            {} if self.text_temperature else dict.fromkeys(("text_top_k", "text_top_p"), "text_temperature=0 is greedy")
+            {}
+            if self.text_temperature != 0
+            else dict.fromkeys(("text_top_k", "text_top_p"), "text_temperature=0 is greedy")
         )
         return idle | ({} if self.image_temperature else {"image_top_k": "image_temperature=0 is greedy"})
 
 
 @dataclass(frozen=True, kw_only=True)
 class WorldModelConfig:
-    """How an official checkpoint is loaded and asked."""
+    """What an official checkpoint is asked, where its parts lie and how it answers."""
 
     task: Task = Task.vla
-    """What the model is asked for."""
+    """What the model is asked for: names the prompt and presets what is left open."""
     vision: str = ""
-    """Folder or hub id of the vision tokenizer; empty: the folder `vision` of a local checkpoint, else the official
-    one."""
-    image_area: int = number(720 * 720, 1)
-    """Area that a picture is resized to [px]."""
+    """Folder or hub id of the vision tokenizer; empty: the checkpoint's folder `vision`, else the official one."""
+    image_area: int | None = number(None, 1, 2**26)
+    """Area that input pictures are resized to; None: 1024 x 1024 for t2i and x2i, else 720 x 720 [px]."""
     placement: PlacementConfig = field(default_factory=PlacementConfig)
-    """Where the weights lie."""
+    """Where the model lives."""
     generation: GenerationConfig = field(default_factory=GenerationConfig)
-    """How the model answers."""
+    """How it answers."""
 
     def __post_init__(self) -> None:
         check_ranges(self)
+        known_task(self.task)
+
+    @property
+    def area(self) -> int:
+        """`image_area`, or what the task presets."""
+        return _AREAS.get(known_task(self.task), _AREA) if self.image_area is None else self.image_area
 
 
 def is_official(name_or_path: str | Path) -> bool:
-    """Whether a name means an official checkpoint: a folder with its config.json, or a hub id that is no path."""
+    """Whether a name means an official checkpoint: a folder with its config.json, or a hub id that is no path here."""
     path = Path(name_or_path)
-    return (path / "config.json").is_file() or (not path.exists() and str(name_or_path).startswith("BAAI/"))
+    return (path / "config.json").is_file() or (not path.exists() and HUB_ID.fullmatch(str(name_or_path)) is not None)

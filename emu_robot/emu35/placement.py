@@ -5,6 +5,7 @@ blocks fill the devices in order. Blocks that only main memory can hold are brou
 every pass.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +14,7 @@ from torch import nn
 
 from emu_robot.emu35.config import PlacementConfig, Quantize
 from emu_robot.errors import SystemSetupError
-from emu_robot.models.transformer import Block, CausalTransformer
+from emu_robot.models.transformer import Block, CausalTransformer, cache_bytes
 
 GIB = 2**30
 
@@ -31,39 +32,64 @@ class DeviceMap:
     blocks: tuple[str, ...]
 
 
-def device_map(model: CausalTransformer, config: PlacementConfig) -> DeviceMap:
-    """Fill the devices in order; `model` may be on the meta device.
+@dataclass(frozen=True, kw_only=True)
+class Demand:
+    """What an answer needs beside the language model: keys and values of `rows` sequences of `ids` ids, and bytes on
+    the main device (the vision tokenizer)."""
+
+    ids: int = 0
+    rows: int = 1
+    beside: int = 0
+
+
+def device_map(model: CausalTransformer, config: PlacementConfig, demand: Demand | None = None) -> DeviceMap:
+    """Fill the devices in order; `model` may be on the meta device. A block's keys and values are where it computes.
 
     Raises `SystemSetupError` saying how many GiB are needed and how many there are.
     """
-    free = config.memory or free_memory(config.device)
+    demand, free = demand or Demand(), config.memory or free_memory(config.device)
     names = [name for name in free if name != "cpu"] or ["cpu"]
-    size = torch_dtype(config).itemsize
+    size, count = torch_dtype(config).itemsize, len(model.model.layers)
+    weights = [packed_bytes(block, size, config.quantize) / GIB for block in model.model.layers]
+    stored = demand.rows * cache_bytes(model.config, demand.ids, size) / GIB
     rest = size * sum(parameter.numel() for parameter in model.parameters()) / GIB
-    blocks = [packed_bytes(block, size, config.quantize) / GIB for block in model.model.layers]
     rest -= size * sum(p.numel() for block in model.model.layers for p in block.parameters()) / GIB
-    left = {name: free.get(name, 0.0) - config.reserve for name in names}
-    left[names[0]] -= rest
+    rest += demand.beside / GIB
+    room = {name: free.get(name, 0.0) - config.reserve - (rest if name == names[0] else 0) for name in names}
     host = free.get("cpu", 0.0) if names != ["cpu"] and config.quantize is Quantize.none else 0.0
-    placed: list[str] = []
-    device = iter(names)
-    current: str | None = next(device)
-    for needed in blocks:
-        while current is not None and left[current] < needed:
-            current = next(device, None)
-        if current is None and host < needed:
-            raise SystemSetupError(
-                f"the model needs {rest + sum(blocks):.1f} GiB and {config.reserve:.1f} GiB on each device beside it; "
-                f"there are {', '.join(f'{gib:.1f} on {name}' for name, gib in free.items())}"
-                + ("" if config.quantize is Quantize.nf4 else "; quantize=nf4 needs about a third")
-            )
-        if current is None:
-            host -= needed
-            placed.append("offload")
-        else:
-            left[current] -= needed
-            placed.append(current)
-    return DeviceMap(main=names[0], blocks=tuple(placed))
+    for resident in range(count, -1, -1):
+        away = weights[resident:]
+        if sum(away) > host:
+            break
+        brought = len(away) * stored + max(away, default=0.0)
+        blocks = _fill([one + stored for one in weights[:resident]], room | {names[0]: room[names[0]] - brought})
+        if blocks is not None:
+            return DeviceMap(main=names[0], blocks=(*blocks, *(["offload"] * len(away))))
+    needed = rest + sum(weights) + count * stored
+    raise SystemSetupError(
+        f"the model needs {needed:.1f} GiB, {count * stored:.1f} of them for keys and values of {demand.ids} ids, and "
+        f"{config.reserve:.1f} GiB on each device beside it; "
+        f"there are {', '.join(f'{gib:.1f} on {name}' for name, gib in free.items())}"
+        + ("" if config.quantize is Quantize.nf4 else "; quantize=nf4 needs about a third for the weights")
+    )
+
+
+def _fill(needed: Sequence[float], room: dict[str, float]) -> list[str] | None:
+    """The device of each block, in order, or None where they do not fit."""
+    places: list[str] = []
+    devices = iter(room)
+    if next(iter(room.values())) < 0:  # the main device does not even hold what is not a block
+        return None
+    current, left = "", -1.0
+    for gib in needed:
+        while left < gib:
+            current = next(devices, None)
+            if current is None:
+                return None
+            left = room[current]
+        left -= gib
+        places.append(current)
+    return places
 
 
 def free_memory(device: str) -> dict[str, float]:

@@ -5,14 +5,15 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from emu_robot.emu35.config import Task
+from emu_robot.emu35.config import Task, known_task
 from emu_robot.emu35.text import Emu3Text
-from emu_robot.errors import InvalidValueError, UnknownNameError
+from emu_robot.errors import InvalidValueError
 
 type Grid = NDArray[np.integer]
 """(h, w) codes of an image."""
 
 INTERLEAVED = " Please generate a response with interleaved text and images."
+ANSWER = " ASSISTANT: <|extra_100|>"
 
 
 def image_ids(text: Emu3Text, grid: Grid) -> list[int]:
@@ -30,21 +31,27 @@ def image_ids(text: Emu3Text, grid: Grid) -> list[int]:
 
 
 def task_prompt(text: Emu3Text, task: str, question: str, images: Sequence[Grid] = ()) -> list[int]:
-    """Ids up to where the answer begins. Raises `UnknownNameError` for an unknown task."""
-    if task not in set(Task):
-        raise UnknownNameError("task", task, [known.value for known in Task])
-    extra = INTERLEAVED if task == Task.howto else ""
-    before = f"<|extra_203|>You are a helpful assistant for {task} task.{extra} USER: {question}"
-    return _prompt(text, before, images)
+    """Ids up to where the answer begins; x2i shows the images before the question, every other task behind it.
+
+    Raises `UnknownNameError` for an unknown task.
+    """
+    extra = INTERLEAVED if known_task(task) is Task.howto else ""
+    start = f"<|extra_203|>You are a helpful assistant for {task} task.{extra} USER: "
+    if task == Task.x2i:
+        return _prompt(text, start, images, question + ANSWER)
+    return _prompt(text, start + question, images, ANSWER)
 
 
 def unconditional_prompt(text: Emu3Text, images: Sequence[Grid] = ()) -> list[int]:
     """What classifier-free guidance compares with: the images without the question."""
-    return _prompt(text, "<|extra_203|>You are a helpful assistant. USER: ", images)
+    return _prompt(text, "<|extra_203|>You are a helpful assistant. USER: ", images, ANSWER)
 
 
-def _prompt(text: Emu3Text, before: str, images: Sequence[Grid]) -> list[int]:
+def _prompt(text: Emu3Text, before: str, images: Sequence[Grid], after: str) -> list[int]:
+    """Words that no image separates are encoded as one, as ids may reach across where they were put together."""
+    if not images:
+        return text.encode(before + after)
     ids = text.encode(before)
     for grid in images:
         ids += image_ids(text, grid)
-    return ids + text.encode(" ASSISTANT: <|extra_100|>")
+    return ids + text.encode(after)

@@ -5,7 +5,6 @@ too. Knows nothing of models.
 """
 
 import base64
-import binascii
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
@@ -13,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from emu_robot.errors import InvalidValueError, WeightsError
+from emu_robot.models.files import TEXT_BYTES, read_bytes, read_text
 
 RANKS, VISION = "emu3.tiktoken", "emu3_vision_tokens.txt"
 PATTERN = (
@@ -26,7 +26,9 @@ CODE = re.compile(r"<\|visual token (\d+)\|>")
 @dataclass(frozen=True, kw_only=True)
 class ControlIds:
     """Ids with a role. bos/eos: of a sequence; eol: between rows of an image; eof: end of a text file; boi, img, eoi:
-    before an image's size, before its codes, after them; begin_answer, end_answer; first_code, n_codes: visual codes.
+    before an image's size, before its codes, after them; begin_answer, end_answer; begin_global, end_global: around
+    reasoning about the whole answer; begin_picture, end_picture: about its next image; first_code, n_codes: visual
+    codes.
     """
 
     pad: int
@@ -39,6 +41,10 @@ class ControlIds:
     eoi: int
     begin_answer: int
     end_answer: int
+    begin_global: int
+    end_global: int
+    begin_picture: int
+    end_picture: int
     first_code: int
     n_codes: int
 
@@ -68,6 +74,10 @@ class Emu3Text:
             eoi=self.id_of("<|image end|>"),
             begin_answer=self.id_of("<|extra_100|>"),
             end_answer=self.id_of("<|extra_101|>"),
+            begin_global=self.id_of("<|extra_60|>"),
+            end_global=self.id_of("<|extra_61|>"),
+            begin_picture=self.id_of("<|extra_50|>"),
+            end_picture=self.id_of("<|extra_51|>"),
             first_code=first + len(named),
             n_codes=n_codes,
         )
@@ -75,26 +85,18 @@ class Emu3Text:
     @classmethod
     def load(cls, folder: str | Path) -> "Emu3Text":
         """From `emu3.tiktoken` and `emu3_vision_tokens.txt`. Raises `WeightsError` naming a missing or damaged file."""
-        ranks, vision = Path(folder) / RANKS, Path(folder) / VISION
-        for path in (ranks, vision):
-            if not path.is_file():
-                raise WeightsError(f"{path} is missing")
-        table: dict[bytes, int] = {}
-        for number, line in enumerate(ranks.read_bytes().splitlines(), 1):
-            try:
-                token, rank = line.split()
-                table[base64.b64decode(token, validate=True)] = int(rank)
-            except (ValueError, binascii.Error) as error:
-                raise WeightsError(f"{ranks}, line {number}: not a token and its rank ({line[:40]!r})") from error
-        if sorted(table.values()) != list(range(len(table))):
-            raise WeightsError(f"{ranks}: {len(table)} tokens whose ranks are not 0 .. {len(table) - 1}")
-        lines = vision.read_text().splitlines()
+        folder = Path(folder)
+        table, lines = _read_ranks(folder / RANKS), read_text(folder / VISION).splitlines()
         codes = [int(match[1]) for line in lines if (match := CODE.fullmatch(line))]
-        if codes != list(range(len(codes))) or not all(
-            CODE.fullmatch(line) for line in lines[len(lines) - len(codes) :]
-        ):
-            raise WeightsError(f"{vision}: visual tokens must come last and be numbered from 0")
-        return cls(table, lines)
+        last = lines[len(lines) - len(codes) :]
+        if not codes or codes != list(range(len(codes))) or not all(map(CODE.fullmatch, last)):
+            raise WeightsError(f"{folder / VISION}: visual tokens must come last and be numbered from 0")
+        if len({*lines, *SPECIAL}) < len(lines) + len(SPECIAL):
+            raise WeightsError(f"{folder / VISION}: a token is there twice, or a special one of the text's own")
+        try:
+            return cls(table, lines)
+        except WeightsError as error:
+            raise WeightsError(f"{folder / VISION}: {error}") from error
 
     @property
     def size(self) -> int:
@@ -134,3 +136,20 @@ class Emu3Text:
             parts += [self._encoding.decode(words), f"<|visual token {token - self.ids.first_code:06d}|>"]
             words = []
         return "".join([*parts, self._encoding.decode(words)])
+
+
+def _read_ranks(path: Path) -> dict[bytes, int]:
+    """Byte sequence -> id. Raises `WeightsError` unless ids are 0, 1, ... and every byte alone has one."""
+    table: dict[bytes, int] = {}
+    for number, line in enumerate(read_bytes(path, TEXT_BYTES).splitlines(), 1):
+        try:
+            token, rank = line.split()
+            table[base64.b64decode(token, validate=True)] = int(rank)
+        except ValueError as error:
+            raise WeightsError(f"{path}, line {number}: not a token and its rank ({line[:40]!r})") from error
+    if sorted(table.values()) != list(range(len(table))):
+        raise WeightsError(f"{path}: {len(table)} tokens whose ranks are not 0 .. {len(table) - 1}")
+    absent = [byte for byte in range(256) if bytes([byte]) not in table]
+    if absent or b"" in table:
+        raise WeightsError(f"{path}: " + (f"byte {absent[0]} has no rank of its own" if absent else "an empty token"))
+    return table

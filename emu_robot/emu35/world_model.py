@@ -7,17 +7,22 @@ import numpy as np
 import torch
 
 from emu_robot.core import Image
+from emu_robot.emu35.answer import End, Words
 from emu_robot.emu35.checkpoint import (
     VISION_FILES,
     load_language_model,
     load_vision_tokenizer,
+    read_language_config,
+    read_vision_config,
     resolve_checkpoint,
 )
 from emu_robot.emu35.config import WorldModelConfig
 from emu_robot.emu35.generation import InterleavedGenerator
+from emu_robot.emu35.placement import Demand
 from emu_robot.emu35.prompts import Grid, task_prompt, unconditional_prompt
-from emu_robot.emu35.text import Emu3Text
-from emu_robot.errors import ShapeError
+from emu_robot.emu35.text import RANKS, Emu3Text
+from emu_robot.emu35.text import VISION as CODES
+from emu_robot.errors import ShapeError, WeightsError
 from emu_robot.models.transformer import CausalTransformer
 from emu_robot.tokenizers.image import ImageTokenizer, to_pixels, to_uint8
 
@@ -33,21 +38,23 @@ class WorldModel:
 
     def generate(
         self, question: str, pictures: Sequence[Image] = (), config: WorldModelConfig | None = None
-    ) -> Iterator[str | Image]:
-        """Stretches of text and pictures (H, W, 3) uint8, each as soon as it is complete.
+    ) -> Iterator[Words | Image | End]:
+        """Stretches of words, pictures (H, W, 3) uint8, each as soon as it is complete, and at last why it ended.
 
-        pictures: (H, W, 3) uint8 of any size. Input is checked at the call. Raises `UnknownNameError` for an unknown
-        task, `ShapeError` for what is no picture.
+        pictures: (H, W, 3) uint8 of any size. Input is checked at the call. Raises `ShapeError` for what is no picture,
+        `InvalidValueError` when the prompt leaves no room for an answer.
         """
         config = config or WorldModelConfig()
-        grids = [self.encode(picture, config.image_area) for picture in pictures]
+        grids = [self.encode(picture, config.area) for picture in pictures]
         asked = task_prompt(self.text, config.task, question, grids)
         free = unconditional_prompt(self.text, grids)
-        answer = InterleavedGenerator(self.model, self.text, config.generation).answer(asked, free)
-        return (part if isinstance(part, str) else self.decode(part) for part in answer)
+        seen = (grids[-1].shape[0], grids[-1].shape[1]) if grids else None
+        generator = InterleavedGenerator(self.model, self.text, config.generation, config.task)
+        answer = generator.answer(asked, free, seen)
+        return (part if isinstance(part, Words | End) else self.decode(part) for part in answer)
 
     @torch.inference_mode()
-    def encode(self, picture: Image, area: int = 720 * 720) -> Grid:
+    def encode(self, picture: Image, area: int) -> Grid:
         """Codes (h, w) of a picture (H, W, 3) uint8, resized to about `area` pixels, its sides whole codes."""
         if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8 or 0 in picture.shape:
             raise ShapeError("picture", f"{picture.shape} {picture.dtype}", "(H, W, 3) uint8")
@@ -73,21 +80,35 @@ def load_world_model(name_or_path: str | Path, config: WorldModelConfig | None =
     """An official checkpoint, by folder or hub id ("BAAI/Emu3.5").
 
     Raises `WeightsError` naming the missing or damaged file, `SystemSetupError` if the hub cannot be reached or the
-    devices are too small.
+    devices are too small for the weights and an answer of `max_ids`.
     """
     config = config or WorldModelConfig()
     folder = resolve_checkpoint(name_or_path)
-    text = Emu3Text.load(folder)
+    text, language = Emu3Text.load(folder), read_language_config(folder)
+    if language.vocab_size < text.size:
+        raise WeightsError(
+            f"{folder}: config.json says vocab_size={language.vocab_size}, {RANKS} and {CODES} need {text.size}"
+        )
     own = folder / "vision"
     vision = resolve_checkpoint(config.vision or (own if own.is_dir() else VISION), VISION_FILES)
-    model = load_language_model(folder, config.placement)
-    images = load_vision_tokenizer(vision, device=model.lm_head.weight.device)
-    return WorldModel(text, images, model)
+    if (known := read_vision_config(vision).n_embed) < text.ids.n_codes:
+        raise WeightsError(f"{vision}: config.yaml says n_embed={known}, {CODES} names {text.ids.n_codes} codes")
+    images = load_vision_tokenizer(vision)
+    generation = config.generation.for_task(config.task)
+    demand = Demand(
+        ids=generation.max_ids,
+        rows=2 if generation.guidance != 1 else 1,
+        beside=sum(tensor.nbytes for tensor in images.state_dict().values()),
+    )
+    model = load_language_model(folder, config.placement, demand)
+    return WorldModel(text, images.to(model.lm_head.weight.device), model)
 
 
 def sides(height: int, width: int, area: int, multiple: int) -> tuple[int, int]:
-    """Height and width of about `area` pixels in the same proportion, both multiples of `multiple`."""
-    scale = (area / (height * width)) ** 0.5
-    return max(multiple, round(height * scale / multiple) * multiple), max(
-        multiple, round(width * scale / multiple) * multiple
-    )
+    """Height and width of about `area` pixels in the same proportion: cut to whole pixels, then the nearest multiple of
+    `multiple`, at least one."""
+    ratio = width / height
+    high = int((area / ratio) ** 0.5)
+    wide = int(high * ratio)
+    nearest = [(side + multiple // 2) // multiple * multiple for side in (high, wide)]
+    return max(multiple, nearest[0]), max(multiple, nearest[1])

@@ -6,6 +6,7 @@ LeRobot imports it by itself, see `plugin/`. Nothing else in emu_robot may impor
 from emu_robot.lerobot.configuration_emu_robot import EmuRobotConfig
 from emu_robot.lerobot.env import EmuTabletopEnv
 from emu_robot.lerobot.gated_robot import EmuGated, EmuGatedConfig
+from emu_robot.lerobot.last_words import speak_last
 from emu_robot.lerobot.robot import EmuSimPanda, EmuSimPandaConfig
 from emu_robot.lerobot.teleoperator import EmuSimExpert, EmuSimExpertConfig
 
@@ -19,3 +20,5 @@ __all__ = [
     "EmuSimPandaConfig",
     "EmuTabletopEnv",
 ]
+
+speak_last()

@@ -4,6 +4,7 @@ LeRobot stores adapters and config.json alone. Whoever loads them starts from th
 has to give the head the same shape again; `Fitted`, kept in config.json, says which.
 """
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Self
@@ -34,7 +35,7 @@ class Fitted:
         return {
             "head": asdict(self.head),
             "stats": self.stats.to_dict(),
-            "layout": {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(self.layout).items()},
+            "layout": json.loads(json.dumps(asdict(self.layout))),
             "control_hz": self.control_hz,
             "max_words": self.max_words,
         }

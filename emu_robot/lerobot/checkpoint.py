@@ -5,6 +5,7 @@ from pathlib import Path
 from lerobot.configs import FeatureType, PolicyFeature
 from lerobot.utils.constants import ACTION, OBS_IMAGES, OBS_STATE
 
+from emu_robot.errors import ConfigError
 from emu_robot.lerobot.configuration_emu_robot import EmuRobotConfig
 from emu_robot.lerobot.modeling_emu_robot import EmuRobotPolicy
 from emu_robot.lerobot.processor_emu_robot import make_emu_robot_pre_post_processors
@@ -15,20 +16,28 @@ from emu_robot.policy.action_decoder import ActionDecoder
 def to_lerobot(weights: str | Path, out: Path) -> Path:
     """Write `out`: the weights folder itself, and LeRobot's config and processors; returns it.
 
-    Raises `UnknownNameError` for weights that are not there, `WeightsError` for damaged ones.
+    Raises `UnknownNameError` for weights that are not there, `WeightsError` for damaged ones, `ConfigError` for weights
+    that command some of a set's actions only: LeRobot's robots and environments take all of them.
     """
     folder = resolve_weights(weights)
     decoder = ActionDecoder.load(folder)
+    layout = decoder.layout
+    if layout.unused_actions:
+        left_out = ", ".join(layout.unused_actions)
+        raise ConfigError(f"{folder}: commands nothing of {left_out}, which were left out; LeRobot needs every action")
     size = decoder.head.config.image_size
     images = {
         f"{OBS_IMAGES}.{camera}": PolicyFeature(FeatureType.VISUAL, (3, size, size)) for camera in decoder.cameras
     }
-    state = PolicyFeature(FeatureType.STATE, (len(decoder.layout.state_names),))
+    n_states = max(len(layout.state_names), 1 + max(layout.state_order, default=0))
+    state = PolicyFeature(FeatureType.STATE, (n_states,))
     config = EmuRobotConfig(
         weights=str(folder),
         chunk_size=decoder.action_horizon,
         input_features={**images, OBS_STATE: state},
-        output_features={ACTION: PolicyFeature(FeatureType.ACTION, (len(decoder.layout.action_names),))},
+        output_features={ACTION: PolicyFeature(FeatureType.ACTION, (len(layout.action_names),))},
+        state_order=list(layout.state_order),
+        action_order=list(layout.action_order),
         push_to_hub=False,
     )
     EmuRobotPolicy(config).save_pretrained(out)

@@ -7,7 +7,7 @@ from lerobot.configs import FeatureType, NormalizationMode, PreTrainedConfig
 from lerobot.optim import AdamWConfig, CosineDecayWithWarmupSchedulerConfig
 from lerobot.policies.rtc.configuration_rtc import RTCConfig
 
-from emu_robot.data.lerobot_files import camera_name
+from emu_robot.data.lerobot_names import camera_names
 from emu_robot.errors import ConfigError
 from emu_robot.planner.config import ReplanConfig
 from emu_robot.policy.config import ChunkConfig, GoalMode
@@ -29,8 +29,9 @@ class EmuRobotConfig(PreTrainedConfig):
     cache_dir: where starts and keyframes of the training set are kept; none given puts them beside the set.
     save_predicted_video: `lerobot-eval` writes the imagined subgoals as pred_episode_N.mp4.
     rtc_config: real-time chunking, set by `lerobot-rollout --inference.type=rtc`.
-    state_order, action_order: where the head's dimensions stand in the set's, filled in by a training; empty where
-    nothing moves. Pictures, states and actions are normalised by statistics in the weights, not by LeRobot's.
+    state_order, action_order: where the head's dimensions stand in the set's, as `robots.order` has it; filled in by a
+    training and by `to-lerobot`, empty where nothing moves. Pictures, states and actions are normalised by statistics
+    in the weights, not by LeRobot's.
     fitted: see `adapters.Fitted`, filled in by a training with adapters (`--peft.method_type=LORA`).
     """
 
@@ -83,8 +84,8 @@ class EmuRobotConfig(PreTrainedConfig):
     @property
     def cameras(self) -> dict[str, str]:
         """Name of each camera, as the head's modules carry it -> its feature."""
-        return {camera_name(key): key for key, feature in (self.input_features or {}).items()
-                if feature.type is FeatureType.VISUAL}  # fmt: skip
+        features = (self.input_features or {}).items()
+        return camera_names(key for key, feature in features if feature.type is FeatureType.VISUAL)
 
     @property
     def observation_delta_indices(self) -> None:

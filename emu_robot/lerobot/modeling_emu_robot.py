@@ -8,7 +8,6 @@ import copy
 import hashlib
 import logging
 from collections import deque
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from threading import Lock, get_ident
@@ -25,7 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from emu_robot.core import Observation
-from emu_robot.data.lerobot_files import IMAGE_PREFIX, LeRobotFiles
+from emu_robot.data.lerobot_names import IMAGE_PREFIX
 from emu_robot.data.prepare import PrepareConfig
 from emu_robot.errors import ConfigError, InvalidValueError, UnknownNameError
 from emu_robot.lerobot.adapters import Fitted, default_targets
@@ -45,6 +44,7 @@ from emu_robot.planner.planner import Planner
 from emu_robot.policy.action_decoder import ActionDecoder, ActionPrefix
 from emu_robot.policy.config import GoalMode, PolicyConfig
 from emu_robot.policy.emu_policy import EmuPolicy
+from emu_robot.robots.order import to_ours, to_theirs
 from emu_robot.shared.draws import draw_seed
 from emu_robot.training.head import HeadTrainConfig, head_loss
 from emu_robot.training.losses import near_codes
@@ -125,7 +125,6 @@ class EmuRobotPolicy(PreTrainedPolicy):
         config, planner = self.config, Planner.load(self._folder)
         started = HeadConfig(**read_manifest(self._folder)["stages"]["head"]["config"])
         cameras = self._camera_order(planner)
-        files = LeRobotFiles(root)
         buffer = prepare_once(
             PrepareConfig(
                 dataset=str(root),
@@ -138,8 +137,7 @@ class EmuRobotPolicy(PreTrainedPolicy):
         )
         head = replace(started, cameras=cameras, action_horizon=config.chunk_size)
         examples = self._examples = TrainingExamples(buffer, head, planner, self._folder)
-        config.state_order = _order(examples.layout.state_names, files.names("observation.state"))
-        config.action_order = _order(examples.layout.action_names, files.names("action"))
+        config.state_order, config.action_order = map(list, (examples.layout.state_order, examples.layout.action_order))
         max_words = max(planner.config.max_words, examples.longest_subtask)
         fitted = Fitted(
             head=examples.config,
@@ -277,9 +275,7 @@ class EmuRobotPolicy(PreTrainedPolicy):
         if self.config.save_predicted_video and subgoal is not None:
             picture_3HW = torch.from_numpy(np.ascontiguousarray(subgoal.transpose(2, 0, 1)))
             here.latents = picture_3HW[None, :, None].repeat(1, 1, self.config.n_action_steps, 1, 1)
-        actions_BTA = np.stack([chunk.actions for chunk in chunks])
-        if self.config.action_order:
-            actions_BTA = actions_BTA[..., np.argsort(self.config.action_order)]
+        actions_BTA = to_theirs(np.stack([chunk.actions for chunk in chunks]), self.config.action_order)
         return torch.from_numpy(np.ascontiguousarray(actions_BTA)).to(next(self.head.parameters()).device)
 
     @staticmethod
@@ -331,9 +327,7 @@ class EmuRobotPolicy(PreTrainedPolicy):
     def _observations(self, batch: dict[str, Any]) -> list[Observation]:
         """One per environment, in our order of dimensions and our size of pictures."""
         views = {camera: self._pictures(batch[key]) for camera, key in self.config.cameras.items()}
-        state_BS = batch[OBS_STATE].float().cpu().numpy()
-        if self.config.state_order:
-            state_BS = state_BS[:, self.config.state_order]
+        state_BS = to_ours(batch[OBS_STATE].float().cpu().numpy(), self.config.state_order)
         return [
             Observation(images={camera: view[i] for camera, view in views.items()}, state=state)
             for i, state in enumerate(state_BS)
@@ -349,8 +343,7 @@ class EmuRobotPolicy(PreTrainedPolicy):
         if left_over is None:
             return None
         actions_KA = left_over.reshape(-1, left_over.shape[-1]).float().cpu().numpy()
-        if self.config.action_order:
-            actions_KA = actions_KA[:, self.config.action_order]
+        actions_KA = to_ours(actions_KA, self.config.action_order)
         if self.config.rtc_config is None:
             raise ConfigError("prev_chunk_left_over needs rtc_config, which `--inference.type=rtc` sets")
         until = min(horizon or self.config.rtc_config.execution_horizon, len(actions_KA))
@@ -413,12 +406,6 @@ def _digest(observation: Observation) -> str:
     """Tells one observation from others."""
     parts = [observation.state, *(observation.images[camera] for camera in sorted(observation.images))]
     return hashlib.blake2b(b"".join(part.tobytes() for part in parts)).hexdigest()
-
-
-def _order(ours: Sequence[str], theirs: Sequence[str]) -> list[int]:
-    """Where each of our dimensions stands in theirs; empty if nothing moves."""
-    order = [list(theirs).index(name) for name in ours]
-    return [] if order == list(range(len(theirs))) else order
 
 
 def _part(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

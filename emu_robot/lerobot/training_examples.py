@@ -4,6 +4,8 @@ LeRobot's batches say which frame a sample is (`index`); the rest is looked up i
 the set, with every number of it and pictures of starts and keyframes only.
 """
 
+import hashlib
+import json
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from emu_robot.data.prepare import PrepareConfig, prepare
+from emu_robot.data.prepare import PrepareConfig, locate, prepare, record_of
 from emu_robot.data.replay_buffer import ReplayBuffer
 from emu_robot.errors import SystemSetupError
 from emu_robot.models.action_head import HeadConfig
@@ -35,7 +37,14 @@ WAIT_S = 900.0
 
 
 def prepare_once(config: PrepareConfig) -> ReplayBuffer:
-    """The prepared set; of several processes one prepares it and the others wait."""
+    """The prepared set; of several processes one prepares it and the others wait.
+
+    The folder's name ends with a digest of the set's contents and the settings: what was recorded since, or is asked
+    for otherwise, is prepared beside it.
+    """
+    record = record_of(config, locate(config.dataset))
+    digest = hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()[:12]
+    config = replace(config, out=config.out.with_name(f"{config.out.name}_{digest}"))
     until = time.monotonic() + WAIT_S
     while True:
         try:

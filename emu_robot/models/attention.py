@@ -17,14 +17,15 @@ type AttentionMask = Tensor | BlockMask
 
 def attend(q_BHLP: Tensor, k_BGSP: Tensor, v_BGSP: Tensor, mask: AttentionMask | None, causal: bool) -> Tensor:
     """(B, H, L, P) scaled dot-product attention."""
-    repeats = q_BHLP.shape[1] // k_BGSP.shape[1]
-    if causal or isinstance(mask, BlockMask):
+    repeats, length, dim = q_BHLP.shape[1] // k_BGSP.shape[1], q_BHLP.shape[2], q_BHLP.shape[3]
+    # A block of few queries: the heads of a group stand as further queries, so a long cache is read as it is and the
+    # mask is copied for each of them. Of many queries the mask is the larger, and keys and values are copied.
+    if causal or isinstance(mask, BlockMask) or length >= 2 * dim * k_BGSP.itemsize:
         k_BHSP, v_BHSP = k_BGSP.repeat_interleave(repeats, 1), v_BGSP.repeat_interleave(repeats, 1)
         if isinstance(mask, BlockMask):
             return _flex(q_BHLP.device.type)(q_BHLP, k_BHSP, v_BHSP, block_mask=mask)
-        return F.scaled_dot_product_attention(q_BHLP, k_BHSP, v_BHSP, is_causal=True)
-    # The heads of a group stand as further queries, so a long cache is read as it is and not copied.
-    q_BGMP = q_BHLP.reshape(*k_BGSP.shape[:2], -1, q_BHLP.shape[-1])
+        return F.scaled_dot_product_attention(q_BHLP, k_BHSP, v_BHSP, attn_mask=mask, is_causal=causal)
+    q_BGMP = q_BHLP.reshape(*k_BGSP.shape[:2], -1, dim)
     if mask is not None and repeats > 1:
         mask = mask.unsqueeze(-3).expand(*mask.shape[:-2], repeats, *mask.shape[-2:]).flatten(-3, -2)
     return F.scaled_dot_product_attention(q_BGMP, k_BGSP, v_BGSP, attn_mask=mask).reshape(q_BHLP.shape)

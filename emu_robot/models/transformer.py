@@ -26,26 +26,26 @@ class TransformerSizes:
     `rope_theta`, tied embeddings, and `references`. The fourth is for words: `unrotated_groups`.
     """
 
-    hidden_size: int = number(256, 1)
+    hidden_size: int = number(256, 1, 2**17)
     """Width of the residual stream."""
-    intermediate_size: int = number(768, 1)
+    intermediate_size: int = number(768, 1, 2**20)
     """Width inside each block's MLP."""
-    num_hidden_layers: int = number(6, 1)
+    num_hidden_layers: int = number(6, 1, 1024)
     """Blocks."""
-    num_attention_heads: int = number(8, 1)
+    num_attention_heads: int = number(8, 1, 4096)
     """Heads of queries; a multiple of `num_key_value_heads`."""
-    num_key_value_heads: int = number(4, 1)
+    num_key_value_heads: int = number(4, 1, 4096)
     """Heads of keys and values; each is shared by a group of query heads."""
-    head_dim: int = number(32, 2)
+    head_dim: int = number(32, 2, 4096)
     """Dimensions of a head; an even number."""
-    rope_theta: float = number(10.0, above=0)
+    rope_theta: float = number(10.0, above=0, high=1e12)
     """Base of the rotary positions. With the official 1e6, few of 32 dimensions tell neighbouring places apart."""
-    unrotated_groups: int = number(2, 0)
+    unrotated_groups: int = number(2, 0, 4096)
     """Key-value heads without rotary positions, at most all: they find words and what looks like them at any distance.
     At a small `rope_theta`, no frequency is slow enough for that."""
-    rms_norm_eps: float = number(1e-6, 0)
+    rms_norm_eps: float = number(1e-6, 0, 1)
     """Added to the mean square that a norm divides by."""
-    initializer_range: float = number(0.02, above=0)
+    initializer_range: float = number(0.02, above=0, high=100)
     """Standard deviation of the weights before training."""
     tie_word_embeddings: bool = True
     """One matrix reads and writes ids."""
@@ -70,12 +70,18 @@ class TransformerSizes:
 class TransformerConfig(TransformerSizes):
     """A whole transformer: its sizes, and the ids that its tokenizers give it."""
 
-    vocab_size: int = number(5136, 1)
+    vocab_size: int = number(5136, 1, 2**24)
     """Ids that it reads and writes."""
 
 
+FIRST_SLOTS = 1024
+"""What a cache holds at first, if it may hold as much."""
+PREFILL = 512
+"""Longer blocks are fed to a cache in pieces of so many tokens, so that memory grows with their length alone."""
+
+
 class KVCache:
-    """Keys and values of tokens already seen, in preallocated memory.
+    """Keys and values of tokens already seen. The memory grows with them, by doubling, one layer after the other.
 
     All rows share slot numbers; `valid_BS` says which slots hold a token of the row and which are padding.
     `length`: slots in use. Setting it back forgets what follows (a rejected or noisy image).
@@ -90,34 +96,58 @@ class KVCache:
         dtype: torch.dtype = torch.float32,
         layer_devices: Sequence[torch.device] = (),
     ) -> None:
-        """layer_devices: where each layer's keys and values belong, if not all on `device`."""
-        shape = (batch, config.num_key_value_heads, slots, config.head_dim)
+        """slots: the most it may come to hold. layer_devices: where each layer's keys and values belong, if not all
+        on `device`."""
+        empty = (batch, config.num_key_value_heads, 0, config.head_dim)
         places = layer_devices or [device] * config.num_hidden_layers
-        self.keys = [torch.zeros(shape, device=place, dtype=dtype) for place in places]
-        self.values = [torch.zeros(shape, device=place, dtype=dtype) for place in places]
-        self.valid_BS = torch.zeros(batch, slots, dtype=torch.bool, device=device)
-        self.length = 0
+        self.keys = [torch.empty(empty, device=place, dtype=dtype) for place in places]
+        self.values = [torch.empty(empty, device=place, dtype=dtype) for place in places]
+        self.valid_BS = torch.empty(batch, 0, dtype=torch.bool, device=device)
+        self.slots, self.length = slots, 0
         self.padded = False
 
-    def reserve(self, valid_BL: Tensor) -> slice:
-        """Claim the next slots for a block of tokens."""
-        slots = slice(self.length, self.length + valid_BL.shape[1])
-        if slots.stop > self.valid_BS.shape[1]:
-            raise InvalidValueError(f"the sequence needs {slots.stop} cache slots, there are {self.valid_BS.shape[1]}")
-        self.valid_BS[:, slots] = valid_BL
-        self.padded = self.padded or not bool(valid_BL.all())
+    @property
+    def capacity(self) -> int:
+        """Slots that there is memory for at present."""
+        return self.valid_BS.shape[1]
+
+    def reserve(self, count: int, valid_BL: Tensor | None = None) -> slice:
+        """Claim the next slots for a block of `count` tokens; valid_BL: False where it is padding, None without any.
+
+        Raises `InvalidValueError` beyond `slots`.
+        """
+        slots = slice(self.length, self.length + count)
+        if slots.stop > self.slots:
+            raise InvalidValueError(f"the sequence needs {slots.stop} cache slots, there are {self.slots}")
+        if slots.stop > self.capacity:
+            self._grow(min(max(slots.stop, 2 * self.capacity, FIRST_SLOTS), self.slots))
+        self.valid_BS[:, slots] = True if valid_BL is None else valid_BL
+        self.padded = self.padded or valid_BL is not None
         self.length = slots.stop
         return slots
 
     def mask(self, slots: slice) -> Tensor | None:
-        """(B, 1, L, length) bool: which slots each new token may attend to; None where it may attend to all."""
+        """(B, 1, L, length) bool: which slots each new token may attend to; None where it may attend to all, or the
+        block is the first and causal."""
         count = slots.stop - slots.start
-        if count == 1 and not self.padded:
+        if not self.padded and (count == 1 or slots.start == 0):
             return None
         index = torch.arange(slots.stop, device=self.valid_BS.device)
         causal = index[None, :] <= index[slots.start :, None]
         own = index[None, :] == index[slots.start :, None]
         return ((self.valid_BS[:, None, : slots.stop] & causal) | own)[:, None]
+
+    def _grow(self, capacity: int) -> None:
+        more = capacity - self.capacity
+        for store in (self.keys, self.values):
+            for i, old in enumerate(store):
+                store[i] = torch.cat([old, old.new_empty((*old.shape[:2], more, old.shape[3]))], 2)
+        self.valid_BS = F.pad(self.valid_BS, (0, more), value=False)
+
+
+def cache_bytes(config: TransformerConfig, slots: int, itemsize: int) -> int:
+    """Bytes of one layer's keys and values of a row."""
+    return 2 * config.num_key_value_heads * config.head_dim * slots * itemsize
 
 
 class RMSNorm(nn.Module):
@@ -183,11 +213,11 @@ class Attention(nn.Module):
             keys, values, slots = store
             keys[:, :, slots], values[:, :, slots] = k, v
             k, v = keys[:, :, : slots.stop], values[:, :, : slots.stop]
-        causal = mask is None and store is None
-        if x.device.type == "cpu":  # attention of bfloat16 takes twice as long there as of float32
-            q, k, v = q.float(), k.float(), v.float()
+        causal = mask is None and q.shape[2] == k.shape[2]
+        # One type for all three: under autocast the norms return float32. On a CPU bfloat16 takes twice as long here.
+        dtype = torch.float32 if x.device.type == "cpu" else v.dtype
         with torch.autocast("cpu", enabled=False):
-            attended = attend(q, k, v, mask, causal)
+            attended = attend(q.to(dtype), k.to(dtype), v.to(dtype), mask, causal)
         return self.o_proj(attended.to(x.dtype).transpose(1, 2).reshape(batch, length, -1))
 
 
@@ -253,8 +283,18 @@ class Backbone(nn.Module):
 
         references_BL: see `TransformerSizes`; ids, -1 for none. Left out, there are none.
         positions_BL: default 0, 1, ... (after `cache.length` tokens). mask: see `AttentionMask`;
-        default causal. cache: the block is appended to it. valid_BL: False where the block is padding.
+        default causal. cache: the block is appended to it. valid_BL: False where the block is padding; None: nowhere.
         """
+        if cache is not None and mask is None and ids_BL.shape[1] > PREFILL:
+            blocks = (ids_BL, positions_BL, references_BL, valid_BL)
+            pieces = zip(*(_pieces(block, ids_BL.shape[1]) for block in blocks), strict=True)
+            return torch.cat(
+                [
+                    self(ids, places, references_BL=other, cache=cache, valid_BL=valid)
+                    for ids, places, other, valid in pieces
+                ],
+                1,
+            )
         x = self.embed_tokens(ids_BL)
         if references_BL is not None and self.config.references:
             referred = self.reference_gain * self.embed_tokens(references_BL.clamp(min=0))
@@ -265,7 +305,7 @@ class Backbone(nn.Module):
         rope = rotation(positions_BL, self.config.head_dim, self.config.rope_theta)
         slots = None
         if cache is not None:
-            slots = cache.reserve(torch.ones_like(ids_BL, dtype=torch.bool) if valid_BL is None else valid_BL)
+            slots = cache.reserve(ids_BL.shape[1], valid_BL)
             mask = cache.mask(slots) if mask is None else mask
         for i, layer in enumerate(self.layers):
             store = (cache.keys[i], cache.values[i], slots) if cache is not None and slots is not None else None
@@ -329,8 +369,13 @@ def rotation(positions_BL: Tensor, dim: int, theta: float) -> tuple[Tensor, Tens
 
 
 def rotate(x: Tensor, rope: tuple[Tensor, Tensor], count: int) -> Tensor:
-    """Apply RoPE to the first `count` heads of (B, H, L, P); the first half of P pairs with the second."""
+    """Apply RoPE to the first `count` heads of (B, H, L, P), in their type; the halves of P pair with each other."""
     (cos, sin), turning = rope, x[:, :count]
     first, second = turning.chunk(2, -1)
-    turned = turning * cos + torch.cat([-second, first], -1) * sin
-    return turned if count == x.shape[1] else torch.cat([turned, x[:, count:].to(turned.dtype)], 1)
+    turned = (turning * cos + torch.cat([-second, first], -1) * sin).to(x.dtype)
+    return turned if count == x.shape[1] else torch.cat([turned, x[:, count:]], 1)
+
+
+def _pieces(block: Tensor | None, length: int) -> Sequence[Tensor | None]:
+    """A block of `length` tokens in pieces for a cache."""
+    return block.split(PREFILL, 1) if block is not None else [None] * -(-length // PREFILL)

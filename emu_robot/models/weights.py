@@ -6,16 +6,18 @@ manifest.json: {"format": 1, "stages": {stage: {"file", "sha256", "config", "ext
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load, save
-from torch import Tensor
+from torch import Tensor, nn
 
 from emu_robot.errors import UnknownNameError, WeightsError
+from emu_robot.models.files import build, finite, plain_name, read_bytes, read_json, regular_file
 from emu_robot.shared.files import replace_bytes, replace_text
 
 FORMAT = 1
@@ -28,12 +30,17 @@ class StageWeights:
     """One stage's weights.
 
     state: float32 tensors by state-dict name; config: what rebuilds the module; extra: whatever else the stage
-    stored (normalisation statistics, metrics), JSON values.
+    stored (normalisation statistics, metrics), JSON values; source: where it was read, for messages.
     """
 
     state: dict[str, Tensor]
     config: dict[str, Any]
     extra: dict[str, Any]
+    source: str = "weights"
+
+    def settings[T](self, schema: type[T]) -> T:
+        """`config` as the dataclass it was written from. Raises `WeightsError` naming the field that does not fit."""
+        return build(schema, self.config, f"{self.source}: config")
 
 
 def released_names() -> list[str]:
@@ -89,12 +96,15 @@ def load_weights(folder: str | Path, stage: str) -> StageWeights:
     folder = Path(folder)
     entry = read_stage(folder, stage)
     path = folder / entry["file"]
-    state = load(_read_checked(path, entry["sha256"]))
+    try:
+        state = load(_read_checked(path, entry["sha256"]))
+    except SafetensorError as error:
+        raise WeightsError(f"{path} is damaged: {str(error).splitlines()[0]}") from error
     for name, tensor in state.items():
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            raise WeightsError(f"{path}: {name} holds values that are not finite")
-    state = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in state.items()}
-    return StageWeights(state=state, config=entry["config"], extra=entry["extra"])
+        if tensor.is_floating_point():
+            state[name] = finite(path, name, tensor).float()
+    source = f"{folder / MANIFEST}: stages.{stage}"
+    return StageWeights(state=state, config=entry["config"], extra=entry["extra"], source=source)
 
 
 def load_file(folder: str | Path, name: str) -> bytes:
@@ -107,25 +117,40 @@ def load_file(folder: str | Path, name: str) -> bytes:
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest of a weights folder; raises `WeightsError` when missing, damaged or of another format."""
+    """The manifest of a weights folder; raises `WeightsError` when missing, damaged or of another format.
+
+    Files that it names lie beside it: nothing is read or copied from elsewhere.
+    """
     path = folder / MANIFEST
-    try:
-        manifest = json.loads(path.read_text())
-    except FileNotFoundError:
-        raise WeightsError(f"no {MANIFEST} in {folder}") from None
-    except (OSError, ValueError) as error:
-        raise WeightsError(f"{path} cannot be read: {error}") from error
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+    if not path.exists():
+        raise WeightsError(f"no {MANIFEST} in {folder}")
+    manifest = read_json(path)
+    if manifest.get("format") != FORMAT:
         raise WeightsError(f"{path} is not a weights manifest of format {FORMAT}")
+    for section in ("stages", "files"):
+        if not isinstance(manifest.get(section), dict):
+            raise WeightsError(f"{path}: {section} must be a table")
+    for stage, entry in manifest["stages"].items():
+        where = f"{path}: stages.{stage}"
+        for key, kind in {"file": str, "sha256": str, "config": dict, "extra": dict}.items():
+            if not isinstance(entry, dict) or not isinstance(entry.get(key), kind):
+                raise WeightsError(f"{where}.{key} is missing or not of type {kind.__name__}")
+        plain_name(path, entry["file"])
+    for name, sha256 in manifest["files"].items():
+        plain_name(path, name)
+        if not isinstance(sha256, str):
+            raise WeightsError(f"{path}: files.{name} must be a sha256")
     return manifest
 
 
 def copy_weights(source: Path, target: Path) -> None:
-    """Copy a weights folder's manifest and the files it names."""
+    """Copy a weights folder's manifest and the files it names. All of them are looked for before any is written."""
     manifest = read_manifest(source)
+    names = [*(stage["file"] for stage in manifest["stages"].values()), *manifest["files"], MANIFEST]
+    files = [regular_file(source / name) for name in names]
     target.mkdir(parents=True, exist_ok=True)
-    for name in (*(stage["file"] for stage in manifest["stages"].values()), *manifest["files"], MANIFEST):
-        shutil.copyfile(source / name, target / name)
+    for file in files:
+        shutil.copyfile(file, target / file.name)
 
 
 def stage_config(folder: Path, stage: str) -> dict[str, Any]:
@@ -138,12 +163,38 @@ def stage_hash(folder: Path, stage: str) -> str:
     return read_stage(folder, stage)["sha256"]
 
 
-def load_into(module: torch.nn.Module, weights: StageWeights, what: str) -> None:
-    """Load a stage's state into the module its config built; `WeightsError` when they do not fit."""
+def restore[M: nn.Module](make: Callable[[], M], weights: StageWeights, what: str) -> M:
+    """The module that `make` builds from a stage's config, with its state; `WeightsError` when they do not fit.
+
+    Names, shapes and types are compared before anything is built, so an absurd config costs no memory.
+    """
     try:
-        module.load_state_dict(weights.state)
-    except RuntimeError as error:
-        raise WeightsError(f"{what} weights do not fit their config: {str(error).splitlines()[-1].strip()}") from error
+        with torch.device("meta"):
+            expected = make().state_dict()
+    except (RuntimeError, ValueError, ArithmeticError) as error:
+        raise WeightsError(f"{weights.source}: config builds no {what} ({str(error).splitlines()[0]})") from error
+    check_fit(expected, {name: tuple(tensor.shape) for name, tensor in weights.state.items()}, weights.source, what)
+    for name, tensor in weights.state.items():
+        if tensor.is_floating_point() != expected[name].is_floating_point():
+            raise WeightsError(
+                f"{weights.source}: {what} weight {name} is {tensor.dtype}, needs {expected[name].dtype}"
+            )
+    module = make()
+    module.load_state_dict(weights.state)
+    return module
+
+
+def check_fit(expected: Mapping[str, Tensor], given: Mapping[str, tuple[int, ...]], source: str, what: str) -> None:
+    """Raise `WeightsError` naming the first weight whose name or shape is not what a module needs."""
+    for name in sorted(set(expected) | set(given)):
+        if name not in given:
+            missing = len(set(expected) - set(given))
+            raise WeightsError(f"{source}: {what} weights do not fit the config: {missing} are missing, as {name}")
+        if name not in expected:
+            raise WeightsError(f"{source}: {what} weights do not fit the config: unknown weight {name}")
+        wanted = tuple(expected[name].shape)
+        if given[name] != wanted:
+            raise WeightsError(f"{source}: {what} weights do not fit the config: {name} is {given[name]}, not {wanted}")
 
 
 def read_stage(folder: Path, stage: str) -> dict[str, Any]:
@@ -155,9 +206,7 @@ def read_stage(folder: Path, stage: str) -> dict[str, Any]:
 
 
 def _read_checked(path: Path, sha256: str) -> bytes:
-    if not path.is_file():
-        raise WeightsError(f"{path} is missing")
-    blob = path.read_bytes()
+    blob = read_bytes(path)
     if hashlib.sha256(blob).hexdigest() != sha256:
         raise WeightsError(f"{path} is corrupted: its sha256 differs from {MANIFEST}")
     return blob

@@ -11,10 +11,11 @@ from emu_robot.core import Image, Observation, Plan, PlanStep, check_image
 from emu_robot.errors import InvalidValueError, UnknownNameError
 from emu_robot.models.int8 import supported, to_int8
 from emu_robot.models.transformer import CausalTransformer, TransformerConfig, TransformerSizes
-from emu_robot.models.weights import load_into, load_weights, resolve_weights, save_weights
+from emu_robot.models.weights import load_weights, resolve_weights, restore, save_weights
 from emu_robot.planner.decoding.config import DecoderConfig
 from emu_robot.planner.decoding.factory import make_image_decoder
 from emu_robot.planner.decoding.grammar import PlanGrammar
+from emu_robot.planner.decoding.noise_paths import ALPHA, C, make_noise_path
 from emu_robot.planner.decoding.plan_decoder import PlanDecoder
 from emu_robot.planner.decoding.sampling import SamplingConfig
 from emu_robot.shared.draws import draw_seed
@@ -55,6 +56,10 @@ class PlannerConfig(PlannerSettings):
 
     dida_path: str = ""
     """The noise path that stage dida adapted the weights to; empty: none."""
+    dida_alpha: float = number(ALPHA, above=0)
+    """Of the metric path: how late near codes are preferred."""
+    dida_c: float = number(C, above=0)
+    """Of the metric path: how strongly near codes are preferred."""
     image: ImageFormat = field(default_factory=ImageFormat)
     """Form of an image in a sequence."""
     model: TransformerConfig = field(default_factory=TransformerConfig)
@@ -89,7 +94,12 @@ class Planner:
         self.grammar = PlanGrammar.of(self.interleaver, config.max_words)
         sampling = sampling or SamplingConfig(image_guidance=config.image_guidance)
         codebook_KD = images.quantize.codebook().to(model.lm_head.weight.device)
-        image_decoder = make_image_decoder(decoder or DecoderConfig(), config.dida_path, codebook_KD, sampling)
+        path = (
+            make_noise_path(config.dida_path, codebook_KD, config.dida_alpha, config.dida_c)
+            if config.dida_path
+            else None
+        )
+        image_decoder = make_image_decoder(decoder or DecoderConfig(), path, codebook_KD, sampling)
         self.decoder = PlanDecoder(model, self.grammar, sampling, image_decoder)
 
     @classmethod
@@ -109,13 +119,11 @@ class Planner:
         """
         folder = resolve_weights(name_or_path)
         weights = load_weights(folder, "planner")
-        settings = dict(weights.config)
-        image, model_config = ImageFormat(**settings.pop("image")), TransformerConfig(**settings.pop("model"))
-        config = PlannerConfig(**settings, image=image, model=model_config)
-        model = CausalTransformer(config.model)
+        config = weights.settings(PlannerConfig)
         if config.model.tie_word_embeddings:
-            weights.state["lm_head.weight"] = weights.state["model.embed_tokens.weight"]
-        load_into(model, weights, "planner")
+            tied = weights.state.get("model.embed_tokens.weight", torch.empty(0))
+            weights.state["lm_head.weight"] = tied
+        model = restore(lambda: CausalTransformer(config.model), weights, "planner")
         model = model.eval().requires_grad_(False).to(device)
         images = ImageTokenizer.load(folder).to(device)
         images = images.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]

@@ -12,10 +12,10 @@ from emu_robot.core import Floats32, Image, Observation, PlanStep, check_image
 from emu_robot.errors import ConfigError, ShapeError, UnknownNameError
 from emu_robot.models.action_head import ActionHead, HeadConfig, HeadContext, text_ids
 from emu_robot.models.normalize import NormStats, RelativeActions
-from emu_robot.models.weights import load_into, load_weights
+from emu_robot.models.weights import load_weights, restore
 from emu_robot.policy.config import ChunkConfig
 from emu_robot.policy.weights_contract import HeadContract
-from emu_robot.robots.spec import PANDA, ActionKind, RobotLayout
+from emu_robot.robots.spec import PANDA, RobotLayout
 from emu_robot.tokenizers.image import to_pixels
 from emu_robot.tokenizers.text import TextTokenizer
 
@@ -68,8 +68,8 @@ class ActionDecoder:
     def load(cls, folder: Path) -> "ActionDecoder":
         """Load a weights folder. Raises `WeightsError` if weights or norm_stats are missing or damaged."""
         weights = load_weights(folder, "head")
-        head = ActionHead(HeadConfig(**weights.config))
-        load_into(head, weights, "head")
+        config = weights.settings(HeadConfig)
+        head = restore(lambda: ActionHead(config), weights, "head")
         head.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         head.eval().requires_grad_(False)
         stats = NormStats.from_dict(weights.extra.get("norm_stats"))
@@ -166,17 +166,9 @@ class ActionDecoder:
         relative = self._stats.actions.normalize(self._relative.encode(actions, state))
         return torch.from_numpy(relative)[None].to(device), torch.from_numpy(weights)[None].to(device)
 
-    def hold_target(self, state: Floats32) -> Floats32:
-        """The action (A,) that stays at `state`: its target or no change; the mean action where neither is known."""
-        target = self._stats.actions.mean[0].copy()
-        dims, n_grippers = self._config.relative_dims, self.layout.n_grippers
-        if self.layout.action_kind is ActionKind.DELTA:
-            target[: len(target) - n_grippers] = 0.0
-            return target
-        target[:dims] = state[:dims]
-        if n_grippers:
-            target[-n_grippers:] = state[-n_grippers:]
-        return target
+    def hold_target(self, state: Floats32, last: Floats32 | None = None) -> Floats32:
+        """The action (A,) that stays at `state`. last: the last action, if there was one. See `RobotLayout.hold`."""
+        return self.layout.hold(state, typical=self._stats.actions.mean[0], last=last)
 
 
 def _pixels(image: Image) -> Tensor:

@@ -90,8 +90,8 @@ class EmuPolicy:
         return replace(chunk, actions=actions, events=tuple(events))
 
     def _hold(self, observation: Observation, events: list[PolicyEvent]) -> ActionChunk:
-        """Stay at the last target, or where the robot is if there is none."""
-        target = self._head.hold_target(observation.state) if self._target is None else self._target
+        """Stay at the last target, without another delta, or where the robot is if there is none."""
+        target = self._head.hold_target(observation.state, self._target)
         count = self._head.action_horizon if self._config.whole_chunks else self._config.n_action_steps
         return ActionChunk(actions=np.repeat(target[None], count, axis=0), events=tuple(events))
 

@@ -5,6 +5,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Self
 
+import numpy as np
+from numpy.typing import NDArray
+
+from emu_robot.core import Floats32
 from emu_robot.errors import ConfigError
 
 
@@ -60,6 +64,30 @@ class RobotSpec:
         )
 
 
+class DimensionKind(StrEnum):
+    """Kind of a number in a state or action. It determines resampling to another rate, and holding still."""
+
+    position = "position"
+    """A present or wanted position."""
+    angle = "angle"
+    """A position that wraps around after a full turn."""
+    rotation = "rotation"
+    """One of several numbers of a rotation, such as a quaternion: the mean of two is no rotation."""
+    delta = "delta"
+    """A motion within one frame. Holding is 0."""
+    velocity = "velocity"
+    """A speed. Holding is 0."""
+    gripper = "gripper"
+    """An opening, or a command to open and close. Holding is the last command."""
+    discrete = "discrete"
+    """A switch or a choice: the mean of two has no meaning."""
+
+    @property
+    def is_rate(self) -> bool:
+        """Whether 0 means to stay."""
+        return self in (DimensionKind.delta, DimensionKind.velocity)
+
+
 class ActionKind(StrEnum):
     """Meaning of an arm's actions. A gripper's action is always a position between closed and open."""
 
@@ -76,11 +104,11 @@ class RobotLayout:
     """Meaning of the numbers of an environment, a dataset or weights: the arm's first, then the grippers'.
 
     Older data and weights lack the fields that have a default; these are not known then.
-    Raises `ConfigError` if there are not as many units as names.
+    Raises `ConfigError` if there are not as many units, kinds or places as names.
     """
 
     state_names: tuple[str, ...]
-    """Names of the state's entries."""
+    """Names of the state's entries. Two entries may have the same name."""
     action_names: tuple[str, ...]
     """Names of the action's entries."""
     n_grippers: int
@@ -97,17 +125,53 @@ class RobotLayout:
     """The gripper action that opens; None if not known."""
     gripper_closed: float | None = None
     """The gripper action that closes; None if not known."""
+    state_kinds: tuple[DimensionKind, ...] = ()
+    """Kind of every entry of the state; empty means positions, then the grippers."""
+    action_kinds: tuple[DimensionKind, ...] = ()
+    """Kind of every entry of the action; empty means the kind of `action_kind`, then the grippers."""
+    state_order: tuple[int, ...] = ()
+    """Index of every entry of the state in its original dataset; empty if it is the same. See `robots.order`."""
+    action_order: tuple[int, ...] = ()
+    """Index of every entry of the action in its original dataset; empty if it is the same."""
+    unused_actions: tuple[str, ...] = ()
+    """Action dimensions of that dataset that were left out: a robot that needs them cannot be commanded."""
 
     def __post_init__(self) -> None:
-        for what in ("state", "action"):
-            names, units = getattr(self, f"{what}_names"), getattr(self, f"{what}_units")
-            if units and len(units) != len(names):
-                raise ConfigError(f"{what}_units has {len(units)} entries, {what}_names has {len(names)}")
+        is_delta = self.action_kind is ActionKind.DELTA
+        arm = {"state": DimensionKind.position, "action": DimensionKind.delta if is_delta else DimensionKind.position}
+        for what in arm:
+            n_names = len(getattr(self, f"{what}_names"))
+            usual = [arm[what]] * (n_names - self.n_grippers) + [DimensionKind.gripper] * self.n_grippers
+            kinds = tuple(DimensionKind(kind) for kind in getattr(self, f"{what}_kinds") or usual)
+            object.__setattr__(self, f"{what}_kinds", kinds)
+            for name in ("units", "kinds", "order"):
+                entries = getattr(self, f"{what}_{name}")
+                if entries and len(entries) != n_names:
+                    raise ConfigError(f"{what}_{name} has {len(entries)} entries, {what}_names has {n_names}")
 
     @property
     def gripper_states(self) -> range:
         """Indices of the grippers in the state."""
         return range(len(self.state_names) - self.n_grippers, len(self.state_names))
+
+    @property
+    def rates(self) -> NDArray[np.bool_]:
+        """Per action (A,), whether it is a delta or a velocity."""
+        return np.array([kind.is_rate for kind in self.action_kinds], np.bool_)
+
+    def hold(self, state: Floats32, *, typical: Floats32, last: Floats32 | None = None) -> Floats32:
+        """The action (A,) that stays where the robot is. Deltas and velocities are 0.
+
+        Other entries come from `last` (A,), the last action. Without it, targets and grippers come from `state` (S,),
+        and the rest from `typical` (A,).
+        """
+        held = np.array(typical if last is None else last, np.float32)
+        if last is None:
+            held[: self.relative_dims] = state[: self.relative_dims]
+            if self.n_grippers:
+                held[-self.n_grippers :] = state[-self.n_grippers :]
+        held[self.rates] = 0.0
+        return held
 
     @property
     def gripper_actions(self) -> range:

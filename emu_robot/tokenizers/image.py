@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from emu_robot.errors import InvalidValueError, ShapeError
-from emu_robot.models.weights import load_into, load_weights
+from emu_robot.models.weights import load_weights, restore
 from emu_robot.shared.settings import check_ranges, number
 from emu_robot.tokenizers.local_encoder import LocalEncoder
 from emu_robot.tokenizers.quantizer import IndexBackpropagationQuantizer, Quantized
@@ -140,8 +140,8 @@ class ImageTokenizer(nn.Module):
     def load(cls, folder: str | Path, stage: str = "tokenizer") -> "ImageTokenizer":
         """Released weights of a folder, in evaluation mode."""
         weights = load_weights(folder, stage)
-        tokenizer = cls(ImageTokenizerConfig(**weights.config))
-        load_into(tokenizer, weights, stage)
+        config = weights.settings(ImageTokenizerConfig)
+        tokenizer = restore(lambda: cls(config), weights, stage)
         return tokenizer.eval().requires_grad_(False)
 
     def forward(self, images_B3HW: Tensor) -> Reconstruction:

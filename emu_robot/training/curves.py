@@ -67,14 +67,14 @@ class StageMetrics:
     def curve(self) -> Curve:
         """The loss, drawn from step 0 to the last one."""
         steps, values = (np.array(column, float) for column in zip(*self.loss, strict=True))
-        xs, ys = round_ticks(0, steps[-1]), round_ticks(values.min(), values.max())
+        xs, ys = round_ticks(0, steps[-1], finest=1.0), round_ticks(values.min(), values.max())
         x = Curve.left + (Curve.right - Curve.left) / steps[-1] * np.array([*steps, *xs])
         y = Curve.bottom - (Curve.bottom - Curve.top) / (ys[-1] - ys[0]) * (np.array([*values, *ys]) - ys[0])
         n = len(steps)
         return Curve(
             points=" ".join(f"{a:.1f},{b:.1f}" for a, b in zip(x[:n], y[:n], strict=True)),
             last=(float(x[n - 1]), float(y[n - 1])),
-            x_ticks=[(at, f"{tick:g}") for at, tick in zip(x[n:].tolist(), xs, strict=True) if tick <= steps[-1]],
+            x_ticks=[(at, f"{tick:.0f}") for at, tick in zip(x[n:].tolist(), xs, strict=True) if tick <= steps[-1]],
             y_ticks=[(at, f"{tick:g}") for at, tick in zip(y[n:].tolist(), ys, strict=True)],
         )
 
@@ -95,11 +95,14 @@ class StageMetrics:
         return NOTES.get(self.stage, "")
 
 
-def round_ticks(low: float, high: float, most: int = 5) -> list[float]:
-    """At most `most` + 2 round numbers at one distance, the first at or below `low`, the last at or above `high`."""
+def round_ticks(low: float, high: float, most: int = 5, finest: float = 0.0) -> list[float]:
+    """At most `most` + 2 round numbers at one distance, the first at or below `low`, the last at or above `high`.
+
+    finest: the smallest distance.
+    """
     span = high - low or abs(high) or 1.0
     power = 10.0 ** math.floor(math.log10(span / most))
-    step = next(power * factor for factor in (1, 2, 5, 10) if span / (power * factor) <= most)
+    step = max(next(power * factor for factor in (1, 2, 5, 10) if span / (power * factor) <= most), finest)
     first, last = math.floor(low / step), math.ceil(high / step)
     return [round(i * step, 12) for i in range(first, max(last, first + 1) + 1)]
 

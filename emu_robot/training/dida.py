@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from emu_robot.data.replay_buffer import ReplayBuffer
 from emu_robot.models.attention import copies_mask
 from emu_robot.models.transformer import CausalTransformer
-from emu_robot.planner.decoding.noise_paths import NoisePath, PathName, make_noise_path, sample_times
+from emu_robot.planner.decoding.noise_paths import ALPHA, C, NoisePath, PathName, make_noise_path, sample_times
 from emu_robot.planner.planner import Planner
 from emu_robot.shared.settings import check_ranges, number
 from emu_robot.training.dida_layout import two_copies
@@ -36,6 +36,10 @@ class DidaTraining:
 
     path: PathName = PathName.metric
     """How codes become noise."""
+    alpha: float = number(ALPHA, above=0)
+    """Of the metric path: how late near codes are preferred."""
+    c: float = number(C, above=0)
+    """Of the metric path: how strongly near codes are preferred."""
     clean_weight: float = number(0.5, 0)
     """Weight of the planner's own loss on the clean sequence; that of the noisy images is 1."""
     drawn_images: int = number(8000, 1)
@@ -87,7 +91,7 @@ def train(config: DidaTrainConfig) -> Path:
         kept, share = config.out / "dida" / "drawn.npz", config.sequences.shift_share
         drawn = draw_steps(config.weights, queries, chosen, shifted, share, kept, config.loop.seed)
         sequences.mix_in(drawn, config.drawn_share)
-    path = make_noise_path(config.path, planner.images.quantize.codebook())
+    path = make_noise_path(config.path, planner.images.quantize.codebook(), config.alpha, config.c)
     sampler = DidaSampler(sequences, planner, path, config.loop.seed)
     model = planner.model.requires_grad_(True)
     codebook_KD = planner.images.quantize.codebook().to(select_device(config.loop.device))
@@ -95,7 +99,7 @@ def train(config: DidaTrainConfig) -> Path:
     loss = dida_loss(sequences.writer.first_target, near, config.clean_weight)
     adapted = fit(model, sampler, loss, config.loop, config.out, "dida", settings=config)
     assert isinstance(adapted, CausalTransformer)
-    settings = replace(planner.config, dida_path=config.path.value)
+    settings = replace(planner.config, dida_path=config.path.value, dida_alpha=config.alpha, dida_c=config.c)
     if config.sequences.wordless_share == 0:
         settings = replace(settings, image_guidance=1.0)
     Planner(settings, adapted, planner.text, planner.images).save(config.weights)

@@ -20,6 +20,8 @@ from emu_robot.training.planner_data import Ints, PlanQueries
 PAGE = "report.html"
 SAMPLES = 6
 """Plans on the page."""
+GARBAGE_DB = 18
+"""PSNR of reconstructions below which little more than colours is left of a picture [dB]."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +58,7 @@ def write_report(config: FinetuneConfig) -> Path:
         loops={name: stage.loop for name, stage in stages.items()},
         tokenizer=read_json(config.out / FIGURES),
         reconstructions=file_url(config.out / PICTURE),
+        garbage_db=GARBAGE_DB,
         stages=[StageMetrics.read(config.out / "run" / name) for name in stages],
         plans=sample_plans(planner, buffer, queries, moments),
         held_out=held_out,

@@ -104,7 +104,7 @@ def train(config: HeadTrainConfig) -> Path:
     buffer, text = ReplayBuffer.open(config.data), TextTokenizer.load(config.weights)
     started = load_weights(resolve_weights(config.start), "head") if config.start else None
     data, layout = Demonstrations.load(buffer, config.cameras), buffer.layout
-    shape = head_config(config, HeadConfig(**started.config) if started else config.model, data, layout, text)
+    shape = head_config(config, started.settings(HeadConfig) if started else config.model, data, layout, text)
     model = ActionHead(shape)
     if started is not None:
         fresh = warm_start(model, started)

@@ -40,12 +40,14 @@ class Segments(NamedTuple):
 class Demonstrations:
     """A replay buffer as the head sees it, in memory but for the images.
 
-    state (N, S), action (N, A); frame_M: frame of each image; segment_M: its completed subtask, -1 if none;
-    goals_M: image row of each segment's keyframe; images: camera -> (M, H, W, 3) uint8; episode_end_N.
+    state (N, S), action (N, A); rates (A,): see `RobotLayout`; frame_M: frame of each image; segment_M: its completed
+    subtask, -1 if none; goals_M: image row of each segment's keyframe; images: camera -> (M, H, W, 3) uint8;
+    episode_end_N.
     """
 
     state: Floats32
     action: Floats32
+    rates: NDArray[np.bool_]
     frame_M: Ints
     segment_M: Ints
     keyframe_image_K: Ints
@@ -69,6 +71,7 @@ class Demonstrations:
         return cls(
             state=state,
             action=action,
+            rates=buffer.layout.rates,
             frame_M=frame_M,
             segment_M=segments.at(frame_M),
             keyframe_image_K=np.searchsorted(frame_M, segments.keyframe_K),
@@ -83,9 +86,13 @@ class Demonstrations:
         """Images of the first camera, in whose view goals are shown."""
         return next(iter(self.images.values()))
 
-    def chunk_frames(self, frame_B: Ints, last_B: Ints, horizon: int) -> Ints:
-        """(B, T) frames from each frame on, held at the last one allowed."""
-        return np.minimum(frame_B[:, None] + np.arange(horizon), last_B[:, None])
+    def chunks(self, frame_B: Ints, last_B: Ints, horizon: int) -> Floats32:
+        """(B, T, A) actions from each frame on. After the last one allowed they hold: deltas and velocities are 0, all
+        others stay as they are there."""
+        frame_BT = frame_B[:, None] + np.arange(horizon)
+        chunk_BTA = self.action[np.minimum(frame_BT, last_B[:, None])]
+        chunk_BTA[(frame_BT > last_B[:, None])[..., None] & self.rates] = 0.0
+        return chunk_BTA
 
     def coming_events(self, frame_B: Ints, last_B: Ints, count: int) -> Ints:
         """(B, count) frames of the next gripper events after each frame, or of the segment's end where none is left."""
@@ -99,7 +106,7 @@ class Demonstrations:
         """Statistics of the examples at these frames, which lie within completed subtasks."""
         last = self.segments.keyframe_K[self.segments.at(frame)]
         state = self.state[frame]
-        chunks = self.action[self.chunk_frames(np.minimum(frame, last), last, horizon)]
+        chunks = self.chunks(frame, last, horizon)
         poses = self.state[self.coming_events(frame, np.maximum(last, frame), keyposes)] - state[:, None]
         return NormStats(
             state=Standardizer.fit(state),

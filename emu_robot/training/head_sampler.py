@@ -168,7 +168,7 @@ class HeadSampler:
         start, keyframe = data.segments.start_K[segment], data.segments.keyframe_K[segment]
         last = np.where(flat, data.episode_end_N[frame] - 1, keyframe)
         state = data.state[frame]
-        chunk = data.action[data.chunk_frames(frame, last, model.action_horizon)]
+        chunk = data.chunks(frame, last, model.action_horizon)
         events = data.coming_events(frame, np.maximum(last, frame), model.keyposes)
         progress = np.clip((frame - start) / np.maximum(keyframe - start, 1), 0, 1)
         arrays = {
@@ -204,10 +204,10 @@ class HeadSampler:
         contrast, brightness = torch.from_numpy(rng.uniform(-1, 1, (2, len(images), 1, 1, 1)).astype(np.float32))
         pixels.mul_(1 + s.contrast * contrast).add_(2 * s.brightness * brightness)
         if s.noise:
-            size = pixels[0].numel()
+            shape, size = images.shape[1:], images[0].size
             starts = rng.integers(len(self._noise) - size, size=len(images)).tolist()
             for image, start in zip(pixels.permute(0, 2, 3, 1), starts, strict=True):
-                image.view(-1).add_(self._noise[start : start + size], alpha=s.noise)
+                image.add_(self._noise[start : start + size].view(shape), alpha=s.noise)
         return pixels
 
 

@@ -27,7 +27,7 @@ def warm_start(head: ActionHead, weights: StageWeights) -> list[str]:
     Cameras take over by their place, the first one being the planner's; further ones begin as the other head's last.
     Places of words beyond the other head's longest text start untrained.
     """
-    other = HeadConfig(**weights.config).cameras
+    other = weights.settings(HeadConfig).cameras
     state = dict(weights.state)
     for i, camera in enumerate(head.config.cameras):
         source = other[min(i, len(other) - 1)]

@@ -120,8 +120,8 @@ class WorldModelSampler:
             ids += words + image
             weights += [1.0] * (len(words) + 1) + [self._weight(text, token) for token in image[1:]]
         if queries.is_last(query, len(subtasks)):
-            ids.append(text.ids.end_answer)
-            weights.append(1.0)
+            ids += [text.ids.end_answer, text.ids.eos]
+            weights += [1.0, 1.0]
         return ids, weights
 
     def _weight(self, text: Emu3Text, token: int) -> float:
@@ -129,7 +129,7 @@ class WorldModelSampler:
 
     def _grid(self, row: int) -> Grid:
         if row not in self._grids:
-            self._grids[row] = self._world.encode(self._images[row], self._config.model.image_area)
+            self._grids[row] = self._world.encode(self._images[row], self._config.model.area)
         return self._grids[row]
 
 

@@ -78,6 +78,34 @@ def test_what_cannot_be_found_is_said():
         KeyframeConfig(rest_radius=0)
 
 
+def resting(seed: int, n: int = 3, rest: int = 70, noise: float = 1e-4) -> tuple[np.ndarray, list[int], list[int]]:
+    """(T, 3) like `there_and_back` with long rests in between and at the end; frames of arrival and of setting out."""
+    rng = np.random.default_rng(seed)
+    parts, arrivals, departures, t = [], [], [], 0
+    for _ in range(n):
+        departures.append(t)
+        away = (1 - np.abs(np.linspace(-1, 1, 41)))[:, None] * rng.uniform(0.5, 1, 2)  # it does not stop to turn
+        parts += [away, np.zeros((rest, 2))]
+        arrivals.append(t + 40)
+        t += 41 + rest
+    arm = np.concatenate(parts) + rng.normal(scale=noise, size=(t, 2))
+    gripper = np.concatenate([np.r_[np.zeros(15), np.ones(15), np.zeros(11 + rest)]] * n)
+    return np.column_stack([arm, gripper]).astype(np.float32), arrivals, departures
+
+
+@pytest.mark.parametrize("noise", [0.0, 1e-4, 2e-3])
+@pytest.mark.parametrize("method", [KeyframeMethod.auto, KeyframeMethod.pause])
+def test_long_rests_make_no_keyframe_late_and_belong_to_no_subtask(noise, method):
+    episodes = [resting(seed, noise=noise) for seed in range(6)]
+    found = finder([state for state, *_ in episodes], method=method)
+    for state, arrivals, departures in episodes:
+        keyframes, starts = found.cut(state)
+        assert len(keyframes) == len(arrivals), "the rest at the end is no subtask of its own"
+        assert np.abs(keyframes - arrivals).max() <= 3, "3 of 20 frames per second"
+        assert np.abs(starts - departures).max() <= 6 and starts[0] == 0
+        assert (starts[1:] > keyframes[:-1]).all() and (keyframes >= starts).all()
+
+
 def test_found_ones_match_true_ones_only_once():
     state, _ = there_and_back(2)
     found = finder([state])

@@ -225,7 +225,7 @@ BROKEN = {
     "empty episode": (lambda r: edit_column(r / EPISODES, "length", lambda v: [0, *v[1:]]), r"of episode 0, the meta"),
     "no task": (
         lambda r: edit_column(r / EPISODES, "tasks", lambda v: [[""], *v[1:]]),
-        r"tasks are \[''\].* in the row of episode 0",
+        r"episode 0: tasks are \[''\], expected an instruction; exclude=\[0\]",
     ),
     "frames are missing": (
         lambda r: edit_column(r / EPISODES, "length", lambda v: [*v[:-1], v[-1] + 1]),

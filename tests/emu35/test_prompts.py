@@ -21,6 +21,11 @@ def test_prompts_are_the_official_ones(text: Emu3Text) -> None:
     assert (
         text.decode(task_prompt(text, "vla", "open it", [GRID])) == f"{start} for vla task. USER: open it{IMAGE}{end}"
     )
+    assert (
+        text.decode(task_prompt(text, "x2i", "open it", [GRID])) == f"{start} for x2i task. USER: {IMAGE}open it{end}"
+    )
+    t2i = task_prompt(text, "t2i", "a cup ")
+    assert t2i == text.encode(f"{start} for t2i task. USER: a cup {end}")
     howto = text.decode(task_prompt(text, "howto", "tidy", [GRID, GRID]))
     sentence = "Please generate a response with interleaved text and images."
     assert howto == f"{start} for howto task. {sentence} USER: tidy{IMAGE}{IMAGE}{end}"

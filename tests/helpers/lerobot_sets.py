@@ -23,10 +23,11 @@ STATS = ("min", "max", "mean", "std")
 
 @dataclass(kw_only=True)
 class SmallEpisode:
-    """state (T, 3); action: the state one frame later. columns: further ones, a value per frame."""
+    """state (T, D); commanded (T, A): none given means the state one frame later. columns: more, a value per frame."""
 
     state: np.ndarray
     task: str = "put it away"
+    commanded: np.ndarray | None = None
     columns: dict[str, Any] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -34,7 +35,7 @@ class SmallEpisode:
 
     @property
     def action(self) -> np.ndarray:
-        return np.concatenate([self.state[1:], self.state[-1:]])
+        return np.concatenate([self.state[1:], self.state[-1:]]) if self.commanded is None else self.commanded
 
 
 def small_episode(seed: int, n_subtasks: int = 2, **changes: Any) -> SmallEpisode:
@@ -64,10 +65,18 @@ def write_set(
     dtype: str = "video",
     size: tuple[int, int] = (48, 64),
     subtasks: Sequence[str] = (),
+    names: Any = STATE_NAMES,
+    action_names: Any = None,
+    fps: int = FPS,
 ) -> Path:
-    """Write a dataset; every camera shows the same, the second one upside down in brightness."""
+    """Write a dataset; every camera shows the same, the second one upside down in brightness.
+
+    action_names: those of the state if none are given.
+    """
+    widths = {"observation.state": episodes[0].state.shape[1], "action": episodes[0].action.shape[1]}
+    called = {"observation.state": names, "action": names if action_names is None else action_names}
     features: dict[str, Any] = {
-        key: {"dtype": "float32", "shape": [3], "names": STATE_NAMES} for key in ("observation.state", "action")
+        key: {"dtype": "float32", "shape": [width], "names": called[key]} for key, width in widths.items()
     }
     for camera in cameras:
         features[f"observation.images.{camera}"] = {
@@ -78,13 +87,13 @@ def write_set(
     tasks = list(dict.fromkeys(episode.task for episode in episodes))
     tables, begin = [], 0
     for i, episode in enumerate(episodes):
-        tables.append(_table(i, begin, episode, tasks, cameras, dtype, size))
+        tables.append(_table(i, begin, episode, tasks, cameras, dtype, size, fps))
         begin += len(episode)
     v3 = version == "v3.0"
     info = {
         "codebase_version": version,
         "robot_type": "small",
-        "fps": FPS,
+        "fps": fps,
         "total_episodes": len(episodes),
         "total_frames": begin,
         "total_tasks": len(tasks),
@@ -102,10 +111,10 @@ def write_set(
     if subtasks:
         _write(root / "meta/subtasks.parquet", {"subtask_index": range(len(subtasks)), "subtask": subtasks})
     if v3:
-        _write_v3(root, episodes, tables, tasks, cameras if dtype == "video" else (), size)
+        _write_v3(root, episodes, tables, tasks, cameras if dtype == "video" else (), size, fps)
     else:
         info |= {"total_chunks": 1, "total_videos": len(episodes) * len(cameras)}
-        _write_v2(root, episodes, tables, tasks, cameras if dtype == "video" else (), size)
+        _write_v2(root, episodes, tables, tasks, cameras if dtype == "video" else (), size, fps)
     (root / "meta/info.json").write_text(json.dumps(info))
     (root / "meta/stats.json").write_text(json.dumps(_set_stats(episodes, cameras)))
     return root
@@ -125,13 +134,13 @@ def edit_column(path: Path, name: str, edit: Any) -> None:
 
 
 def _table(
-    i: int, begin: int, episode: SmallEpisode, tasks: list[str], cameras: Sequence[str], dtype: str, size: Any
+    i: int, begin: int, episode: SmallEpisode, tasks: list[str], cameras: Sequence[str], dtype: str, size: Any, fps: int
 ) -> pa.Table:
     frames = np.arange(len(episode))
     columns: dict[str, Any] = {
         "observation.state": pa.array(episode.state.tolist(), pa.list_(pa.float32())),
         "action": pa.array(episode.action.tolist(), pa.list_(pa.float32())),
-        "timestamp": pa.array(frames / FPS, pa.float32()),
+        "timestamp": pa.array(frames / fps, pa.float32()),
         "frame_index": frames,
         "episode_index": np.full(len(episode), i),
         "index": begin + frames,
@@ -146,7 +155,7 @@ def _table(
 
 
 def _write_v3(
-    root: Path, episodes: Any, tables: list[pa.Table], tasks: list[str], cameras: Sequence[str], size: Any
+    root: Path, episodes: Any, tables: list[pa.Table], tasks: list[str], cameras: Sequence[str], size: Any, fps: int
 ) -> None:
     _write_table(root / "data/chunk-000/file-000.parquet", pa.concat_tables(tables))
     pd.DataFrame({"task_index": range(len(tasks))}, index=pd.Index(tasks)).to_parquet(root / "meta/tasks.parquet")
@@ -168,18 +177,18 @@ def _write_v3(
         rows |= {f"{key}/from_timestamp": [begin / FPS for begin in begins[:-1]]}
         rows |= {f"{key}/to_timestamp": [begin / FPS for begin in begins[1:]]}
         shown = [_shown(i, t, k, size) for i, episode in enumerate(episodes) for t in range(len(episode))]
-        _write_video(root / f"videos/observation.images.{camera}/chunk-000/file-000.mp4", shown)
+        _write_video(root / f"videos/observation.images.{camera}/chunk-000/file-000.mp4", shown, fps)
     _write(root / "meta/episodes/chunk-000/file-000.parquet", rows)
 
 
 def _write_v2(
-    root: Path, episodes: Any, tables: list[pa.Table], tasks: list[str], cameras: Sequence[str], size: Any
+    root: Path, episodes: Any, tables: list[pa.Table], tasks: list[str], cameras: Sequence[str], size: Any, fps: int
 ) -> None:
     for i, table in enumerate(tables):
         _write_table(root / f"data/chunk-000/episode_{i:06d}.parquet", table)
         for k, camera in enumerate(cameras):
             shown = [_shown(i, t, k, size) for t in range(len(episodes[i]))]
-            _write_video(root / f"videos/chunk-000/observation.images.{camera}/episode_{i:06d}.mp4", shown)
+            _write_video(root / f"videos/chunk-000/observation.images.{camera}/episode_{i:06d}.mp4", shown, fps)
     _write_lines(root / "meta/tasks.jsonl", [{"task_index": i, "task": task} for i, task in enumerate(tasks)])
     rows = [{"episode_index": i, "tasks": [e.task], "length": len(e)} for i, e in enumerate(episodes)]
     _write_lines(root / "meta/episodes.jsonl", rows)
@@ -197,7 +206,8 @@ def _stats(episode: SmallEpisode) -> dict[str, Any]:
 
 def _set_stats(episodes: Sequence[SmallEpisode], cameras: Sequence[str]) -> dict[str, Any]:
     """meta/stats.json; pictures are said to be grey."""
-    whole = SmallEpisode(state=np.concatenate([episode.state for episode in episodes]))
+    state, action = (np.concatenate([getattr(e, name) for e in episodes]) for name in ("state", "action"))
+    whole = SmallEpisode(state=state, commanded=action)
     grey = {"min": 0.0, "max": 1.0, "mean": 0.5, "std": 0.25}
     picture = {name: [[[value]]] * 3 for name, value in grey.items()} | {"count": [len(whole)]}
     return _stats(whole) | {f"observation.images.{camera}": picture for camera in cameras}
@@ -208,10 +218,10 @@ def _shown(i: int, t: int, k: int, size: Any) -> np.ndarray:
     return 255 - image if k else image
 
 
-def _write_video(path: Path, frames: list[np.ndarray]) -> None:
+def _write_video(path: Path, frames: list[np.ndarray], fps: int) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", FPS, options={"crf": "10", "g": "5", "preset": "ultrafast"})
+        stream = container.add_stream("libx264", fps, options={"crf": "10", "g": "5", "preset": "ultrafast"})
         stream.height, stream.width = frames[0].shape[:2]
         stream.pix_fmt = "yuv444p"
         for image in frames:

@@ -151,3 +151,35 @@ def test_references_are_read_and_can_be_copied() -> None:
     hidden = model.model(ids, references_BL=references)
     part = model.logits(hidden, slice(5, 12), references)
     torch.testing.assert_close(part, model.logits(hidden, references=references)[..., 5:12])
+
+
+@torch.no_grad()
+def test_the_cache_grows_with_what_it_holds_and_pieces_change_nothing() -> None:
+    model = tiny_model()
+    ids = torch.randint(50, (2, 1500))
+    references = torch.where(torch.rand(2, 1500) < 0.2, ids.roll(3, 1), -1)
+    full = model.model(ids, references_BL=references)
+    cache, capacities = KVCache(model.config, 2, 2600), []
+    valid = torch.ones(2, 1100, dtype=torch.bool)
+    parts = []
+    for begin, end in ((0, 100), (100, 1200), (1200, 1201), (1201, 1500)):
+        block, other = ids[:, begin:end], references[:, begin:end]
+        padding = valid if end == 1200 else None
+        parts.append(model.model(block, references_BL=other, cache=cache, valid_BL=padding))
+        capacities.append(cache.capacity)
+    torch.testing.assert_close(torch.cat(parts, 1), full, atol=1e-4, rtol=1e-4)
+    assert capacities == [1024, 2048, 2048, 2048]
+    model.model(ids[:, :1000], cache=cache)
+    assert cache.capacity == cache.keys[0].shape[2] == 2600
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_low_precision_is_near_float32(dtype: torch.dtype) -> None:
+    model, ids = tiny_model(), torch.randint(50, (2, 30))
+    full = model(ids)
+    low = tiny_model().to(dtype)
+    cache = KVCache(low.config, 2, 30, dtype=dtype)
+    cached = torch.cat([low.logits(low.model(part, cache=cache)) for part in ids.split(11, 1)], 1)
+    assert cached.dtype == dtype
+    assert torch.cosine_similarity(cached.float(), full, dim=-1).min() > 0.99

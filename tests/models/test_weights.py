@@ -1,6 +1,7 @@
 """Weights folders: round trip, and one clear error per kind of damage."""
 
 import json
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,15 @@ import torch
 from torch import nn
 
 from emu_robot.errors import UnknownNameError, WeightsError
-from emu_robot.models.weights import load_file, load_into, load_weights, resolve_weights, save_file, save_weights
+from emu_robot.models.weights import (
+    copy_weights,
+    load_file,
+    load_weights,
+    resolve_weights,
+    restore,
+    save_file,
+    save_weights,
+)
 
 
 @pytest.fixture
@@ -59,10 +68,47 @@ def test_missing_file_bad_manifest_and_not_finite(folder: Path) -> None:
     with pytest.raises(WeightsError, match="format 1"):
         load_weights(folder, "head")
     (folder / "manifest.json").write_text("{")
-    with pytest.raises(WeightsError, match="cannot be read"):
+    with pytest.raises(WeightsError, match="is not JSON"):
         load_weights(folder, "head")
+
+
+def test_nothing_outside_the_folder_is_read_or_copied_over(folder: Path, tmp_path: Path) -> None:
+    manifest = json.loads((folder / "manifest.json").read_text())
+    (tmp_path / "target").mkdir()
+    for section, change in (
+        ("files", {"../text.json": "0"}),
+        ("stages", {"head": {**manifest["stages"]["head"], "file": "/etc/passwd"}}),
+    ):
+        (folder / "manifest.json").write_text(json.dumps({**manifest, section: manifest[section] | change}))
+        with pytest.raises(WeightsError, match="is not a file beside it"):
+            copy_weights(folder, tmp_path / "target/inner")
+        with pytest.raises(WeightsError, match="is not a file beside it"):
+            load_weights(folder, "head")
+    assert not list((tmp_path / "target").iterdir())
+
+
+@dataclass
+class Width:
+    width: int = 1
+
+
+def test_configs_are_typed_and_weights_are_of_the_right_kind(folder: Path) -> None:
+    head = load_weights(folder, "head")
+    assert head.settings(Width) == Width(width=3)
+    for wrong, message in (
+        ({"width": "3"}, r"stages\.head: config: width is '3', must be of type int"),
+        ({"width": 3, "foo": 1}, r"unknown field 'foo'; known: width"),
+        ({"width": True}, "width is True"),
+    ):
+        with pytest.raises(WeightsError, match=message):
+            replace(head, config=wrong).settings(Width)
+    whole_numbers = replace(head, state={name: tensor.int() for name, tensor in head.state.items()})
+    with pytest.raises(WeightsError, match=r"head weight (bias|weight) is torch\.int32, needs torch\.float32"):
+        restore(lambda: nn.Linear(4, 3), whole_numbers, "head")
+    with pytest.raises(WeightsError, match="head weights do not fit the config: bias"):
+        restore(lambda: nn.Linear(10**9, 10**6), head, "head")  # 4 PB if it were built
 
 
 def test_weights_that_do_not_fit_their_config(folder: Path) -> None:
     with pytest.raises(WeightsError, match="head weights do not fit"):
-        load_into(nn.Linear(5, 3), load_weights(folder, "head"), "head")
+        restore(lambda: nn.Linear(5, 3), load_weights(folder, "head"), "head")

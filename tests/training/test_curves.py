@@ -32,6 +32,13 @@ def test_ticks_are_round_and_hold_the_values(low: float, high: float, expected: 
     assert round_ticks(low, high) == expected
 
 
+@pytest.mark.parametrize("steps", [1, 2, 3, 7, 3000])
+def test_no_tick_stands_at_half_a_step(steps):
+    curve = StageMetrics(stage="planner", loss=[(0, 2.0), (steps, 1.0)], checks=[]).curve
+    assert [label for _, label in curve.x_ticks] == [f"{int(label)}" for _, label in curve.x_ticks]
+    assert len({label for _, label in curve.x_ticks}) == len(curve.x_ticks) > 1
+
+
 def test_a_curve_falls_within_its_axes_and_checks_stand_in_columns(tmp_path: Path) -> None:
     lines = [{"step": step, "loss": 100 / step, "lr": 1e-3} for step in range(50, 1001, 50)]
     checks = [{"step": step, "val_action_mae": step / 1e4} for step in range(100, 1001, 100)]

@@ -1,5 +1,6 @@
 """Fine-tuning on a small LeRobotDataset: every step runs once, a stopped run goes on, the weights act."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -69,7 +70,9 @@ def check_report(path: Path, said: str) -> None:
     assert f"look at {path}" in said
     text, images = read_page(path)
     assert "10 episodes" in text and f"{FPS} Hz" in text and "front (in the set: top), the planner’s; side" in text
-    assert "PSNR median" in text and "action mae" in text
+    assert "PSNR median" in text and "action mae" in text and "the first picture at which a subtask is complete" in text
+    assert "These reconstructions are of no use." in text, "the tokenizer was never trained"
+    assert not re.findall(r">\d+\.\d+</text>\s*(?=<text[^>]*>step)", path.read_text()), "there is no half step"
     assert "From episodes that neither planner nor parallel decoding was trained on." in text
     assert "episode 4" in text and "episode 9" in text and "episode 0" not in text
     assert text.count("✓") + text.count("✗") == 2 + 4  # the legend's, a moment of episode 4, three of 9

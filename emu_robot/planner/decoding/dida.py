@@ -101,8 +101,7 @@ class _Block:
         none = [-1] * len(inside)
         references = [[*session.image_before(row), *none][: len(inside)] for row in fed]
         self._references_BL = torch.tensor(references, device=session.device)
-        self._valid_B = torch.zeros(len(fed), dtype=torch.bool, device=session.device)
-        self._valid_B[copies] = True
+        self._copies, self._count = copies, len(fed)
 
     def _filled(self, codes_Bn: Tensor) -> Tensor:
         """(B, L) ids; a code beyond the codebook, the mask, becomes pad."""
@@ -116,8 +115,8 @@ class _Block:
     def logits(self, codes_Bn: Tensor) -> Tensor:
         """(B, n, K) of every code, each read one token before its place; with guidance (2 B, n, K)."""
         session, readers = self.session, self._places - 1
-        ids_BL = self._filled(codes_Bn).repeat(len(self._valid_B) // len(codes_Bn), 1)
-        hidden_BLD = session.peek(ids_BL, self._positions_BL, self._references_BL, self._valid_B)
+        ids_BL = self._filled(codes_Bn).repeat(self._count // len(codes_Bn), 1)
+        hidden_BLD = session.peek(ids_BL, self._positions_BL, self._references_BL, self._copies)
         return session.model.logits(hidden_BLD[:, readers], session.grammar.code_ids, self._references_BL[:, readers])
 
     def finish(self, codes_Bn: Tensor) -> None:

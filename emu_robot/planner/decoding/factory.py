@@ -6,21 +6,21 @@ from emu_robot.errors import ConfigError
 from emu_robot.planner.decoding.autoregressive import AutoregressiveImageDecoder
 from emu_robot.planner.decoding.config import Decoder, DecoderConfig
 from emu_robot.planner.decoding.dida import DidaConfig, DidaImageDecoder
-from emu_robot.planner.decoding.noise_paths import make_noise_path
+from emu_robot.planner.decoding.noise_paths import NoisePath
 from emu_robot.planner.decoding.sampling import SamplingConfig
 from emu_robot.planner.decoding.session import ImageDecoder
 
 
 def make_image_decoder(
-    config: DecoderConfig, dida_path: str, codebook_KD: Tensor, sampling: SamplingConfig
+    config: DecoderConfig, path: NoisePath | None, codebook_KD: Tensor, sampling: SamplingConfig
 ) -> ImageDecoder:
-    """The decoder that `config` asks for; dida_path: the path that the weights were adapted to, "" for none.
+    """The decoder that `config` asks for; path: the one that the weights were adapted to, None for none.
 
     Raises `ConfigError` if dida is asked of weights that were not adapted.
     """
-    if config.kind is Decoder.DIDA and not dida_path:
+    if config.kind is Decoder.DIDA and path is None:
         raise ConfigError("decoder=dida needs weights adapted by `emu-robot train stage=dida`; these take decoder=ar")
-    if config.kind is Decoder.AR or not dida_path:
+    if config.kind is Decoder.AR or path is None:
         return AutoregressiveImageDecoder(sampling, codebook_KD)
     settings = DidaConfig(
         steps=config.steps,
@@ -30,4 +30,4 @@ def make_image_decoder(
         guidance=sampling.image_guidance,
         guided_until=config.guided_until,
     )
-    return DidaImageDecoder(make_noise_path(dida_path, codebook_KD), settings, codebook_KD)
+    return DidaImageDecoder(path, settings, codebook_KD)

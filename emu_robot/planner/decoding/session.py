@@ -4,7 +4,7 @@ What is fixed by the grammar waits in `pending` and is fed with the next choice,
 Shapes: B rows, L block, D hidden.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Protocol
 
 import torch
@@ -31,13 +31,13 @@ class DecodingSession:
         guidance: bool = False,
     ) -> None:
         self.model, self.grammar, self.rows = model, grammar, range(len(prompts))
-        self.device = model.lm_head.weight.device
+        self.device, dtype = model.lm_head.weight.device, model.lm_head.weight.dtype
         self.pending = [list(prompt) for prompt in prompts]
         if guidance:
             self.pending += [grammar.vocabulary.without_words(prompt) for prompt in prompts]
         self.guidance = guidance
         self.produced: list[list[int]] = [[] for _ in prompts]
-        self.cache = KVCache(model.config, len(self.pending), slots, self.device)
+        self.cache = KVCache(model.config, len(self.pending), slots, self.device, dtype)
         self._position = [-1] * len(self.pending)
         self._references = [References(grammar.vocabulary) for _ in self.pending]
 
@@ -83,9 +83,10 @@ class DecodingSession:
             valid.append([False] * padding + [True] * len(tokens))
             if tokens:
                 self.pending[row] = []
-        ids_BL, positions_BL, references_BL, valid_BL = (
-            torch.tensor(block, device=self.device) for block in (ids, positions, references, valid)
+        ids_BL, positions_BL, references_BL = (
+            torch.tensor(block, device=self.device) for block in (ids, positions, references)
         )
+        valid_BL = None if all(map(all, valid)) else torch.tensor(valid, device=self.device)
         self._last_references = references_BL[:, -1]
         hidden_BLD = self.model.model(
             ids_BL, positions_BL, references_BL=references_BL, cache=self.cache, valid_BL=valid_BL
@@ -100,13 +101,14 @@ class DecodingSession:
         """Ids inside the last whole image of a row."""
         return self._references[row].before
 
-    def peek(self, ids_BL: Tensor, positions_BL: Tensor, references_BL: Tensor, valid_B: Tensor) -> Tensor:
+    def peek(self, ids_BL: Tensor, positions_BL: Tensor, references_BL: Tensor, having: Collection[int]) -> Tensor:
         """Hidden states (B, L, D) of a block that sees the whole cache and all of itself, and leaves no trace.
 
-        valid_B: rows that have a block; the others' states mean nothing.
+        having: rows that have a block; the others' states mean nothing.
         """
-        cache, count = self.cache, ids_BL.shape[1]
-        before = cache.length
+        cache, (rows, count) = self.cache, ids_BL.shape
+        before, padded = cache.length, cache.padded
+        valid_B = torch.tensor([row in having for row in range(rows)], device=self.device)
         seen_BS = torch.cat([cache.valid_BS[:, :before], valid_B[:, None].expand(-1, count)], 1)
         own_LS = torch.cat(
             [seen_BS.new_zeros(count, before), torch.eye(count, dtype=torch.bool, device=self.device)], 1
@@ -117,10 +119,8 @@ class DecodingSession:
             references_BL=references_BL,
             mask=seen_BS[:, None, None] | own_LS,
             cache=cache,
-            valid_BL=valid_B[:, None].expand(-1, count),
         )
-        cache.valid_BS[:, before : cache.length] = False
-        cache.length = before
+        cache.length, cache.padded = before, padded
         return hidden_BLD
 
 

@@ -1,10 +1,12 @@
 """From noise to an image and back: every path has the right ends, and its steps arrive."""
 
 import itertools
+import math
 
 import pytest
 import torch
 
+from emu_robot.errors import InvalidValueError
 from emu_robot.planner.decoding.noise_paths import PathName, make_noise_path, sample_times, shifted_times
 
 K, N = 64, 400
@@ -60,6 +62,29 @@ def test_chain_and_corruption_have_the_same_law(path) -> None:
     direct = path.corrupt(guess, torch.tensor([0.5]), rng)
     shares = [float((x == guess).float().mean()) for x in (codes, direct)]
     assert shares[0] == pytest.approx(shares[1], abs=0.06)
+
+
+def test_the_uniform_path_jumps_as_a_chain_of_constant_rate_does() -> None:
+    path, guess = make_noise_path("uniform", torch.randn(K, 8)), torch.zeros(1, 40_000, dtype=torch.long)
+    for time, dt in ((0.0, 0.5), (0.5, 0.25), (0.2, 0.6)):
+        jumped = path.step(guess + 1, guess, time, dt, generator()) == 0
+        assert float(jumped.float().mean()) == pytest.approx(1 - math.exp(-dt / (1 - time)), abs=0.01)
+    assert (path.step(guess + 1, guess, 0.5, 0.5, generator()) == 0).all()
+
+
+def test_the_metric_path_takes_its_constants() -> None:
+    codebook, codes = torch.randn(K, 8, generator=generator()), torch.randint(K, (1, N), generator=generator(1))
+    kept = [
+        float(
+            (make_noise_path("metric", codebook, 0.9, c).corrupt(codes, torch.tensor([0.5]), generator()) == codes)
+            .float()
+            .mean()
+        )
+        for c in (0.3, 3.0, 30.0)
+    ]
+    assert kept == sorted(kept) and kept[-1] > 0.9
+    with pytest.raises(InvalidValueError, match="alpha and c of the metric path must be positive"):
+        make_noise_path("metric", codebook, 0.0)
 
 
 def test_the_mask_path_masks_and_never_unsettles() -> None:

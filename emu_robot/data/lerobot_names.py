@@ -1,0 +1,46 @@
+"""How a LeRobotDataset calls its dimensions and cameras, in every form that is met, and what we call them."""
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from emu_robot.data.episode import is_camera_name
+
+IMAGE_PREFIX = "observation.images."
+
+
+def dimension_names(names: Any, width: int) -> list[str] | None:
+    """The names of a feature's `width` dimensions; None if it has none or not as many.
+
+    Known are lists, lists of lists, {"motors": [...]} and {name: index, ...}. Names may repeat.
+    """
+    if isinstance(names, dict) and sorted(map(str, names.values())) == sorted(map(str, range(len(names)))):
+        names = sorted(names, key=lambda name: int(names[name]))
+    flat = list(_flat(names))
+    return flat if len(flat) == width else None
+
+
+def _flat(names: Any) -> Iterable[str]:
+    if isinstance(names, dict):
+        for group, inner in names.items():
+            yield from _flat(group if isinstance(inner, int) else inner)
+    elif isinstance(names, (list, tuple)):
+        for inner in names:
+            yield from _flat(inner)
+    elif names is not None:
+        yield str(names)
+
+
+def camera_names(features: Iterable[str]) -> dict[str, str]:
+    """Our name of each camera -> its feature; observation.images.top -> top, observation.image -> observation_image.
+
+    A name that our files take for something else, or that two features would share, becomes another one.
+    """
+    features = list(features)
+    ours: dict[str, str] = {}
+    for feature in sorted(features, key=lambda feature: feature.removeprefix(IMAGE_PREFIX)):
+        name = re.sub(r"[^A-Za-z0-9_-]", "_", feature.removeprefix(IMAGE_PREFIX)) or "camera"
+        name = name if is_camera_name(name) else f"camera_{name}"
+        endings = ("", *(f"_{i}" for i in range(2, len(features) + 1)))
+        ours[next(name + ending for ending in endings if name + ending not in ours)] = feature
+    return dict(sorted(ours.items(), key=lambda pair: features.index(pair[1])))

@@ -1,0 +1,70 @@
+"""Parquet, JSON and JSON lines of a LeRobotDataset, read with their errors in one line. Knows nothing of episodes."""
+
+import json
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from emu_robot.errors import DataError
+
+
+def read_table(path: Path) -> pa.Table:
+    """A whole parquet file; the last few are kept as long as they are not written again."""
+    try:
+        written = path.stat()
+        return _read_table(path, written.st_mtime_ns, written.st_size)
+    except (OSError, pa.ArrowException) as error:
+        raise DataError(f"{path}: not a readable parquet file ({str(error).splitlines()[0]})") from error
+
+
+@lru_cache(maxsize=4)
+def _read_table(path: Path, _written_ns: int, _size: int) -> pa.Table:
+    return pq.read_table(path)
+
+
+def column_of(path: Path, table: pa.Table, name: str) -> pa.ChunkedArray:
+    if name not in table.column_names:
+        raise DataError(f"{path}: no column {name!r}; it has {', '.join(table.column_names)}")
+    return table.column(name)
+
+
+def check_feature(path: Path, key: str, feature: Any) -> None:
+    if not isinstance(feature, Mapping) or not isinstance(feature.get("dtype"), str):
+        raise DataError(f"{path}: the feature {key} is {str(feature)[:80]!r}, expected an object with a dtype")
+    shape = feature.get("shape") or []
+    if not isinstance(shape, list) or not all(isinstance(size, int) and size >= 0 for size in shape):
+        raise DataError(f"{path}: shape of {key} is {str(shape)[:80]}, expected a list of numbers")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file; not a LeRobotDataset") from None
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: not readable JSON ({error})") from error
+    if not isinstance(value, dict):
+        raise DataError(f"{path}: holds a {type(value).__name__}, expected an object")
+    return value
+
+
+def read_json_lines(path: Path) -> list[dict[str, Any]]:
+    try:
+        rows = [json.loads(line) for line in path.read_text().splitlines() if line.strip()]
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file") from None
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: not readable JSON lines ({error})") from error
+    if not all(isinstance(row, dict) for row in rows):
+        raise DataError(f"{path}: holds a line that is no object")
+    return rows
+
+
+def read_field(path: Path, values: dict[str, Any], name: str, kind: Any) -> Any:
+    if not isinstance(values.get(name), kind):
+        raise DataError(f"{path}: {name} is {values.get(name)!r}")
+    return values[name]

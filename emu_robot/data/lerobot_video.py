@@ -1,0 +1,91 @@
+"""Pictures of a LeRobotDataset, out of videos and out of cells of its tables. Knows no episodes."""
+
+import io
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import av
+import numpy as np
+from PIL import Image as PillowImage
+
+from emu_robot.core import Image
+from emu_robot.errors import DataError
+
+NO_COLOUR = re.compile(r"I.*|F")
+"""Modes of Pillow: one number of more than 8 bits per pixel."""
+DEEP_GREY = re.compile(r"gray(f|\d).*")
+"""The same among FFmpeg's pixel formats."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoSpan:
+    """Where an episode's frames of one camera lie."""
+
+    file: Path
+    begin_s: float
+    """Time of their first one in the file [s]."""
+    end_s: float
+    """When the next episode begins there, or infinity [s]."""
+
+
+def decode_frames(file: Path, seconds: Sequence[float], fps: float) -> Iterator[Image]:
+    """(H, W, 3) uint8 of the frames shown at ascending times [s] of a video; raises `DataError` if one is missing."""
+    wanted = iter(seconds)
+    target = next(wanted, None)
+    if target is None:
+        return
+    try:
+        with av.open(str(file)) as container:
+            stream = container.streams.video[0]
+            stream.thread_type = "AUTO"
+            assert stream.time_base is not None
+            container.seek(int(target / stream.time_base), stream=stream, backward=True)
+            for frame in container.decode(stream):
+                while target is not None and abs(float(frame.time or 0.0) - target) < 0.5 / fps:
+                    yield cast(Image, frame.to_ndarray(format="rgb24"))
+                    target = next(wanted, None)
+                if target is None:
+                    return
+    except (av.FFmpegError, OSError, IndexError) as error:
+        raise DataError(f"{file}: cannot be decoded ({error})") from error
+    raise DataError(f"{file}: no frame at {target:.3f} s")
+
+
+def read_picture(where: str, source: bytes | Path) -> Image:
+    """(H, W, 3) uint8 of a file's content or of a file. Raises `DataError` for what is damaged or has no colours."""
+    picture = _opened(where, source)
+    if NO_COLOUR.fullmatch(picture.mode):
+        raise DataError(f"{where}: holds numbers of more than 8 bits ({picture.mode}), as depth does, no colours")
+    try:
+        return np.asarray(picture.convert("RGB"))
+    except (OSError, SyntaxError, ValueError) as error:
+        raise DataError(f"{where}: no readable picture ({error})") from error
+    finally:
+        picture.close()
+
+
+def mode_of_picture(where: str, source: bytes | Path) -> str:
+    """What its pixels hold, as Pillow calls it. Raises `DataError` for what is damaged."""
+    picture = _opened(where, source)
+    picture.close()
+    return picture.mode
+
+
+def mode_of_video(file: Path) -> str:
+    """What its pixels hold, as FFmpeg calls it; "" for what cannot be opened."""
+    try:
+        with av.open(str(file)) as container:
+            mode = container.streams.video[0].codec_context.pix_fmt
+    except (av.FFmpegError, OSError, IndexError):
+        return ""
+    return mode or ""
+
+
+def _opened(where: str, source: bytes | Path) -> PillowImage.Image:
+    try:
+        return PillowImage.open(io.BytesIO(source) if isinstance(source, bytes) else source)
+    except (OSError, SyntaxError, ValueError, PillowImage.DecompressionBombError) as error:
+        raise DataError(f"{where}: no readable picture ({error})") from error
