@@ -22,7 +22,7 @@ README = (ROOT / "README.md").read_text()
 TREE = README.partition("## What is where")[2].split("```")[1]
 PACKAGE = TREE.partition("emu_robot/\n")[2].partition("\nros_ws/")[0]
 FENCED = re.compile(r"^```\w*\n(.*?)^```", re.M | re.S)
-PLACEHOLDER = re.compile(r"…|\.\.\.|<\w+>|\||=$")
+PLACEHOLDER = re.compile(r"…|\bNAME$|env=toy$|WEIGHTS$|\.\.\.|<\w+>|\||=$")
 """What a page writes where a reader puts a value of their own."""
 
 

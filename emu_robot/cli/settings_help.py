@@ -10,46 +10,48 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.text import Text
-
 from emu_robot.config import load_config, preset_names, type_choices
 from emu_robot.shared.settings import field_docs, range_text
 
+type Line = list[tuple[str, str]]
+"""Pieces of text, each with its style."""
 WIDTH = 100
 """Columns, where the terminal has as many."""
 INDENT = " " * 6
 WORDS = {int: "whole number", float: "number", str: "text", Path: "path"}
 
 
-def print_settings(verb: str, command: str, console: Console | None = None) -> None:
+def print_settings(verb: str, command: str) -> None:
     """Print the settings of a verb, grouped as they are nested; plain text where the output is no terminal.
 
     command: what is typed before the keys, as "train stage=head".
     """
-    console = console or Console()
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console()
     width = min(console.width, WIDTH) if console.is_terminal else WIDTH
     for line in _lines(verb, command, width):
-        console.print(line, soft_wrap=True, highlight=False)
+        console.print(Text.assemble(*line), soft_wrap=True, highlight=False)
 
 
-def _lines(verb: str, command: str, width: int) -> Iterator[Text]:
+def _lines(verb: str, command: str, width: int) -> Iterator[Line]:
     config = load_config(verb)
-    yield Text(f"emu-robot {command} KEY=VALUE ...", style="bold")
+    yield [(f"emu-robot {command} KEY=VALUE ...", "bold")]
     for paragraph in (inspect.getdoc(type(config)) or "").split("\n\n"):
-        yield Text(textwrap.fill(" ".join(paragraph.split()), width))
+        yield [(textwrap.fill(" ".join(paragraph.split()), width), "")]
     yield from _group(config, "", width)
     presets = preset_names(verb)
     if presets:
-        yield Text()
+        yield []
         yield from _entry("experiment=", " | ".join(presets), "Preset to start from; other keys go before it.", width)
 
 
-def _group(config: Any, prefix: str, width: int) -> Iterator[Text]:
+def _group(config: Any, prefix: str, width: int) -> Iterator[Line]:
     """The keys of a dataclass, then, below their descriptions, those of the dataclasses in it."""
     hints, docs = typing.get_type_hints(type(config)), field_docs(type(config))
     nested = []
-    yield Text()
+    yield []
     for setting in dataclasses.fields(config):
         name, value = setting.name, getattr(config, setting.name)
         if dataclasses.is_dataclass(value):
@@ -58,15 +60,15 @@ def _group(config: Any, prefix: str, width: int) -> Iterator[Text]:
         kind = describe_kind(hints[name], setting.metadata)
         yield from _entry(f"{prefix}{name}={show_value(value)}", kind, docs[name], width)
     for name, value in nested:
-        yield Text()
-        yield Text(textwrap.fill(f"{prefix}{name}: {docs[name]}", width), style="bold")
+        yield []
+        yield [(textwrap.fill(f"{prefix}{name}: {docs[name]}", width), "bold")]
         yield from _group(value, f"{prefix}{name}.", width)
 
 
-def _entry(default: str, kind: str, about: str, width: int) -> Iterator[Text]:
-    yield Text("  ").append(default, style="cyan").append(f"   {kind}", style="dim")
+def _entry(default: str, kind: str, about: str, width: int) -> Iterator[Line]:
+    yield [("  ", ""), (default, "cyan"), (f"   {kind}", "dim")]
     if about:
-        yield Text(textwrap.fill(about, width, initial_indent=INDENT, subsequent_indent=INDENT))
+        yield [(textwrap.fill(about, width, initial_indent=INDENT, subsequent_indent=INDENT), "")]
 
 
 def describe_kind(hint: Any, limits: Mapping[str, float]) -> str:

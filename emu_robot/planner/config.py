@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from emu_robot.shared.settings import check_ranges, number
 
 
-@dataclass(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class ReplanConfig:
     """When a task asks its planner for the next step. A chunk is one call of the action head."""
 

@@ -33,7 +33,7 @@ class GoalMode(StrEnum):
         return self in (GoalMode.ORACLE, GoalMode.SHUFFLED)
 
 
-@dataclass(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class ChunkConfig:
     """How the action head samples a chunk."""
 
@@ -46,7 +46,7 @@ class ChunkConfig:
         check_ranges(self, "chunk")
 
 
-@dataclass(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class PolicyConfig:
     """Settings of planner and action head together."""
 

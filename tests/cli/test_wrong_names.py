@@ -61,13 +61,13 @@ POLICY = (
     ("policy=nowhere", "unknown weights 'nowhere'; known: "),
     ("tasks=lng", "unknown task 'lng'; known: "),
     ("split=both", "unknown split 'both'; known: seen, heldout"),
-    ("env=tabletp", "unknown environment 'tabletp'; known: tabletop"),
+    ("env=tabletp", "unknown environment 'tabletp'; known: "),
     ("n=0", "n is 0"),
 )
 WRONG = {
     "collect out=new n=1 lerobot=false": (
         ("families=open_drawr", "unknown task 'open_drawr'; known: "),
-        ("env=tabletp", "unknown environment 'tabletp'; known: tabletop; did you mean 'tabletop'?"),
+        ("env=tabletp", "unknown environment 'tabletp'; known: "),
         ("split=both", "unknown split 'both'; known: seen, heldout"),
         ("policy=nowhere policy_share=0.5", "unknown weights 'nowhere'; known: "),
         ("n=0", "n is 0, must be at least 1"),
@@ -103,6 +103,15 @@ WRONG = {
         ("loop.eval_every=5", "loop.eval_every has no effect: stage tokenizer evaluates nothing"),
         ("model.local_encoder=false model.local_width=9", "model.local_width has no effect: local_encoder=false"),
     ),
+    "generate weights=~/emu prompt=words out=answer": (
+        ("task=paint", "'paint'"),
+        ("task=x2i", "task=x2i changes pictures: image="),
+        ("task=t2i image=~/photo.png", "task=t2i draws from words alone"),
+        ("image=nowhere.png", "nowhere.png"),
+        ("weights=nowhere", "nowhere"),
+        ("generation.text_top_p=0", "text_top_p is 0"),
+        ("prompt=", "prompt= is missing"),
+    ),
     "train stage=planner data=~/data start=~/weights weights=new out=run": (
         *(one for one in LOOP if not one[0].startswith("loop.init_from")),  # start= says where to begin
         ("start=nowhere", "unknown weights 'nowhere'; known: "),
@@ -122,13 +131,13 @@ WRONG = {
     ),
     "train stage=dida data=~/data weights=~/weights out=run": (
         *LOOP,
-        ("weights=nowhere", "no manifest.json in nowhere"),
+        ("weights=nowhere", "nowhere"),
         ("path=metrik", "unknown path 'metrik'; known: metric, uniform, mask; did you mean 'metric'?"),
         ("drawn_share=0 drawn_images=9", "drawn_images has no effect: drawn_share=0"),
     ),
     "train stage=head data=~/data weights=~/weights cameras=front out=run": (
         *LOOP,
-        ("weights=nowhere", "no manifest.json in nowhere"),
+        ("weights=nowhere", "nowhere"),
         ("start=nowhere", "unknown weights 'nowhere'; known: "),
         ("cameras=frnt", "unknown camera in"),
         ("cameras=front,front", "cameras must be different names"),

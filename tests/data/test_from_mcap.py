@@ -449,7 +449,7 @@ def test_what_is_no_recording(tmp_path: Path):
         convert(tmp_path / "photo.mcap")
     wrong: list[dict[str, Any]] = [{"control_hz": 0}, {"image_size": 3}, {"max_gap_s": 0.0}]
     for settings in wrong:
-        with pytest.raises(ConfigError, match=next(iter(settings))):
+        with pytest.raises(EmuRobotError, match=next(iter(settings))):
             FromMcapConfig(**settings)
 
 

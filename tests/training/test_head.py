@@ -146,12 +146,13 @@ def test_goals_are_dropped_and_words_follow(folder, data):
 
 def test_chunks_hold_at_the_keyframe_but_an_instruction_runs_on(data):
     keyframe = data.segments.keyframe_K[:1]
-    held = data.chunk_frames(keyframe - 1, keyframe, 4)
-    assert held.tolist() == [[LENGTH - 4, LENGTH - 3, LENGTH - 3, LENGTH - 3]]
-    dwelling = data.chunk_frames(keyframe + 1, keyframe, 4)
-    assert dwelling.tolist() == [[LENGTH - 3] * 4]
-    on = data.chunk_frames(keyframe, data.episode_end_N[keyframe] - 1, 4)
-    assert on.tolist() == [[LENGTH - 3, LENGTH - 2, LENGTH - 1, LENGTH]]
+    k, end = LENGTH - 3, data.episode_end_N[keyframe] - 1
+    for first, last, frames in (
+        (keyframe - 1, keyframe, [k - 1, k, k, k]),
+        (keyframe + 1, keyframe, [k] * 4),
+        (keyframe, end, [k, k + 1, k + 2, k + 3]),
+    ):
+        assert np.array_equal(data.chunks(first, last, 4)[0], data.action[frames])
 
 
 def test_coming_events_are_gripper_switches_then_the_keyframe(data):
