@@ -1,4 +1,4 @@
-"""The names that a user needs first. Importing the package loads none of them; each is loaded at its first use."""
+"""The public names of the package. Importing it loads none of them; each is loaded at its first use."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -46,10 +46,10 @@ _MODULES = {
 }
 _HOMES = {name: f"{__name__}.{module}" for module, names in _MODULES.items() for name in names}
 
-if not TYPE_CHECKING:  # a type checker would take it that any name is there
+if not TYPE_CHECKING:  # else a type checker would accept any name
 
     def __getattr__(name: str) -> Any:
-        """A name of `__all__`, kept once it was loaded. Raises `AttributeError` for any other."""
+        """Load a name of `__all__` and keep it. Raises `AttributeError` for other names."""
         if name == "__version__":
             value = _version()
         elif name in _HOMES:
@@ -65,7 +65,7 @@ def __dir__() -> list[str]:
 
 
 def _version() -> str:
-    """The installed distribution's version."""
+    """Version of the installed distribution."""
     from importlib import metadata  # takes longer than all else here
 
     try:

@@ -13,21 +13,19 @@ from emu_robot.errors import ShapeError
 type Image = NDArray[np.uint8]
 """(H, W, 3) uint8 RGB."""
 type Floats = NDArray[np.float64]
-"""Numbers of the robot side: joints, times, limits."""
+"""float64 numbers of the robot side: joints, times, limits."""
 type Floats32 = NDArray[np.float32]
-"""Numbers that a network or a dataset holds: states, actions, weights."""
+"""float32 numbers of networks and datasets: states, actions, weights."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Observation:
-    """What the robot sees and feels at one control tick.
-
-    images: camera name -> (H, W, 3) uint8 RGB.
-    state: (S,) float32; its layout is named by `RobotSpec.state_names`.
-    """
+    """Camera images and robot state at one control tick."""
 
     images: Mapping[str, Image]
+    """Camera name -> (H, W, 3) uint8 RGB."""
     state: Floats32
+    """(S,) float32, in the layout of `RobotSpec.state_names`."""
 
     def __post_init__(self) -> None:
         for camera, image in self.images.items():
@@ -38,78 +36,80 @@ class Observation:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PlanStep:
-    """One language step and the image at its completion (the planner's view); no image when text only."""
+    """One step of a plan."""
 
     subtask: str
+    """The step in words."""
     subgoal: Image | None = None
+    """The view of the planner's camera when the step is done; None for words alone."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Plan:
-    """What is still to be done, next step first; no steps means the planner holds the task complete."""
+    """The remaining steps of a task."""
 
     instruction: str
+    """The task in words."""
     steps: tuple[PlanStep, ...]
+    """The next step first; empty if the planner declares the task complete."""
 
     @property
     def is_complete(self) -> bool:
+        """Whether no step is left."""
         return not self.steps
 
 
 class PolicyEvent(StrEnum):
-    """What a policy decided at a call; the values are the words that records keep."""
+    """A decision of a policy; the values are the words that records keep."""
 
     PLANNED = "planned"
     """A next step was planned."""
     SWITCHED = "switched"
-    """The step before counts as reached."""
+    """The last step counts as reached."""
     TIMEOUT = "timeout"
-    """The step before took too long."""
+    """The last step took too long."""
     COMPLETE = "complete"
-    """The planner holds the task complete."""
+    """The planner declares the task complete."""
     PLAN_FAILED = "plan failed"
-    """The planner gave no plan; the step before stays."""
+    """The planner gave no plan; the last step stays."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ActionChunk:
-    """Actions to execute one per control tick, first one now.
-
-    actions: (T, A) float32, layout `RobotSpec.action_names`.
-    step: the plan step being pursued, if there is a planner.
-    progress: estimated progress through that step in [0, 1], if the head estimates it.
-    events: what the policy decided at this call, in order.
-    """
+    """Actions to execute, one per control tick, the first one now."""
 
     actions: Floats32
+    """(T, A) float32, in the layout of `RobotSpec.action_names`."""
     step: PlanStep | None = None
+    """The pursued plan step; None without a planner."""
     progress: float | None = None
+    """Estimated progress through that step in [0, 1]; None if the head does not estimate it."""
     events: tuple[PolicyEvent, ...] = field(default=())
+    """Decisions of the policy at this call, in order."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Transition:
-    """What an environment answers to one action.
-
-    success: the whole task's predicate holds now.
-    subtasks_done: per subtask of the task, whether it has been completed (latched, in order).
-    """
+    """An environment's answer to one action."""
 
     observation: Observation
+    """The observation after the action."""
     success: bool
+    """Whether the predicate of the whole task holds now."""
     subtasks_done: tuple[bool, ...]
+    """Per subtask, in order, whether it was done at some tick."""
 
 
 @runtime_checkable
 class Policy(Protocol):
-    """Two methods, so that policies wrap each other."""
+    """A policy. It has only two methods, so that policies can wrap each other."""
 
     def reset(self, instruction: str) -> None:
-        """Start a new episode with an instruction."""
+        """Start an episode with an instruction."""
         ...
 
     def act(self, observation: Observation) -> ActionChunk:
-        """The next chunk from the present observation."""
+        """The next chunk for the present observation."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""What the machine must have, each missing thing in one line with how to get it. Standard library only."""
+"""Checks of the machine. Each missing thing is one line that says how to get it. Standard library only."""
 
 import argparse
 import ctypes
@@ -23,11 +23,14 @@ renderer.render()
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """One thing looked at. `problem` is None if it is there, else one line saying what is missing and how to get it."""
+    """Result of one check."""
 
     name: str
+    """Name of the checked thing."""
     problem: str | None = None
+    """One line that says what is missing and how to get it; None if nothing is."""
     required: bool = True
+    """Whether nothing runs without it."""
 
 
 def check_python(version: tuple[int, ...] = tuple(sys.version_info[:3])) -> Check:
@@ -57,7 +60,7 @@ def check_egl() -> Check:
 
 
 def check_render() -> Check:
-    """MuJoCo must draw one frame off screen; tried in a process of its own, because a bad driver can abort it."""
+    """MuJoCo must draw one frame off screen. A separate process tries it, because a bad driver can abort a process."""
     environment = os.environ | {"MUJOCO_GL": os.environ.get("MUJOCO_GL", "egl")}
     command = [sys.executable, "-c", RENDER_ONE_FRAME]
     answer = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=120)
@@ -69,7 +72,7 @@ def check_render() -> Check:
 
 
 def check_compiler() -> Check:
-    """g++ is wanted by torch.compile only."""
+    """g++ should be there, for torch.compile only."""
     if shutil.which("g++"):
         return Check(name="g++")
     problem = "no g++: training runs uncompiled and slower. Get it: apt-get install g++"
@@ -77,7 +80,7 @@ def check_compiler() -> Check:
 
 
 def run_checks(*, before_install: bool = False) -> list[Check]:
-    """Every check; before the install, what the install needs and nothing that it brings."""
+    """Run every check; before the install, only checks of what the install needs."""
     checks = [check_python(), check_disk(Path.cwd(), INSTALL_GB if before_install else RUN_GB), check_egl()]
     checks.append(check_compiler())
     if not before_install:
@@ -89,7 +92,7 @@ def run_checks(*, before_install: bool = False) -> list[Check]:
 
 
 def report(checks: list[Check]) -> bool:
-    """Print one line per check; True if nothing that is required is missing."""
+    """Print one line per check. Returns whether every required check passed."""
     for check in checks:
         if check.problem is None:
             print(f"ok       {check.name}")
@@ -99,7 +102,7 @@ def report(checks: list[Check]) -> bool:
 
 
 def main() -> None:
-    """Run before the install as `python -m emu_robot.doctor --install-size`, after it as `emu-robot doctor`."""
+    """Run as `python -m emu_robot.doctor --install-size` before the install, as `emu-robot doctor` after it."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--install-size", action="store_true", help="check the space that the install needs")
     sys.exit(0 if report(run_checks(before_install=parser.parse_args().install_size)) else 1)

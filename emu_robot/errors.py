@@ -1,15 +1,15 @@
-"""One base class for every error a user can cause; messages say what was given and what exists."""
+"""Errors that a user can cause. Messages say what was given and what exists."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
 
 
 class EmuRobotError(Exception):
-    """Base class: the command line prints it as one line and exits non-zero."""
+    """Base class. The command line prints it as one line and exits with a status other than 0."""
 
 
 class UnknownNameError(EmuRobotError):
-    """A name was asked for that does not exist."""
+    """A given name does not exist."""
 
     def __init__(self, kind: str, given: object, known: Iterable[object]) -> None:
         self.kind, self.given, self.known = kind, given, tuple(known)
@@ -25,7 +25,7 @@ class ShapeError(EmuRobotError):
 
 
 class InvalidValueError(EmuRobotError):
-    """A value is outside what is allowed."""
+    """A value is outside its allowed range."""
 
 
 class ConfigError(EmuRobotError):
@@ -33,7 +33,7 @@ class ConfigError(EmuRobotError):
 
 
 class RobotStoppedError(EmuRobotError):
-    """The safety gate has stopped the robot until a person lets it go on; the message says why and how."""
+    """The safety gate has stopped the robot until a person releases it; the message says why and how."""
 
 
 class WeightsError(EmuRobotError):
@@ -49,6 +49,6 @@ class SystemSetupError(EmuRobotError):
 
 
 def nearest_known(given: object, known: Iterable[object]) -> str:
-    """The end of a message: "; did you mean 'eval'?", or "" if no known name is near."""
+    """The end of a message, such as "; did you mean 'eval'?"; "" if no known name is near."""
     nearest = get_close_matches(str(given), [str(name) for name in known], n=1)
     return f"; did you mean {nearest[0]!r}?" if nearest else ""

@@ -149,7 +149,7 @@ def test_the_diagram_is_the_gate(tmp_path: Path):
 
 @pytest.mark.parametrize("rejection", Rejection)
 def test_every_refusal_is_told_with_what_follows(rejection: Rejection):
-    harmless, _, wrong = PAGE.partition("A chunk is refused, and what runs goes on")[2].partition("and the robot holds")
+    harmless, _, wrong = PAGE.partition("A chunk is refused, and motion goes on")[2].partition("and the robot holds")
     there = harmless if rejection.is_harmless else wrong.partition("##")[0]
     assert f"`{rejection.value}`" in " ".join(there.split())
 

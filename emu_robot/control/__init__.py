@@ -1,1 +1,1 @@
-"""From action chunks to commands, one per control tick. Numpy only."""
+"""Turns action chunks into commands, one per control tick. Numpy only."""

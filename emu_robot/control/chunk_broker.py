@@ -1,4 +1,4 @@
-"""Plays action chunks one action per control tick. Knows neither torch, nor a simulator, nor what a plan is."""
+"""Plays action chunks one action per control tick. Knows no torch, no simulator and no plan."""
 
 import numpy as np
 
@@ -7,12 +7,10 @@ from emu_robot.errors import InvalidValueError, ShapeError
 
 
 class ChunkBroker:
-    """Asks a policy for chunks and hands out their actions.
-
-    n_action_steps: how many actions of each chunk are executed before the next is asked for; all of them when None.
-    """
+    """Asks a policy for chunks and hands out their actions."""
 
     def __init__(self, policy: Policy, *, n_action_steps: int | None = None) -> None:
+        """n_action_steps: number of actions of each chunk that are executed, at least 1; None means all."""
         if n_action_steps is not None and n_action_steps < 1:
             raise InvalidValueError(f"n_action_steps is {n_action_steps}; it must be at least 1")
         self._policy = policy
@@ -25,14 +23,14 @@ class ChunkBroker:
         return not self._pending
 
     def reset(self, instruction: str) -> None:
-        """Drop what is left of the last chunk and start the policy on an instruction."""
+        """Drop the rest of the last chunk and start the policy on an instruction."""
         if not instruction.strip():
             raise InvalidValueError("the instruction is empty")
         self._pending = []
         self._policy.reset(instruction)
 
     def refill(self, observation: Observation) -> ActionChunk:
-        """Ask for the next chunk; raises `ShapeError` or `InvalidValueError` when it cannot be executed."""
+        """Ask for the next chunk. Raises `ShapeError` or `InvalidValueError` if it cannot be executed."""
         chunk = self._policy.act(observation)
         actions = chunk.actions
         if actions.ndim != 2 or len(actions) == 0:
@@ -43,7 +41,7 @@ class ChunkBroker:
         return chunk
 
     def next_action(self) -> Floats32:
-        """The action (A,) of this tick; call `refill` first whenever `needs_observation`."""
+        """The action (A,) of this tick. Call `refill` first if `needs_observation`."""
         if not self._pending:
             raise InvalidValueError("no action left: refill the broker with an observation first")
         return self._pending.pop(0)

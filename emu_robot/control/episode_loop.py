@@ -1,4 +1,4 @@
-"""The control loop: one environment, one policy, any number of subscribers. Knows neither torch nor a simulator."""
+"""The control loop of one environment, one policy and any subscribers. Knows neither torch nor a simulator."""
 
 import time
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from emu_robot.environments.capabilities import step_world, with_images
 from emu_robot.environments.contract import Environment
 
 COMPLETE_PATIENCE = 40
-"""Control ticks granted to the world after the policy declared the task complete, before the episode ends."""
+"""Control ticks that the episode goes on after the policy declared the task complete."""
 
 
 class Ending(Enum):
@@ -24,41 +24,44 @@ class Ending(Enum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EpisodeResult:
-    """What one episode came to.
-
-    success: the task's predicate held at some tick; n_steps is that tick, or how many were spent.
-    ending: `COMPLETE` when the policy declared the task complete and the predicate still did not hold.
-    subtasks_done: per subtask of the task, latched; all of them on success.
-    events: (tick, event) in order, as the policy reported them.
-    policy_s: wall-clock seconds spent in the policy; wall_s: of the whole episode.
-    """
+    """Result of one episode."""
 
     seed: int
+    """Seed of the scene."""
     instruction: str
+    """The task in words."""
     success: bool
+    """Whether the task's predicate held at some tick."""
     ending: Ending
+    """Why the episode ended. `COMPLETE`: the policy declared the task complete, but the predicate did not hold."""
     n_steps: int
+    """Tick of success, or the number of ticks of the episode."""
     n_chunks: int
+    """Number of chunks that the policy gave."""
     subtasks_done: tuple[bool, ...]
+    """Per subtask, whether it was done at some tick; all of them on success."""
     events: tuple[tuple[int, PolicyEvent], ...] = field(default=())
+    """(tick, event) in order, as the policy reported them."""
     policy_s: float = 0.0
+    """Wall-clock time spent in the policy [s]."""
     wall_s: float = 0.0
+    """Wall-clock time of the whole episode [s]."""
 
 
 class Subscriber:
-    """Watches an episode; override what you need. Ticks count executed actions, 0 before the first."""
+    """Watches an episode; override the methods you need. Ticks count executed actions, 0 before the first."""
 
     def on_reset(self, instruction: str, seed: int, observation: Observation) -> None:
         """The episode starts."""
 
     def on_chunk(self, tick: int, observation: Observation, chunk: ActionChunk) -> None:
-        """The policy answered a full observation with a chunk that starts at this tick."""
+        """The policy answered an observation with a chunk that starts at this tick."""
 
     def on_transition(self, tick: int, action: Floats32, transition: Transition) -> None:
-        """The action was executed; the observation has no images unless the next tick needs them."""
+        """The action was executed. The observation has images only if the next tick needs them."""
 
     def on_end(self, result: EpisodeResult, observation: Observation) -> None:
-        """The episode is over; the observation is full."""
+        """The episode is over. The observation has images."""
 
 
 def run_episode(
@@ -70,11 +73,11 @@ def run_episode(
     n_action_steps: int | None = None,
     settle_steps: int = 0,
 ) -> EpisodeResult:
-    """Run one episode until the task's predicate holds, the policy holds it complete, or `max_steps` are spent.
+    """Run one episode until the task's predicate holds, the policy declares it complete, or `max_steps` are used up.
 
-    settle_steps: ticks that a successful episode may go on for, until the environment holds every subtask done (the
-    tabletop's arm is home then); for pictures, without any bearing on the outcome.
-    An environment that renders on demand is asked for pictures only where the policy needs an observation.
+    settle_steps: most ticks that a successful episode goes on until every subtask is done (the tabletop's arm is home
+    then). They serve pictures and do not change the result.
+    An environment that renders on demand is asked for pictures only when the policy needs an observation.
     """
     started = time.monotonic()
     observation = environment.reset(seed)
@@ -134,7 +137,7 @@ def run_episode(
 
 
 def _declared_complete(since: int | None, tick: int, chunk: ActionChunk) -> int | None:
-    """Tick since which the policy holds the task complete; a new plan step takes the declaration back."""
+    """Tick of the policy's standing declaration that the task is complete; a new plan step withdraws it."""
     if PolicyEvent.COMPLETE in chunk.events:
         return tick if since is None else since
     return None if PolicyEvent.PLANNED in chunk.events else since

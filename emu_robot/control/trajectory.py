@@ -1,4 +1,4 @@
-"""From action chunks to a target at any moment, and from targets to commands within limits. Numpy only.
+"""Turns action chunks into a target at any time, and targets into commands within limits. Numpy only.
 
 Times are seconds of one steady clock. Suffixes: T chunk, A action.
 """
@@ -14,15 +14,18 @@ from emu_robot.robots.limits import MotionLimits
 
 @dataclass(frozen=True, kw_only=True)
 class TimedChunk:
-    """actions (T, A), each commanded for dt [s], the first one from `start` on.
+    """A chunk as a curve over time.
 
-    In place of steps a cubic spline that passes every action in the middle of its time, so that on average neither is
-    ahead of the other.
+    A cubic spline passes every action in the middle of its interval, so that on average the curve is neither ahead of
+    the actions nor behind them.
     """
 
     start: float
+    """When the first action begins [s]."""
     dt: float
+    """How long each action is commanded [s], above 0."""
     actions: Floats
+    """(T, A), T >= 1."""
 
     def __post_init__(self) -> None:
         if self.actions.ndim != 2 or not len(self.actions):
@@ -32,11 +35,11 @@ class TimedChunk:
 
     @property
     def end(self) -> float:
-        """When the last action is over."""
+        """When the last action ends [s]."""
         return self.start + self.dt * len(self.actions)
 
     def at(self, time: float) -> tuple[Floats, Floats]:
-        """Position (A,) and velocity (A,) [1/s]; at rest before the first action's middle and after the last one's.
+        """Position (A,) and velocity (A,) [1/s]; at rest before the first action's middle and after the last action's.
 
         Cubic Hermite with the slopes of Catmull and Rom (half the difference of the neighbours), zero at both ends.
         """
@@ -74,11 +77,11 @@ class ChunkPlayer:
         self._since = 0.0
 
     def play(self, chunk: TimedChunk, now: float) -> None:
-        """Go over to `chunk` from now on."""
+        """Change over to `chunk` from `now` on."""
         self._old, self._new, self._since = self._new, chunk, now
 
     def target(self, now: float) -> tuple[Floats, Floats] | None:
-        """Position and velocity to be at now; None with nothing to play, or past the last action."""
+        """Position and velocity (A,) at `now`; None without a chunk, or past its last action."""
         if self._new is None or now > self._new.end:
             return None
         position, velocity = self._new.at(now)
@@ -97,12 +100,12 @@ class ChunkPlayer:
 class MotionLimiter:
     """Moves a command towards targets, never beyond limits of position, velocity or acceleration.
 
-    position, velocity: of the last command. Begins at rest where `reset` puts it. Commands may come sooner or later
-    than every dt; limits hold for the time between them.
+    `position` and `velocity` (A,) are those of the last command. It begins at rest in the middle of the limits.
+    Commands may come sooner or later than every dt; the limits hold for the time between them.
     """
 
     def __init__(self, limits: MotionLimits, dt: float) -> None:
-        """dt: usual time between commands, and what each is given to be reached [s]."""
+        """dt: usual time between commands, and the time to reach each of them [s]."""
         if dt <= 0:
             raise InvalidValueError(f"dt is {dt} s, must be positive")
         self._limits, self._dt = limits, dt
@@ -110,11 +113,11 @@ class MotionLimiter:
 
     @property
     def at_rest(self) -> bool:
-        """Whether the last command was one to stay."""
+        """Whether the last command has no velocity."""
         return not self.velocity.any()
 
     def reset(self, position: Floats) -> None:
-        """At rest at `position` (A,), or at the nearest limit.
+        """Be at rest at `position` (A,), or at the nearest limit.
 
         Raises `ShapeError`, or `InvalidValueError` if it is not finite.
         """
@@ -126,10 +129,10 @@ class MotionLimiter:
         self.velocity = np.zeros(len(position))
 
     def step(self, target: Floats, velocity: Floats | float = 0.0, *, elapsed: float | None = None) -> Floats:
-        """The command (A,) for dt from now, `elapsed` seconds after the last one; None: dt.
+        """The command (A,) for dt from now. elapsed: time since the last command [s], dt if None.
 
-        target: (A,), where to be when the last command ends, or now if that has ended; it moves with `velocity` [1/s].
-        Raises `InvalidValueError`, and changes nothing, if one of them is not finite.
+        target: (A,), the position to reach when the last command ends, or now if it has ended. It moves with
+        `velocity` [1/s]. Raises `InvalidValueError`, and changes nothing, if one of them is not finite.
         """
         if not (np.isfinite(target).all() and np.isfinite(velocity).all()):
             raise InvalidValueError("a target is not finite")
@@ -143,7 +146,7 @@ class MotionLimiter:
         return self._go(np.clip(wanted, before - change, before + change), interval)
 
     def brake(self, *, elapsed: float | None = None) -> Floats:
-        """As `step`, to come to rest soonest without turning back."""
+        """The command (A,) that comes to rest soonest without turning back. elapsed: as in `step`."""
         interval = self._interval(elapsed)
         change = self._limits.acceleration * interval
         return self._go(self.velocity - np.clip(self.velocity, -change, change), interval)
@@ -154,13 +157,13 @@ class MotionLimiter:
         return position.copy()
 
     def _interval(self, elapsed: float | None) -> float:
-        """What a command may use of the time since the last one: what is more than dt is not made up for."""
+        """Time that a command may use [s]: the time since the last command, at most dt."""
         return self._dt if elapsed is None else min(max(elapsed, 0.0), self._dt)
 
     def _stoppable(self, distance: Floats, interval: float) -> Floats:
-        """The highest speed for the next interval from which one can come to rest within `distance` >= 0.
+        """The highest speed for the next interval that still stops within `distance` >= 0.
 
-        v interval + v^2 / 2a = distance; slowing down at commands, however soon they come, needs no more than that.
+        v interval + v^2 / 2a = distance. Commands that come sooner need no longer distance.
         """
         a = self._limits.acceleration
         return a * (np.sqrt(interval**2 + 2 * distance / a) - interval)

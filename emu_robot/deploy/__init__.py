@@ -1,1 +1,1 @@
-"""Which nodes run where, what they need of the machine, and whether a robot may move. Knows no middleware."""
+"""Starts the nodes, and checks machine and running graph before a robot moves. Knows no middleware."""

@@ -1,6 +1,6 @@
-"""Which nodes run together, with which parameters: a graph of graph.yaml, changed by what a user typed.
+"""Chooses the nodes that run together and their parameters: a graph of graph.yaml with a user's changes.
 
-Used by `emu-robot bringup`, by the launch file, and by whoever else starts the nodes. Knows no middleware.
+`emu-robot bringup`, the launch file and the demonstration use it. Knows no middleware.
 """
 
 import json
@@ -26,24 +26,29 @@ SETTINGS_OF: dict[str, type[Any]] = {
     "policy": ChunkConfig,
     "teleop": TeleopConfig,
 }
-"""Nodes whose parameters are also the fields of a dataclass, each a number with a range."""
+"""Node -> dataclass whose fields, numbers with ranges, are also its parameters."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class GraphNode:
-    """A node and its process. nice: added to the niceness; last_to_stop: ends once the others have ended."""
+    """A node and its process."""
 
     name: str
+    """Name of the node; executable and module are named after it."""
     parameters: Mapping[str, Parameter]
+    """ROS parameters."""
     nice: int = 0
+    """Added to the niceness of the process."""
     last_to_stop: bool = False
+    """Whether it stops only after the others have ended."""
 
     @property
     def module(self) -> str:
+        """Python module of the node."""
         return f"emu_robot_ros.{self.name}_node"
 
     def ros_arguments(self, namespace: str = "") -> list[str]:
-        """As the command line of any ROS 2 node takes them; text is quoted, so that "1" stays text."""
+        """Command line arguments of a ROS 2 node. Text is quoted, so that "1" stays text."""
         words = ["--ros-args", *(["-r", f"__ns:={namespace}"] if namespace else [])]
         for name, value in self.parameters.items():
             words += ["-p", f"{name}:={json.dumps(value, ensure_ascii=False)}"]
@@ -52,19 +57,21 @@ class GraphNode:
 
 @dataclass(frozen=True, kw_only=True)
 class Graph:
-    """nodes: in the order of their start. namespace: absolute, empty for the root.
-
-    environment: of each node; usual_environment: where a variable is not set.
-    """
+    """Nodes that run together."""
 
     name: str
+    """Name of the graph in graph.yaml."""
     namespace: str
+    """Absolute namespace; empty for the root."""
     environment: Mapping[str, str]
+    """Environment variables of every node."""
     usual_environment: Mapping[str, str]
+    """Environment variables of every node that apply only where they are not set."""
     nodes: tuple[GraphNode, ...]
+    """Nodes in the order of their start."""
 
     def label(self, node: GraphNode) -> str:
-        """How this node's lines are marked, told apart from those of the same node in another namespace."""
+        """Label of the node's lines, which differs between namespaces."""
         return node_label(node.name, self.namespace)
 
 
@@ -76,13 +83,13 @@ def read_graph(
     settings: Mapping[str, str] | None = None,
     file: Path | None = None,
 ) -> Graph:
-    """The graph called `name`, changed by what a user typed.
+    """The graph called `name` with a user's changes.
 
-    nodes: "a,b": these instead of the graph's; "+a,-b": one more and one less. namespace: "left", "/lab/left", or "/"
-    for the root; empty: the graph's. settings: values as text of arguments ("robot", "weights") and of parameters
-    ("sim_bridge.seed").
-    Raises `UnknownNameError` for what does not exist, `ConfigError` and `InvalidValueError` for values that do not fit;
-    for what is wrong in the file, `ConfigError` naming file and key.
+    nodes: "a,b" replaces the graph's nodes, "+a,-b" adds one and removes one. namespace: "left", "/lab/left", or "/"
+    for the root; empty keeps the graph's. settings: argument ("robot", "weights") or parameter ("sim_bridge.seed") ->
+    value as text.
+    Raises `UnknownNameError` for unknown names, `ConfigError` and `InvalidValueError` for values that do not fit, and
+    `ConfigError` naming file and key for an error in the file.
     """
     found = read_graph_file(file or graph_path())
     if name not in found.graphs:
@@ -104,7 +111,7 @@ def read_graph(
 
 
 def choose_nodes(usual: Iterable[str], wanted: str, known: Iterable[str]) -> tuple[str, ...]:
-    """Names after a choice such as "a,b" or "+a,-b"; as usual if it is empty."""
+    """Names of the nodes after a choice such as "a,b" or "+a,-b"; the usual nodes if it is empty."""
     words = [word.strip() for word in wanted.split(",") if word.strip()]
     for word in words:
         if word.lstrip("+-") not in set(known):
@@ -123,7 +130,7 @@ def choose_nodes(usual: Iterable[str], wanted: str, known: Iterable[str]) -> tup
 def _sort_settings(
     settings: Mapping[str, str], names: tuple[str, ...], found: GraphFile
 ) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
-    """Those of arguments, and per node those of parameters."""
+    """Split settings into those of arguments, and per node those of parameters."""
     arguments: dict[str, str] = {}
     parameters: dict[str, dict[str, str]] = {}
     for key, value in settings.items():
@@ -165,13 +172,13 @@ def _usual_settings(node: str) -> dict[str, Parameter]:
 
 
 def _check_settings(node: str, parameters: Mapping[str, Parameter]) -> None:
-    """Raise `InvalidValueError` if one is out of its range."""
+    """Raise `InvalidValueError` if a parameter is out of its range."""
     if kind := SETTINGS_OF.get(node):
         kind(**{name: value for name, value in parameters.items() if name in _usual_settings(node)})
 
 
 def _like(usual: Parameter, text: str, key: str) -> Parameter:
-    """What was typed, as the type of what it replaces; a list as "a,b" or "[a, b]"."""
+    """The typed text as the type of the value it replaces. A list is written "a,b" or "[a, b]"."""
     if not isinstance(usual, list):
         return _scalar_like(usual, text, key)
     inner = text[1:-1] if text.startswith("[") and text.endswith("]") else text
@@ -194,7 +201,7 @@ def _scalar_like(usual: Scalar, text: str, key: str) -> Scalar:
 
 
 def _robot(name: str | None, graph: str) -> str:
-    """The robot's name, or the whole path of its file, once it has been read."""
+    """The robot's name, or the absolute path of its file. Reads the robot, to refuse a wrong one."""
     if name is None:
         raise ConfigError(f"robot= is missing for the graph {graph}; one of {', '.join(deployments())}, or a YAML file")
     read_deployment(name)

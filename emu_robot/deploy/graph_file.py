@@ -1,4 +1,4 @@
-"""What graph.yaml may hold, read and checked; `graph.py` chooses from it. Knows no middleware."""
+"""Reads and checks graph.yaml; `graph.py` chooses from it. Knows no middleware."""
 
 import os
 from collections.abc import Callable, Iterable, Mapping
@@ -17,40 +17,48 @@ type Parameter = Scalar | list[Scalar]
 
 @dataclass(frozen=True, kw_only=True)
 class NodeEntry:
-    """How a node is started. arguments: which of the file's it takes; nice: added to the niceness."""
+    """How a node is started."""
 
     arguments: tuple[str, ...] = ()
+    """Names of the file's arguments that it takes."""
     parameters: Mapping[str, Parameter] = field(default_factory=dict)
+    """ROS parameters with their values."""
     nice: int = 0
+    """Added to the niceness of its process."""
     last_to_stop: bool = False
+    """Whether it stops only after the others have ended."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class GraphEntry:
-    """nodes: names in the order of their start. arguments: that differ from the file's. environment: of its nodes.
-
-    namespace: absolute, empty for the root.
-    """
+    """One graph of the file."""
 
     nodes: tuple[str, ...]
+    """Names of the nodes in the order of their start."""
     arguments: Mapping[str, str | None] = field(default_factory=dict)
+    """Arguments that differ from the file's."""
     environment: Mapping[str, str] = field(default_factory=dict)
+    """Environment variables of its nodes."""
     namespace: str = ""
+    """Absolute namespace; empty for the root."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class GraphFile:
-    """arguments: values that several nodes take, None where one must be given. environment: of every node, where a
-    variable is not set already."""
+    """The content of graph.yaml."""
 
     graphs: Mapping[str, GraphEntry]
+    """Graphs by name."""
     nodes: Mapping[str, NodeEntry]
+    """Nodes by name."""
     arguments: Mapping[str, str | None] = field(default_factory=dict)
+    """Values that several nodes take; None if a user must give one."""
     environment: Mapping[str, str] = field(default_factory=dict)
+    """Environment variables of every node that apply only where they are not set."""
 
 
 def graph_path() -> Path:
-    """graph.yaml of the ROS workspace that is sourced, else of the repository. Raises `ConfigError` without either."""
+    """graph.yaml of the sourced ROS workspace, else of the repository. Raises `ConfigError` without either."""
     prefixes = [Path(prefix) for prefix in os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep) if prefix]
     places = [prefix / "share/emu_robot_ros/config" for prefix in prefixes]
     places.append(Path(__file__).resolve().parents[2] / "ros_ws/src/emu_robot_ros/config")
@@ -61,7 +69,7 @@ def graph_path() -> Path:
 
 
 def read_graph_file(path: Path) -> GraphFile:
-    """Raises `ConfigError` naming the file and the key of what is wrong, OSError if there is no file."""
+    """Read and check the file. Raises `ConfigError` naming the file and the wrong key, OSError if there is no file."""
     try:
         values = yaml.safe_load(path.read_text())
     except yaml.YAMLError as error:
@@ -104,7 +112,7 @@ def _mapping(value: Any, key: str) -> dict[str, Any]:
 
 
 def _a(what: str, *kinds: type) -> _Check:
-    """A value of one of these types; True and False are no numbers."""
+    """A check for a value of one of these types; True and False are no numbers."""
 
     def check(value: Any, key: str) -> Any:
         if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
@@ -115,7 +123,7 @@ def _a(what: str, *kinds: type) -> _Check:
 
 
 def _parameter(value: Any, key: str) -> Parameter:
-    """A scalar, or a list of one type that is not empty: ROS could not tell the type of an empty one."""
+    """A scalar, or a list of one type. Empty lists are refused: ROS could not tell their type."""
     if not isinstance(value, list):
         return _SCALAR(value, key)
     if not value or len({type(one) for one in value}) != 1:

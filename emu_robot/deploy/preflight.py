@@ -1,4 +1,4 @@
-"""Whether what was seen of a running ROS graph lets a robot move: observations in, checks out. Knows no ROS."""
+"""Judges from observations of a running ROS graph whether a robot may move. Knows no ROS."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,89 +21,110 @@ SAFETY = "safety"
 
 @dataclass(kw_only=True)
 class Stream:
-    """A topic, listened to for a while. publishers: nodes; elsewhere: topics of this type that have publishers.
-
-    arrivals: steady times [s]; ages: now - stamp [s] of those that are stamped.
-    """
+    """Observations of one topic over a few seconds."""
 
     topic: str
+    """Full name of the topic."""
     publishers: Sequence[str] = ()
+    """Nodes that publish it."""
     elsewhere: Sequence[str] = ()
+    """Other topics of this type that have publishers."""
     arrivals: list[float] = field(default_factory=list)
+    """Arrivals of messages on the steady clock [s]."""
     ages: list[float] = field(default_factory=list)
+    """Ages of the stamped messages at arrival, now - stamp [s]."""
 
     @property
     def rate(self) -> float:
-        """Messages per second [Hz]; 0 with fewer than two."""
+        """Messages per second [Hz]; 0 for fewer than two messages."""
         span = self.arrivals[-1] - self.arrivals[0] if self.arrivals else 0.0
         return (len(self.arrivals) - 1) / span if span else 0.0
 
 
 @dataclass(kw_only=True)
 class JointStream(Stream):
-    """positions: latest, of every joint seen. complete: messages that hold all joints that the topic is there for."""
+    """Observations of joint states."""
 
     positions: dict[str, float] = field(default_factory=dict)
+    """Latest position of every joint seen."""
     complete: int = 0
+    """Number of messages that hold all joints expected on the topic."""
 
 
 @dataclass(kw_only=True)
 class ImageStream(Stream):
-    """what: size and encoding of the latest; problem: why it cannot be read; different: distinct pictures seen."""
+    """Observations of a camera."""
 
     what: str = ""
+    """Size and encoding of the latest picture."""
     problem: str = ""
+    """Why the latest picture cannot be used; empty if it can."""
     different: set[int] = field(default_factory=set)
+    """Checksums of the distinct pictures."""
 
 
 @dataclass(kw_only=True)
 class CommandTopic:
-    """Who gives and who takes commands. elsewhere: topics of this type that have subscribers. rivals: who beside the
-    gate could command the same controller on any of its interfaces, in words.
-    """
+    """Observations of a controller's command interface."""
 
     topic: str
+    """Full name of the topic or action."""
     kind: str
+    """Kind of the commands: a key of `COMMAND_TYPES`."""
     publishers: Sequence[str] = ()
+    """Nodes that send commands."""
     subscribers: Sequence[str] = ()
+    """Nodes that take commands."""
     elsewhere: Sequence[str] = ()
+    """Other topics of this type that have subscribers."""
     rivals: str = ""
+    """Nodes beside the gate that could command the same controller, in words; empty if there are none."""
 
 
 @dataclass(kw_only=True)
 class NodeSeen:
-    """One of our nodes. count: nodes of this name; None: it did not answer in time."""
+    """Observations of one of our nodes. None: it did not answer in time."""
 
     count: int
+    """Number of nodes of this name."""
     lifecycle: str | None = None
+    """State of its lifecycle."""
     robot: str | None = None
+    """Name of its robot."""
     uses_sim_time: bool | None = None
+    """Its parameter use_sim_time."""
 
 
 @dataclass(kw_only=True)
 class Seen:
-    """Everything that was looked at. nodes: ours; duplicates: full names that occur more than once.
-
-    gripper: of a gripper with joint states of its own.
-    namespace: where our nodes should be, absolute, empty for the root.
-    joints_refused: how many of the arm's joint states the gate would not believe, and why the last one.
-    """
+    """All observations of a running graph."""
 
     joints: JointStream
+    """Joint states of the arm."""
     joints_refused: tuple[int, str] = (0, "")
+    """Number of joint states that the gate would not believe, and the reason for the last one."""
     gripper: JointStream | None = None
+    """Joint states of the gripper, if it has its own."""
     cameras: Mapping[str, ImageStream]
+    """Cameras by name."""
     commands: Sequence[CommandTopic]
+    """Command interfaces of arm and gripper."""
     nodes: Mapping[str, NodeSeen]
+    """Our nodes by name."""
     duplicates: Sequence[str] = ()
+    """Full names that several nodes have."""
     gate_state: str = ""
+    """State of the safety gate; empty if it did not send one."""
     gate_reason: str = ""
+    """Reason for that state."""
     clock_publishers: int = 0
+    """Number of publishers of /clock."""
     namespace: str = ""
+    """Absolute namespace of our nodes; empty for the root."""
 
 
 def judge(seen: Seen, robot: Deployment, expected: Sequence[str]) -> list[Check]:
-    """Every check of a robot's running graph; expected: our nodes that must be there."""
+    """All checks of a robot's running graph. expected: our nodes that must run."""
     return [
         *check_joints(seen.joints, robot),
         *check_believed(seen),
@@ -117,7 +138,7 @@ def judge(seen: Seen, robot: Deployment, expected: Sequence[str]) -> list[Check]
 
 
 def check_joints(stream: JointStream, robot: Deployment) -> list[Check]:
-    """All joints there, often enough, stamped by the same clock, within their limits."""
+    """The joint states hold all joints, come often enough, are stamped by the same clock, and lie within limits."""
     topic, names = stream.topic, robot.joints.names
     expected = names if robot.gripper is None or robot.gripper.joint_states else robot.dimension_names
     if not stream.arrivals:
@@ -139,7 +160,7 @@ def check_joints(stream: JointStream, robot: Deployment) -> list[Check]:
 
 
 def check_believed(seen: Seen) -> list[Check]:
-    """Joint states do not contradict each other: the gate would refuse to arm."""
+    """The joint states do not contradict each other; else the gate would refuse to arm."""
     refused, why = seen.joints_refused
     remedy = f"Look who sends them: ros2 topic info -v {seen.joints.topic}"
     problem = f"the safety gate would not believe {refused} of the joint states: {why}. {remedy}" if refused else None
@@ -147,9 +168,9 @@ def check_believed(seen: Seen) -> list[Check]:
 
 
 def check_gripper_joints(stream: JointStream, gripper: Gripper) -> list[Check]:
-    """Of a gripper with joint states of its own: its joint is there, stamped by the same clock, between shut and open.
+    """The gripper's own joint states hold its joint, are stamped by the same clock, and lie between closed and open.
 
-    How often is its driver's affair: many say something ten times a second.
+    Their rate is not checked: many drivers send ten per second.
     """
     if not stream.arrivals:
         return [_silent(stream, "joint states of the gripper", "its driver", "gripper.joint_states")]
@@ -166,7 +187,7 @@ def check_gripper_joints(stream: JointStream, gripper: Gripper) -> list[Check]:
 
 
 def check_camera(name: str, stream: ImageStream) -> list[Check]:
-    """Pictures that can be read, that change, and are recent."""
+    """The pictures can be read, change, and are recent."""
     if not stream.arrivals:
         return [_silent(stream, f"pictures of camera {name}", "its driver", f"cameras.{name}")]
     what = f"{stream.topic}: {stream.what}"
@@ -174,7 +195,9 @@ def check_camera(name: str, stream: ImageStream) -> list[Check]:
     checks = [Check(name=what, problem=problem), _check_rate(stream, SLOW_CAMERA_HZ, "the camera")]
     if len(stream.arrivals) > 2 and len(stream.different) == 1:
         problem = f"{stream.topic}: {len(stream.arrivals)} times the same picture. A real camera has frozen: restart it"
-        checks.append(Check(name="pictures change", problem=problem, required=False))  # a simulation at rest may be
+        checks.append(
+            Check(name="pictures change", problem=problem, required=False)
+        )  # a simulation at rest does not change
     if len(stream.publishers) > 1:
         problem = f"{stream.topic} has several publishers: {', '.join(stream.publishers)}. Leave one"
         checks.append(Check(name="one publisher", problem=problem))
@@ -190,10 +213,10 @@ def check_commands(command: CommandTopic, robot: str, namespace: str = "") -> li
             command.elsewhere
         )
         remedy = f"Start the controller (ros2 control list_controllers), or correct the topic in the file of {robot}"
-        problem = f"nobody takes commands on {topic}{others}. {remedy}"
+        problem = f"no node takes commands on {topic}{others}. {remedy}"
     checks = [Check(name=f"{topic} is taken by {', '.join(command.subscribers)}", problem=problem)]
     rivals = [node for node in command.publishers if node != absolute(SAFETY, namespace)]
-    given, problem = ", ".join(command.publishers) or "nobody yet", None
+    given, problem = ", ".join(command.publishers) or "no node yet", None
     if rivals or len(command.publishers) > 1:
         gate = absolute(SAFETY, namespace)
         problem = f"{topic} has other publishers than one safety gate: {given}. End all but {gate}, or it will not arm"
@@ -203,7 +226,7 @@ def check_commands(command: CommandTopic, robot: str, namespace: str = "") -> li
 
 
 def check_nodes(seen: Seen, expected: Sequence[str]) -> list[Check]:
-    """Each of our nodes there once, answering, active."""
+    """Each of our nodes runs once, answers, and is active."""
     checks = []
     for name in dict.fromkeys([*expected, *(name for name, node in seen.nodes.items() if node.count)]):
         node, problem = seen.nodes.get(name, NodeSeen(count=0)), None
@@ -212,7 +235,7 @@ def check_nodes(seen: Seen, expected: Sequence[str]) -> list[Check]:
             problem = f"the node {name} does not run, or hangs. Start it: emu-robot bringup{_typed(seen.namespace)}"
         elif node.lifecycle is None:
             problem = (
-                f"the node {name} does not answer: it still loads, hangs, or lacks CPU time. Wait, then start it anew"
+                f"the node {name} does not answer: it still loads, hangs, or lacks CPU time. Wait, then restart it"
             )
         elif node.lifecycle != "active":
             problem = f"the node {name} is {node.lifecycle}. Its log says why; then ros2 lifecycle set {full} activate"
@@ -226,7 +249,7 @@ def check_nodes(seen: Seen, expected: Sequence[str]) -> list[Check]:
 
 
 def check_gate(seen: Seen, robot: str) -> list[Check]:
-    """The gate is for this robot, and not stopped."""
+    """The gate is for this robot and not stopped."""
     node = seen.nodes.get(SAFETY)
     if node is None or not node.count or node.lifecycle is None:
         return []
@@ -236,7 +259,7 @@ def check_gate(seen: Seen, robot: str) -> list[Check]:
     checks = [Check(name=f"safety gate for {robot}", problem=problem)]
     problem = None
     if not seen.gate_state:
-        problem = "the safety gate does not say its state. Is it of this version? Start it anew"
+        problem = "the safety gate does not say its state. Is it of this version? Restart it"
     elif seen.gate_state in (GateState.FAULT, GateState.ESTOP):
         reset = absolute("reset_estop", seen.namespace)
         remedy = f"When its cause is gone: ros2 service call {reset} std_srvs/srv/Trigger"
@@ -245,19 +268,19 @@ def check_gate(seen: Seen, robot: str) -> list[Check]:
 
 
 def check_time(seen: Seen) -> list[Check]:
-    """Our nodes agree on the clock, and it runs."""
+    """Our nodes use the same clock, and it runs."""
     uses = {name: node.uses_sim_time for name, node in seen.nodes.items() if node.uses_sim_time is not None}
     simulated, problem = [name for name, use in uses.items() if use], None
     if simulated and len(simulated) < len(uses):
         problem = f"use_sim_time is set for {', '.join(simulated)} only. Set it for all nodes, or for none"
     elif simulated and not seen.clock_publishers:
-        problem = "use_sim_time is set and nobody publishes /clock: time stands still. Unset it"
+        problem = "use_sim_time is set and no node publishes /clock: time stands still. Unset it"
     name = f"{'simulated' if simulated else 'system'} clock for {', '.join(uses)}"
     return [Check(name=name, problem=problem)] if uses else []
 
 
 def _lacking(stream: JointStream, expected: Sequence[str]) -> str | None:
-    """What is wrong if a topic does not tell of these joints."""
+    """The problem if a topic lacks some of these joints; else None."""
     missing = [name for name in expected if name not in stream.positions]
     found = ", ".join(sorted(stream.positions)) or "none"
     lacks = f"{stream.topic} lacks {', '.join(missing)}; it has {found}. Correct the names in the robot's file"
@@ -265,12 +288,12 @@ def _lacking(stream: JointStream, expected: Sequence[str]) -> str | None:
 
 
 def _typed(namespace: str) -> str:
-    """As an argument of bringup."""
+    """The namespace as an argument of bringup."""
     return f" namespace={namespace.lstrip('/')}" if namespace else ""
 
 
 def _silent(stream: Stream, what: str, driver: str, key: str) -> Check:
-    """A topic on which nothing came."""
+    """The failed check of a topic on which nothing came."""
     if stream.publishers:
         problem = f"{', '.join(stream.publishers)} publishes {stream.topic} but nothing came. Look at its log"
     else:
@@ -286,7 +309,7 @@ def _check_rate(stream: Stream, needed: float, source: str) -> Check:
 
 
 def _check_age(stream: Stream, most: float, ahead: float) -> Check:
-    """Stamps must be of this machine's clock. ahead: how far they may lie in the future [s]."""
+    """The stamps are of this machine's clock. most: largest age [s]. ahead: how far they may lie in the future [s]."""
     if not stream.ages:
         problem = f"{stream.topic} is not stamped: its age cannot be judged. Let the driver stamp its messages"
         return Check(name="stamps", problem=problem)

@@ -1,8 +1,8 @@
 """Processes that begin and end together. Knows no robots and no middleware.
 
-Each has a process group of its own, so that a terminal's Ctrl-C reaches only who started them, who then ends them in
-order: SIGINT, patience, SIGKILL for whole groups. They also end, all at once, when that one is killed. They stay in one
-session: where the kernel schedules by session, niceness counts only within one.
+Each has its own process group, so that a terminal's Ctrl-C reaches only their parent. The parent then ends them in
+order: SIGINT, patience, SIGKILL for whole groups. If the parent is killed, they all end at once. They stay in one
+session: if the kernel schedules by session, niceness counts only within a session.
 """
 
 import os
@@ -22,13 +22,13 @@ from emu_robot.errors import InvalidValueError, SystemSetupError
 
 POLL_S = 0.02
 ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-"""What a person or a system says to end."""
+"""Signals by which a person or a system ends a process."""
 PREPARE = """
 import ctypes, os, signal, sys
 parent, nice, awaited, *command = sys.argv[1:]
 ctypes.CDLL(None).prctl(1, signal.SIGINT)  # PR_SET_PDEATHSIG
 if os.getppid() != int(parent):
-    sys.exit("whoever started this has ended")
+    sys.exit("the parent process has ended")
 signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell's background jobs ignore it
 if awaited == "no":
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
@@ -38,30 +38,35 @@ except PermissionError:
     print(f"niceness {nice} is not permitted (see `emu-robot doctor ros`), it stays {os.nice(0)}", flush=True)
 os.execvp(command[0], command)
 """
-"""Run by Python in the new process before it becomes the command; between fork and exec no Python code is safe."""
+"""Python code of the new process before it becomes the command: between fork and exec no Python code is safe."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ProcessSettings:
-    """environment: in addition to this process's. nice: added to its niceness. last_to_stop: after all others.
-
-    listens: whether the command unblocks `ENDINGS` itself, once it is ready to hear them; until then they wait.
-    """
+    """How to run a process."""
 
     name: str
+    """Name that marks its lines."""
     command: Sequence[str]
+    """Program and arguments."""
     environment: Mapping[str, str] = field(default_factory=dict)
+    """Environment variables in addition to this process's."""
     nice: int = 0
+    """Added to this process's niceness."""
     last_to_stop: bool = False
+    """Whether it stops only after the others have ended."""
     listens: bool = False
+    """Whether the command unblocks `ENDINGS` itself once it is ready; signals wait until then."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ended:
-    """A process that ended by itself. status: as of a shell, so 128 + the signal if that ended it."""
+    """A process that ended by itself."""
 
     name: str
+    """Name of the process."""
     status: int
+    """Exit status as in a shell: 128 + the signal if a signal ended it."""
 
     def __str__(self) -> str:
         signals = {128 + number: number.name for number in signal.Signals}
@@ -69,15 +74,15 @@ class Ended:
 
 
 class Processes:
-    """Runs them while the `with` block lasts. Enter it in a thread that lasts as long: they end with that thread.
-
-    say: gets every line that they print, behind "[name] "; called from several threads. patience_s: between being told
-    to end and being killed [s]. Raises `SystemSetupError` if a command does not exist.
-    """
+    """Runs processes during a `with` block. They also end with the thread that enters it."""
 
     def __init__(
         self, wanted: Sequence[ProcessSettings], *, say: Callable[[str], None] = print, patience_s: float = 10.0
     ) -> None:
+        """say: gets every printed line, as "[name] line", from several threads. patience_s: from SIGINT to SIGKILL [s].
+
+        Raises `InvalidValueError` for equal names. Entering raises `SystemSetupError` if a command does not exist.
+        """
         names = [settings.name for settings in wanted]
         if len(set(names)) != len(names):
             raise InvalidValueError(f"processes with the same name: {', '.join(names)}")
@@ -104,7 +109,7 @@ class Processes:
         return self._running[name]
 
     def wait(self, seconds: float = float("inf")) -> Ended | None:
-        """The first process that ends by itself; None if all of them run after so long [s]."""
+        """Wait for the first process that ends by itself; None if all still run after `seconds`."""
         until = time.monotonic() + seconds
         while True:
             for name, process in self._running.items():
@@ -116,7 +121,7 @@ class Processes:
             time.sleep(POLL_S)
 
     def stop(self) -> None:
-        """End all that still run, in order; whoever says so again does not cut it short."""
+        """End all that still run, in order. Further signals to end do not cut it short."""
         with _interrupts_ignored():
             for last in (False, True):
                 self._end([settings.name for settings in self._wanted if settings.last_to_stop is last])
@@ -125,7 +130,7 @@ class Processes:
 
     def _start(self, settings: ProcessSettings) -> None:
         awaited, nice = "yes" if settings.listens else "no", str(settings.nice)
-        with _endings_blocked():  # in the new process, too, from its very start
+        with _endings_blocked():  # also in the new process, from its start
             process = subprocess.Popen(
                 [sys.executable, "-I", "-S", "-c", PREPARE, str(os.getpid()), nice, awaited, *settings.command],
                 env={**os.environ, **settings.environment},
@@ -144,7 +149,7 @@ class Processes:
     def _read(self, name: str, process: subprocess.Popen[str]) -> None:
         assert process.stdout is not None
         for line in process.stdout:
-            with suppress(OSError):  # nobody reads us any more; a process that nobody reads would come to a stand
+            with suppress(OSError):  # our output may be closed; go on reading, or the process would block
                 self._say(f"[{name}] {line.rstrip()}")
 
     def _end(self, names: list[str]) -> None:
@@ -152,20 +157,20 @@ class Processes:
         for process in processes.values():
             if _status(process) is None:
                 os.kill(process.pid, signal.SIGINT)
-                os.kill(process.pid, signal.SIGCONT)  # one that is stopped could not hear
+                os.kill(process.pid, signal.SIGCONT)  # a stopped process cannot react
         until = time.monotonic() + self._patience_s
         for name, process in processes.items():
             while _status(process) is None and time.monotonic() < until:
                 time.sleep(POLL_S)
             if _status(process) is None:
                 self._say(f"[{name}] did not end within {self._patience_s:g} s: killed")
-            if process.returncode is None:  # not waited for yet, so the number of its group is still its own
-                os.killpg(process.pid, signal.SIGKILL)  # with whatever it started itself
+            if process.returncode is None:  # not waited for, so its group id is still its own
+                os.killpg(process.pid, signal.SIGKILL)  # with its own children
                 process.wait()
 
 
 def _status(process: subprocess.Popen[str]) -> int | None:
-    """As a shell gives it, None while it runs. Leaves an ended process to be waited for."""
+    """Exit status as in a shell; None while it runs. An ended process must still be waited for."""
     if process.returncode is not None:
         return process.returncode if process.returncode >= 0 else 128 - process.returncode
     found = os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)

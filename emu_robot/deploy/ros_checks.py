@@ -1,6 +1,6 @@
-"""What a machine needs for the ROS 2 nodes, each missing thing in one line with the remedy. Needs no ROS itself.
+"""Checks what a machine needs for the ROS 2 nodes; each problem is one line with its remedy. Needs no ROS itself.
 
-What the running graph lacks is looked at in the Python that has ROS, by `emu_robot_ros.preflight`.
+`emu_robot_ros.preflight` checks the running graph, in the Python that has ROS.
 """
 
 import json
@@ -17,10 +17,10 @@ from emu_robot.deploy.ros_environment import PROJECT, is_of_wheels
 from emu_robot.doctor import Check
 
 RMEM_MAX, RECEIVE_BUFFER = Path("/proc/sys/net/core/rmem_max"), 4 << 20
-"""Largest buffer that a socket may receive into, and what the profiles that ship ask for [bytes]."""
-SHARED = "Over Fast DDS's shared memory a process that stood still may hear nothing any more"
+"""File with the largest receive buffer of a socket, and the size that the profiles that ship ask for [bytes]."""
+SHARED = "Over Fast DDS's shared memory a process that stood still may receive nothing any more"
 DOMAINS = range(102)
-"""Higher ones collide with ports that Linux gives to others."""
+"""Allowed values of ROS_DOMAIN_ID. Higher ones collide with ports that Linux gives to other programs."""
 LOOPBACK = "fastdds_loopback.xml"
 RANGES = ("SUBNET", "LOCALHOST", "OFF", "SYSTEM_DEFAULT")
 PROBE = """
@@ -38,15 +38,13 @@ except Exception as error:
     found["rmw error"] = f"{type(error).__name__}: {error}"
 print(json.dumps(found))
 """
-"""What a Python imports, as JSON: module -> file, or "<module> error" -> why not."""
-
-
+"""Prints as JSON what a Python can import: module -> file, or "<module> error" -> reason."""
 PROFILE = "FASTRTPS_DEFAULT_PROFILES_FILE"
 _TAGS = ("type", "useBuiltinTransports")
 
 
 def machine_checks(found: Mapping[str, str], nice: int) -> list[Check]:
-    """Every check of this machine but the imports; found: what `probe` found; nice: lowest niceness in the graph."""
+    """All checks of this machine but the imports. found: from `probe`. nice: lowest niceness in the graph."""
     return [
         check_interfaces(found),
         check_rmw(found, os.environ),
@@ -59,7 +57,7 @@ def machine_checks(found: Mapping[str, str], nice: int) -> list[Check]:
 
 
 def probe(python: Path) -> dict[str, str]:
-    """What PROBE says in this Python; its own error under "rclpy error" if it does not even run."""
+    """Output of `PROBE` in this Python; if it does not run, its error under "rclpy error"."""
     answer = subprocess.run([python, "-c", PROBE], capture_output=True, text=True, check=False, timeout=60)
     if answer.returncode:
         said = (answer.stderr.strip().splitlines() or [f"exit status {answer.returncode}"])[-1]
@@ -68,7 +66,7 @@ def probe(python: Path) -> dict[str, str]:
 
 
 def check_imports(python: Path, found: Mapping[str, str]) -> list[Check]:
-    """rclpy, our interfaces and nodes, and emu_robot itself, in the Python that has ROS."""
+    """rclpy, our interfaces, our nodes and emu_robot load in the Python that has ROS."""
     kind = "wheels" if is_of_wheels(python) else "installed"
     remedy = "make ros" if is_of_wheels(python) else "colcon build in ros_ws, then source install/setup.bash"
     remedies = {
@@ -86,7 +84,7 @@ def check_imports(python: Path, found: Mapping[str, str]) -> list[Check]:
 
 
 def check_interfaces(found: Mapping[str, str], sources: Path | None = None) -> Check:
-    """The built messages must be those of the sources, where there are sources."""
+    """The built messages equal their sources, if there are sources."""
     name, sources = "interfaces are current", sources or PROJECT / "ros_ws/src/emu_robot_interfaces"
     if "emu_robot_interfaces" not in found or not sources.exists():
         return Check(name="interfaces: no sources to compare with")
@@ -104,7 +102,7 @@ def check_interfaces(found: Mapping[str, str], sources: Path | None = None) -> C
 
 
 def check_rmw(found: Mapping[str, str], environment: Mapping[str, str]) -> Check:
-    """Fast DDS, which everything here was tried with."""
+    """The middleware is Fast DDS, the only one that was tested."""
     rmw, wanted = found.get("rmw"), environment.get("RMW_IMPLEMENTATION", "")
     remedy = "export RMW_IMPLEMENTATION=rmw_fastrtps_cpp, for the drivers, too"
     if rmw is None:
@@ -116,7 +114,7 @@ def check_rmw(found: Mapping[str, str], environment: Mapping[str, str]) -> Check
 
 
 def check_domain(environment: Mapping[str, str]) -> list[Check]:
-    """Domain and discovery range, said in any case: nodes find each other only where both fit."""
+    """Domain and discovery range, always shown: nodes find each other only if both fit."""
     domain = environment.get("ROS_DOMAIN_ID") or "0"
     scope = environment.get("ROS_AUTOMATIC_DISCOVERY_RANGE") or "SUBNET"
     problem = None
@@ -127,7 +125,7 @@ def check_domain(environment: Mapping[str, str]) -> list[Check]:
     if scope not in RANGES:
         problem = f"ROS_AUTOMATIC_DISCOVERY_RANGE is {scope!r}, must be one of {', '.join(RANGES)}"
     elif scope == "OFF":
-        problem = "ROS_AUTOMATIC_DISCOVERY_RANGE is OFF: nodes find nobody. Set SUBNET"
+        problem = "ROS_AUTOMATIC_DISCOVERY_RANGE is OFF: nodes find no others. Set SUBNET"
     checks.append(Check(name=f"discovery range {scope}", problem=problem))
     if scope == "LOCALHOST":
         remedy = f"Instead: ROS_AUTOMATIC_DISCOVERY_RANGE=SYSTEM_DEFAULT {PROFILE}={graph_path().parent / LOOPBACK}"
@@ -139,7 +137,7 @@ def check_domain(environment: Mapping[str, str]) -> list[Check]:
 
 
 def check_profile(environment: Mapping[str, str]) -> Check:
-    """The profile that nodes are started with, if it is not the one that ships: by UDP, without shared memory."""
+    """A profile other than the one that ships uses UDP, without shared memory."""
     path = environment.get(PROFILE)
     if path is None:
         return Check(name=f"{PROFILE} is not set, so nodes get the one that ships")
@@ -157,7 +155,7 @@ def check_profile(environment: Mapping[str, str]) -> Check:
 
 
 def check_receive_buffer(file: Path = RMEM_MAX) -> Check:
-    """Room for the parts of a picture that come at once: two of 640 x 480 are 1.8 MB."""
+    """The receive buffer holds the pictures that come at once: two of 640 x 480 are 1.8 MB."""
     largest = int(file.read_text())
     name, problem = f"net.core.rmem_max {largest}", None
     if largest < RECEIVE_BUFFER:
@@ -167,7 +165,7 @@ def check_receive_buffer(file: Path = RMEM_MAX) -> Check:
 
 
 def check_clock() -> Check:
-    """Stamps are of the system clock, so machines that share a graph must agree on it."""
+    """The system clock is synchronised: stamps come from it, so machines of one graph must agree."""
     name = "system clock synchronised"
     remedy = "Where drivers run on another machine, install chrony on both: apt-get install chrony"
     said = answer_of("timedatectl", "show", "--property=NTPSynchronized", "--value")
@@ -183,9 +181,9 @@ def check_clock() -> Check:
 
 
 def check_priorities(nice: int) -> list[Check]:
-    """Whether this user's processes may go before others, as the graph wants the gate to."""
+    """This user's processes may have the priorities that the graph gives to the gate."""
     user = os.environ.get("USER", "<user>")
-    file = "/etc/security/limits.d/emu_robot.conf, then log in anew"
+    file = "/etc/security/limits.d/emu_robot.conf, then log in again"
     problem = None
     if not permitted(f"os.setpriority(os.PRIO_PROCESS, 0, {nice})"):
         problem = f"niceness {nice} is not permitted, load may delay the gate. Put '{user} - nice {nice}' into {file}"
@@ -197,13 +195,13 @@ def check_priorities(nice: int) -> list[Check]:
 
 
 def permitted(statement: str) -> bool:
-    """Whether it works, tried in a process of its own."""
+    """Whether a statement works, tried in a process of its own."""
     command = [sys.executable, "-I", "-S", "-c", f"import os; {statement}"]
     return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
 def answer_of(*command: str) -> str:
-    """What a program says; empty if it is not there or fails."""
+    """Output of a program; empty if it does not exist or fails."""
     if shutil.which(command[0]) is None:
         return ""
     answer = subprocess.run(command, capture_output=True, text=True, check=False, timeout=10)

@@ -1,4 +1,4 @@
-"""Which Python has ROS 2, and what the nodes' processes need around them. Needs no ROS itself."""
+"""Finds the Python that has ROS 2, and the environment of the nodes' processes. Needs no ROS itself."""
 
 import importlib.util
 import os
@@ -15,9 +15,9 @@ PROJECT = Path(__file__).resolve().parents[2]
 
 
 def find_interpreter(project: Path = PROJECT) -> Path:
-    """This Python if it has rclpy, else the one that `make ros` makes beside the project.
+    """This Python if it has rclpy, else the Python that `make ros` makes in the project.
 
-    Raises `SystemSetupError` without either, or if a sourced ROS would be mixed with one of wheels.
+    Raises `SystemSetupError` without either, or if a sourced ROS would be mixed with ROS from wheels.
     """
     own, wheels = Path(sys.executable), project / ".venv-ros/bin/python"
     if importlib.util.find_spec("rclpy") is None and not wheels.exists():
@@ -29,12 +29,12 @@ def find_interpreter(project: Path = PROJECT) -> Path:
 
 
 def is_of_wheels(python: Path) -> bool:
-    """Whether this interpreter's ROS comes from wheels, not from an installation that is sourced."""
+    """Whether this interpreter's ROS comes from wheels, not from a sourced installation."""
     return any(python.parent.parent.glob("lib/python3*/site-packages/ros_wheels_bootstrapper"))
 
 
 def mixture(python: Path, environment: Mapping[str, str]) -> str:
-    """Which ROS is sourced beside one of wheels, in one line with the remedy; empty if none is.
+    """The problem and remedy if a ROS is sourced beside ROS from wheels; else empty.
 
     A workspace built upon the wheels may be sourced: it holds no ROS of its own.
     """
@@ -50,14 +50,15 @@ def mixture(python: Path, environment: Mapping[str, str]) -> str:
 
 
 def node_environment(usual: Mapping[str, str], always: Mapping[str, str]) -> dict[str, str]:
-    """What nodes need beside this process's variables: of `usual`, those that it has not; and that the nodes' lines
-    come out as they are written."""
+    """Environment variables that nodes need beside this process's: `always`, those of `usual` that are not set, and
+    unbuffered output.
+    """
     missing = {name: value for name, value in usual.items() if name not in os.environ}
     return {**missing, **always, "PYTHONUNBUFFERED": "1"}
 
 
 def node_processes(graph: Graph) -> list[ProcessSettings]:
-    """What `Processes` runs for this graph.
+    """The processes of a graph, for `Processes`.
 
     Raises `SystemSetupError` without ROS, or without a package that the nodes need.
     """

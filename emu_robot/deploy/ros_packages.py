@@ -1,4 +1,4 @@
-"""Whether the Python that shall run a graph's nodes has the packages they need, asked before any of them starts."""
+"""Checks before the start that the Python of a graph's nodes has the packages they need. Needs no ROS itself."""
 
 import os
 import subprocess
@@ -10,7 +10,7 @@ from emu_robot.errors import SystemSetupError
 from emu_robot.robots.deployment import read_deployment
 
 BUILT: tuple[str, ...] = ("emu_robot_ros", "emu_robot_interfaces")
-"""Needed by every node, and built from ros_ws."""
+"""Packages that every node needs, built from ros_ws."""
 OF_NODES: dict[str, tuple[str, ...]] = {
     "planner": ("torch",),
     "policy": ("torch",),
@@ -18,11 +18,11 @@ OF_NODES: dict[str, tuple[str, ...]] = {
     "sim_bridge": ("mujoco",),
 }
 FIND = "import importlib.util, sys; print(*(name for name in sys.argv[1:] if importlib.util.find_spec(name) is None))"
-"""Run by the nodes' Python: which of these packages it has not."""
+"""Prints, in the nodes' Python, which of the given packages it lacks."""
 
 
 def packages_needed(graph: Graph) -> dict[str, str]:
-    """Package -> what needs it, in words."""
+    """Package -> the part that needs it, in words."""
     needed = dict.fromkeys(BUILT, "every node")
     for node in graph.nodes:
         for package in OF_NODES.get(node.name, ()):
@@ -33,9 +33,9 @@ def packages_needed(graph: Graph) -> dict[str, str]:
 
 
 def check_packages(graph: Graph, python: Path, environment: Mapping[str, str], *, of_wheels: bool) -> None:
-    """environment: of the nodes, beside this process's. of_wheels: whether `make ros` made this interpreter's packages.
+    """Raise `SystemSetupError` for the first package that `python` lacks, in one line with the remedy.
 
-    Raises `SystemSetupError`, in one line with the remedy, for the first package that it lacks.
+    environment: variables of the nodes beside this process's. of_wheels: whether `make ros` made the interpreter.
     """
     needed = packages_needed(graph)
     words = [str(python), "-c", FIND, *needed]
@@ -50,7 +50,7 @@ def check_packages(graph: Graph, python: Path, environment: Mapping[str, str], *
 
 
 def _takes_goals(robot: str) -> bool:
-    """Whether the robot's gripper is commanded by an action."""
+    """Whether an action commands the robot's gripper."""
     gripper = read_deployment(robot).gripper
     return gripper is not None and gripper.kind == "gripper_command"
 

@@ -1,7 +1,7 @@
-"""Environments by name, found through the entry points of installed packages; a simulator is imported when asked for.
+"""Finds environments by name through the entry points of installed packages, and imports them only when asked.
 
 A package registers its suite in its pyproject.toml: `[project.entry-points."emu_robot.environments"]`, one line
-`name = "module:Suite"`. `docs/environments.md` says what a suite is. This module knows no environment itself.
+`name = "module:Suite"`. `docs/environments.md` describes suites. This module knows no environment itself.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ GROUP = "emu_robot.environments"
 
 
 def names() -> list[str]:
-    """The environments that installed packages bring."""
+    """Names of the environments that installed packages register."""
     return sorted(entry_points(group=GROUP).names)
 
 
@@ -24,7 +24,7 @@ def names() -> list[str]:
 def suite(name: str) -> Suite:
     """The suite called `name`.
 
-    Raises `UnknownNameError` with the known names, `SystemSetupError` naming the package whose suite cannot be loaded.
+    Raises `UnknownNameError` with the known names, `SystemSetupError` naming the package of a suite that does not load.
     """
     entry = _entry_point(name)
     try:
@@ -37,9 +37,9 @@ def suite(name: str) -> Suite:
 
 
 def make(name: str, tasks: str | Sequence[str] = (), split: str = SEEN) -> Environment:
-    """Open a world of the environment called `name`, to be closed by the caller.
+    """Open a world of the environment called `name`. The caller closes it.
 
-    tasks: tasks or groups, the suite's default ones if there are none. Several tasks need a suite that mixes them.
+    tasks: tasks or groups; the suite's defaults if empty. Several tasks need a suite that mixes them.
     Raises `UnknownNameError` for a name, task or split, `InvalidValueError` for several tasks where one is possible.
     """
     found = suite(name)
@@ -63,5 +63,5 @@ def _entry_point(name: str) -> EntryPoint:
 
 
 def _owner(entry: EntryPoint) -> str:
-    """The distribution that registers an entry point, with its version."""
+    """Name and version of the distribution that registers an entry point."""
     return f"{entry.dist.name} {entry.dist.version}" if entry.dist else "an unknown package"

@@ -1,4 +1,4 @@
-"""What an environment may offer: protocols, asked for by `isinstance`, or by `require` where there is no other way.
+"""Optional capabilities of environments, as protocols for `isinstance` and `require`.
 
 Knows neither torch nor a simulator.
 """
@@ -13,55 +13,60 @@ from emu_robot.errors import InvalidValueError
 
 @runtime_checkable
 class MixesTasks(Protocol):
-    """A suite one of whose worlds can play several tasks: every seed draws one."""
+    """A suite whose worlds can play several tasks."""
 
-    def open_mixed(self, tasks: Sequence[str], split: str) -> Environment: ...
+    def open_mixed(self, tasks: Sequence[str], split: str) -> Environment:
+        """A world that draws one of the tasks for every seed. The caller closes it."""
+        ...
 
 
 @runtime_checkable
 class RendersOnDemand(Environment, Protocol):
-    """Pictures may be left out of a step and taken later; recognised by `observe`.
+    """A world that can leave the pictures out of a step and render them later."""
 
-    With observe=False the observation of `reset` or `step` has no images.
-    """
+    def observe(self) -> Observation:
+        """The present observation with images."""
+        ...
 
-    def observe(self) -> Observation: ...
+    def reset(self, seed: int, *, observe: bool = True) -> Observation:
+        """As `Environment.reset`; without images if observe=False."""
+        ...
 
-    def reset(self, seed: int, *, observe: bool = True) -> Observation: ...
-
-    def step(self, action: Floats32, *, observe: bool = True) -> Transition: ...
+    def step(self, action: Floats32, *, observe: bool = True) -> Transition:
+        """As `Environment.step`; without images if observe=False."""
+        ...
 
 
 @runtime_checkable
 class Renders(Protocol):
-    """Pictures of any size, for clips."""
+    """A world that renders pictures of any size, for clips."""
 
     def render(self, camera: str, size: int) -> Image:
-        """(H, W, 3) of a camera of the spec; `size` [px] is its longer side."""
+        """The picture (H, W, 3) of a camera of the spec. size: longer side [px]."""
         ...
 
 
 @runtime_checkable
 class HasSubtasks(Protocol):
-    """The true subtasks of the present episode. `Transition.subtasks_done` then has one entry for each."""
+    """A world that tells the true subtasks. `Transition.subtasks_done` then has one entry for each."""
 
     @property
     def subtasks(self) -> tuple[str, ...]:
-        """Their words, in order."""
+        """The subtasks of the present episode in words, in order."""
         ...
 
     @property
     def subtask_index(self) -> int:
-        """The first one that is not done; their number when all are."""
+        """Index of the first subtask that is not done; the number of subtasks when all are."""
         ...
 
 
 @runtime_checkable
 class HasOracle(Protocol):
-    """Knows the true next subtask and what its completion will look like."""
+    """A world that knows the true next subtask and the image of its completion."""
 
     def oracle_step(self) -> PlanStep | None:
-        """The next step with its subgoal image in the planner's view; None when nothing is left. Changes nothing."""
+        """The next step with its subgoal image in the planner's view; None when none is left. Changes nothing."""
         ...
 
 
@@ -69,13 +74,13 @@ class Expert(Protocol):
     """A closed-loop demonstrator."""
 
     def action(self) -> Floats32:
-        """(A,) the action for the world's present state."""
+        """The action (A,) for the world's present state."""
         ...
 
 
 @runtime_checkable
 class HasExpert(Protocol):
-    """Can demonstrate its own tasks."""
+    """A world that can demonstrate its own tasks."""
 
     def expert(self) -> Expert:
         """An expert for the episode that the last `reset` began."""
@@ -83,20 +88,20 @@ class HasExpert(Protocol):
 
 
 class FailureWatch(Protocol):
-    """Follows one episode to say why it failed."""
+    """Follows one episode to find why it failed."""
 
     def after(self, action: Floats32) -> None:
-        """The action was executed; the world is as it left it."""
+        """The action was executed; the world is in the state after it."""
         ...
 
     def diagnose(self) -> tuple[str, str] | None:
-        """(kind, detail), the kind from the spec's `failure_kinds`; None if the facts do not show any of them."""
+        """(kind, detail) with a kind of the spec's `failure_kinds`; None if the facts show none of them."""
         ...
 
 
 @runtime_checkable
 class KnowsFailures(Protocol):
-    """Can say why an episode failed beyond what any policy shows (stopped early, wrong plan step, timeout)."""
+    """A world that finds more failure kinds than any policy shows (stopped early, wrong plan step, timeout)."""
 
     def failure_watch(self) -> FailureWatch:
         """A watch for the episode that the last `reset` began."""
@@ -105,38 +110,38 @@ class KnowsFailures(Protocol):
 
 @runtime_checkable
 class LocatesObjects(Protocol):
-    """Knows where things are in a picture, to judge predicted pictures."""
+    """A world that locates objects in a picture, to judge predicted pictures."""
 
     @property
     def due_object(self) -> str | None:
-        """Name of the object that the subtask at `subtask_index` moves, if any."""
+        """Name of the object that the subtask at `subtask_index` moves; None if it moves none."""
         ...
 
     def object_pixels(self, camera: str) -> dict[str, tuple[float, float] | None]:
-        """Name -> (u, v) [px] in an observation's picture; None if hidden."""
+        """Object name -> (u, v) [px] in an observation's picture; None if hidden."""
         ...
 
 
 @runtime_checkable
 class LocatesGripper(Protocol):
-    """Knows where the gripper is in a picture and how far it is open."""
+    """A world that locates the gripper in a picture and knows its opening."""
 
     @property
     def gripper_opening(self) -> float:
-        """In [0, 1], 1 = open."""
+        """Opening in [0, 1], 1 = open."""
         ...
 
     def gripper_pixel(self, camera: str) -> tuple[float, float]:
-        """(u, v) [px] in an observation's picture, also where it is hidden or outside."""
+        """(u, v) [px] in an observation's picture, also if it is hidden or outside."""
         ...
 
 
 @runtime_checkable
 class PlaysChains(Protocol):
-    """Can lay out scenes with a long chain of subtasks, to look far ahead."""
+    """A world that can lay out scenes with a long chain of subtasks, for long plans."""
 
     def reset_chain(self, seed: int) -> Observation:
-        """Begin an episode whose `subtasks` are such a chain."""
+        """Begin an episode whose `subtasks` are a long chain."""
         ...
 
 
@@ -154,7 +159,10 @@ CAPABILITIES: Mapping[type, str] = {
 
 
 def require[T](world: Environment, capability: type[T], purpose: str) -> T:
-    """The world, if it has the capability that `purpose` needs; else `InvalidValueError` says what it offers."""
+    """The world, if it has the capability that `purpose` needs.
+
+    Raises `InvalidValueError` naming the capabilities that it has.
+    """
     if isinstance(world, capability):
         return world
     offered = [words for known, words in CAPABILITIES.items() if isinstance(world, known)]
@@ -165,21 +173,21 @@ def require[T](world: Environment, capability: type[T], purpose: str) -> T:
 
 
 def step_world(world: Environment, action: Floats32, *, observe: bool) -> Transition:
-    """One control tick; with observe=False a world that can leaves the pictures out."""
+    """One control tick. With observe=False, a world that renders on demand leaves the pictures out."""
     if isinstance(world, RendersOnDemand):
         return world.step(action, observe=observe)
     return world.step(action)
 
 
 def with_images(world: Environment, observation: Observation) -> Observation:
-    """The present observation with its pictures; `observation` is the last one that the world gave."""
+    """The present observation with its pictures. observation: the last observation of the world."""
     if observation.images or not isinstance(world, RendersOnDemand):
         return observation
     return world.observe()
 
 
 def due_subtask(world: Environment) -> str | None:
-    """Words of the first subtask that is not done; None when all are, or where the world does not tell."""
+    """Words of the first subtask that is not done; None when all are, or if the world does not tell."""
     if not isinstance(world, HasSubtasks) or world.subtask_index >= len(world.subtasks):
         return None
     return world.subtasks[world.subtask_index]

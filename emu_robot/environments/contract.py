@@ -1,6 +1,6 @@
-"""What an environment must offer: a suite describes its tasks and opens worlds; a world plays episodes.
+"""The required contract of environments: a suite describes its tasks and opens worlds; a world plays episodes.
 
-What it may offer beyond that stands in `capabilities`. Knows neither torch nor a simulator.
+`capabilities` holds the optional part. Knows neither torch nor a simulator.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,9 +12,9 @@ from emu_robot.errors import InvalidValueError, SystemSetupError, UnknownNameErr
 from emu_robot.robots.spec import RobotLayout
 
 SEEN = "seen"
-"""The split that every suite has: what demonstrations may show. Others, such as "heldout", are the suite's own."""
+"""The split that every suite has, for demonstrations. Other splits, such as "heldout", are the suite's own."""
 ALL = "all"
-"""Names every task of a suite."""
+"""The name that selects every task of a suite."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -22,9 +22,9 @@ class CameraSpec:
     """Size of a camera's pictures in observations."""
 
     height: int
-    """[px]"""
+    """Height [px]."""
     width: int
-    """[px]"""
+    """Width [px]."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,16 +32,16 @@ class TaskSpec:
     """One task of a suite."""
 
     name: str
-    """By which `open` and `tasks=` know it."""
+    """Name for `open` and `tasks=`."""
     group: str
-    """Results are also averaged over the groups; a suite without any gives all tasks the same one."""
+    """Group over which results are averaged, too. A suite without groups gives all tasks the same one."""
     splits: tuple[str, ...] = (SEEN,)
-    """Which splits have episodes of it."""
+    """Splits that have episodes of it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EnvironmentSpec:
-    """What holds for every world of a suite. Raises `UnknownNameError` or `InvalidValueError`."""
+    """Description of every world of a suite. Raises `UnknownNameError` or `InvalidValueError`."""
 
     control_hz: int
     """Actions per second [Hz], at least 1."""
@@ -54,9 +54,9 @@ class EnvironmentSpec:
     success_rule: str
     """When an episode counts as a success, in words."""
     versions: Mapping[str, str]
-    """What results depend on: name of a protocol, simulator or data set -> version."""
+    """Name of a protocol, simulator or data set that results depend on -> version."""
     failure_kinds: Mapping[str, str] = field(default_factory=dict)
-    """Kind -> meaning of the failures that its worlds can tell; see `capabilities.KnowsFailures`."""
+    """Kind -> meaning, for failures that its worlds can find; see `capabilities.KnowsFailures`."""
 
     def __post_init__(self) -> None:
         if self.control_hz < 1:
@@ -67,7 +67,7 @@ class EnvironmentSpec:
 
 @runtime_checkable
 class Environment(Protocol):
-    """A world of one task (or of several, mixed) at a fixed control rate. Same seed, same episode."""
+    """A world of one task, or of several mixed tasks, at a fixed control rate."""
 
     @property
     def spec(self) -> EnvironmentSpec:
@@ -81,33 +81,35 @@ class Environment(Protocol):
 
     @property
     def instruction(self) -> str:
-        """What the present episode asks for, in words."""
+        """The task of the present episode in words."""
         ...
 
     @property
     def max_steps(self) -> int:
-        """After how many actions the present episode ends without success."""
+        """Number of actions after which the present episode ends without success."""
         ...
 
     def reset(self, seed: int) -> Observation:
-        """Begin the episode that the seed (not negative) alone decides."""
+        """Begin an episode. The seed (not negative) alone determines it."""
         ...
 
     def step(self, action: Floats32) -> Transition:
-        """Execute one action (A,) for one control tick; raises `ShapeError` or `InvalidValueError`."""
+        """Execute one action (A,) for one control tick. Raises `ShapeError` or `InvalidValueError`."""
         ...
 
     def close(self) -> None:
-        """Release what the world holds; it is not used afterwards."""
+        """Release the world's resources. It is not used afterwards."""
         ...
 
 
 @runtime_checkable
 class Suite(Protocol):
-    """What a registered name stands for; made without arguments, and cheaply: only worlds may be costly."""
+    """The class behind a registered name. It is made without arguments, and cheaply: only worlds may be costly."""
 
     @property
-    def spec(self) -> EnvironmentSpec: ...
+    def spec(self) -> EnvironmentSpec:
+        """Description of every world."""
+        ...
 
     @property
     def tasks(self) -> Sequence[TaskSpec]:
@@ -116,30 +118,30 @@ class Suite(Protocol):
 
     @property
     def default_tasks(self) -> Sequence[str]:
-        """Tasks or groups that are evaluated when none are named; ("all",) for every task."""
+        """Tasks or groups that are evaluated if none are named; ("all",) for every task."""
         ...
 
     def open(self, task: str, split: str) -> Environment:
-        """A new world for one task of `tasks` in one of its splits, to be closed by the caller."""
+        """A new world for one task of `tasks` in one of its splits. The caller closes it."""
         ...
 
 
 def open_task(suite: Suite, task: str, split: str) -> Environment:
-    """A new world, checked; raises `SystemSetupError` naming what it lacks."""
+    """A new world. Raises `SystemSetupError` naming the members that it lacks."""
     world = suite.open(task, split)
     check_members(type(world).__qualname__, world, Environment)
     return world
 
 
 def check_members(what: str, value: object, protocol: type) -> None:
-    """Raise `SystemSetupError` naming the members of the protocol that a value does not have."""
+    """Raise `SystemSetupError` naming the members of the protocol that a value lacks."""
     missing = [name for name in dir(protocol) if not name.startswith("_") and name not in dir(value)]
     if missing:
         raise SystemSetupError(f"{what} is no {protocol.__name__}: it lacks {', '.join(missing)}")
 
 
 def select_tasks(known: Sequence[TaskSpec], names: Sequence[str], split: str) -> tuple[TaskSpec, ...]:
-    """Tasks by their names, their groups' names or "all"; groups leave out tasks that the split does not have.
+    """Select tasks by their names, their groups' names or "all". Groups skip tasks without the split.
 
     Raises `UnknownNameError` for a name or split, `InvalidValueError` for a task without the split, or no task.
     """

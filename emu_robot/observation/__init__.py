@@ -1,4 +1,4 @@
-"""Pictures and joint states, read from what drivers send, become observations that belong together.
+"""Makes observations of the pictures and joint states that drivers send.
 
-Knows no middleware. Nothing here reads a clock: every call is given the `Moment` at which it is made.
+Knows no middleware and reads no clock: every call gets the `Moment` at which it is made.
 """

@@ -1,4 +1,4 @@
-"""Messages of cameras, raw or compressed, whichever library read them."""
+"""Camera messages, raw or compressed, from any library that reads them."""
 
 from typing import Any
 
@@ -12,20 +12,20 @@ RAW, COMPRESSED = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
 
 
 def is_compressed(topic: str) -> bool:
-    """Whether a camera's topic carries sensor_msgs/CompressedImage, which its name says as image_transport's do."""
+    """Whether a camera's topic carries sensor_msgs/CompressedImage: its name ends as image_transport's do."""
     return topic.endswith("/compressed")
 
 
 def message_type(topic: str) -> str:
-    """Of a camera's topic: `RAW` or `COMPRESSED`."""
+    """Message type of a camera's topic: `RAW` or `COMPRESSED`."""
     return COMPRESSED if is_compressed(topic) else RAW
 
 
 def decode_picture(message: Any) -> Image:
-    """(H, W, 3) uint8 RGB of a message of type `RAW` or `COMPRESSED`.
+    """Picture (H, W, 3) uint8 RGB of a message of type `RAW` or `COMPRESSED`.
 
-    Raises `InvalidValueError` for an encoding or format that is not known, and for compressed data that are damaged;
-    `ShapeError` for raw data that do not fit.
+    Raises `InvalidValueError` for an unknown encoding or format and for damaged compressed data, `ShapeError` for raw
+    data that do not fit.
     """
     data = np.frombuffer(message.data, np.uint8)
     if hasattr(message, "format"):
@@ -34,7 +34,7 @@ def decode_picture(message: Any) -> Image:
 
 
 def describe(message: Any, image: Image | None = None) -> str:
-    """Size and encoding of such a message, as "640 x 480 jpeg"; a compressed one shows its size once decoded."""
+    """Size and encoding of a message, for instance "640 x 480 jpeg". image: needed for the size of a compressed one."""
     if not hasattr(message, "format"):
         return f"{message.width} x {message.height} {message.encoding}"
     return message.format if image is None else f"{image.shape[1]} x {image.shape[0]} {message.format}"

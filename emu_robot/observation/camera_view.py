@@ -1,4 +1,4 @@
-"""What one camera shows."""
+"""The last usable picture of one camera, and whether the camera is frozen."""
 
 from typing import NamedTuple
 
@@ -9,27 +9,27 @@ from emu_robot.observation.config import ObservationConfig
 from emu_robot.observation.freshness import Freshness, Moment
 
 SPARSE = (slice(None, None, 8), slice(None, None, 8))
-"""Pixels that are compared first: most pictures differ in them already."""
-
+"""Pixels that are compared first: most different pictures differ there."""
 STILL = 0.1
-"""Share of `frozen_motion` within which the robot counts as not having moved yet."""
+"""Share of `frozen_motion` below which the robot counts as still."""
 
 
 class _Same(NamedTuple):
-    """The first of pictures that are the same."""
+    """The first of several equal pictures."""
 
     image: Image
+    """(H, W, 3) uint8 RGB."""
     since: float
-    """Arrival of the last of them before the robot moved, by the steady clock [s]."""
+    """Arrival of the last equal picture before the robot moved, on the steady clock [s]."""
     state: Floats32 | None
-    """The robot's then."""
+    """(S,) of the robot at the first picture; None if not known."""
 
 
 class CameraView:
-    """The last picture of a camera that can be used, and why there is none.
+    """The last usable picture of a camera, or why there is none.
 
-    A camera is frozen when it shows the same, be it with noise of a few grey levels on it, for longer than a picture
-    may be old while the robot moves. A picture of noise alone is taken: nothing here knows what a scene looks like.
+    A camera is frozen if, while the robot moves, its pictures stay equal for longer than a picture may be old. Noise of
+    a few grey levels counts as equal. A picture of noise alone is taken: this class does not know scenes.
     """
 
     def __init__(self, camera: str, config: ObservationConfig) -> None:
@@ -42,17 +42,17 @@ class CameraView:
 
     @property
     def image(self) -> Image:
-        """(H, W, 3) of the last picture taken. There must be one."""
+        """The last picture taken, (H, W, 3). There must be one."""
         assert self._image is not None
         return self._image
 
     @property
     def captured(self) -> float:
-        """When that one was taken [s], never later than it came."""
+        """When it was captured [s], never later than its arrival."""
         return self._freshness.captured
 
     def take(self, image: Image, stamp: float, now: Moment, state: Floats32 | None) -> None:
-        """Use a picture (H, W, 3) uint8, or note why not. state: (S,) of the robot, if known."""
+        """Take a picture (H, W, 3) uint8, or note why it is refused. state: (S,) of the robot, if known."""
         objection = self._freshness.objection(stamp, now) or self._unfit(image)
         if objection:
             self.refuse(objection, now)
@@ -78,7 +78,7 @@ class CameraView:
         return problem
 
     def _compare(self, way: Floats32, same: _Same, now: Moment) -> None:
-        """The same picture came again. way: (S,) of the robot since the first one."""
+        """An equal picture came. way: motion (S,) of the robot since the first of them."""
         moved = float(np.abs(way).max())
         if moved < STILL * self._config.frozen_motion:
             self._same, self._moved = same._replace(since=now.steady), 0.0
@@ -99,5 +99,5 @@ class CameraView:
 
 
 def _difference(one: Image, other: Image) -> int:
-    """Largest difference of two values."""
+    """Largest difference between values at the same place."""
     return int((np.maximum(one, other) - np.minimum(one, other)).max())

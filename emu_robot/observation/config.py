@@ -1,4 +1,4 @@
-"""When an observation may be acted on."""
+"""Settings of an observation's freshness."""
 
 from dataclasses import dataclass
 
@@ -14,11 +14,11 @@ class ObservationConfig:
     future_tolerance_s: float = number(0.05, 0.0, 1.0)
     """How far ahead of now a stamp may lie [s]."""
     frozen_motion: float = number(0.15, 0.001, 3.2)
-    """Motion of a joint in which a camera may show the same [rad]."""
+    """Largest motion of a joint during which a picture may stay the same [rad]."""
     frozen_difference: int = number(3, 0, 50)
-    """Most that any value of the same picture differs by [0, 255]."""
+    """Largest difference between values of equal pictures, on [0, 255]."""
     min_contrast: float = number(2.0, 0.0, 100.0)
-    """Standard deviation below which a picture shows nothing [0, 255]."""
+    """Standard deviation below which a picture shows nothing, on [0, 255]."""
 
     def __post_init__(self) -> None:
         check_ranges(self, "observation")

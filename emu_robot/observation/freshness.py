@@ -1,4 +1,4 @@
-"""Whether what comes on one topic is recent, by its stamps and by its arrival."""
+"""Whether the messages of one topic are recent, by their stamps and by their arrival."""
 
 from typing import NamedTuple
 
@@ -6,44 +6,49 @@ from emu_robot.observation.config import ObservationConfig
 
 
 class Moment(NamedTuple):
-    """Now, by two clocks."""
+    """The present time on two clocks."""
 
     stamped: float
-    """By the clock that stamps are of, which may be set or simulated [s]."""
+    """Time on the clock of the stamps, which may be set or simulated [s]."""
     steady: float
-    """By a clock that only runs [s]."""
+    """Time on the steady clock [s]."""
     step: float = 0.0
-    """How coarse the first one is: the time between two messages of a simulated clock; 0 for a system's clock [s]."""
+    """Step of the clock of the stamps [s]: time between two messages of a simulated clock, 0 for a system clock."""
 
 
 class _Taken(NamedTuple):
+    """The last message taken."""
+
     stamp: float
+    """Its stamp [s]."""
     captured: float
+    """Its stamp, but not later than its arrival [s]."""
     arrival: float
+    """Its arrival on the steady clock [s]."""
 
 
 class Freshness:
-    """Judges the messages of one topic. What is refused counts as if it had not come, but says why nothing is there.
+    """Judges the messages of one topic. A refused message counts as missing, but gives the reason in `problem`.
 
-    Stamps must lie within `max_age_s` before now and a small bound after it, which is wider by one step of a coarse
-    clock, and must rise: one that stands still or goes back shows an old message, or two senders on one topic. Once the
-    clock of the stamps itself was set back, what came before counts as if it had not.
+    Stamps must lie between `max_age_s` before now and a small tolerance after now, plus one step of a coarse clock.
+    Stamps must rise: one that stands still or goes back shows an old message, or two senders on one topic. After the
+    clock of the stamps was set back, earlier messages are forgotten.
     """
 
     def __init__(self, what: str, config: ObservationConfig) -> None:
-        """what: one of the messages, in words, as "picture of camera front"."""
+        """what: name of a message, for instance "picture of camera front"."""
         self._what, self._config = what, config
         self._taken: _Taken | None = None
         self._heard, self._looked, self._refusal = float("-inf"), float("-inf"), ""
 
     @property
     def captured(self) -> float:
-        """Stamp of the last message taken, but never later than its arrival [s]. There must be one."""
+        """Stamp of the last message taken [s], never later than its arrival. There must be one."""
         assert self._taken is not None
         return self._taken.captured
 
     def objection(self, stamp: float, now: Moment) -> str:
-        """Why a message with that stamp is not to be used, as "is not stamped"; empty if it may be."""
+        """Why a message with this stamp must not be used, for instance "is not stamped"; empty if it may."""
         self._look_at_clock(now)
         ahead, most = stamp - now.stamped, self._config.max_age_s
         if stamp <= 0:
@@ -57,12 +62,12 @@ class Freshness:
         return "is stamped before one that came already" if self._taken and stamp < self._taken.stamp else ""
 
     def take(self, stamp: float, now: Moment) -> None:
-        """The message may be used, and is the last one from now on."""
+        """Take the message as the last one."""
         self._taken, self._heard = _Taken(stamp, min(stamp, now.stamped), now.steady), now.steady
         self._refusal = ""
 
     def refuse(self, reason: str, now: Moment) -> None:
-        """The message may not be used. reason: as of `objection`."""
+        """Refuse the message. reason: from `objection`, or in such words."""
         self._heard, self._refusal = now.steady, reason
 
     def problem(self, now: Moment) -> str:
@@ -79,7 +84,7 @@ class Freshness:
         return f"the {self._what} {self._refusal}" if self._refusal else f"no {self._what} yet"
 
     def _tolerance(self, now: Moment) -> float:
-        """How far apart clocks may be [s]. A clock coarser than the oldest picture allowed tells no age at all."""
+        """How far apart clocks may be [s]. A clock with steps longer than `max_age_s` shows no age."""
         return self._config.future_tolerance_s + min(now.step, self._config.max_age_s)
 
     def _look_at_clock(self, now: Moment) -> None:

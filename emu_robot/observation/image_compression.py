@@ -1,7 +1,7 @@
-"""Compressed pictures as cameras' drivers and image_transport send them: JPEG and PNG, by Pillow.
+"""Decodes compressed pictures of camera drivers and image_transport: JPEG and PNG, with Pillow.
 
-Pillow takes 2 ms for a JPEG of 640 x 480, PyAV half of that; but PyAV shows the rest of one that was cut off in grey,
-and Pillow refuses it.
+Pillow takes 2 ms for a JPEG of 640 x 480. PyAV takes half of that, but shows the missing part of a truncated picture in
+grey; Pillow refuses it.
 """
 
 import io
@@ -17,26 +17,27 @@ from emu_robot.errors import EmuRobotError, InvalidValueError
 from emu_robot.observation.image_encoding import ENCODINGS
 
 MOST_PIXELS = 1 << 24
-"""Of a picture, 4096 x 4096: a few bytes may unpack to any number."""
+"""Largest number of pixels of a picture, 4096 x 4096: a few bytes may unpack to any size."""
 MODES = ("L", "P", "RGB", "RGBA")
-"""Pillow's names for what becomes RGB without guessing."""
+"""Pillow's modes that convert to RGB without guessing."""
 PNG_DEPTH = 24
-"""Place of the number of bits per value; Pillow itself would cut 16 of them down to 8."""
+"""Index of the byte with the bits per value; Pillow itself would cut 16 bits to 8."""
 _FORMAT = re.compile(r"(?:(?P<source>\w+) *; *)?(?P<codec>jpeg|jpg|png)(?P<transport> compressed *(?P<order>\w*))?")
 _KNOWN = "'jpeg', 'png', or as image_transport has it: 'bgr8; jpeg compressed bgr8'"
 
 
 class _Format(NamedTuple):
     codec: str
+    """Pillow's name: JPEG or PNG."""
     is_ordered: bool
-    """Whether it is known in which order colours went in."""
+    """Whether the order of the colours is known."""
 
 
 def decode_compressed(data: NDArray[np.uint8], *, format: str) -> Image:
-    """(H, W, 3) uint8 RGB as it is stored: a camera's picture is not turned by what its EXIF says.
+    """Picture (H, W, 3) uint8 RGB as stored; its EXIF orientation is ignored. format: field of the message.
 
-    format: of the message. Raises `InvalidValueError` for another format, depth images, 16 bits per value, more than
-    `MOST_PIXELS`, and for data that are damaged, cut off, or of another format.
+    Raises `InvalidValueError` for another format, depth images, 16 bits per value, more than `MOST_PIXELS`, and for
+    data that are damaged, cut off, or in another format.
     """
     codec, is_ordered = _read_format(format)
     try:
@@ -47,7 +48,7 @@ def decode_compressed(data: NDArray[np.uint8], *, format: str) -> Image:
         raise
     except PillowImage.DecompressionBombError as error:
         raise InvalidValueError(f"{codec} picture of more than {MOST_PIXELS} pixels") from error
-    except Exception as error:  # Pillow's decoders raise many kinds, and messages that are never twice the same
+    except Exception as error:  # Pillow's decoders raise many kinds
         raise InvalidValueError(f"{codec} picture that is damaged, cut off, or none") from error
 
 
@@ -63,7 +64,7 @@ def _read_format(format: str) -> _Format:
 
 
 def _check(picture: PillowImage.Image, codec: str, data: NDArray[np.uint8], is_ordered: bool) -> None:
-    """Of what the head of the data says."""
+    """Check the header of the picture."""
     width, height = picture.size
     if width * height > MOST_PIXELS:
         raise InvalidValueError(f"{codec} picture of {width} x {height}, more than {MOST_PIXELS} pixels")

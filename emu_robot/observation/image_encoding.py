@@ -1,7 +1,7 @@
-"""Raw pictures as cameras' drivers send them, by the names that ROS gives to encodings, in any case.
+"""Decodes raw pictures of camera drivers, by ROS's names of encodings in upper or lower case.
 
-YUV is that of BT.601 in video range, as V4L2 cameras send it and cv_bridge reads it. PyAV converts it and Bayer
-patterns, within 0.6 ms for 640 x 480.
+YUV is BT.601 in video range, as V4L2 cameras send it and cv_bridge reads it. PyAV converts YUV and Bayer patterns,
+within 0.6 ms for 640 x 480.
 """
 
 import numpy as np
@@ -12,7 +12,7 @@ from emu_robot.errors import InvalidValueError, ShapeError
 
 CHANNELS = {"rgb8": 3, "bgr8": 3, "rgba8": 4, "bgra8": 4, "mono8": 1}
 PACKED_YUV = {"yuyv": 0, "yuv422_yuy2": 0, "uyvy": 1, "yuv422": 1}
-"""Encoding -> place of the first brightness in its two bytes per pixel."""
+"""Encoding -> index of the first brightness in its two bytes per pixel."""
 PLANAR_YUV = {"nv12": "uv", "nv21": "vu"}
 """Encoding -> order of the colours in the half plane below that of brightness."""
 BAYER = ("bayer_rggb8", "bayer_bggr8", "bayer_gbrg8", "bayer_grbg8")
@@ -20,9 +20,9 @@ ENCODINGS = (*CHANNELS, *PACKED_YUV, *PLANAR_YUV, *BAYER)
 
 
 def decode_image(data: NDArray[np.uint8], *, encoding: str, height: int, width: int, step: int) -> Image:
-    """(H, W, 3) uint8 RGB of height rows of step bytes each, of which the first width pixels count.
+    """Picture (H, W, 3) uint8 RGB. data: height rows of step bytes; the first width pixels of each row count.
 
-    Raises `InvalidValueError` for another encoding, `ShapeError` if the data do not fit.
+    Raises `InvalidValueError` for an unknown encoding, `ShapeError` if the data do not fit.
     """
     name = encoding.lower()
     if name in CHANNELS:
@@ -45,7 +45,7 @@ def decode_image(data: NDArray[np.uint8], *, encoding: str, height: int, width: 
 def _rows(
     data: NDArray[np.uint8], height: int, width: int, step: int, pixel: int, further: int = 0
 ) -> NDArray[np.uint8]:
-    """(height + further, width * pixel): the rows without what fills them up. pixel: bytes of one."""
+    """The rows without padding, (height + further, width * pixel). pixel: bytes per pixel."""
     rows = height + further
     if min(height, width) < 1 or step < width * pixel or data.size != rows * step:
         raise ShapeError("image data", f"{data.size} bytes", f"{rows} rows of {step} >= {width} x {pixel}")
@@ -62,7 +62,7 @@ def _from_channels(rows: NDArray[np.uint8], name: str, width: int) -> Image:
 
 
 def _convert(pixels: NDArray[np.uint8], layout: str) -> Image:
-    """By ffmpeg's name of a layout. PyAV takes a while to import, and most cameras need it not."""
+    """Convert from a layout by ffmpeg's name. PyAV is imported late: it is slow to import, and few cameras need it."""
     from av import VideoFrame
 
     frame = VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format=layout)

@@ -1,4 +1,4 @@
-"""A picture from a file, such as a photo: upright, in RGB."""
+"""Reads a picture file, such as a photo: upright, in RGB."""
 
 import warnings
 from pathlib import Path
@@ -12,27 +12,27 @@ from emu_robot.core import Image
 from emu_robot.errors import DataError
 
 DEEP_MODES = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
-"""Pillow's names for more than 8 bits per value, which it would cut off."""
+"""Pillow's modes with more than 8 bits per value, which it would cut off."""
 ORIENTATION = 0x0112
-"""EXIF: how the camera was held; 1 is upright."""
+"""EXIF tag of the camera's orientation; 1 is upright."""
 
 
 class PictureFile(NamedTuple):
-    """What a file shows."""
+    """The content of a picture file."""
 
     image: Image
     """(H, W, 3) uint8 RGB, upright."""
     turned: bool
-    """Whether the file stores it otherwise, and its EXIF data say how to turn it."""
+    """Whether the file stores it turned, and its EXIF data say how."""
 
 
 def read_picture(path: str | Path) -> Image:
-    """(H, W, 3) uint8 RGB of a picture file, turned upright as its EXIF data say. Raises `DataError` for any other."""
+    """Picture (H, W, 3) uint8 RGB, turned upright by its EXIF data. Raises `DataError` for any other file."""
     return open_picture(path).image
 
 
 def open_picture(path: str | Path) -> PictureFile:
-    """`read_picture`, and whether it was turned."""
+    """Read as `read_picture` does, and report whether the picture was turned."""
     if Path(path).exists() and not Path(path).is_file():
         raise DataError(f"{path} is not a picture that can be read: not a regular file")
     try:
@@ -47,6 +47,6 @@ def open_picture(path: str | Path) -> PictureFile:
         raise
     except (PillowImage.DecompressionBombWarning, PillowImage.DecompressionBombError) as error:
         raise DataError(f"{path}: picture of more than {PillowImage.MAX_IMAGE_PIXELS} pixels") from error
-    except Exception as error:  # Pillow's decoders raise many kinds for files that are damaged or no pictures
+    except Exception as error:  # Pillow's decoders raise many kinds
         reason = isinstance(error, OSError) and error.strerror
         raise DataError(f"{path} is not a picture that can be read{f': {reason}' if reason else ''}") from error

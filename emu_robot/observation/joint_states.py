@@ -1,4 +1,4 @@
-"""From a driver's joint states to a robot's state. Numpy only; knows no middleware."""
+"""Turns a driver's joint states into a robot's state. Numpy only; knows no middleware."""
 
 from collections.abc import Collection
 
@@ -10,7 +10,7 @@ from emu_robot.robots.deployment import Deployment
 
 
 class JointReader:
-    """Joint states in any order, with other robots' joints among them; the gripper's with the arm's or on its own."""
+    """Reads joint states in any order, also among other robots' joints. The gripper may have messages of its own."""
 
     def __init__(self, robot: Deployment) -> None:
         self._joints, self._gripper = robot.joints.names, robot.gripper
@@ -18,11 +18,10 @@ class JointReader:
         self._opening: float | None = None
 
     def read(self, names: Collection[str], positions: Collection[float]) -> Floats | None:
-        """State (A,): joints [rad], then the gripper's opening as it was told last; None if the arm's joints are not in
-        it, or if no gripper was heard of yet.
+        """State (A,): joints [rad], then the last opening of the gripper.
 
-        Raises `ShapeError` or `InvalidValueError` for what no driver should send: positions that are missing for some
-        names or are not finite, a joint twice, an arm with joints missing.
+        None if the message has no joint of the arm, or if no gripper state came yet. Raises `ShapeError` or
+        `InvalidValueError` for missing or non-finite positions, a repeated joint, or an arm with joints missing.
         """
         if self._ours.isdisjoint(names):
             return None

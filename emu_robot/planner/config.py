@@ -10,17 +10,17 @@ class ReplanConfig:
     """When a task asks its planner for the next step. A chunk is one call of the action head."""
 
     progress_threshold: float = number(0.9, 0.01, 1.0)
-    """Progress from which on a subtask counts as reached."""
+    """Progress at which a subtask counts as reached."""
     dwell: int = number(2, 1, 100)
     """Chunks in a row that must reach the threshold."""
     timeout_factor: float = number(1.75, 0.1, 100.0)
-    """Patience with a subtask, times the 90th percentile of its length in the demonstrations."""
+    """Time limit of a subtask, as a multiple of the 90th percentile of its length in the demonstrations."""
     recheck_chunks: int = number(4, 1, 1000)
-    """Chunks until a task held complete is questioned again."""
+    """Chunks after which the planner is asked again about a task that it declared complete."""
     confirmations: int = number(2, 1, 10)
-    """Plans in a row that must hold the task complete; then it is over."""
+    """Plans in a row that must declare the task complete; then it is over."""
     max_failures: int = number(3, 1, 100)
-    """Plans in a row that may fail, the last of which gives the task up."""
+    """Failed plans in a row at which the task is given up."""
 
     def __post_init__(self) -> None:
         check_ranges(self, "replan")

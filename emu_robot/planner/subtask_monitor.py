@@ -10,16 +10,16 @@ class SubtaskMonitor:
     def __init__(self, config: ReplanConfig, *, steps_per_chunk: int, segment_steps_p90: float) -> None:
         self._config = config
         self.most_chunks = max(config.dwell, round(config.timeout_factor * segment_steps_p90 / steps_per_chunk))
-        """How many chunks a subtask is given."""
+        """Chunks after which a subtask times out."""
         self.start()
 
     def start(self) -> None:
-        """A subtask begins."""
+        """Begin a subtask."""
         self._chunks = 0
         self._reached_in_a_row = 0
 
     def update(self, progress: float) -> PolicyEvent | None:
-        """`SWITCHED` or `TIMEOUT` if the subtask is over, from the progress in [0, 1] seen before the next chunk."""
+        """Count a chunk with its progress in [0, 1]. Returns `SWITCHED` or `TIMEOUT` if the subtask is over."""
         self._chunks += 1
         reached = progress >= self._config.progress_threshold
         self._reached_in_a_row = self._reached_in_a_row + 1 if reached else 0

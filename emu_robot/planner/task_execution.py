@@ -1,7 +1,7 @@
-"""One task, executed plan by plan: which step is pursued, and when its planner is asked again.
+"""One task, executed plan by plan: which step is pursued, and when the planner is asked again.
 
 `EmuPolicy` runs it within one process, the planner node under ROS. It never waits, and knows neither the action head
-nor a middleware nor threads. Time is counted in chunks, on a clock that it is given.
+nor a middleware nor threads. Its clock counts chunks.
 """
 
 import math
@@ -15,11 +15,11 @@ from emu_robot.planner.subtask_monitor import SubtaskMonitor
 from emu_robot.shared.draws import EpisodeSeed
 
 SILENCE = 2
-"""Patience with a step of which no chunk is heard, times that with one whose chunks are."""
+"""Time limit of a step whose chunks are not reported, as a multiple of the limit of a step whose chunks are."""
 
 
 class PlannerLike(Protocol):
-    """What a task asks of its planner. The same question with the same seed gets the same answer."""
+    """The planner that a task needs. The same question with the same seed must get the same answer."""
 
     def plan(
         self, observation: Observation, instruction: str, max_steps: int | None = None, *, seed: int = 0
@@ -44,8 +44,8 @@ class TaskExecution:
         clock: Callable[[], float],
         episode: EpisodeSeed,
     ) -> None:
-        """steps_per_chunk, segment_steps_p90: actions of a chunk that are executed, and the 90th percentile of a
-        subtask's length [control ticks]. clock: time [chunks]. episode: what the plans draw from.
+        """steps_per_chunk: actions of a chunk that are executed. segment_steps_p90: 90th percentile of a subtask's
+        length [control ticks]. clock: time [chunks]. episode: seed of the plans.
 
         Raises `InvalidValueError` for an empty instruction.
         """
@@ -57,30 +57,30 @@ class TaskExecution:
         self._asked = self._complete = self._failures = 0
         self._due_at = -math.inf
         self.step: PlanStep | None = None
-        """What is pursued; None before the first plan and while the task is held complete."""
+        """The pursued step; None before the first plan and while the task is declared complete."""
         self.subtasks: list[str] = []
-        """Subtasks that were begun, in order; one that goes on after a new plan counts once."""
+        """Subtasks that were begun, in order; a subtask that goes on after a new plan counts once."""
         self.problem = ""
-        """Why the last plan failed; empty if it did not."""
+        """Why the last plan failed; empty if it succeeded."""
 
     @property
     def patience(self) -> float:
-        """How long a step is pursued while no chunk of it is heard [chunks]."""
+        """Time limit of a step whose chunks are not reported [chunks]."""
         return SILENCE * self._monitor.most_chunks
 
     @property
     def is_over(self) -> bool:
-        """Whether the planner held the task complete often enough; it is not asked any more."""
+        """Whether the planner has declared the task complete often enough; it is not asked any more."""
         return self._complete >= self._config.confirmations
 
     @property
     def is_due(self) -> bool:
-        """Whether to plan now: at the start, when the step is reached or overdue, when a completed task is questioned
-        again, after a failed plan."""
+        """Whether to plan now: at the start, when the step is reached or overdue, when a complete task is due for its
+        recheck, or after a failed plan."""
         return not self.is_over and self._clock() >= self._due_at
 
     def plan(self, observation: Observation) -> PolicyEvent:
-        """Plan from the present view: `PLANNED`, `COMPLETE` or `PLAN_FAILED`.
+        """Plan from the observation. Returns `PLANNED`, `COMPLETE` or `PLAN_FAILED`.
 
         Raises `PlanningError` after too many failures in a row.
         """
@@ -102,8 +102,10 @@ class TaskExecution:
         return PolicyEvent.PLANNED
 
     def on_progress(self, progress: float) -> PolicyEvent | None:
-        """Judge from the progress [0, 1] that a chunk of this step was made with: `SWITCHED` or `TIMEOUT` if it is
-        over, so that the next plan is due."""
+        """Report a chunk of this step and its progress in [0, 1].
+
+        Returns `SWITCHED` or `TIMEOUT` if the step is over; the next plan is due then.
+        """
         event = self._monitor.update(progress) if self.step is not None else None
         if event is not None:
             self._due_at = -math.inf

@@ -28,25 +28,26 @@ class TextEncoding(Protocol):
 
 @dataclass(frozen=True)
 class DecodedActions:
-    """actions: (T, A) as demonstrated; progress through the step, in [0, 1]."""
+    """A chunk in physical units."""
 
     actions: Floats32
+    """(T, A), in the layout of the demonstrations."""
     progress: float
+    """Progress through the step, in [0, 1]."""
 
 
 @dataclass(frozen=True)
 class ActionPrefix:
-    """Actions of the chunk before that the next one is to begin with, as real-time chunking asks for.
-
-    actions: (K, A), the first one now; weights: (K,) in [0, 1], 1 for those that will be executed in any case.
-    """
+    """Actions of the last chunk with which the next chunk should begin, for real-time chunking."""
 
     actions: Floats32
+    """(K, A), the first one for now."""
     weights: Floats32
+    """(K,) in [0, 1]; 1 for actions that will be executed in any case."""
 
 
 class ActionDecoder:
-    """An `ActionHead` with its statistics and words. layout: its state and action; control_hz: its rate [Hz]."""
+    """An `ActionHead` with its statistics and its text encoding."""
 
     def __init__(
         self,
@@ -56,6 +57,7 @@ class ActionDecoder:
         layout: RobotLayout = PANDA.layout,
         control_hz: int = PANDA.control_hz,
     ) -> None:
+        """layout: meaning of state and action. control_hz: actions per second [Hz]."""
         self.head = head
         self._config: HeadConfig = head.config
         self._stats, self._text = stats, text
@@ -64,7 +66,7 @@ class ActionDecoder:
 
     @classmethod
     def load(cls, folder: Path) -> "ActionDecoder":
-        """From a weights folder. Raises `WeightsError` when weights or norm_stats are missing or damaged."""
+        """Load a weights folder. Raises `WeightsError` if weights or norm_stats are missing or damaged."""
         weights = load_weights(folder, "head")
         config = weights.settings(HeadConfig)
         head = restore(lambda: ActionHead(config), weights, "head")
@@ -76,16 +78,16 @@ class ActionDecoder:
 
     @property
     def cameras(self) -> tuple[str, ...]:
-        """What it sees, the planner's camera first."""
+        """Names of its cameras, the planner's camera first."""
         return tuple(self._config.cameras)
 
     @property
     def image_size(self) -> int:
-        """Of its square images [px]."""
+        """Height and width of its images [px]."""
         return self._config.image_size
 
     def blank_observation(self) -> Observation:
-        """One that fits, with black images and a state of zeros: to warm up on."""
+        """A valid observation for the warm-up, with black images and a state of zeros."""
         image = np.zeros((self.image_size, self.image_size, 3), np.uint8)
         state = np.zeros(self._config.state_dim, np.float32)
         return Observation(images=dict.fromkeys(self.cameras, image), state=state)
@@ -96,7 +98,7 @@ class ActionDecoder:
         return self._config.action_horizon
 
     def require_steps(self, n_action_steps: int) -> None:
-        """Raise `ConfigError` if a chunk has fewer actions than are to be executed of it."""
+        """Raise `ConfigError` if a chunk has fewer than `n_action_steps` actions."""
         check_steps(n_action_steps, self.action_horizon)
 
     @property
@@ -126,8 +128,8 @@ class ActionDecoder:
     ) -> DecodedActions:
         """A chunk and the progress through a step, with or without a subgoal image.
 
-        Actions that are not relative to the state stay in their demonstrated range. seed: of the starting noise.
-        prefix: what the chunk is to begin with. Raises as `check` does.
+        Actions that are not relative to the state are clipped to their demonstrated range. seed: seed of the starting
+        noise. prefix: actions with which the chunk should begin. Raises the errors of `check`.
         """
         self.check(observation)
         context = self._encode(observation, step)
@@ -142,7 +144,7 @@ class ActionDecoder:
         return DecodedActions(actions, float(context.progress_B.sigmoid()))
 
     def _encode(self, observation: Observation, step: PlanStep) -> HeadContext:
-        """Look at the observation in the light of a plan step."""
+        """Encode the observation together with a plan step."""
         device = next(self.head.parameters()).device
         goal = None
         if step.subgoal is not None:
@@ -164,7 +166,7 @@ class ActionDecoder:
         return torch.from_numpy(relative)[None].to(device), torch.from_numpy(weights)[None].to(device)
 
     def hold_target(self, state: Floats32, last: Floats32 | None = None) -> Floats32:
-        """(A,) the action that stays at `state`, after the action `last` if there was one; see `RobotLayout.hold`."""
+        """The action (A,) that stays at `state`. last: the last action, if there was one. See `RobotLayout.hold`."""
         return self.layout.hold(state, typical=self._stats.actions.mean[0], last=last)
 
 

@@ -1,4 +1,4 @@
-"""Settings of a policy, the source of their defaults and ranges for every way to run one. Loads no torch."""
+"""Settings of a policy, with defaults and ranges for every way to run it. Loads no torch."""
 
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -9,24 +9,27 @@ from emu_robot.shared.settings import check_ranges, number
 
 
 class GoalMode(StrEnum):
-    """Where subtask and subgoal image come from.
-
-    planner: both from the planner. text: the planner's words, no image. oracle: both from a `SubgoalSource`.
-    shuffled: the planner's words, the image from a `SubgoalSource`. none: no planner, the whole instruction as words.
-    """
+    """Source of subtask and subgoal image."""
 
     PLANNER = "planner"
+    """Both come from the planner."""
     TEXT = "text"
+    """The words come from the planner; there is no image."""
     ORACLE = "oracle"
+    """Both come from a `SubgoalSource`."""
     SHUFFLED = "shuffled"
+    """The words come from the planner, the image from a `SubgoalSource`."""
     NONE = "none"
+    """The whole instruction is the subtask; there is no planner and no image."""
 
     @property
     def needs_planner(self) -> bool:
+        """Whether the mode needs a planner."""
         return self in (GoalMode.PLANNER, GoalMode.TEXT, GoalMode.SHUFFLED)
 
     @property
     def needs_source(self) -> bool:
+        """Whether the mode needs a `SubgoalSource`."""
         return self in (GoalMode.ORACLE, GoalMode.SHUFFLED)
 
 
@@ -37,7 +40,7 @@ class ChunkConfig:
     flow_steps: int = number(8, 1, 1000)
     """Euler steps per chunk."""
     noise_scale: float = number(0.0, 0.0, 10.0)
-    """Scale of the starting noise: 1 samples the learned distribution, 0 takes its centre, for steadier hands."""
+    """Scale of the starting noise: 1 samples the learned distribution, 0 takes its centre, for steadier motion."""
 
     def __post_init__(self) -> None:
         check_ranges(self, "chunk")
@@ -45,14 +48,14 @@ class ChunkConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class PolicyConfig:
-    """Everything that can be set about planner and action head together."""
+    """Settings of planner and action head together."""
 
     goal: GoalMode = GoalMode.PLANNER
-    """Where subtask and subgoal image come from, see `GoalMode`."""
+    """Source of subtask and subgoal image: a `GoalMode`."""
     n_action_steps: int = number(8, 1, 1000)
     """Actions of each chunk that are executed before the next one [control ticks]."""
     whole_chunks: bool = False
-    """Return the other actions of a chunk, too."""
+    """Whether to return the remaining actions of a chunk, too."""
     chunk: ChunkConfig = field(default_factory=ChunkConfig)
     """How a chunk is sampled."""
     replan: ReplanConfig = field(default_factory=ReplanConfig)
@@ -60,7 +63,7 @@ class PolicyConfig:
     decoder: DecoderConfig = field(default_factory=DecoderConfig)
     """How the planner draws subgoal images."""
     int8: bool = True
-    """Let the planner compute in int8 where that is faster."""
+    """Whether the planner may compute in int8 where that is faster."""
 
     def __post_init__(self) -> None:
         check_ranges(self)

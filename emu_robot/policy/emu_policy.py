@@ -1,4 +1,4 @@
-"""EmuPolicy: a task says which step is pursued, the step policy does it. The ROS nodes run the same two objects."""
+"""EmuPolicy: a task execution chooses the step, the step policy pursues it. The ROS nodes run the same two objects."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +19,7 @@ __all__ = ["EmuPolicy", "SubgoalSource", "load_policy"]
 
 
 class EmuPolicy:
-    """A core.Policy. The same seed, episode, and observations give the same actions, to the bit."""
+    """A `core.Policy`. The same seed, episode and observations give bitwise the same actions."""
 
     def __init__(
         self,
@@ -39,7 +39,7 @@ class EmuPolicy:
         self.seed(seed)
 
     def seed(self, seed: int) -> None:
-        """Every draw of the following episodes follows from this seed and the number of the episode since."""
+        """Choose the random numbers of the following episodes: they depend on `seed` and the episode's number."""
         self._next_episode = EpisodeSeed(seed)
 
     def reset(self, instruction: str) -> None:
@@ -61,8 +61,7 @@ class EmuPolicy:
     def act(self, observation: Observation, prefix: ActionPrefix | None = None) -> ActionChunk:
         """The next chunk, (n_action_steps, A); plans first when a step is missing, reached or overdue.
 
-        prefix: what the chunk is to begin with, for control loops that go on acting meanwhile.
-
+        prefix: actions with which the chunk should begin, for control loops that act during the computation.
         Raises `UnknownNameError` for a missing camera, `ShapeError` for a wrong image size or state, `PlanningError`
         after too many failed plans.
         """
@@ -91,7 +90,7 @@ class EmuPolicy:
         return replace(chunk, actions=actions, events=tuple(events))
 
     def _hold(self, observation: Observation, events: list[PolicyEvent]) -> ActionChunk:
-        """Stay at the last target, without another delta; without one, where the robot is."""
+        """Stay at the last target, without another delta, or where the robot is if there is none."""
         target = self._head.hold_target(observation.state, self._target)
         count = self._head.action_horizon if self._config.whole_chunks else self._config.n_action_steps
         return ActionChunk(actions=np.repeat(target[None], count, axis=0), events=tuple(events))
@@ -105,7 +104,7 @@ def load_policy(
     seed: int = 0,
     config: PolicyConfig | None = None,
 ) -> EmuPolicy:
-    """The policy of released weights ("mini") or of a weights folder; `goal` is one of `GoalMode`.
+    """Load the policy of released weights ("mini") or of a weights folder. goal: a `GoalMode`.
 
     Raises `UnknownNameError` for the name or goal, `WeightsError` for missing or damaged weights.
     """

@@ -1,4 +1,4 @@
-"""Where steps come from, as planners that a task can ask: one for each `GoalMode`. Knows neither head nor weights."""
+"""One planner for each `GoalMode`, so that a task can ask any source of steps. Knows neither head nor weights."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from emu_robot.planner.task_execution import PlannerLike
 from emu_robot.policy.config import GoalMode
 
 type SubgoalSource = Callable[[], PlanStep | None]
-"""The step to pursue now, from outside the policy; None when all is done."""
+"""Returns the step to pursue now, from outside the policy; None when the task is done."""
 
 
 def goal_planner(goal: GoalMode, planner: PlannerLike | None, source: SubgoalSource | None) -> PlannerLike:
@@ -48,13 +48,13 @@ class WordsAlone:
 
 @dataclass(frozen=True)
 class OtherImages:
-    """A planner's words, with the images of a source."""
+    """A planner's words with the images of a source."""
 
     planner: PlannerLike
     source: SubgoalSource
 
     def plan(self, observation: Observation, instruction: str, max_steps: int | None = None, *, seed: int = 0) -> Plan:
-        """The planner's plan; every step has the image that the source gives now."""
+        """The planner's plan; every step has the source's present image."""
         plan, given = self.planner.plan(observation, instruction, max_steps, seed=seed), self.source()
         image = None if given is None else given.subgoal
         steps = tuple(PlanStep(subtask=step.subtask, subgoal=image) for step in plan.steps)
@@ -63,20 +63,20 @@ class OtherImages:
 
 @dataclass(frozen=True)
 class GivenSteps:
-    """The steps of a source alone."""
+    """The steps of a source."""
 
     source: SubgoalSource
 
     def plan(self, observation: Observation, instruction: str, max_steps: int | None = None, *, seed: int = 0) -> Plan:
-        """The step that the source gives now, as a plan."""
+        """A plan with the source's present step."""
         given = self.source()
         return Plan(instruction=instruction, steps=() if given is None else (given,))
 
 
 @dataclass(frozen=True)
 class WholeInstruction:
-    """The instruction itself as the one step, which never ends."""
+    """The instruction as the only step, which never ends."""
 
     def plan(self, observation: Observation, instruction: str, max_steps: int | None = None, *, seed: int = 0) -> Plan:
-        """The instruction, without an image."""
+        """A plan with the instruction as its step, without an image."""
         return Plan(instruction=instruction, steps=(PlanStep(subtask=instruction),))

@@ -1,4 +1,4 @@
-"""Observation and one plan step in, a whole chunk out. The planner is elsewhere."""
+"""Observation and one plan step in, a whole chunk out. Knows no planner."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from emu_robot.shared.draws import EpisodeSeed
 
 
 class StepPolicy:
-    """Pursues the step that it is given. The same calls in an episode of the same seed give the same chunks."""
+    """Pursues a given step. The same calls in an episode with the same seed give the same chunks."""
 
     def __init__(self, head: ActionDecoder, config: ChunkConfig | None = None) -> None:
         self.head, self._config = head, config or ChunkConfig()
@@ -22,19 +22,19 @@ class StepPolicy:
     def load(
         cls, weights: str | Path, device: str | torch.device = "cpu", config: ChunkConfig | None = None
     ) -> "StepPolicy":
-        """Of released weights or a weights folder. Raises `UnknownNameError`, `WeightsError`."""
+        """Load released weights or a weights folder. Raises `UnknownNameError`, `WeightsError`."""
         head = ActionDecoder.load(resolve_weights(weights))
         head.head.to(device)
         return cls(head, config)
 
     def begin(self, episode: EpisodeSeed) -> None:
-        """An episode begins, from which the noise of its chunks follows."""
+        """Begin an episode. It determines the noise of the chunks."""
         self._episode, self._chunks = episode, 0
 
     def chunk(self, observation: Observation, step: PlanStep, prefix: ActionPrefix | None = None) -> ActionChunk:
-        """Every action that the head predicts, (action_horizon, A), the first one for the observation's time.
+        """All actions that the head predicts, (action_horizon, A), the first one for the observation's time.
 
-        prefix: what the chunk is to begin with.
+        prefix: actions with which the chunk should begin.
         Raises `UnknownNameError` for a missing camera, `ShapeError` for a wrong image size or state.
         """
         seed, self._chunks = self._episode.of_call("chunk", self._chunks), self._chunks + 1

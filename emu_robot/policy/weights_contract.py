@@ -1,4 +1,4 @@
-"""What weights were made for, read from their manifest alone: control rate, cameras, meaning of state and action."""
+"""Control rate, cameras, and meaning of state and action of weights, read from their manifest. Loads no tensor."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,22 +12,22 @@ from emu_robot.robots.spec import RobotLayout
 
 @dataclass(frozen=True, kw_only=True)
 class HeadContract:
-    """What an action head must be given, and what its actions mean."""
+    """Inputs of an action head, and the meaning of its actions."""
 
     control_hz: int
     """Actions per second [Hz]."""
     cameras: tuple[str, ...]
-    """What it looks at, the planner's camera first."""
+    """Names of its cameras, the planner's camera first."""
     image_size: int
     """Height and width of every picture [px]."""
     action_horizon: int
     """Actions of a chunk [control ticks]."""
     layout: RobotLayout
-    """State and action; what older weights do not say, they leave open."""
+    """State and action. Fields that older weights do not say stay open."""
 
     @classmethod
     def from_stage(cls, folder: Path, config: Mapping[str, Any], extra: Mapping[str, Any]) -> Self:
-        """From the entries of stage "head" in a manifest. Raises `WeightsError` naming the folder."""
+        """Read the entries of stage "head" in a manifest. Raises `WeightsError` naming the folder."""
         try:
             return cls(
                 control_hz=int(extra["control_hz"]),
@@ -41,13 +41,13 @@ class HeadContract:
 
 
 def check_steps(n_action_steps: int, action_horizon: int) -> None:
-    """Raise `ConfigError` if a chunk has fewer actions than are to be executed of it."""
+    """Raise `ConfigError` if a chunk has fewer than `n_action_steps` actions."""
     if n_action_steps > action_horizon:
         raise ConfigError(f"n_action_steps is {n_action_steps}; the head predicts {action_horizon}")
 
 
 def head_contract(folder: Path) -> HeadContract:
-    """What the action head in a weights folder was made for. Raises `WeightsError`, `UnknownNameError`."""
+    """The contract of the action head in a weights folder. Raises `WeightsError`, `UnknownNameError`."""
     stage = read_stage(folder, "head")
     return HeadContract.from_stage(folder, stage["config"], stage["extra"])
 

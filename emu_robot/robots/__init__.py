@@ -1,1 +1,1 @@
-"""What an arm is: its joints and limits, how its drivers present it, and what weights take its numbers to mean."""
+"""Descriptions of arms: joints and limits, drivers, and the meaning of states and actions."""

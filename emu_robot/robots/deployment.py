@@ -1,6 +1,6 @@
-"""A real or simulated arm as its drivers present it: joints and their limits, controllers, cameras, all from YAML.
+"""A real or simulated arm and its drivers: joints and limits, controllers, cameras, all read from YAML.
 
-Robot side: needs numpy and a YAML reader, neither torch nor a middleware. `configs/robot/` holds those that ship.
+Knows neither torch nor a middleware. `configs/robot/` holds the robots that ship.
 """
 
 from collections.abc import Mapping, Sequence
@@ -29,36 +29,36 @@ from emu_robot.robots.parts import COMMAND_KINDS, Gripper, Joints, controller_of
 
 _PLACES = (Path(__file__).parents[1] / "configs/robot", Path(__file__).parents[2] / "configs/robot")
 ROBOTS = next(path for path in _PLACES if path.exists())
-"""In a wheel, or in the repository."""
+"""Folder of the robots that ship, in a wheel or in the repository."""
 MOST_CAMERAS = 16
 
 
 @dataclass(frozen=True, kw_only=True)
 class Deployment:
-    """A robot's drivers as its file describes them.
+    """A robot's drivers, as its file describes them.
 
-    Names of topics are relative, so that a namespace moves them; absolute ones stay.
-    Raises `ConfigError` or `UnknownNameError` naming the key of what does not fit.
+    A namespace moves relative names of topics; absolute names stay.
+    Raises `ConfigError` or `UnknownNameError` naming the key that does not fit.
     """
 
     name: str
-    """Of the robot: letters, digits, _ . and -; simulated ones end in _sim."""
+    """Name of the robot: letters, digits, _ . and -. Names of simulated robots end in _sim."""
     joints: Joints
-    """Of the arm, with their limits."""
+    """Joints of the arm, with their limits."""
     gripper: Gripper | None = None
-    """None: the robot has no gripper, states and actions are the arm's joints alone."""
+    """The gripper; None if there is none: states and actions are the arm's joints then."""
     command_topic: str
-    """On which the arm's controller takes commands."""
+    """Topic of the arm's commands."""
     cameras: Mapping[str, str]
-    """Our name -> image topic, 1 to 16; a topic that ends in /compressed carries sensor_msgs/CompressedImage."""
+    """Our name -> image topic, 1 to 16 entries. Topics that end in /compressed carry sensor_msgs/CompressedImage."""
     planner_camera: str
-    """The one of `cameras` whose view subgoals are shown in."""
+    """Name of the camera in whose view subgoals are shown."""
     joint_states: str = "joint_states"
     """Topic of the arm's joint states."""
     kind: str = "trajectory"
-    """Of the arm's commands: "trajectory" or "positions"."""
+    """Kind of the arm's commands: "trajectory" or "positions"."""
     command_joints: tuple[str, ...] = ()
-    """For the kind "positions": the joints in the order of the controller's numbers; empty: its parameter says."""
+    """For the kind "positions", the controller's order of joints; if empty, the controller is asked for it."""
 
     def __post_init__(self) -> None:
         check_robot_name("name", self.name)
@@ -93,7 +93,7 @@ class Deployment:
 
     @property
     def topics(self) -> dict[str, str]:
-        """Key of the file -> topic, or action, of everything that the drivers send and take."""
+        """Key of the file -> topic or action, for all topics of the drivers."""
         gripper = {} if self.gripper is None else {"gripper.topic": self.gripper.topic}
         own = [("gripper.joint_states", topic) for topic in self.joint_state_topics[1:]]
         cameras = {f"cameras.{name}": topic for name, topic in self.cameras.items()}
@@ -102,7 +102,7 @@ class Deployment:
 
     @property
     def joint_state_topics(self) -> tuple[str, ...]:
-        """The arm's, and the gripper's if it has its own."""
+        """Topic of the arm's joint states, and of the gripper's if it has its own."""
         own = self.gripper.joint_states if self.gripper else ""
         return (self.joint_states, own) if own else (self.joint_states,)
 
@@ -113,17 +113,17 @@ class Deployment:
 
     @property
     def n_joints(self) -> int:
-        """Of the arm."""
+        """Number of the arm's joints."""
         return len(self.joints.names)
 
     @property
     def dimension_names(self) -> tuple[str, ...]:
-        """Of states and actions: the joints, then the gripper if there is one."""
+        """Names of the dimensions of states and actions: the joints, then the gripper if there is one."""
         return (*self.joints.names, *([self.gripper.joint] if self.gripper else []))
 
     @property
     def limits(self) -> MotionLimits:
-        """Of every dimension, (A,); a gripper's opening in [0, 1], which it may change from rest within 0.05 s."""
+        """Limits of every dimension, (A,). A gripper's opening lies in [0, 1]; it reaches full speed within 0.05 s."""
         joints, speeds = self.joints, [self.gripper.speed] if self.gripper else []
 
         def joined(values: Sequence[float], last: Sequence[float]) -> Floats:
@@ -137,10 +137,10 @@ class Deployment:
         )
 
     def require_actions(self, names: Sequence[str], grippers: int) -> None:
-        """Raise `ConfigError` naming both lists if weights that act on `names`, the last `grippers` of them grippers,
-        cannot drive this robot.
+        """Raise `ConfigError` naming both lists if weights with these action names cannot drive this robot.
 
-        Weights may know of no gripper where this robot has one: then they learned its opening like any other number.
+        grippers: how many of the last names are grippers. It may be 0 although the robot has a gripper: then the
+        weights learned the opening like any other number.
         """
         ours = self.dimension_names
         if len(names) != len(ours) or grippers > len(ours) - self.n_joints:
@@ -155,12 +155,12 @@ def deployments() -> list[str]:
 
 
 def find_deployment(name_or_path: str | Path) -> Path:
-    """The YAML file of a robot that ships, or any other one. Raises `UnknownNameError` if there is none."""
+    """The YAML file of a robot that ships, or another YAML file. Raises `UnknownNameError` if there is none."""
     given, path = str(name_or_path), Path(name_or_path)
     try:
         shipped = ROBOTS / f"{given}.yaml"
         found = shipped if shipped.is_file() else path if given.strip() and path.exists() else None
-    except (OSError, ValueError):  # a name too long for a file's, or in a folder that may not be read
+    except (OSError, ValueError):  # a name too long for a file, or a folder without read permission
         found = None
     if found is None:
         raise UnknownNameError("robot", one_line(given), [*deployments(), "any YAML file like these"])
@@ -168,16 +168,16 @@ def find_deployment(name_or_path: str | Path) -> Path:
 
 
 def read_deployment(name_or_path: str | Path) -> Deployment:
-    """A robot that ships, or one in a YAML file.
+    """Read a robot that ships, or a robot in a YAML file.
 
-    Raises `UnknownNameError` if there is none, `ConfigError` naming file and key of what is wrong.
+    Raises `UnknownNameError` if there is none, `ConfigError` naming the file and the wrong key.
     """
     path = find_deployment(name_or_path)
     return parse_deployment(read_text(path), path)
 
 
 def parse_deployment(text: str, source: str | Path) -> Deployment:
-    """A robot from the YAML of such a file. Raises `ConfigError` naming `source` and the key of what is wrong."""
+    """Read a robot from YAML. Raises `ConfigError` naming `source` and the wrong key."""
     try:
         values = parse_yaml(text)
         parts: dict[str, Any] = {"joints": _construct(Joints, _part(values, "joints"), "joints.")}
@@ -197,7 +197,7 @@ def _part(values: Mapping[Any, Any], name: str) -> Mapping[Any, Any]:
 
 
 def _construct[T](kind: type[T], values: Mapping[Any, Any], prefix: str) -> T:
-    """Lists become tuples; what they hold is checked by what is made."""
+    """Make a dataclass from the values of a file. Lists become tuples; the dataclass checks their elements."""
     known = {field.name: field for field in fields(kind)}  # pyright: ignore[reportArgumentType]
     for name in values:
         if name not in known:

@@ -1,4 +1,4 @@
-"""A robot's file from the disk to plain values: YAML without aliases, with nothing said twice. Knows no robots."""
+"""Reads a robot's file as plain values: YAML without aliases and without repeated keys. Knows no robots."""
 
 from collections.abc import Hashable
 from pathlib import Path
@@ -10,13 +10,13 @@ from emu_robot.errors import ConfigError
 from emu_robot.robots.checks import brief, one_line
 
 MOST_BYTES = 100_000
-"""Size of a robot's file [bytes]; those that ship have about 1000."""
+"""Largest robot file [bytes]; files that ship have about 1000."""
 _RAISED_BY_YAML = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError)
-"""What PyYAML lets through beside its own errors: dates such as 2001-99-99, `!!int abc`, a thousand levels."""
+"""Errors of PyYAML beside its own kind, for dates such as 2001-99-99, `!!int abc`, or a thousand levels."""
 
 
 def read_text(path: Path) -> str:
-    """Raises `ConfigError` naming the file if it is no regular file, too large, not UTF-8, or cannot be read."""
+    """Text of a file. Raises `ConfigError` naming it if it is no file, too large, not UTF-8, or not readable."""
     shown = one_line(path)
     try:
         if not path.is_file():
@@ -34,10 +34,10 @@ def read_text(path: Path) -> str:
 
 
 def parse_yaml(text: Any) -> dict[Any, Any]:
-    """The mapping that a YAML text holds.
+    """The mapping in a YAML text.
 
-    Raises `ConfigError`, without the file's name, for anything else: no text, malformed YAML, a key given twice,
-    aliases (which can stand for a billion values), more than `MOST_BYTES`.
+    Raises `ConfigError`, without the file's name, for anything else: no text, malformed YAML, a repeated key, aliases
+    (which can stand for a billion values), more than `MOST_BYTES`.
     """
     if not isinstance(text, str):
         raise ConfigError(f"is {brief(text)}, must be text in YAML")
@@ -55,7 +55,7 @@ def parse_yaml(text: Any) -> dict[Any, Any]:
 
 
 class _Loader(yaml.SafeLoader):
-    """Without aliases, and without the silent choice of the last of several values for one key."""
+    """Refuses aliases and repeated keys; PyYAML itself would silently use the last value."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.AliasEvent):
@@ -76,6 +76,6 @@ class _Loader(yaml.SafeLoader):
 
 
 def _reason(error: yaml.YAMLError) -> str:
-    """What the parser says, and where, in one line."""
+    """The parser's message and its line number, in one line."""
     problem, mark = getattr(error, "problem", None), getattr(error, "problem_mark", None)
     return one_line(problem or str(error).splitlines()[0]) + (f", line {mark.line + 1}" if mark else "")

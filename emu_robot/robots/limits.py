@@ -1,4 +1,4 @@
-"""How far, how fast and how suddenly the dimensions of a robot may move."""
+"""Limits of position, velocity and acceleration of a robot's dimensions."""
 
 from dataclasses import dataclass
 
@@ -10,12 +10,16 @@ from emu_robot.errors import InvalidValueError, ShapeError
 
 @dataclass(frozen=True, kw_only=True)
 class MotionLimits:
-    """Per dimension (A,): lower, upper position; velocity [1/s] and acceleration [1/s^2], both ways alike."""
+    """Limits per dimension. Raises `ShapeError` or `InvalidValueError`."""
 
     lower: Floats
+    """(A,) least position."""
     upper: Floats
+    """(A,) greatest position, above `lower`."""
     velocity: Floats
+    """(A,) highest speed either way [1/s], above 0."""
     acceleration: Floats
+    """(A,) highest acceleration either way [1/s^2], above 0."""
 
     def __post_init__(self) -> None:
         shapes = {name: np.shape(value) for name, value in vars(self).items()}

@@ -16,33 +16,35 @@ from emu_robot.robots.checks import (
 )
 
 COMMAND_KINDS = ("trajectory", "positions", "gripper_command")
-"""trajectory_msgs/JointTrajectory, std_msgs/Float64MultiArray, the action control_msgs/GripperCommand."""
+"""Their types: trajectory_msgs/JointTrajectory, std_msgs/Float64MultiArray, the action control_msgs/GripperCommand."""
 MOST_JOINTS = 64
 MOST_POSITION = 12.6
-"""[rad], or [m] of a linear axis. Two turns either way: a UR's joints go one (Universal_Robots_ROS2_Description); those
-that turn without end are given an end in the file. Limits in degrees go beyond it.
+"""Farthest position of a joint [rad], or [m] for a linear axis: two turns either way. A UR's joints turn once
+(Universal_Robots_ROS2_Description). Joints that turn without end need an end in the file. Limits in degrees exceed it.
 """
 VELOCITIES = (0.001, 50.0)
-"""[rad/s]. Twice as fast as the wrist of a small industrial arm (CRS A255 user guide: 23.6); a Franka's do 5.26."""
+"""Range of highest speeds [rad/s]: up to twice the wrist of a small industrial arm (CRS A255 user guide: 23.6).
+A Franka's joints reach 5.26.
+"""
 ACCELERATIONS = (0.001, 1000.0)
-"""[rad/s^2]. Ten times what such a wrist does (CRS A255 user guide: 78.5); an xArm's joints are given 20."""
+"""Range of highest accelerations [rad/s^2]: up to ten times that wrist (CRS A255 user guide: 78.5). An xArm has 20."""
 BRAKING_S = 10.0
-"""Longest time in which a joint may come to rest from its full speed [s]; arms do so in 2 s or less."""
+"""Longest time in which a joint may come to rest from full speed [s]; arms need 2 s or less."""
 GRIPPER_POSITION, LEAST_STROKE = 10_000.0, 0.0001
-"""Farthest position and shortest way of a gripper's joint [rad], [m], or counts of its servo (0 to 4095, say)."""
+"""Farthest position and shortest stroke of a gripper's joint [rad], [m], or servo counts (for instance 0 to 4095)."""
 GRIPPER_SPEEDS = (0.01, 100.0)
-"""[1/s] from a stroke in 100 s to one in 10 ms."""
+"""Range of a gripper's speed [1/s]: from a stroke in 100 s to a stroke in 10 ms."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Joints:
-    """Arm joints in the order of the policy's actions, and their limits, one per joint in each list.
+    """Arm joints in the order of the policy's actions, and their limits: one entry per joint in each list.
 
-    Raises `ConfigError` naming the key of what no arm can have.
+    Raises `ConfigError` naming the key of an impossible value.
     """
 
     names: tuple[str, ...]
-    """As in the driver's joint states; 1 to 64, all different."""
+    """Names in the driver's joint states; 1 to 64, all different."""
     lower: tuple[float, ...]
     """Least position [rad], in [-12.6, 12.6], below `upper`."""
     upper: tuple[float, ...]
@@ -50,9 +52,9 @@ class Joints:
     velocity: tuple[float, ...]
     """Highest speed either way [rad/s], in [0.001, 50]."""
     acceleration: tuple[float, ...]
-    """Highest acceleration either way [rad/s^2], in [0.001, 1000]; stops a joint from `velocity` within 10 s."""
+    """Highest acceleration either way [rad/s^2], in [0.001, 1000]; it must stop a joint from `velocity` within 10 s."""
     source: str
-    """Where the limits come from, in words; up to 1000 characters."""
+    """Source of the limits, in words; up to 1000 characters."""
 
     def __post_init__(self) -> None:
         self._check_names()
@@ -93,25 +95,25 @@ class Joints:
 
 @dataclass(frozen=True, kw_only=True)
 class Gripper:
-    """One gripper: its joint, the positions that are 0 (closed) and 1 (open), and how it is commanded.
+    """One gripper: its joint, its closed and open positions, and how it is commanded.
 
-    Raises `ConfigError` or `UnknownNameError` naming the key of what no gripper can have.
+    Raises `ConfigError` or `UnknownNameError` naming the key of an impossible value.
     """
 
     joint: str
-    """Its name in the joint states; none of the arm's."""
+    """Name of its joint in the joint states; not a joint of the arm."""
     closed: float
     """Position of the joint when closed [rad], [m] or in counts of its servo; in [-10000, 10000]."""
     open: float
     """Position of the joint when open, in the same unit and range; at least 0.0001 from `closed`."""
     topic: str
-    """Of its commands; for the kind "gripper_command" the action's name."""
+    """Topic of its commands; for the kind "gripper_command", the name of the action."""
     kind: str = "trajectory"
-    """How it is commanded, one of COMMAND_KINDS."""
+    """Kind of its commands: one of `COMMAND_KINDS`."""
     speed: float = 2.0
-    """Openings per second that commands may change by [1/s], in [0.01, 100]."""
+    """Highest change of the commanded opening [1/s], in [0.01, 100]."""
     joint_states: str = ""
-    """Topic of its own joint states; empty: its joint is among the arm's."""
+    """Topic of its own joint states; empty if the arm's joint states hold its joint."""
 
     def __post_init__(self) -> None:
         check_joint_name("gripper.joint", self.joint)
@@ -127,19 +129,19 @@ class Gripper:
             check_topic("gripper.joint_states", self.joint_states)
 
     def opening(self, position: float) -> float:
-        """Position of the joint -> opening, 1 = open."""
+        """Opening of a joint position, 0 = closed, 1 = open."""
         return (position - self.closed) / (self.open - self.closed)
 
     def position(self, opening: float) -> float:
-        """Opening -> position of the joint."""
+        """Joint position of an opening."""
         return self.closed + opening * (self.open - self.closed)
 
     @property
     def controller(self) -> str:
-        """Name of the node that takes the commands; empty if the topic does not tell."""
+        """Name of the node that takes the commands; empty if the topic does not show it."""
         return controller_of(self.topic)
 
 
 def controller_of(topic: str) -> str:
-    """The topic of a controller's commands without its last part, which is the controller's name in ros2_control."""
+    """Controller of a command topic: in ros2_control its name is the topic without the last part."""
     return topic.rpartition("/")[0]

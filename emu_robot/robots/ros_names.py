@@ -5,12 +5,12 @@ import re
 from emu_robot.errors import ConfigError
 
 MOST_CHARACTERS = 150
-"""Of a namespace; the middleware takes 247 for a whole name, and the longest of a driver has about 90."""
+"""Longest namespace; the middleware allows 247 for a whole name, and the longest name of a driver has about 90."""
 _NAMESPACE = re.compile(r"/?[A-Za-z_]\w*(/[A-Za-z_]\w*)*", re.ASCII)
 
 
 def read_namespace(given: str, key: str = "namespace") -> str:
-    """The absolute form of a namespace: "left" and "/left" are "/left", "" and "/" are "", the root.
+    """The absolute form of a namespace: "left" and "/left" give "/left"; "" and "/" give "", the root.
 
     Raises `ConfigError` naming `key` if ROS 2 does not allow it.
     """
@@ -25,10 +25,10 @@ def read_namespace(given: str, key: str = "namespace") -> str:
 
 
 def absolute(name: str, namespace: str) -> str:
-    """A topic's whole name; `namespace` as `read_namespace` gives it. Absolute names stay as they are."""
+    """A topic's whole name. namespace: from `read_namespace`. Absolute names stay as they are."""
     return name if name.startswith("/") else f"{namespace}/{name}"
 
 
 def node_label(name: str, namespace: str) -> str:
-    """How the lines of a node are marked: "left/safety"; "safety" in the root."""
+    """Label of a node's lines: "left/safety", or "safety" in the root."""
     return absolute(name, namespace).lstrip("/")

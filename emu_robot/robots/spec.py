@@ -1,4 +1,4 @@
-"""What a robot is to the policy: joints, limits, cameras, control rate and what state and action mean."""
+"""The robot that a policy sees: joints, limits, cameras, control rate, and the meaning of state and action."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,32 +14,43 @@ from emu_robot.errors import ConfigError
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RobotSpec:
-    """Names and limits, all per joint in the order of `joint_names`.
+    """A robot with one arm and one gripper.
 
-    state and action layout: the joints' positions (targets) [rad], then the gripper opening in [0, 1], 1 = open.
+    State and action are the joints' positions or targets [rad], then the gripper opening in [0, 1], 1 = open.
     """
 
     name: str
+    """Name of the robot."""
     joint_names: tuple[str, ...]
+    """Names of the joints; the other lists per joint have this order."""
     joint_lower: tuple[float, ...]
+    """Least positions [rad]."""
     joint_upper: tuple[float, ...]
+    """Greatest positions [rad]."""
     home: tuple[float, ...]
+    """Positions at the start of an episode [rad]."""
     cameras: tuple[str, ...]
+    """Names of the cameras."""
     planner_camera: str
+    """Name of the camera in whose view subgoals are planned."""
     image_size: int
+    """Height and width of every image [px]."""
     control_hz: int
+    """Actions per second [Hz]."""
 
     @property
     def state_names(self) -> tuple[str, ...]:
+        """Names of the state's entries."""
         return (*(f"{joint}.pos" for joint in self.joint_names), "gripper.pos")
 
     @property
     def action_names(self) -> tuple[str, ...]:
+        """Names of the action's entries."""
         return self.state_names
 
     @property
     def layout(self) -> "RobotLayout":
-        """Joints, then one gripper; every joint's action is its target."""
+        """The joints, then one gripper. Every joint's action is its target."""
         return RobotLayout(
             state_names=self.state_names,
             action_names=self.action_names,
@@ -54,22 +65,22 @@ class RobotSpec:
 
 
 class DimensionKind(StrEnum):
-    """What one number of a state or an action is: how it reaches another rate, and what holding still means for it."""
+    """Kind of a number in a state or action. It determines resampling to another rate, and holding still."""
 
     position = "position"
-    """Where something is or is to be."""
+    """A present or wanted position."""
     angle = "angle"
     """A position that wraps around after a full turn."""
     rotation = "rotation"
-    """One of several numbers that make a rotation together, as a quaternion's: no mean of two is a rotation."""
+    """One of several numbers of a rotation, such as a quaternion: the mean of two is no rotation."""
     delta = "delta"
-    """How far to move within one frame. Holding is 0."""
+    """A motion within one frame. Holding is 0."""
     velocity = "velocity"
-    """How fast to move. Holding is 0."""
+    """A speed. Holding is 0."""
     gripper = "gripper"
     """An opening, or a command to open and close. Holding is the last command."""
     discrete = "discrete"
-    """A switch or a choice: a mean of two has no meaning."""
+    """A switch or a choice: the mean of two has no meaning."""
 
     @property
     def is_rate(self) -> bool:
@@ -78,52 +89,52 @@ class DimensionKind(StrEnum):
 
 
 class ActionKind(StrEnum):
-    """What an arm's actions ask for; a gripper's action is always a position between closed and open."""
+    """Meaning of an arm's actions. A gripper's action is always a position between closed and open."""
 
     TARGET = "target"
-    """Absolute positions to be reached."""
+    """Absolute positions to reach."""
     DELTA = "delta"
     """Changes from the present position; zeros stay."""
     UNKNOWN = "unknown"
-    """Not said; fits both."""
+    """Not known; agrees with both."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RobotLayout:
-    """What the numbers of an environment, a dataset or weights mean: the arm's first, then the grippers'.
+    """Meaning of the numbers of an environment, a dataset or weights: the arm's first, then the grippers'.
 
-    The fields with a default are absent from older data and weights, which then say nothing about them.
-    Raises `ConfigError` when there are not as many units, kinds or places as names.
+    Older data and weights lack the fields that have a default; these are not known then.
+    Raises `ConfigError` if there are not as many units, kinds or places as names.
     """
 
     state_names: tuple[str, ...]
-    """Of the state's entries. Two may be called the same."""
+    """Names of the state's entries. Two entries may have the same name."""
     action_names: tuple[str, ...]
-    """Of the action's entries."""
+    """Names of the action's entries."""
     n_grippers: int
-    """How many of the last entries of state and action are grippers."""
+    """Number of the last entries of state and action that are grippers."""
     relative_dims: int
-    """How many of the first actions are targets of the states in their places, so that they may be taken relative."""
+    """Number of the first actions that are targets of the states at the same index; they may be taken relative."""
     state_units: tuple[str, ...] = ()
-    """One per entry ("rad", "m", "1" for none); empty: not said."""
+    """Unit of every entry ("rad", "m", "1" for none); empty if not known."""
     action_units: tuple[str, ...] = ()
-    """One per entry; empty: not said."""
+    """Unit of every entry; empty if not known."""
     action_kind: ActionKind = ActionKind.UNKNOWN
-    """Of the arm's actions. Where it is absent, actions with relative dimensions are targets."""
+    """Kind of the arm's actions. In older data, actions with relative dimensions are targets."""
     gripper_open: float | None = None
-    """The gripper action that opens; None: not said."""
+    """The gripper action that opens; None if not known."""
     gripper_closed: float | None = None
-    """The gripper action that closes; None: not said."""
+    """The gripper action that closes; None if not known."""
     state_kinds: tuple[DimensionKind, ...] = ()
-    """One per entry of the state; none given means positions, then the grippers."""
+    """Kind of every entry of the state; empty means positions, then the grippers."""
     action_kinds: tuple[DimensionKind, ...] = ()
-    """One per entry of the action; none given means what `action_kind` says, then the grippers."""
+    """Kind of every entry of the action; empty means the kind of `action_kind`, then the grippers."""
     state_order: tuple[int, ...] = ()
-    """Where each entry stood in the set it came from; empty: in its place. See `robots.order`."""
+    """Index of every entry of the state in its original dataset; empty if it is the same. See `robots.order`."""
     action_order: tuple[int, ...] = ()
-    """The same of the action."""
+    """Index of every entry of the action in its original dataset; empty if it is the same."""
     unused_actions: tuple[str, ...] = ()
-    """Dimensions of that set's action that were left out, so that a robot which takes them cannot be commanded."""
+    """Action dimensions of that dataset that were left out: a robot that needs them cannot be commanded."""
 
     def __post_init__(self) -> None:
         is_delta = self.action_kind is ActionKind.DELTA
@@ -140,19 +151,19 @@ class RobotLayout:
 
     @property
     def gripper_states(self) -> range:
-        """Where in the state the grippers are."""
+        """Indices of the grippers in the state."""
         return range(len(self.state_names) - self.n_grippers, len(self.state_names))
 
     @property
     def rates(self) -> NDArray[np.bool_]:
-        """(A,) which actions are deltas or velocities."""
+        """Per action (A,), whether it is a delta or a velocity."""
         return np.array([kind.is_rate for kind in self.action_kinds], np.bool_)
 
     def hold(self, state: Floats32, *, typical: Floats32, last: Floats32 | None = None) -> Floats32:
-        """(A,) the action that stays where the robot is; deltas and velocities are 0.
+        """The action (A,) that stays where the robot is. Deltas and velocities are 0.
 
-        All others stay as in `last` (A,), the action before. Without one, targets of states are those in `state` (S,),
-        grippers stay as they are there, and what is no target of a state is as in `typical` (A,).
+        Other entries come from `last` (A,), the last action. Without it, targets and grippers come from `state` (S,),
+        and the rest from `typical` (A,).
         """
         held = np.array(typical if last is None else last, np.float32)
         if last is None:
@@ -164,17 +175,17 @@ class RobotLayout:
 
     @property
     def gripper_actions(self) -> range:
-        """Where in the action the grippers are."""
+        """Indices of the grippers in the action."""
         return range(len(self.action_names) - self.n_grippers, len(self.action_names))
 
     def gripper_command(self, opening: float) -> float:
-        """The action of an opening in [0, 1], 1 = open; the opening itself where the layout does not say."""
+        """The action for an opening in [0, 1], 1 = open; the opening itself if the polarity is not known."""
         if self.gripper_open is None or self.gripper_closed is None:
             return opening
         return self.gripper_closed + opening * (self.gripper_open - self.gripper_closed)
 
     def differences(self, other: Self) -> dict[str, tuple[Any, Any]]:
-        """Field -> both values, where both layouts say something and it is not the same."""
+        """Field -> both values, for fields that both layouts know and that differ."""
         unsaid = ((), None, ActionKind.UNKNOWN)
         fields = ("state_names", "action_names", "state_units", "action_units")
         pairs = {
@@ -184,12 +195,12 @@ class RobotLayout:
         return {name: (a, b) for name, (a, b) in pairs.items() if a != b and a not in unsaid and b not in unsaid}
 
     def agrees(self, other: Self) -> bool:
-        """Whether both say the same, where both say something."""
+        """Whether the fields that both layouts know are equal."""
         return self.relative_dims == other.relative_dims and not self.differences(other)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """From what `dataclasses.asdict` made, also through JSON. Raises `TypeError`, `KeyError` or `ValueError`."""
+        """Undo `dataclasses.asdict`, also through JSON. Raises `TypeError`, `KeyError` or `ValueError`."""
         lists = {name: tuple(value) for name, value in values.items() if isinstance(value, list | tuple)}
         kind = values.get("action_kind", ActionKind.TARGET if values["relative_dims"] else ActionKind.UNKNOWN)
         return cls(**{**values, **lists, "action_kind": ActionKind(kind)})

@@ -1,1 +1,1 @@
-"""What every room may use: files, progress, parallel work, pages, and which version this is. Knows no robots."""
+"""Tools for all packages: files, progress, parallel work, pages, version. Knows no robots."""

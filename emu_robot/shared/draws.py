@@ -1,11 +1,11 @@
-"""Seeds of single draws: each follows from what it is for and when, never from what was drawn before."""
+"""Seeds of single random draws. A seed depends on purpose and keys alone, never on earlier draws."""
 
 import hashlib
 from typing import NamedTuple
 
 
 def draw_seed(purpose: str, *keys: int) -> int:
-    """A seed in [0, 2^63) for one draw, for instance `draw_seed("plan", seed, episode, call)`.
+    """The seed in [0, 2^63) of one draw, for instance `draw_seed("plan", seed, episode, call)`.
 
     Another purpose or other keys give an independent seed.
     """
@@ -14,16 +14,18 @@ def draw_seed(purpose: str, *keys: int) -> int:
 
 
 class EpisodeSeed(NamedTuple):
-    """What every draw of one episode follows from: a seed, and which of the episodes with it."""
+    """The source of all seeds of one episode."""
 
     seed: int = 0
+    """Seed of the run."""
     episode: int = 0
+    """Number of the episode in the run."""
 
     @property
     def next(self) -> "EpisodeSeed":
-        """That of the episode after this one."""
+        """The source of the next episode's seeds."""
         return self._replace(episode=self.episode + 1)
 
     def of_call(self, purpose: str, call: int) -> int:
-        """The seed of one draw: call number `call` for this purpose."""
+        """The seed of call number `call` for this purpose."""
         return draw_seed(purpose, self.seed, self.episode, call)

@@ -1,4 +1,4 @@
-"""Files that survive a kill: atomic writes, one writer per directory, disk space asked for before it is needed."""
+"""Files that survive a kill: atomic writes, one writer per directory, a check of disk space in advance."""
 
 import errno
 import fcntl
@@ -17,15 +17,15 @@ from typing import IO, Any
 from emu_robot.errors import ConfigError, SystemSetupError
 
 ABANDONED_S = 24 * 3600.0
-"""A partial file that did not change for so long was left by a kill [s]."""
+"""A partial file that did not change for this long was left by a kill [s]."""
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A name in the folder of `path` for the block to write a file to; at the block's end that file becomes `path`.
+    """Yield a new path in the folder of `path`. When the block ends, the file written there becomes `path`.
 
-    After a kill or power loss `path` holds either the old content or the new one. The name is a new one each time and
-    ends in ".partial"; folders that are missing are made. If the block raises, its file is removed and `path` stays.
+    After a kill or power loss `path` holds either the old content or the new. Missing folders are made. If the block
+    raises, its file is removed and `path` stays.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     _remove_abandoned(path)
@@ -72,21 +72,21 @@ def _sync(path: Path) -> None:
 
 
 def settings_of(config: Any, continuable: Sequence[str]) -> dict[str, Any]:
-    """A dataclass as JSON values, but for the fields that may differ when its work is continued."""
+    """A dataclass as JSON values, without the fields that may differ when its work is continued."""
     return json.loads(json.dumps({name: value for name, value in asdict(config).items() if name not in continuable}))
 
 
 def check_settings(what: str, settings: Mapping[str, Any], before: Mapping[str, Any]) -> None:
-    """Raise `ConfigError` naming every setting that is not what it was `before`; what: "<path> was collected"."""
+    """Raise `ConfigError` naming every setting that differs from `before`. what: "<path> was collected"."""
     changed = [f"{k}={settings[k]!r} (was {before.get(k)!r})" for k in settings if settings[k] != before.get(k)]
     if changed:
         raise ConfigError(f"{what} with another configuration: {', '.join(changed)}")
 
 
 def lock_directory(path: Path) -> IO[str]:
-    """Be the only writer to `path` while the returned file is open; the lock ends with the process.
+    """Lock `path` for one writer while the returned file is open; the lock ends with the process.
 
-    Raises `SystemSetupError` if another process holds it.
+    Raises `SystemSetupError` if another process holds the lock.
     """
     file = (path / ".lock").open("w")
     try:

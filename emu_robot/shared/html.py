@@ -1,4 +1,4 @@
-"""Self-contained HTML pages: a jinja2 template filled in, with pictures and clips inside the file."""
+"""Writes self-contained HTML pages from jinja2 templates, with pictures and clips inside the file."""
 
 import base64
 import io
@@ -15,7 +15,7 @@ MEDIA_TYPES = {".jpg": "image/jpeg", ".png": "image/png", ".mp4": "video/mp4"}
 
 
 def write_html(path: Path, template: Path, **content: Any) -> Path:
-    """Fill in `template` with `content` and write it, whole or not at all; templates beside it may be extended."""
+    """Fill in `template` with `content` and write the page atomically. It may extend templates beside it."""
     environment = Environment(
         loader=FileSystemLoader(template.parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
@@ -32,7 +32,7 @@ def picture_url(image: Image) -> str:
 
 
 def file_url(path: Path) -> str | None:
-    """A file of one of the `MEDIA_TYPES` as a data URL; None when it is gone."""
+    """A file of one of the `MEDIA_TYPES` as a data URL; None if it does not exist."""
     return _url(MEDIA_TYPES[path.suffix], path.read_bytes()) if path.exists() else None
 
 

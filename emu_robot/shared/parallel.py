@@ -1,4 +1,4 @@
-"""Numbered, independent pieces of work on several processes, each with one thread. Knows nothing of robots."""
+"""Runs numbered, independent pieces of work on several processes with one thread each. Knows nothing of robots."""
 
 import atexit
 import multiprocessing
@@ -16,7 +16,7 @@ from emu_robot.errors import EmuRobotError, SystemSetupError
 
 
 class Runner[Result](Protocol):
-    """Does piece `index`; what comes out must depend on the index alone, not on what was run before."""
+    """Does the pieces of work. A result must depend on the index alone, not on earlier pieces."""
 
     def run(self, index: int) -> Result: ...
 
@@ -26,11 +26,11 @@ class Runner[Result](Protocol):
 def run_parallel[Result](
     make_runner: Callable[[], Runner[Result]], indices: Sequence[int], workers: int
 ) -> Generator[Result]:
-    """The results as they finish, in any order. `make_runner` must be picklable; it is called once per process.
+    """Yield the results in the order in which they finish. `make_runner` must be picklable.
 
-    workers=0 works in this process. Work begins in the order of `indices`. A user's error in a worker is raised here
-    with its kind and message. What a process that dies had in hand is run again; `SystemSetupError` if they die without
-    finishing anything.
+    `make_runner` is called once per process; workers=0 works in this process. Work begins in the order of `indices`.
+    An `EmuRobotError` of a worker is raised here with its kind and message. If a process dies, its pieces run again.
+    Raises `SystemSetupError` if processes die without finishing any piece.
     """
     if not indices:
         return
@@ -78,7 +78,7 @@ _runner: Runner[Any] | None = None
 
 
 def _start(make_runner: Callable[[], Runner[Any]]) -> None:
-    """Prepare this process; it ends with its parent even if that one is killed, and when that one is interrupted."""
+    """Prepare this process. It ends with its parent, also if the parent is killed or interrupted."""
     global _make_runner
     parent = multiprocessing.parent_process()
     assert parent is not None
@@ -89,7 +89,7 @@ def _start(make_runner: Callable[[], Runner[Any]]) -> None:
 
 
 def _run(index: int) -> tuple[Any, tuple[type[EmuRobotError], str] | None]:
-    """(result, None), or (None, kind and message of a user's error): typed errors do not survive pickling."""
+    """Returns (result, None), or (None, kind and message of an error): typed errors do not survive pickling."""
     global _runner
     assert _make_runner is not None, "_start prepares the process"
     try:

@@ -1,4 +1,4 @@
-"""One progress display for long work: a bar on a terminal, otherwise a plain line now and then."""
+"""Progress display of long work: a bar on a terminal, else a plain line every 30 s."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -12,7 +12,7 @@ PLAIN_INTERVAL_S = 30.0
 
 @contextmanager
 def progress(what: str, total: int) -> Iterator[Callable[[str], None]]:
-    """Yields report(note), to be called once per finished item."""
+    """Yield report(note), to be called once per finished item."""
     console = Console()
     if not console.is_terminal:
         yield _plain_reporter(what, total)

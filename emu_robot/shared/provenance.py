@@ -1,4 +1,4 @@
-"""Which state of this software something was made with."""
+"""Version and commit of this software, for records of what made a file."""
 
 import importlib.metadata
 import subprocess
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def version() -> str:
-    """Of the installed package; empty when it runs from a source tree that is not installed."""
+    """Version of the installed package; empty if it runs from a source tree that is not installed."""
     try:
         return importlib.metadata.version("emu_robot")
     except importlib.metadata.PackageNotFoundError:

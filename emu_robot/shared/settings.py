@@ -1,4 +1,4 @@
-"""Settings as dataclasses: numbers carry their range, every field is described by the docstring below it."""
+"""Settings as dataclasses: numbers carry their range, and the docstring below a field describes it."""
 
 import ast
 import inspect
@@ -21,14 +21,14 @@ def number(
     above: float = -math.inf,
     below: float = math.inf,
 ) -> Any:
-    """A dataclass field that `check_ranges` holds to [low, high], and strictly between `above` and `below`."""
+    """A dataclass field with a range for `check_ranges`: in [low, high], and strictly between `above` and `below`."""
     return field(default=default, metadata={"low": low, "high": high, "above": above, "below": below})
 
 
 def check_ranges(settings: Any, prefix: str = "") -> None:
-    """Check every `number` field of a dataclass instance. None is allowed where it is the default.
+    """Check every `number` field of a dataclass instance. None is allowed if it is the default.
 
-    Raises `InvalidValueError` naming the first field that is no number, not finite, or out of its range.
+    Raises `InvalidValueError` naming the first field that is no number, not finite, or out of range.
     """
     for setting in fields(settings):
         value, limits = getattr(settings, setting.name), setting.metadata
@@ -55,9 +55,9 @@ def range_text(limits: Mapping[str, float]) -> str:
 
 
 def check_effects(settings: Any, given: Collection[str]) -> None:
-    """Raise `ConfigError` for the first of the `given` dotted keys that does nothing under the other values.
+    """Raise `ConfigError` for the first of the `given` dotted keys that has no effect with the other values.
 
-    Dataclasses name such keys by a method `without_effect() -> dict[str, str]`: key, or the start of several -> why.
+    Dataclasses name such keys by a method `without_effect() -> dict[str, str]`: key, or prefix of keys -> reason.
     """
     for idle, why in _without_effect(settings):
         for key in given:
@@ -66,7 +66,7 @@ def check_effects(settings: Any, given: Collection[str]) -> None:
 
 
 def _without_effect(settings: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Dotted keys of a dataclass and of those in it that do nothing, and why."""
+    """Dotted keys without effect, of a dataclass and those in it, each with the reason."""
     if hasattr(settings, "without_effect"):
         yield from ((f"{prefix}{key}", why) for key, why in settings.without_effect().items())
     for setting in fields(settings):

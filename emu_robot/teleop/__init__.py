@@ -1,4 +1,4 @@
-"""Operators' inputs -> short chunks for the safety gate: gamepads that jog joints, leader arms. Numpy only.
+"""Turns operators' inputs into short chunks for the safety gate: gamepads jog joints, leader arms are followed.
 
-Knows no middleware: messages are plain sequences, times are seconds of one steady clock that the caller reads.
+Numpy only; knows no middleware. Times are seconds of one steady clock that the caller reads.
 """

@@ -1,4 +1,4 @@
-"""When an operator's input moves the robot, and the chunks it becomes. Numpy only; knows no middleware."""
+"""Decides when an operator's input moves the robot, and makes chunks of it. Numpy only; knows no middleware."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -11,11 +11,11 @@ from emu_robot.errors import InvalidValueError
 from emu_robot.shared.settings import check_ranges, number
 
 CHUNK_DT = 0.05
-"""Seconds between the actions of a chunk."""
+"""Time between the actions of a chunk [s]."""
 BEFORE, AFTER = 2, 3
-"""Actions of a chunk before and after now. Two before, so that the spline through them has its speed by now; three
-after, so that a sender who is late by the usual scheduling of a desktop computer does not end the motion, while one who
-is gone ends it soon: the robot would coast on for 0.2 s, and the gate holds it before.
+"""Actions of a chunk before and after now. With two before, the spline through them has its full speed now. With three
+after, the usual scheduling delays of a desktop computer do not end the motion, but a lost sender does: the robot would
+coast for 0.2 s, and the gate holds it before.
 """
 
 
@@ -30,19 +30,19 @@ class TeleopConfig:
     state_timeout_s: float = number(0.2, 0.02, 1.0)
     """Age of the joint states that stops the robot [s]."""
     max_jump: float = number(0.3, 0.01, 1.0)
-    """Farthest that a leader's joint may be from the robot's [rad]."""
+    """Largest distance of a leader's joint from the robot's [rad]."""
     catch_up: float = number(0.5, 0.05, 2.0)
-    """Speed of joints on their way to the leader's at the start [rad/s]."""
+    """Speed of joints that catch up with the leader's at the start [rad/s]."""
     speed: float = number(0.2, 0.01, 1.0)
     """Speed at full stick, as a share of the joints' limits."""
     dead_zone: float = number(0.1, 0.0, 0.9)
-    """Deflection of a stick that is none yet."""
+    """Deflection of a stick below which it counts as centred."""
     leash: float = number(0.3, 0.01, 1.0)
-    """Farthest that jogging leads the measured joints [rad]."""
+    """Largest distance of a jogged target from the measured joint [rad]."""
     deadman_button: int = number(5, 0, 63)
-    """Button to be held while driving."""
+    """Button that must be held while driving."""
     group_button: int = number(4, 0, 63)
-    """Button that goes over to the next group of joints."""
+    """Button that selects the next group of joints."""
     open_button: int = number(3, 0, 63)
     """Button that opens the gripper while it is held."""
     close_button: int = number(0, 0, 63)
@@ -54,38 +54,40 @@ class TeleopConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class Motion:
-    """Where the robot shall be now, and how fast it shall move from there; each (A,)."""
+    """The wanted motion of the robot."""
 
     position: Floats
+    """(A,) wanted position now."""
     velocity: Floats
+    """(A,) wanted velocity from there [1/s]."""
 
     @property
     def actions(self) -> Floats:
-        """(T, A), the first one from CHUNK_DT * BEFORE seconds ago on, each for the middle of its time."""
+        """Actions (T, A) for the middles of their intervals; the first interval began CHUNK_DT * BEFORE ago."""
         times = CHUNK_DT * (np.arange(-BEFORE, AFTER + 1) + 0.5)
         return self.position + times[:, None] * self.velocity
 
 
 class Source(Protocol):
-    """An operator's device, as far as it says where the robot shall go."""
+    """The part of an operator's device that gives the wanted motion."""
 
     def start(self, measured: Floats) -> None:
-        """Begin to drive a robot that is at `measured` (A,). Raises `InvalidValueError` if it would leap."""
+        """Begin to drive a robot at `measured` (A,). Raises `InvalidValueError` if it would leap."""
         ...
 
     def step(self, measured: Floats, dt: float) -> Motion:
-        """What is wanted now, `dt` seconds after the step before. Raises `InvalidValueError` if it cannot go on."""
+        """The wanted motion, `dt` seconds after the last step. Raises `InvalidValueError` if it cannot go on."""
         ...
 
 
 class Teleoperation:
-    """Deadman, fresh input, fresh joint states, an armed gate: while all are there, the source drives.
+    """Lets the source drive while the deadman, fresh input, fresh joint states and an armed gate are all present.
 
-    Whenever one was missing, and when the gate has held for whatever reason, the source starts anew from where the
-    robot is. always: no deadman is needed; for simulated robots. reason: why nothing moves; empty while it does.
+    After one of them was missing, and after the gate has held, the source starts again from where the robot is.
     """
 
     def __init__(self, source: Source, config: TeleopConfig, *, always: bool = False) -> None:
+        """always: whether no deadman is needed, for simulated robots."""
         self._source, self._config, self._always = source, config, always
         self._measured: Floats | None = None
         self._measured_at = self._input_at = self._deadman_at = self._stepped_at = -np.inf
@@ -93,9 +95,10 @@ class Teleoperation:
         self._gate: GateState | None = None
         self._driving = False
         self.reason = "nothing heard yet"
+        """Why nothing moves; empty while the source drives."""
 
     def on_deadman(self, pressed: bool, now: float) -> None:
-        """The switch. Pressed at the start, or after a silence, it counts only once it was released."""
+        """The switch sent its state. If pressed at the start or after a silence, it must first be released."""
         if pressed and self._pressed and not self.is_pressed(now):
             self._must_release = True
         if not pressed:
@@ -103,15 +106,15 @@ class Teleoperation:
         self._pressed, self._deadman_at = pressed, now
 
     def on_input(self, now: float) -> None:
-        """The device is there."""
+        """The device sent something."""
         self._input_at = now
 
     def on_state(self, measured: Floats, now: float) -> None:
-        """measured: (A,)."""
+        """Take a joint state (A,)."""
         self._measured, self._measured_at = measured, now
 
     def on_gate(self, state: GateState) -> None:
-        """Every change of the gate's state."""
+        """Take the gate's state; to be called at every change."""
         self._gate = state
         if state is not GateState.TRACKING:
             self._driving = False
@@ -122,7 +125,7 @@ class Teleoperation:
         return self._always or (self._pressed and heard and not self._must_release)
 
     def step(self, now: float) -> Motion | None:
-        """What the robot shall do now; None: nothing, for `reason`."""
+        """The wanted motion now; None if the robot must not move, for `reason`."""
         dt = min(now - self._stepped_at, 2.0 / self._config.rate_hz)
         self._stepped_at = now
         self.reason = self._why_not(now)

@@ -1,4 +1,4 @@
-"""A gamepad's sticks as speeds of joints. Numpy only; knows no middleware."""
+"""Turns a gamepad's sticks into speeds of joints. Numpy only; knows no middleware."""
 
 import re
 from collections.abc import Sequence
@@ -12,32 +12,35 @@ from emu_robot.robots.limits import MotionLimits
 from emu_robot.teleop.driving import Motion, TeleopConfig
 
 STICKS = (0, 1, 3, 4)
-"""Axes of the two sticks on a gamepad as the joy driver orders them."""
+"""Axes of the two sticks of a gamepad in the order of the joy driver."""
 SAME_GRIP = 0.05
-"""Change of a gripper's opening that leaves its grip the same."""
+"""Change of a gripper's opening below which its grip counts as unchanged."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Axis:
-    """An axis of the pad moves a joint, both by their index; sign: 1 or -1."""
+    """An axis of the pad that moves a joint."""
 
     joint: int
+    """Index of the joint."""
     axis: int
+    """Index of the axis."""
     sign: float = 1.0
+    """Direction: 1 or -1."""
 
 
 type Groups = tuple[tuple[Axis, ...], ...]
-"""One group at a time moves; a button goes over to the next."""
+"""Groups of axes. One group moves at a time; a button selects the next."""
 
 
 def default_groups(joints: Sequence[str]) -> Groups:
-    """The joints in order, as many at a time as the sticks have axes."""
+    """Groups of the joints in order, each with as many joints as the sticks have axes."""
     axes = [Axis(joint=i, axis=STICKS[i % len(STICKS)]) for i in range(len(joints))]
     return tuple(tuple(axes[i : i + len(STICKS)]) for i in range(0, len(axes), len(STICKS)))
 
 
 def read_groups(texts: Sequence[str], joints: Sequence[str]) -> Groups:
-    """One group from each text such as "joint1=0 joint2=-1": the joint, its axis, a minus to turn it round.
+    """Read one group from each text such as "joint1=0 joint2=-1": joint, axis, and a minus to reverse it.
 
     Raises `ConfigError` for another form, `UnknownNameError` for a joint that the robot does not have.
     """
@@ -55,13 +58,10 @@ def _read_axis(text: str, joints: Sequence[str]) -> Axis:
 
 
 class Jogger:
-    """Sticks and buttons, integrated from where the robot was when it began.
-
-    joints: how many of the dimensions are joints; the others, if any, are grippers, which buttons move. group: index of
-    the one that moves.
-    """
+    """Integrates sticks and buttons to a target, from where the robot was at the start."""
 
     def __init__(self, limits: MotionLimits, joints: int, groups: Groups, config: TeleopConfig) -> None:
+        """joints: number of leading dimensions that are joints; the others are grippers, which buttons move."""
         self._limits, self._joints, self._groups, self._config = limits, joints, groups, config
         self._speed = config.speed * limits.velocity
         self._axes: Floats = np.zeros(0)
@@ -69,9 +69,10 @@ class Jogger:
         self._target: Floats | None = None
         self._measured: Floats | None = None
         self.group = 0
+        """Index of the group that moves."""
 
     def on_pad(self, axes: Sequence[float], buttons: Sequence[int]) -> None:
-        """axes: in [-1, 1]. Raises `InvalidValueError` if they are not finite, or fewer than are in use."""
+        """Take axes in [-1, 1] and buttons. Raises `InvalidValueError` for non-finite axes, or too few of them."""
         values, highest = np.asarray(axes, np.float64), max(axis.axis for group in self._groups for axis in group)
         if not np.isfinite(values).all():
             raise InvalidValueError("an axis of the pad is not finite")
@@ -82,7 +83,7 @@ class Jogger:
             self.group = (self.group + 1) % len(self._groups)
 
     def start(self, measured: Floats) -> None:
-        """From where the robot is. A gripper that has not moved since is commanded on: it may squeeze something."""
+        """Start where the robot is. A gripper that has not moved keeps its command: it may hold something."""
         grip, n = measured.copy(), self._joints
         if self._target is not None and self._measured is not None:
             same = np.abs(measured - self._measured) < SAME_GRIP
@@ -90,7 +91,7 @@ class Jogger:
         self._target = np.concatenate([measured[:n], grip[n:]])
 
     def step(self, measured: Floats, dt: float) -> Motion:
-        """A joint that is blocked is led by no more than the leash, one at its limit stays there."""
+        """The motion after `dt` seconds. A target leads its measured joint by at most the leash and stays in limits."""
         assert self._target is not None, "not started"
         limits, n, before = self._limits, self._joints, self._target
         wanted = before + dt * self._velocity()
@@ -100,7 +101,7 @@ class Jogger:
         return Motion(position=self._target.copy(), velocity=(self._target - before) / dt)
 
     def _velocity(self) -> Floats:
-        """(A,) [1/s]."""
+        """Wanted velocity (A,) [1/s]."""
         share = np.zeros(len(self._speed))
         for axis in self._groups[self.group]:
             deflection, dead = axis.sign * self._axes[axis.axis], self._config.dead_zone

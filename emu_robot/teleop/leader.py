@@ -15,13 +15,9 @@ SMOOTHING = 0.5
 
 
 class LeaderArm:
-    """A leader's joints, each times its scale plus its offset, are where the robot's shall be.
+    """Drives the robot's joints to the leader's joint positions, times a scale, plus an offset.
 
-    names: of the leader's joints, in the order of the robot's dimensions, the gripper's last if the robot has one;
-    empty: as the robot's.
-    scale, offset: one for all, or one per dimension; the gripper's lead to its joint's position, not to its opening.
-
-    It drives only a robot that is near: where it starts, joints catch up slowly, then they follow as fast as they may.
+    It drives only a robot that is near the leader. At the start joints catch up slowly; then they follow at full speed.
     """
 
     def __init__(
@@ -33,6 +29,11 @@ class LeaderArm:
         scale: Sequence[float] = (1.0,),
         offset: Sequence[float] = (0.0,),
     ) -> None:
+        """names: the leader's joints in the order of the robot's dimensions; empty if they are named alike.
+
+        scale, offset: one value for all dimensions, or one each. For a gripper they give its joint's position, not its
+        opening. Raises `ConfigError`.
+        """
         ours = robot.dimension_names
         theirs = tuple(names) or ours
         if len(theirs) != len(ours) or len(set(theirs)) != len(theirs):
@@ -50,9 +51,9 @@ class LeaderArm:
         self._caught_up = False
 
     def on_leader(self, names: Collection[str], positions: Collection[float]) -> bool:
-        """A joint state of the leader's; False if its joints are not in it, or not all were heard of.
+        """Take a joint state. Returns False if it has no joint of the leader's arm, or its gripper is unknown yet.
 
-        Raises `ShapeError` or `InvalidValueError` as `JointReader.read` does.
+        Raises the errors of `JointReader.read`.
         """
         renamed = [self._map[name][0] if name in self._map else "" for name in names]
         if len(names) == len(positions):
@@ -63,13 +64,13 @@ class LeaderArm:
         return state is not None
 
     def start(self, measured: Floats) -> None:
-        """Raises `InvalidValueError` naming the joint that is too far from the robot's."""
+        """Start where the robot is. Raises `InvalidValueError` naming a joint that is too far from the leader's."""
         self._require_near(measured)
         self._target, self._caught_up = measured.copy(), False
         self._velocity = np.zeros(len(measured))
 
     def step(self, measured: Floats, dt: float) -> Motion:
-        """Raises `InvalidValueError` if the leader has run away from what the robot can follow."""
+        """The motion after `dt` seconds. Raises `InvalidValueError` if the leader is too far ahead of the robot."""
         assert self._wanted is not None and self._target is not None, "not started"
         self._require_near(self._target)
         fastest = self._limits.velocity.copy()

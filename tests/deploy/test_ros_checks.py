@@ -78,7 +78,7 @@ def test_interfaces_older_than_their_sources_are_named(tmp_path: Path):
         ({"ROS_DOMAIN_ID": "110"}, "! ROS_DOMAIN_ID is '110', must lie in 0 to 101"),
         ({"ROS_DOMAIN_ID": "lab"}, "! ROS_DOMAIN_ID is 'lab'"),
         ({"ROS_AUTOMATIC_DISCOVERY_RANGE": "local"}, "! ROS_AUTOMATIC_DISCOVERY_RANGE is 'local', must be one of"),
-        ({"ROS_AUTOMATIC_DISCOVERY_RANGE": "OFF"}, "! ROS_AUTOMATIC_DISCOVERY_RANGE is OFF: nodes find nobody"),
+        ({"ROS_AUTOMATIC_DISCOVERY_RANGE": "OFF"}, "! ROS_AUTOMATIC_DISCOVERY_RANGE is OFF: nodes find no others"),
         ({"ROS_LOCALHOST_ONLY": "1"}, "ROS_LOCALHOST_ONLY overrides the discovery range"),
     ],
 )  # fmt: skip
@@ -245,7 +245,7 @@ def test_a_graph_that_is_well_has_no_problem():
         ("camera", {"problem": "image encoding 'yuyv'; known: rgb8"}, "! /front: image encoding 'yuyv'"),
         ("arm", {"publishers": ["/move_group"]}, "! /arm has other publishers than one safety gate: /move_group"),
         ("arm", {"publishers": ["/safety", "/safety"]}, "! /arm has other publishers than one safety"),
-        ("gripper", {"subscribers": []}, "! nobody takes commands on /gripper. Start the controller"),
+        ("gripper", {"subscribers": []}, "! no node takes commands on /gripper. Start the controller"),
         ("safety", {"lifecycle": "inactive"}, "! the node safety is inactive"),
         ("safety", {"robot": "ur5e"}, "! the safety gate was started for ur5e, this is franka_fr3"),
         ("seen", {"gate_state": "fault", "gate_reason": "a jump"}, "! the safety gate is in fault (a jump). When"),

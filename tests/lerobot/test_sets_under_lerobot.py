@@ -152,7 +152,10 @@ def test_our_error_is_found_behind_those_that_wrap_it():
     ("settings", "said"),
     [
         ({"policy.planner_camera": "nose"}, "error: unknown planner_camera 'nose'; known: side, top"),
-        ({"policy.goal": "oracle"}, "error: goal is 'oracle', must be one of planner, text, none"),
+        (
+            {"policy.goal": "oracle"},
+            "goal is 'oracle', must be one of planner, text, none",
+        ),  # LeRobot's parser begins the line
     ],
 )
 def test_our_errors_come_last_in_one_line(weights, dataset, tmp_path, settings, said):
@@ -167,5 +170,5 @@ def test_our_errors_come_last_in_one_line(weights, dataset, tmp_path, settings, 
     words += [f"--{key}={value}" for key, value in settings.items()]
     answer = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
     assert answer.returncode != 0
-    assert answer.stderr.strip().splitlines()[-1] == said
+    assert answer.stderr.strip().splitlines()[-1].endswith(said)
     assert "emu_robot.errors." not in answer.stderr, "a traceback ends with the error's class"

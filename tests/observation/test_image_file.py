@@ -49,7 +49,7 @@ def test_what_is_no_picture_is_refused_in_one_line(tmp_path: Path) -> None:
         ("empty.png", "is not a picture that can be read"),
         ("cut.png", "is not a picture that can be read"),
         ("none.png", "No such file or directory"),
-        ("", "Is a directory"),
+        ("", "not a regular file"),
         ("deep.png", "8 bits per value are needed"),
     ]:
         with pytest.raises(DataError, match=said) as caught:

@@ -1,7 +1,7 @@
 """The safety gate between action chunks and a robot. Numpy only; it knows no middleware.
 
 `SafetyGate` takes chunks, joint states and heartbeats and gives commands. It is not safety-rated: hardware limits and
-the vendor's emergency stop stay authoritative.
+the vendor's emergency stop have the last word.
 """
 
 from emu_robot.control.safety.chunks import SOURCES, ChunkMessage, Rejection

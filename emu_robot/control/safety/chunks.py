@@ -1,4 +1,4 @@
-"""Action chunks as they arrive, and the rules that each must keep on its own."""
+"""Action chunks as they arrive, and the rules that each must obey on its own."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -10,14 +10,16 @@ from numpy.typing import NDArray
 from emu_robot.control.safety.config import SafetyConfig
 
 SOURCES = ("policy", "teleop")
-"""Who may command a robot. All but the policy move it only while their deadman is pressed."""
+"""Senders that may command a robot. All but the policy move it only while their deadman is pressed."""
 GRIPPER_REACH = 1.0
-"""How far outside [0, 1] a chunk may ask a gripper to go; what a policy overshoots is clipped."""
+"""How far outside [0, 1] a chunk may command a gripper; the command is clipped."""
 
 
 class Rejection(StrEnum):
-    """Why a chunk was not taken. The first group is only counted: what runs goes on. The second says that its sender is
-    wrong: the robot holds, and it is a fault when it does not end.
+    """Why a chunk was not taken.
+
+    The first group is only counted, and motion goes on. The second group means that the sender is wrong: the robot
+    holds, and several in a row are a fault.
     """
 
     NOT_ARMED = "not armed"
@@ -38,6 +40,7 @@ class Rejection(StrEnum):
 
     @property
     def is_harmless(self) -> bool:
+        """Whether the chunk is only counted."""
         return self in _HARMLESS
 
 
@@ -56,22 +59,24 @@ _HARMLESS = frozenset(
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ChunkMessage:
-    """A chunk as it arrives. session: of its sender, new at every start; sequence: rises within it.
-
-    source: one of `SOURCES`. captured: when the observation was taken that it answers to; its first action is meant
-    for that time, the others for every dt [s] after it. actions: (T, A), all dimensions in physical units.
-    """
+    """A chunk as it arrives."""
 
     session: int
+    """Session of the sender, new at every start."""
     sequence: int
+    """Number that rises within the session."""
     captured: float
+    """Capture time of the observation [s]. The first action is meant for this time, the others for every dt after."""
     dt: float
+    """Time between actions [s], in [0.001, 1]."""
     actions: NDArray[np.floating[Any]]
+    """(T, A), all dimensions in physical units."""
     source: str = "policy"
+    """One of `SOURCES`."""
 
 
 def judge_content(chunk: ChunkMessage, config: SafetyConfig, *, size: int, joints: int, now: float) -> Rejection | None:
-    """The first rule that a chunk breaks by its content. size: A; joints: how many of these are joints."""
+    """The first rule that the content of a chunk breaks. size: A. joints: number of joints among them."""
     actions = chunk.actions
     if actions.ndim != 2 or actions.shape[1] != size or not 1 <= len(actions) <= config.max_chunk_actions:
         return Rejection.SHAPE

@@ -1,28 +1,26 @@
-"""The clock that stamps are of, watched against the steady one."""
+"""Compares the clock of the stamps with the steady clock."""
 
 SLEW = 0.1
-"""Share of its speed by which a system clock may be slewed: chrony's default limit is 0.083."""
+"""How fast a system clock may be slewed [s/s]: chrony's default limit is 0.083."""
 FIRST_STEP_S = 1.0
-"""Longest step of a simulated clock that is believed before its usual one is known [s]."""
+"""Longest step of a simulated clock that is believed while its usual step is unknown [s]."""
 STEPS_AT_ONCE = 3
 """Steps of a simulated clock that a busy node may miss without calling it a jump."""
 
 
 class ClockWatch:
-    """Tells a jump from slewing, and from the steps of a simulated clock, which moves only when /clock is published.
-
-    tolerance: jump that is none yet [s]. simulated: whether the clock is /clock.
-    """
+    """Tells a jump from slewing, and from the steps of a simulated clock, which moves only when /clock is published."""
 
     def __init__(self, tolerance: float, *, simulated: bool) -> None:
+        """tolerance: largest difference that is no jump [s]. simulated: whether the clock is /clock."""
         self._tolerance, self._simulated = tolerance, simulated
         self._offset = 0.0
         self._before: tuple[float, float] | None = None
 
     def look(self, stamped: float, steady: float, step: float = 0.0) -> float:
-        """By how much the clock has jumped since the last look [s]; 0 if it has not.
+        """The jump of the clock since the last look [s]; 0 if there was none.
 
-        stamped, steady: both clocks [s]. step: the usual one of a simulated clock [s], 0 while it is not known.
+        stamped, steady: both clocks [s]. step: usual step of a simulated clock [s], 0 while it is unknown.
         """
         before, self._before = self._before, (stamped, steady)
         if before is None:
@@ -34,7 +32,7 @@ class ClockWatch:
         return self._drift(stamped - steady, SLEW * max(steady - before[1], 0.0))
 
     def _drift(self, offset: float, slewed: float) -> float:
-        """slewed: what slewing explains since the last look [s]."""
+        """slewed: largest drift that slewing explains since the last look [s]."""
         drift = offset - self._offset
         if abs(drift) > self._tolerance:
             self._offset = offset
@@ -44,5 +42,5 @@ class ClockWatch:
 
 
 def certain_age(age: float, step: float) -> float:
-    """An age by a clock that moves in steps [s]: towards 0 by what they leave open."""
+    """The age that is certain on a clock that moves in steps [s]: up to one step nearer to 0."""
     return age - min(max(age, -step), step)

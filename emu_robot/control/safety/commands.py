@@ -1,4 +1,4 @@
-"""From the chunk that is played to the next command within the limits."""
+"""Makes the next command within the limits from the chunk that is played."""
 
 from typing import Any
 
@@ -11,38 +11,37 @@ from emu_robot.robots.limits import MotionLimits
 
 
 class CommandStream:
-    """Plays chunks, and brakes where there is none to play. Every command is finite and within the limits.
-
-    position, velocity: (A,) of the last command.
-    """
+    """Plays chunks, and brakes without one. Every command is finite and within the limits."""
 
     def __init__(self, limits: MotionLimits, dt: float, blend_s: float) -> None:
-        """dt: usual time between commands [s]. blend_s: how long a chunk is faded in [s]."""
+        """dt: usual time between commands [s]. blend_s: time over which a chunk is faded in [s]."""
         self._limits, self._dt = limits, dt
         self._limiter, self._player = MotionLimiter(limits, dt), ChunkPlayer(blend_s)
         self._at: float | None = None
 
     @property
     def position(self) -> Floats:
+        """Position (A,) of the last command."""
         return self._limiter.position
 
     @property
     def velocity(self) -> Floats:
+        """Velocity (A,) of the last command."""
         return self._limiter.velocity
 
     @property
     def at_rest(self) -> bool:
-        """Whether the last command was one to stay."""
+        """Whether the last command has no velocity."""
         return self._limiter.at_rest
 
     def rest_at(self, position: Floats) -> None:
-        """Begin from rest at `position` (A,), or at the nearest limit."""
+        """Begin at rest at `position` (A,), or at the nearest limit."""
         self._limiter.reset(position)
         self._player.stop()
         self._at = None
 
     def play(self, start: float, dt: float, actions: NDArray[np.floating[Any]], now: float) -> None:
-        """Go over to actions (T, A), the first one meant for `start` [s], the others for every dt after it."""
+        """Change over to actions (T, A). The first is meant for `start` [s], the others for every dt after it."""
         within = np.clip(actions.astype(np.float64), self._limits.lower, self._limits.upper)
         self._player.play(TimedChunk(start=start, dt=dt, actions=within), now)
 
@@ -51,22 +50,22 @@ class CommandStream:
         self._player.stop()
 
     def has_target(self, now: float) -> bool:
-        """Whether there is something to play now."""
+        """Whether there is an action to play now."""
         return self._player.target(now) is not None
 
     def distance(self, start: float, dt: float, actions: NDArray[np.floating[Any]], now: float) -> float:
-        """How near actions (T, J) of the first J dimensions pass by the last command between `start` and now.
+        """Smallest distance over [start, now] between actions (T, J) and the last command, by the farthest of J joints.
 
-        Actions that come late, for a robot at rest, began where the robot is; what it is behind the limiter makes up.
+        Late actions for a robot at rest began where the robot is; the limiter makes up for the delay.
         """
         timed = TimedChunk(start=start, dt=dt, actions=actions.astype(np.float64))
         passed = np.stack([timed.at(time)[0] for time in np.append(np.arange(start, now, dt), now).tolist()])
         return float(np.abs(passed - self.position[: actions.shape[1]]).max(axis=1).min())
 
     def next(self, now: float) -> None:
-        """The command of this moment: towards what is played, else slower along the way it goes, until it rests."""
+        """Make the command for now: towards the played chunk, or braking along the direction of travel."""
         elapsed = self._dt if self._at is None else max(now - self._at, 0.0)
-        ends = now + self._dt - min(elapsed, self._dt)  # of the last command, as far as it has not ended
+        ends = now + self._dt - min(elapsed, self._dt)  # when the last command ends, at the earliest now
         target = self._player.target(ends)
         if target is None:
             self._limiter.brake(elapsed=elapsed)
@@ -75,5 +74,5 @@ class CommandStream:
         self._at = now
 
     def sent(self, now: float) -> None:
-        """The last command went out at this time, later than it was made."""
+        """The last command went out at `now`, later than it was made."""
         self._at = now

@@ -4,11 +4,11 @@
     armed states --fault--> FAULT --reset--> HOLDING
     any state --estop--> ESTOP, also over restarts --reset--> DISARMED
 
-Armed, it gives one command per control tick: along the chunks in TRACKING; in every other state it brakes along the
-direction of travel and stays there, grippers as they were commanded last. A robot that was moved by something else is
-not pulled back: where it rests away from its command, commands end until a person resets.
+An armed gate gives one command per control tick. In TRACKING it follows the chunks. In other states it brakes along the
+direction of travel and stays; grippers keep their last command. It does not pull back a robot that was moved: when the
+robot rests away from its command, commands end until a person resets.
 
-All times are seconds of one steady clock, which the caller reads; nothing here does.
+All times are seconds of one steady clock. The caller reads it; this module reads no clock.
 """
 
 from collections import Counter
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from emu_robot.control.safety.chunks import SOURCES, ChunkMessage, Rejection, judge_content
 from emu_robot.control.safety.commands import CommandStream
 from emu_robot.control.safety.config import SafetyConfig
+from emu_robot.control.safety.following import Following
 from emu_robot.control.safety.holder import Holder
 from emu_robot.control.safety.latch import EstopLatch
 from emu_robot.control.safety.measured import STALE, MeasuredJoints
@@ -29,19 +30,12 @@ from emu_robot.core import Floats
 from emu_robot.errors import InvalidValueError
 from emu_robot.robots.limits import MotionLimits
 
-HOLD_ERROR_S = 0.3
-"""How long a robot may rest away from its command before it counts as moved by something else [s]."""
 STATES_BACK = "joint states are back, no chunk yet"
 MOVED = "the robot was moved: no commands until reset"
 
 
 class SafetyGate:
-    """Takes chunks, joint states and heartbeats; gives commands.
-
-    joints: how many of the first dimensions are joints; `max_jump` and `max_tracking_error` hold for these, the others
-    are grippers. names: of the dimensions, for messages. sources: who may send chunks.
-    counts: chunks taken, chunks rejected by reason, faults, holds. measured: joint states that are believed.
-    """
+    """Takes chunks, joint states and heartbeats; gives commands."""
 
     def __init__(
         self,
@@ -53,23 +47,25 @@ class SafetyGate:
         latch: EstopLatch | None = None,
         sources: Collection[str] = SOURCES,
     ) -> None:
-        size = len(limits.lower)
-        if not 0 < joints <= size:
-            raise InvalidValueError(f"joints is {joints}; there are {size} dimensions")
-        if names and len(names) != size:
-            raise InvalidValueError(f"{len(names)} names for {size} dimensions")
-        self.config, self._size, self._joints, self._sources = config, size, joints, frozenset(sources)
+        """joints: number of leading dimensions that are joints. Jump and tracking limits hold for these alone.
+
+        names: names of the dimensions, for messages. sources: senders that may send chunks.
+        Raises `InvalidValueError` if joints or names do not fit the limits.
+        """
+        self.config, self._joints, self._sources = config, joints, frozenset(sources)
         self._latch = latch or EstopLatch(None)
         self._stream = CommandStream(limits, 1.0 / config.control_hz, config.blend_s)
         self._holder = Holder(config)
-        self.measured = MeasuredJoints(config, limits, tuple(names) or _numbered(size), joints)
+        self.measured = MeasuredJoints(config, limits, names, joints)
+        """The joint states that the gate believes."""
+        self._following = Following(config, self.measured, self._stream, joints)
         self.counts: Counter[str] = self.measured.counts
+        """Number of chunks taken, chunks rejected by reason, faults and holds."""
         self.state = GateState.ESTOP if self._latch.reason else GateState.DISARMED
         self.reason = self._latch.reason or "not armed"
         self._strikes, self._chunk_age = 0, np.nan
         self._commanding = self._leaving = self._moves_gripper = False
         self._ticked_at = self._awake_since = -np.inf
-        self._away_since: float | None = None
         self._resumes_after: float | None = None
 
     @property
@@ -80,7 +76,7 @@ class SafetyGate:
     # -- what comes in
 
     def on_state(self, position: NDArray[np.floating[Any]], now: float, age: float = 0.0) -> bool:
-        """The position (A,) measured `age` seconds ago; False, and counted, if it is not believed."""
+        """Take the position (A,) measured `age` seconds ago. Returns False, and counts it, if it is not believed."""
         return self.measured.take(position, now, age)
 
     def on_heartbeat(self, session: int, now: float) -> None:
@@ -88,9 +84,9 @@ class SafetyGate:
         self._holder.on_heartbeat(session, now)
 
     def on_idle(self, session: int, now: float) -> None:
-        """The sender of the chunks says that it has stopped: hold, and let another one come next.
+        """The sender of the chunks has stopped: hold, and let another sender come next.
 
-        Chunks captured before now start nothing again. Idle senders that do not hold the robot change nothing.
+        Chunks captured before `now` are refused. An idle sender that does not hold the robot changes nothing.
         """
         if self._holder.on_idle(session):
             if self.state is GateState.TRACKING:
@@ -98,11 +94,11 @@ class SafetyGate:
             self._forget(now)
 
     def on_deadman(self, pressed: bool, now: float) -> None:
-        """The operator's switch; released stops what teleoperation began."""
+        """The operator pressed or released the deadman switch. A release stops teleoperation."""
         self._holder.on_deadman(pressed, now)
 
     def offer(self, chunk: ChunkMessage, now: float) -> Rejection | None:
-        """Take a chunk, or say why not."""
+        """Take a chunk, or return why it is refused."""
         why = self._judge(chunk, now)
         if why is not None:
             self._refuse(why, now)
@@ -117,9 +113,9 @@ class SafetyGate:
     # -- what goes out
 
     def tick(self, now: float) -> Command | None:
-        """The command of this moment, to be sent at once; None while there is none.
+        """The command for now, to be sent at once; None while there is none.
 
-        It is meant for every 1 / control_hz; one that comes sooner, for a chunk that has just been taken, moves less.
+        Call it every 1 / control_hz. An extra call, for a chunk that was just taken, gives a smaller motion.
         """
         self._notice_gap(now)
         if self.state.is_armed:
@@ -128,19 +124,26 @@ class SafetyGate:
             self._notice_being_moved(now)
         if not self._commanding or not self._resume(now):
             return None
-        command = self._command(now)
+        self._stream.next(now)
+        command = Command(
+            position=self._stream.position.copy(),
+            velocity=self._stream.velocity.copy(),
+            state=self.state,
+            reason=self.reason,
+            moves_gripper=self._moves_gripper,
+        )
         if self._leaving and self._stream.at_rest:
             self._let_go()
         return command
 
     def sent(self, now: float) -> None:
-        """The last command has gone out by now; limits hold from then on to the next one."""
+        """The last command went out at `now`; the limits count time from there."""
         self._stream.sent(now)
 
     # -- what a person, or the node around it, decides
 
     def arm(self, now: float) -> None:
-        """Begin to command, at rest where the robot is. Raises `InvalidValueError` if it may not."""
+        """Begin to command, at rest where the robot is. Raises `InvalidValueError` if that is not allowed."""
         if self.state is not GateState.DISARMED:
             raise InvalidValueError(
                 f"cannot arm: {self.state.value} ({self.reason})" if self.reason else "armed already"
@@ -148,7 +151,7 @@ class SafetyGate:
         if why := self.measured.why_not_known(now):
             raise InvalidValueError(f"cannot arm: {why}")
         self._moves_gripper = False
-        self._begin(now, "armed, no chunk yet", self._measured_place())
+        self._begin(now, "armed, no chunk yet", self._following.place(keep_grippers=False))
 
     def disarm(self, now: float) -> None:
         """Come to rest, then give no more commands. An emergency stop stays one."""
@@ -167,15 +170,15 @@ class SafetyGate:
             self._stop(GateState.FAULT, reason)
 
     def estop(self, reason: str) -> None:
-        """Hold until reset, also over a restart. Raises `InvalidValueError` if it has stopped, but only until then."""
+        """Hold until reset, also after a restart. Raises `InvalidValueError` if the stop will not outlive a restart."""
         self.counts["estop"] += 1
         self._stop(GateState.ESTOP, reason or "emergency stop")
         self._latch.set(self.reason)
 
     def reset(self, now: float) -> None:
-        """Leave FAULT for HOLDING where the robot is now, ESTOP for DISARMED. No chunk captured before now will run.
+        """Go from FAULT to HOLDING, or from ESTOP to DISARMED. Chunks captured before `now` are refused.
 
-        Raises `InvalidValueError` in other states, where it is not known where the robot is, while commands slow down.
+        Raises `InvalidValueError` in other states, without a known position, or while the robot still brakes.
         """
         if self.state not in (GateState.FAULT, GateState.ESTOP):
             raise InvalidValueError(f"nothing to reset: {self.state.value}")
@@ -191,15 +194,16 @@ class SafetyGate:
             return
         if why := self.measured.why_not_known(now):
             raise InvalidValueError(f"cannot reset: {why}")
-        stays = self._commanding and self._error() <= self.config.max_hold_error
-        self._begin(now, "reset, no chunk yet", self._stream.position if stays else self._measured_place())
+        stays = self._commanding and self._following.error <= self.config.max_hold_error
+        measured = self._following.place(keep_grippers=self._moves_gripper)
+        self._begin(now, "reset, no chunk yet", self._stream.position if stays else measured)
 
     def close(self) -> None:
-        """Let another gate keep the memory of this robot's emergency stop."""
+        """Release the file of the emergency stop, so that another gate may use it."""
         self._latch.close()
 
     def diagnostics(self, now: float) -> dict[str, str]:
-        """State, reason, ages and counts, as text."""
+        """State, reason, ages and counts as text."""
         ages = {
             "joint state": now - self.measured.at,
             "heartbeat": now - self._holder.heartbeat_at,
@@ -226,7 +230,7 @@ class SafetyGate:
             return Rejection.SOURCE
         if why := self._holder.judge(chunk, now):
             return why
-        if why := judge_content(chunk, self.config, size=self._size, joints=self._joints, now=now):
+        if why := judge_content(chunk, self.config, size=len(self._stream.position), joints=self._joints, now=now):
             return why
         if self._holder.captured_too_early(chunk):
             return Rejection.BEFORE_RESET
@@ -250,18 +254,8 @@ class SafetyGate:
 
     # -- commands
 
-    def _command(self, now: float) -> Command:
-        self._stream.next(now)
-        return Command(
-            position=self._stream.position.copy(),
-            velocity=self._stream.velocity.copy(),
-            state=self.state,
-            reason=self.reason,
-            moves_gripper=self._moves_gripper,
-        )
-
     def _notice_gap(self, now: float) -> None:
-        """A gate that stood still itself does not go on where it was: the robot has stopped meanwhile."""
+        """After a gap in its own ticks the gate does not resume: the robot has stopped meanwhile."""
         gap, self._ticked_at = now - self._ticked_at, now
         if gap <= self.config.gap_timeout_s:
             return
@@ -276,22 +270,17 @@ class SafetyGate:
             self._resumes_after = now
 
     def _resume(self, now: float) -> bool:
-        """Whether commands may go on; after a gap from where the robot is, once that is known."""
+        """Whether commands may go on. After a gap they begin where the robot is, once that is known."""
         if self._resumes_after is None:
             return True
         if self.measured.at < self._resumes_after or not self.measured.is_fresh(now):
             return False
-        self._rest_at(self._measured_place())
+        self._rest_at(self._following.place(keep_grippers=self._moves_gripper))
         return True
 
     def _notice_being_moved(self, now: float) -> None:
-        """End commands to a robot that rests away from them: released, it would leap back."""
-        away = self._stream.at_rest and self.measured.is_fresh(now) and self.state is not GateState.TRACKING
-        if not away or self._error() <= self.config.max_hold_error:
-            self._away_since = None
-            return
-        self._away_since = now if self._away_since is None else self._away_since
-        if now - self._away_since >= HOLD_ERROR_S:
+        """End commands to a robot that was moved: once released, it would leap back."""
+        if self._following.was_moved(now, tracking=self.state is GateState.TRACKING):
             self.fault("the robot was moved while it held")
             self._commanding = False
             self.reason = f"{self.reason}; {MOVED}"
@@ -299,7 +288,7 @@ class SafetyGate:
     # -- rules
 
     def _supervise(self, now: float) -> None:
-        """What may end motion between chunks."""
+        """Apply the rules that end motion between chunks."""
         config, measured = self.config, self.measured
         heard = max(measured.at, self._awake_since)
         if now - heard > config.driver_timeout_s:
@@ -309,7 +298,7 @@ class SafetyGate:
             self.fault(f"joint states contradict each other: {measured.refusal}")
         elif now - heard > config.state_timeout_s:
             self._hold(measured.why_stale(now))
-        elif self._error() > config.max_tracking_error:
+        elif self._resumes_after is None and self._following.error > config.max_tracking_error:
             self.fault("the robot does not follow its commands")
         elif self.state is not GateState.TRACKING:
             if self.reason.startswith("joint states are"):
@@ -321,12 +310,6 @@ class SafetyGate:
         elif not self._stream.has_target(now):
             self._hold("no action left")
 
-    def _error(self) -> float:
-        """Largest distance of a joint from its command [rad]."""
-        if self.measured.position is None or self._resumes_after is not None:
-            return 0.0
-        return float(np.abs(self.measured.position - self._stream.position)[: self._joints].max())
-
     def _hold(self, reason: str) -> None:
         if self.state is GateState.TRACKING:
             self.counts["hold"] += 1
@@ -334,26 +317,21 @@ class SafetyGate:
             self._stop(GateState.HOLDING, reason)
 
     def _stop(self, state: GateState, reason: str) -> None:
-        """Brake, and stay. Grippers keep their last command: one that gave way would let fall what it holds."""
+        """Brake, and stay. Grippers keep their last command: an opening gripper would drop its object."""
         self._stream.stop()
         self._enter(state, reason)
 
     def _begin(self, now: float, reason: str, place: Floats) -> None:
-        """Command from rest at `place`, for the first sender to come."""
+        """Command from rest at `place`, and take the first sender that comes."""
         self._rest_at(place)
         self._commanding, self._leaving = True, False
         self._forget(now, pardon=True)
         self._enter(GateState.HOLDING, reason)
 
-    def _measured_place(self) -> Floats:
-        """Where the robot is; grippers as they were commanded, once they were."""
-        assert self.measured.position is not None
-        grippers = self._stream.position if self._moves_gripper else self.measured.position
-        return np.concatenate([self.measured.position[: self._joints], grippers[self._joints :]])
-
     def _rest_at(self, position: Floats) -> None:
         self._stream.rest_at(position)
-        self._away_since = self._resumes_after = None
+        self._following.restart()
+        self._resumes_after = None
 
     def _let_go(self) -> None:
         """Give no more commands."""
@@ -370,7 +348,3 @@ class SafetyGate:
         self._stream.stop()
         self._holder.forget(now, pardon=pardon)
         self._strikes = 0
-
-
-def _numbered(size: int) -> tuple[str, ...]:
-    return tuple(f"dimension {i + 1}" for i in range(size))

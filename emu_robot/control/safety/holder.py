@@ -1,4 +1,4 @@
-"""Which sender of chunks the robot belongs to, and how it passes from one to another."""
+"""Which sender of chunks holds the robot, and how the robot passes to another sender."""
 
 import numpy as np
 
@@ -7,11 +7,11 @@ from emu_robot.control.safety.config import SafetyConfig
 
 
 class Holder:
-    """The session that holds the robot, with its heartbeat and its deadman switch.
+    """The session that holds the robot, its heartbeat and its deadman switch.
 
-    The robot passes to another session by a person's word alone: its holder says that its task has ended, a person arms
-    again or resets, or an operator presses the deadman switch. A policy that an operator took the robot from must end
-    its task before it may begin another one.
+    The robot passes to another session when its holder says that its task has ended, when a person arms again or
+    resets, or when an operator presses the deadman switch. After an operator took the robot from a policy, that policy
+    must end its task before it may begin another one.
     """
 
     def __init__(self, config: SafetyConfig) -> None:
@@ -23,25 +23,25 @@ class Holder:
 
     @property
     def heartbeat_at(self) -> float:
-        """When the holder was last heard of, on the steady clock [s]."""
+        """Time of the holder's last heartbeat on the steady clock [s]."""
         return self._heartbeat_at
 
     def on_heartbeat(self, session: int, now: float) -> None:
-        """A sender is alive; only the holder's word counts."""
+        """A sender is alive. Heartbeats of other sessions are ignored."""
         if session == self._session:
             self._heartbeat_at = now
 
     def on_idle(self, session: int) -> bool:
-        """A sender has ended its task; whether it held the robot. It may begin another one later."""
+        """A sender has ended its task, and may begin another one later. Returns whether it held the robot."""
         self._superseded.discard(session)
         return session == self._session
 
     def on_deadman(self, pressed: bool, now: float) -> None:
-        """The operator's switch."""
+        """The operator pressed or released the deadman switch."""
         self._deadman_at = now if pressed else -np.inf
 
     def judge(self, chunk: ChunkMessage, now: float) -> Rejection | None:
-        """Why this sender may not command now, if it may not."""
+        """Why this sender may not command now; None if it may."""
         pressed = chunk.source == "policy" or self._deadman_pressed(now)
         if not self._may_command(chunk, pressed, now):
             return Rejection.OTHER_SESSION
@@ -52,18 +52,21 @@ class Holder:
         return None
 
     def captured_too_early(self, chunk: ChunkMessage) -> bool:
-        """Whether a chunk answers to an observation of before the last stop."""
+        """Whether the chunk's observation is older than the last stop."""
         return chunk.captured <= self._not_before
 
     def take(self, chunk: ChunkMessage, now: float) -> None:
-        """This chunk's sender holds the robot from now on."""
+        """Make this chunk's sender the holder."""
         if self._session is not None and chunk.session != self._session:
             self._superseded.add(self._session)
         self._session, self._sequence, self._source = chunk.session, chunk.sequence, chunk.source
         self._heartbeat_at = now
 
     def forget(self, now: float, *, pardon: bool = False) -> None:
-        """Let any sender come next; its observation must be newer than `now`. pardon: also one that was superseded."""
+        """Clear the session; the next sender's observation must be newer than `now`.
+
+        pardon: whether superseded senders may come, too.
+        """
         self._session, self._sequence, self._not_before = None, -1, now
         if pardon:
             self._superseded.clear()
@@ -73,7 +76,7 @@ class Holder:
         return now - self._heartbeat_at > self._config.heartbeat_timeout_s
 
     def has_released(self, now: float) -> bool:
-        """Whether the holder needs a deadman switch that is not pressed."""
+        """Whether the holder needs the deadman switch and it is not pressed."""
         return self._source != "policy" and not self._deadman_pressed(now)
 
     def _may_command(self, chunk: ChunkMessage, pressed: bool, now: float) -> bool:

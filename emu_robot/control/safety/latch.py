@@ -9,10 +9,10 @@ from emu_robot.errors import InvalidValueError, SystemSetupError
 
 
 class EstopLatch:
-    """Keeps an emergency stop over restarts: a file that is there while stopped; without a path in memory only.
+    """Keeps an emergency stop over restarts. The file exists while stopped; without a path the stop is in memory only.
 
-    One latch at a time may keep a file: two arms that shared one would forget each other's stops.
-    Raises `SystemSetupError` where the file could not be written when it matters, or where another latch keeps it.
+    Only one latch may use a file: two arms with one file would clear each other's stops.
+    Raises `SystemSetupError` if the file cannot be written, or if another latch uses it.
     """
 
     def __init__(self, path: Path | None) -> None:
@@ -33,9 +33,9 @@ class EstopLatch:
             raise SystemSetupError(f"{path} cannot keep an emergency stop: {path.parent} is not writable")
 
     def set(self, reason: str) -> None:
-        """Raises `InvalidValueError` if the stop will not outlive this process.
+        """Stop, for `reason`. Raises `InvalidValueError` if the stop will not outlive this process.
 
-        The file is written in place, not replaced: that it is there is the stop, even where its content is lost.
+        The file is written in place, not replaced: its existence is the stop, even if its content is lost.
         """
         self.reason = reason
         if self._path is not None:
@@ -45,7 +45,7 @@ class EstopLatch:
                 raise InvalidValueError(f"stopped, but not over a restart: {error}") from error
 
     def clear(self) -> None:
-        """Raises `InvalidValueError`, and stays set, if the file cannot be removed."""
+        """End the stop. Raises `InvalidValueError`, and stays stopped, if the file cannot be removed."""
         if self._path is not None:
             try:
                 self._path.unlink(missing_ok=True)
@@ -54,7 +54,7 @@ class EstopLatch:
         self.reason = ""
 
     def close(self) -> None:
-        """Let another latch keep the file. A stop stays in it."""
+        """Release the file to another latch. A stop stays in it."""
         if self._lock is not None:
             self._lock.close()
 

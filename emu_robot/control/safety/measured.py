@@ -1,4 +1,4 @@
-"""Joint states as they are told, and which of them are believed."""
+"""Joint states as they arrive, and which of them the gate believes."""
 
 from collections import Counter, deque
 from collections.abc import Sequence
@@ -8,39 +8,48 @@ from numpy.typing import NDArray
 
 from emu_robot.control.safety.config import SafetyConfig
 from emu_robot.core import Floats
+from emu_robot.errors import InvalidValueError
 from emu_robot.robots.limits import MotionLimits
 
 REORDERED_S = 0.002
-"""How much older than the one before a state may seem, since two clocks are read one after the other [s]."""
+"""How much older than the state before a state may seem: two clocks are read one after the other [s]."""
 SLACK = 0.05
-"""Distance between two states that no speed explains but noise and uneven stamps do [rad]."""
+"""Distance between two states that noise and uneven stamps explain [rad]."""
 GRIPPER_MARGIN = 1.0
 """How far outside [0, 1] a gripper's opening may be measured: calibrations are rough."""
 MEMORY_S = 1.0
 """How long a refused state counts [s]."""
 STILL_S, STILL = 0.2, 0.02
-"""A robot is still that has moved by less than STILL [rad] within STILL_S [s]."""
+"""A robot is still if it moved by less than STILL [rad] within STILL_S [s]."""
 STALE = "joint states are stale"
 AT_LIMIT = 0.01
-"""How far outside its limits a joint may be when commanding begins; the first command brings it back [rad]."""
+"""How far outside its limits a joint may be at arming [rad]. The first command brings it back."""
 
 
 class MeasuredJoints:
-    """Checks each joint state against the limits, the time, and the state before; keeps the last one believed.
-
-    names: of the dimensions. joints: how many of the first dimensions are joints; the others are gripper openings.
-    position: (A,) of the last state believed, None before the first; at: when it was measured, on the steady clock [s].
-    refusal: why the last state that was refused was, empty if none was yet.
-    """
+    """Checks each joint state against the limits, the time, and the state before; keeps the last one believed."""
 
     def __init__(self, config: SafetyConfig, limits: MotionLimits, names: Sequence[str], joints: int) -> None:
-        self._config, self._names, self._joints = config, names, joints
-        margin = np.full(len(names), GRIPPER_MARGIN)
+        """names: names of the dimensions, numbered if empty. joints: number of leading dimensions that are joints.
+
+        The other dimensions are gripper openings. Raises `InvalidValueError` if joints or names do not fit the limits.
+        """
+        size = len(limits.lower)
+        if not 0 < joints <= size:
+            raise InvalidValueError(f"joints is {joints}; there are {size} dimensions")
+        if names and len(names) != size:
+            raise InvalidValueError(f"{len(names)} names for {size} dimensions")
+        self._names = tuple(names) or tuple(f"dimension {i + 1}" for i in range(size))
+        self._config, self._joints = config, joints
+        margin = np.full(size, GRIPPER_MARGIN)
         margin[:joints] = config.state_margin
         self._limits, self._lowest, self._highest = limits, limits.lower - margin, limits.upper + margin
         self.position: Floats | None = None
+        """Position (A,) of the last state believed; None before the first."""
         self.at = -np.inf
+        """When that state was measured, on the steady clock [s]."""
         self.refusal = ""
+        """Why the last refused state was refused; empty if there was none."""
         self.counts: Counter[str] = Counter()
         self._refused_at = -np.inf
         self._returned_at: deque[float] = deque(maxlen=config.max_bad_states)
@@ -49,7 +58,7 @@ class MeasuredJoints:
         self._since = np.inf
 
     def take(self, position: NDArray[np.floating], now: float, age: float) -> bool:
-        """A state (A,) measured `age` seconds ago; False, and counted, if it is not believed."""
+        """Take a state (A,) measured `age` seconds ago. Returns False, and counts it, if it is not believed."""
         why = self._why_not(position, now, age)
         if why:
             self.refuse(why, now)
@@ -71,17 +80,17 @@ class MeasuredJoints:
         return True
 
     def refuse(self, why: str, now: float) -> None:
-        """Count a state that is not believed; also for one that its reader could not read."""
+        """Count a state that is not believed, or that its reader could not read."""
         self.counts["bad joint state"] += 1
         self.refusal = why
         self._refused_at, self._refusing = now, True
 
     def is_fresh(self, now: float) -> bool:
-        """Whether the last state believed is young enough to act upon."""
+        """Whether the last believed state is young enough to act on."""
         return now - self.at <= self._config.state_timeout_s
 
     def contradicts(self, now: float) -> bool:
-        """Whether states that are refused come so often between others that it is not known which ones to believe."""
+        """Whether refused and believed states alternate so often that neither can be trusted."""
         returned = self._returned_at
         return len(returned) == returned.maxlen and now - returned[0] <= MEMORY_S
 
@@ -92,7 +101,7 @@ class MeasuredJoints:
         return STALE
 
     def why_not_known(self, now: float) -> str:
-        """Why the robot's position may not be relied upon to begin commanding; empty if it may."""
+        """Why the measured position is not good enough to begin commanding; empty if it is."""
         if now - self._refused_at <= MEMORY_S:
             return f"a joint state was refused just now: {self.refusal}"
         if self.position is None or not self.is_fresh(now):
@@ -114,7 +123,7 @@ class MeasuredJoints:
         return ""
 
     def _why_not(self, position: NDArray[np.floating], now: float, age: float) -> str:
-        """Why a state cannot be; empty if it can."""
+        """Why a state is impossible; empty if it is possible."""
         if position.shape != (len(self._names),) or not np.isfinite(position).all():
             return "not finite, or of another size"
         if not -self._config.future_tolerance_s <= age < np.inf:

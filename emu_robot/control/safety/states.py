@@ -1,4 +1,4 @@
-"""What a gate is in, and what it says to the robot."""
+"""The state of a gate, and its command to the robot."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -7,6 +7,8 @@ from emu_robot.core import Floats
 
 
 class GateState(StrEnum):
+    """States of the gate; the values are the words that messages carry."""
+
     DISARMED = "disarmed"
     HOLDING = "holding"
     TRACKING = "tracking"
@@ -15,19 +17,21 @@ class GateState(StrEnum):
 
     @property
     def is_armed(self) -> bool:
-        """Whether chunks may come to be executed."""
+        """Whether chunks may be executed."""
         return self in (GateState.HOLDING, GateState.TRACKING)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Command:
-    """Position (A,) and velocity (A,) to be reached one tick from now, and why the robot holds, if it does.
-
-    moves_gripper: whether grippers are commanded, too; before the first chunk they stay as they were found.
-    """
+    """What the robot should reach one tick from now."""
 
     position: Floats
+    """(A,), joints [rad] or [m] and gripper openings in [0, 1]."""
     velocity: Floats
+    """(A,), the position's change per second."""
     state: GateState
+    """State of the gate."""
     reason: str = ""
+    """Why the robot holds; empty while it follows chunks."""
     moves_gripper: bool = True
+    """Whether grippers are commanded, too. Before the first chunk they stay as they are."""

@@ -1,1 +1,1 @@
-"""Thin ROS 2 nodes around emu_robot; what they decide is decided there."""
+"""Thin ROS 2 nodes around emu_robot, which makes their decisions."""

@@ -1,4 +1,4 @@
-"""How an arm's positions go out: as trajectories of one point, or as bare numbers in the order of the controller."""
+"""Sends an arm's positions, as trajectories of one point or as bare numbers in the controller's order."""
 
 import numpy as np
 from rclpy.node import Node
@@ -15,10 +15,10 @@ from emu_robot_ros.rivals import rivals
 
 
 class ArmCommands:
-    """One arm's commands, and who else could command it. Waits for nothing."""
+    """Commands of one arm, and a watch for other senders. It never blocks."""
 
     def __init__(self, node: Node, robot: Deployment, *, period: float) -> None:
-        """period: of the control ticks [s].
+        """period: time between control ticks [s].
 
         Raises `ConfigError` if the robot's `command_joints` are not its joints.
         """
@@ -36,9 +36,9 @@ class ArmCommands:
             self._order = JointOrder(node, controller, names)
 
     def send(self, position: Floats, velocity: Floats) -> None:
-        """Where the joints shall be at the next tick and how fast, (J,) [rad], [rad/s], in the order of `robot.joints`.
+        """Send position (J,) [rad] and velocity (J,) [rad/s] for the next tick, in the order of `robot.joints`.
 
-        Sends nothing while `not_ready` says that the controller's joints are unknown or others.
+        Sends nothing while `not_ready` gives a reason.
         """
         if self._robot.kind == "trajectory":
             self._publisher.publish(trajectory(self._robot.joints.names, position, velocity, self._period))
@@ -50,12 +50,12 @@ class ArmCommands:
         self._publisher.publish(Float64MultiArray(data=position[indices].tolist()))
 
     def ask(self) -> None:
-        """Ask the controller again what has to be asked; to be called about once a second."""
+        """Ask the controller for its order of joints, if needed. Call it about once a second."""
         if self._order is not None:
             self._order.ask()
 
     def rivals(self) -> str:
-        """Who else could command this arm, in words; empty if there is no one."""
+        """Other nodes that could command this arm, in words; empty if there are none."""
         return rivals(self._node, self._robot.command_topic)
 
     def not_ready(self) -> str:
@@ -63,14 +63,14 @@ class ArmCommands:
         return self._order.problem() if self._order is not None else ""
 
     def changed(self) -> str:
-        """What the controller takes otherwise than before, since this was last asked, in one line; empty if nothing.
+        """How the controller's order of joints changed since the last call, in one line; empty if it did not.
 
-        Numbers sent shortly before may have gone to the wrong joints. To be asked about once a second, armed or not.
+        Numbers sent shortly before may have gone to the wrong joints. Call it about once a second, armed or not.
         """
         return self._order.changed() if self._order is not None else ""
 
     def destroy(self) -> None:
-        """Send no more."""
+        """Remove publisher and client."""
         self._node.destroy_publisher(self._publisher)
         if self._order is not None:
             self._order.destroy()

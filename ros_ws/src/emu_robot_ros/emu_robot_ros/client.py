@@ -1,4 +1,4 @@
-"""The graph from outside: what an operator, a demonstration or a benchmark asks of it, as plain calls."""
+"""Plain calls to a running graph, for operators, demonstrations and benchmarks."""
 
 import threading
 import time
@@ -25,21 +25,22 @@ from emu_robot_ros import qos, topics
 ANSWER_S = 20.0
 """Longest wait for an answer to a call."""
 PASSING = ("joint state", "no safety gate is there")
-"""In refusals that pass, as of nodes that have only just started."""
+"""Words of temporary refusals, for instance of nodes that have just started."""
 SETTLE_S = 0.2
-"""Between a scene's reset and arming: a gate that had not yet seen the arm leap would hold it where it was before."""
+"""Time between a scene's reset and arming [s]: a gate that has not seen the arm leap would hold the old place."""
 
 
 class GraphError(EmuRobotError):
-    """A node is not there, does not answer, or refuses; the message says which and why."""
+    """A node is missing, does not answer, or refuses; the message says which and why."""
 
 
 class TaskHandle:
-    """A task being executed. started: on the steady clock [s]."""
+    """A task that the planner executes."""
 
     def __init__(self, client: "GraphClient", goal: Any, started: float) -> None:
         self._client, self._goal, self._result = client, goal, client.sent(goal.get_result_async)
         self.started = started
+        """Start on the steady clock [s]."""
 
     @property
     def done(self) -> bool:
@@ -47,29 +48,29 @@ class TaskHandle:
         return self._result.done()
 
     def cancel(self) -> None:
-        """Ask for its end; `result` tells when that has come."""
+        """Ask for its end, without waiting for it."""
         self._client.wait(self._client.sent(self._goal.cancel_goal_async), "execute_task to be canceled")
 
     def result(self, timeout: float) -> ExecuteTask.Result:
-        """Wait for what came of it. Raises `GraphError` after `timeout` [s]."""
+        """Wait for the result. Raises `GraphError` after `timeout` [s]."""
         return self._client.wait(self._result, "the task to end", timeout).result
 
 
 class GraphClient:
-    """A node with a context of its own, spun in a thread. Use as a context manager, or `close` it.
-
-    namespace: of the graph it talks to, as "left"; empty: the root. Raises `ConfigError` if ROS 2 does not allow it.
-    gate: the safety gate's latest state, None before; episode: the simulation's.
-    """
+    """A node with its own context, spun in a thread. Use it as a context manager, or `close` it."""
 
     def __init__(self, name: str = "client", namespace: str = "") -> None:
+        """namespace: that of the graph, such as "left"; empty for the root. Raises `ConfigError` for a wrong one."""
         namespace = read_namespace(namespace)
         self.context = rclpy.Context()
         rclpy.init(context=self.context)
         self.node = Node(name, context=self.context, namespace=namespace)
         self.gate: SafetyState | None = None
+        """Latest state of the safety gate; None before the first."""
         self.episode: EpisodeState | None = None
+        """Latest state of the simulated episode; None before the first."""
         self.feedback: list[tuple[float, ExecuteTask.Feedback]] = []
+        """(time since the task's start [s], feedback) of the last task."""
         node = self.node
         node.create_subscription(SafetyState, topics.SAFETY_STATE, self._on_gate, qos.LATCHED)
         node.create_subscription(EpisodeState, topics.EPISODE_STATE, self._on_episode, qos.LATCHED)
@@ -98,12 +99,12 @@ class GraphClient:
         self._executor.shutdown()
         self._thread.join(5)
         for action in (self._execute, self._record):
-            action.destroy()  # its node does not, and would stay in the graph for it
+            action.destroy()  # the node does not do it, and would stay in the graph
         self.node.destroy_node()
         rclpy.shutdown(context=self.context)
 
     def wait_for_graph(self, patience: float = 120.0) -> None:
-        """Until gate, simulation, planner and policy are there. Raises `GraphError`."""
+        """Wait for gate, simulation, planner and policy. Raises `GraphError`."""
         self.wait_until(lambda: self.gate is not None, "the safety gate", patience)
         self.wait_until(lambda: self.episode is not None, "the simulation", patience)
         self.wait_until(self._execute.server_is_ready, "the planner", patience)
@@ -112,7 +113,7 @@ class GraphClient:
     # -- the gate
 
     def arm(self, armed: bool = True, patience: float = ANSWER_S) -> None:
-        """Arm the gate, or disarm it; refusals, as while no joint state has come, are waited out."""
+        """Arm the gate, or disarm it. Retries after temporary refusals, for instance before the first joint state."""
         self._until_accepted(lambda: self._call(self._arm, SetBool.Request(data=armed)), "arm", patience)
 
     def disarm(self) -> None:
@@ -130,7 +131,7 @@ class GraphClient:
     # -- episodes and tasks
 
     def reset_episode(self, seed: int, families: str = "", split: str = "", patience: float = 60.0) -> str:
-        """Lay a simulated scene; its instruction. Disarms the gate before and arms it again after."""
+        """Reset the simulation to a new scene and return its instruction. Disarms the gate before, arms it after."""
         self.disarm()
         request = ResetEpisode.Request(seed=seed, families=families, split=split)
         answer = self._call(self._reset_episode, request, patience)
@@ -142,17 +143,17 @@ class GraphClient:
         return answer.instruction
 
     def set_task(self, instruction: str) -> None:
-        """Go over to another task at once; an empty instruction stops. Raises `GraphError` if it is refused.
+        """Change to another task at once; an empty instruction stops. Raises `GraphError` if it is refused.
 
-        A planner that has not heard of the gate yet is waited for.
+        Waits for a planner that has not heard of the gate yet.
         """
         request = SetTask.Request(instruction=instruction)
         self._until_accepted(lambda: self._call(self._set_task, request), "set_task", ANSWER_S)
 
     def execute(self, instruction: str, time_limit: float = 0.0, patience: float = 60.0) -> TaskHandle:
-        """Begin a task. Raises `GraphError` if nobody plans within `patience` [s], or the task is refused."""
+        """Begin a task. Raises `GraphError` if no planner is there within `patience` [s], or it refuses the task."""
         if not self._execute.wait_for_server(patience):
-            raise GraphError(f"no planner within {patience:g} s: nobody serves execute_task")
+            raise GraphError(f"no planner within {patience:g} s: no node serves execute_task")
         self.feedback.clear()
         started = time.monotonic()
 
@@ -167,12 +168,12 @@ class GraphClient:
 
     @contextmanager
     def recording(self, task: str, patience: float = 60.0) -> Iterator[list[RecordEpisode.Result]]:
-        """Record the graph meanwhile; the list holds what came of it afterwards.
+        """Record the graph during the block; afterwards the list holds the result.
 
-        Raises `GraphError` if nobody records within `patience` [s], or the recorder refuses.
+        Raises `GraphError` if no recorder is there within `patience` [s], or it refuses.
         """
         if not self._record.wait_for_server(patience):
-            raise GraphError(f"no recorder within {patience:g} s: nobody serves record_episode")
+            raise GraphError(f"no recorder within {patience:g} s: no node serves record_episode")
         goal = self.wait(self.sent(self._record.send_goal_async, RecordEpisode.Goal(task=task)), "record_episode")
         if not goal.accepted:
             raise GraphError("the recorder refuses; its log says why")
@@ -186,9 +187,9 @@ class GraphClient:
     # -- waiting
 
     def sent(self, request: Callable[..., Future], *arguments: Any, **more: Any) -> Future:
-        """The future of an action's request, made by the thread that takes the answers.
+        """The future of an action's request, sent by the thread that takes the answers.
 
-        Made by another, rclpy's action clients lose an answer that is there before they have noted what was asked.
+        If another thread sends it, rclpy's action clients may lose an answer that comes before they noted the request.
         """
         return self.wait(self._executor.create_task(request, *arguments, **more), "a request to be sent")
 
@@ -198,7 +199,7 @@ class GraphClient:
         return future.result()
 
     def wait_until(self, condition: Callable[[], object], what: str, timeout: float = ANSWER_S) -> float:
-        """How long it took [s]. Raises `GraphError` after `timeout` [s]."""
+        """Wait for a condition and return how long it took [s]. Raises `GraphError` after `timeout` [s]."""
         started = time.monotonic()
         while not condition():
             if time.monotonic() - started > timeout:

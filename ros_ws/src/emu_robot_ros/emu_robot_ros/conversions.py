@@ -1,4 +1,4 @@
-"""Between messages and arrays."""
+"""Converts between messages and arrays."""
 
 import array
 from typing import Any
@@ -16,14 +16,12 @@ from emu_robot.observation.camera_messages import decode_picture
 
 
 def to_image(message: Image | CompressedImage) -> NDArray[np.uint8]:
-    """(H, W, 3) uint8 RGB. Raises `InvalidValueError` for an encoding or format that is not known or data that are
-    damaged, `ShapeError` if they do not fit.
-    """
+    """Picture (H, W, 3) uint8 RGB. Raises the errors of `decode_picture`."""
     return decode_picture(message)
 
 
 def from_image(image: NDArray[np.uint8], stamp: TimeMessage, frame: str = "") -> Image:
-    """rgb8 of (H, W, 3) uint8. The data go in as an `array`: an ndarray's elements rclpy checks one by one."""
+    """An rgb8 message of (H, W, 3) uint8. Its data are an `array`: rclpy would check each element of an ndarray."""
     data = array.array("B")
     data.frombytes(image.tobytes())
     message = Image(height=image.shape[0], width=image.shape[1], encoding="rgb8", step=3 * image.shape[1])
@@ -32,31 +30,31 @@ def from_image(image: NDArray[np.uint8], stamp: TimeMessage, frame: str = "") ->
 
 
 def seconds(stamp: TimeMessage) -> float:
-    """Of the epoch [s]."""
+    """A stamp as seconds since the epoch [s]."""
     return stamp.sec + 1e-9 * stamp.nanosec
 
 
 def positions(message: JointState) -> dict[str, float]:
-    """Joint -> position [rad]; those without one are left out."""
+    """Joint -> position [rad]; joints without a position are left out."""
     return dict(zip(message.name, message.position, strict=False))
 
 
 def trajectory(names: tuple[str, ...], position: Floats, velocity: Floats, period: float) -> JointTrajectory:
-    """One point, to be reached `period` [s] from now at that velocity; a controller fits a spline to both."""
+    """A trajectory of one point, to be reached after `period` [s]. A controller fits a spline to both values."""
     point = JointTrajectoryPoint(positions=position.tolist(), velocities=velocity.tolist())
     point.time_from_start = Duration(seconds=period).to_msg()
     return JointTrajectory(joint_names=list(names), points=[point])
 
 
 def from_actions(actions: NDArray[Any]) -> array.array:
-    """(T, A) -> T * A numbers, row by row."""
+    """Actions (T, A) as T * A numbers, row by row."""
     flat = array.array("d")
     flat.frombytes(np.asarray(actions, np.float64).tobytes())
     return flat
 
 
 def to_actions(flat: Any, n_dimensions: int) -> Floats:
-    """Row by row -> (T, A). Raises `ShapeError` if the numbers do not fill whole actions."""
+    """Actions (T, A) from numbers row by row. Raises `ShapeError` if they do not fill whole actions."""
     actions = np.frombuffer(flat, np.float64)
     if not n_dimensions or actions.size % n_dimensions:
         raise ShapeError("actions", f"{actions.size} numbers", f"a multiple of {n_dimensions}")
@@ -64,6 +62,6 @@ def to_actions(flat: Any, n_dimensions: int) -> Floats:
 
 
 def stamp_of(time: float) -> TimeMessage:
-    """Seconds of the epoch -> stamp."""
+    """A stamp of seconds since the epoch [s]."""
     nanoseconds = round(1e9 * time)
     return TimeMessage(sec=nanoseconds // 1_000_000_000, nanosec=nanoseconds % 1_000_000_000)

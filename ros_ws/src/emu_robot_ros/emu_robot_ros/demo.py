@@ -2,7 +2,7 @@
 
 python -m emu_robot_ros.demo [--families sequence] [--split seen] [--seed 0] [--namespace left] [--out outputs/ros_demo]
 
-Prints every subgoal as it comes, the result, how long things took, and where recording and video are.
+Prints every subgoal as it comes, the result, timings, and the paths of recording and video.
 """
 
 import argparse
@@ -23,10 +23,12 @@ TIME_LIMIT_S = 120.0
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--families", default="sequence", help="of tasks, or groups of them, separated by commas")
+    parser.add_argument(
+        "--families", default="sequence", help="families of tasks, or groups of families, separated by commas"
+    )
     parser.add_argument("--split", default="seen", help="seen or heldout")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--namespace", default="", help="of all nodes")
+    parser.add_argument("--namespace", default="", help="namespace of all nodes")
     parser.add_argument("--out", type=Path, default=Path("outputs/ros_demo"))
     wanted = parser.parse_args()
     os.environ.setdefault("ROS_DOMAIN_ID", str(10 + os.getpid() % 90))
@@ -43,7 +45,7 @@ def run(families: str, split: str, seed: int, out: Path, namespace: str = "") ->
     out.mkdir(parents=True, exist_ok=True)
     settings = {"safety.estop_file": "", "recorder.folder": str(out.resolve()), "recorder.min_free_gb": "0.5"}
     graph = read_graph("sim", nodes="+recorder", namespace=namespace, settings=settings)
-    os.environ.update(node_environment(graph.usual_environment, graph.environment))  # of this process, too
+    os.environ.update(node_environment(graph.usual_environment, graph.environment))  # for this process, too
     nodes = node_processes(graph)
     log = (out / "nodes.log").open("w")
     processes = Processes(nodes, say=lambda line: print(line, file=log, flush=True))
@@ -56,7 +58,7 @@ def run(families: str, split: str, seed: int, out: Path, namespace: str = "") ->
             task = client.execute(instruction, TIME_LIMIT_S)
             follow(client, task)
             result = task.result(20)
-            time.sleep(0.5)  # the truth is told once more, to be recorded
+            time.sleep(0.5)  # the simulation publishes its state once more, for the recording
         assert client.episode is not None
         outcome = "success" if client.episode.success else "failure"
         says = "complete" if result.success else result.message
@@ -65,7 +67,7 @@ def run(families: str, split: str, seed: int, out: Path, namespace: str = "") ->
 
 
 def follow(client: GraphClient, task: TaskHandle) -> None:
-    """Print every subgoal, until the task is over."""
+    """Print every subgoal until the task is over."""
     told = 0
     while not task.done or told < len(client.feedback):
         for seconds, feedback in client.feedback[told:]:
@@ -76,7 +78,7 @@ def follow(client: GraphClient, task: TaskHandle) -> None:
 
 
 def review(recording: Path, instruction: str, out: Path) -> None:
-    """Timings and video of a recording."""
+    """Print timings of a recording, and write its video."""
     (mcap,) = recording.glob("*.mcap")
     for timing in timings(mcap):
         print(f"  {timing}")

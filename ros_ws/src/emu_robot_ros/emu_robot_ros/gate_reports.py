@@ -1,4 +1,4 @@
-"""What the safety gate says of itself to the graph: its state and its diagnostics. Commands nothing."""
+"""Publishes the safety gate's state and diagnostics. Commands nothing."""
 
 import time
 
@@ -11,14 +11,15 @@ from emu_robot.robots.ros_names import node_label
 from emu_robot_ros import qos, topics
 
 STATE_PERIOD_S = 0.5
-"""Between two words of an unchanged state."""
+"""Time between two messages of an unchanged state [s]."""
 LEVELS = {GateState.FAULT: DiagnosticStatus.ERROR, GateState.ESTOP: DiagnosticStatus.ERROR}
 
 
 class GateReports:
-    """The publishers of a gate's state and diagnostics; `robot` is the name of the arm that it guards."""
+    """The publishers of a gate's state and diagnostics."""
 
     def __init__(self, node: Node, gate: SafetyGate, robot: str) -> None:
+        """robot: name of the gate's robot."""
         self._node, self._gate = node, gate
         self._arm = node_label(robot, node.get_namespace())
         self._states = node.create_publisher(SafetyState, topics.SAFETY_STATE, qos.LATCHED)
@@ -27,7 +28,7 @@ class GateReports:
         self._said_at = float("-inf")
 
     def tell(self) -> None:
-        """The state, when it has changed, and now and then as a sign of life."""
+        """Publish the state if it changed, else every `STATE_PERIOD_S` as a sign of life."""
         said, now = (self._gate.state, self._gate.reason), time.monotonic()
         if said == self._said and now - self._said_at <= STATE_PERIOD_S:
             return
@@ -39,7 +40,7 @@ class GateReports:
         self._said, self._said_at = said, now
 
     def diagnose(self) -> None:
-        """State, ages and counts, as a diagnostic message."""
+        """Publish state, ages and counts as a diagnostic message."""
         found = self._gate.diagnostics(time.monotonic())
         status = DiagnosticStatus(
             level=LEVELS.get(self._gate.state, DiagnosticStatus.OK),
@@ -53,6 +54,6 @@ class GateReports:
         self._diagnostics.publish(message)
 
     def destroy(self) -> None:
-        """Leave the graph."""
+        """Remove the publishers."""
         for publisher in (self._states, self._diagnostics):
             self._node.destroy_publisher(publisher)

@@ -1,4 +1,4 @@
-"""How a gripper's positions go out: as trajectories, as bare numbers, or as goals of the action GripperCommand."""
+"""Sends a gripper's positions, as trajectories, as bare numbers, or as goals of the action GripperCommand."""
 
 import importlib
 from typing import Any, Protocol
@@ -17,31 +17,31 @@ from emu_robot_ros.conversions import trajectory
 from emu_robot_ros.rivals import rivals
 
 LEAST_CHANGE = 0.02
-"""Of its stroke that a gripper's wanted position must change by before a goal is worth sending while it still moves."""
+"""Least change of a moving position that is worth a goal, as a share of the gripper's stroke."""
 GOAL_PERIOD_S = 0.1
-"""Least time between goals: an action's server takes each one up anew, which no gripper does at the control rate."""
+"""Least time between goals [s]: a server restarts its motion with every goal, so the control rate is too fast."""
 
 
 class GripperCommands(Protocol):
-    """One gripper's commands, whatever its driver listens to."""
+    """Commands of one gripper, for any kind of driver."""
 
     def send(self, position: float, now: float) -> None:
-        """Where the gripper's joint shall be, in units of its joint states; at every control tick, now [s] steady."""
+        """Send a joint position, in units of its joint states. Call it at every control tick. now: steady clock [s]."""
         ...
 
     def rivals(self) -> str:
-        """Who else could command this gripper, in words; empty if there is no one."""
+        """Other nodes that could command this gripper, in words; empty if there are none."""
         ...
 
     def destroy(self) -> None:
-        """Send no more."""
+        """Remove publisher or client."""
         ...
 
 
 def gripper_commands(node: Node, gripper: Gripper | None, *, period: float, effort: float) -> GripperCommands:
-    """gripper: None for a robot that has none. period: of the control ticks [s]. effort: limit of a gripper commanded
-    by action [N], 0: its driver's own.
+    """The commands of a robot's gripper, or of a robot without one (None).
 
+    period: time between control ticks [s]. effort: limit for a gripper that takes goals [N], 0 for its driver's own.
     Raises `SystemSetupError` if the gripper's interface is not installed.
     """
     if gripper is None:
@@ -52,20 +52,20 @@ def gripper_commands(node: Node, gripper: Gripper | None, *, period: float, effo
 
 
 class NoGripper:
-    """Of a robot without one: there is nothing to command."""
+    """Commands of a robot without a gripper: they do nothing."""
 
     def send(self, position: float, now: float) -> None:
-        """Nothing goes anywhere."""
+        """Do nothing."""
 
     def rivals(self) -> str:
         return ""
 
     def destroy(self) -> None:
-        """Nothing has been opened."""
+        """Do nothing."""
 
 
 class TopicCommands:
-    """A message at every tick: JointTrajectory of one point, or Float64MultiArray."""
+    """Sends a message at every tick: JointTrajectory with one point, or Float64MultiArray."""
 
     def __init__(self, node: Node, gripper: Gripper, period: float) -> None:
         self._node, self._gripper, self._period = node, gripper, period
@@ -87,9 +87,9 @@ class TopicCommands:
 
 
 class GoalThrottle:
-    """Which positions of a stream are worth a goal: those that changed enough, and the one where the stream rests.
+    """Chooses positions of a stream that are worth a goal: those that changed enough, and the resting position.
 
-    The first position is where the gripper is already; it is none.
+    The first position is where the gripper already is; it is not worth a goal.
     """
 
     def __init__(self, *, least_change: float, period: float) -> None:
@@ -98,25 +98,25 @@ class GoalThrottle:
         self._seen, self._sent_at = np.nan, -np.inf
 
     def is_due(self, position: float, now: float) -> bool:
-        """Whether `position`, wanted at `now` [s], should be sent; ask for every position of the stream."""
+        """Whether `position`, wanted at `now` [s], should be sent. Call it for every position of the stream."""
         rests, self._seen = position == self._seen, position
         if self._goal is None:
             self._goal = position
         if now - self._sent_at < self._period:
             return False
-        # Not "nan > x": after `refused` there is no goal that anything could be near to.
+        # Not "abs(…) > x": after `refused` the goal is nan, and every position is due.
         return not abs(position - self._goal) <= (0.0 if rests else self._least_change)
 
     def sent(self, position: float, now: float) -> None:
         self._goal, self._sent_at = position, now
 
     def refused(self) -> None:
-        """What was sent last was not taken; it is due again."""
+        """The last goal was refused; it is due again."""
         self._goal = np.nan
 
 
 class GoalCommands:
-    """Goals of control_msgs/action/GripperCommand, few enough for a gripper to follow."""
+    """Sends goals of control_msgs/action/GripperCommand, few enough for a gripper to follow."""
 
     def __init__(self, node: Node, gripper: Gripper, effort: float) -> None:
         self._node, self._gripper, self._effort = node, gripper, effort
@@ -130,7 +130,7 @@ class GoalCommands:
         if not self._throttle.is_due(position, now):
             return
         if not self._client.server_is_ready():
-            self._warn("nobody serves it: is the gripper's driver running?")
+            self._warn("no node serves it: is the gripper's driver running?")
             return
         goal = self._action.Goal()
         goal.command.position, goal.command.max_effort = position, self._effort

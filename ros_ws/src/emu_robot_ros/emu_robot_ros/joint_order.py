@@ -1,4 +1,4 @@
-"""In which order a controller takes the numbers that it is commanded with: it is asked for its parameter `joints`."""
+"""Asks a controller for its parameter `joints`: the order in which it takes numbers."""
 
 import time
 from collections.abc import Sequence
@@ -11,16 +11,16 @@ from rclpy.node import Node
 from rclpy.task import Future
 
 PATIENCE_S = 3.0
-"""How long an answer is waited for before the question is asked again [s]."""
+"""Time to wait for an answer before asking again [s]."""
 STALE_S = 6.0
-"""From this age on, an answer is none: the controller may be another one by now [s]."""
+"""Age from which an answer does not count [s]: another controller may run by then."""
 
 
 class JointOrder:
-    """Asks one controller, about once a second; waits for nothing."""
+    """The order of one controller's joints, asked for about once a second. It never blocks."""
 
     def __init__(self, node: Node, controller: str, joints: Sequence[str]) -> None:
-        """controller: its full name. joints: the robot's, in the order of the policy's actions."""
+        """controller: its full name. joints: the robot's joints in the order of the policy's actions."""
         self._node, self._controller, self._joints = node, controller, tuple(joints)
         self._client = node.create_client(GetParameters, f"{controller}/get_parameters")
         self._question: Future | None = None
@@ -28,10 +28,10 @@ class JointOrder:
         self._answer: tuple[str, ...] | None = None
         self._change = ""
         self.indices: NDArray[np.intp] | None = None
-        """Of the robot's joints in the order of the last answer, (J,); None unless that names just these joints."""
+        """Indices (J,) of the robot's joints in the order of the last answer; None if it names other joints."""
 
     def ask(self) -> None:
-        """To be called about once a second. What is not answered is asked again after `PATIENCE_S`."""
+        """Ask once; again if there is no answer after `PATIENCE_S`. Call it about once a second."""
         now = time.monotonic()
         if self._question is not None and now - self._asked_at < PATIENCE_S:
             return
@@ -52,7 +52,7 @@ class JointOrder:
         return ""
 
     def changed(self) -> str:
-        """Whether the controller has said another order than before since this was last asked, in words."""
+        """How the order changed since the last call, in words; empty if it did not."""
         change, self._change = self._change, ""
         return change
 
@@ -66,7 +66,7 @@ class JointOrder:
             self._question = None
 
     def _on_answer(self, question: Future) -> None:
-        if question is not self._question:  # one that was given up
+        if question is not self._question:  # a question that was given up
             return
         self._question, self._answered_at = None, time.monotonic()
         response: Any = question.result()

@@ -1,4 +1,4 @@
-"""Texts and hashes of message types, as the installed packages hold them: what makes a recording readable elsewhere."""
+"""Texts and hashes of message types from installed packages. They make a recording readable without these packages."""
 
 import importlib
 import json
@@ -13,7 +13,7 @@ SEPARATOR = "=" * 80
 
 
 def message_class(name: str) -> Any:
-    """Of "package/msg/Name". Raises `UnknownNameError`."""
+    """The message class of "package/msg/Name". Raises `UnknownNameError`."""
     package, _, kind = name.partition("/msg/")
     try:
         return getattr(importlib.import_module(f"{package}.msg"), kind)
@@ -28,7 +28,7 @@ def message_name(kind: Any) -> str:
 
 @cache
 def definition_of(name: str) -> tuple[str, str]:
-    """Definition of "package/msg/Name" followed by those of all that it contains, and its RIHS01 hash.
+    """Definition of "package/msg/Name" followed by the definitions of its parts, and its RIHS01 hash.
 
     Raises `UnknownNameError` if it is not installed with its definitions.
     """
@@ -42,7 +42,7 @@ def definition_of(name: str) -> tuple[str, str]:
 
 
 def package_version(package: str) -> str:
-    """Of an installed package, by its package.xml."""
+    """Version of an installed package in its package.xml."""
     return ElementTree.parse(_shared(package, "package.xml")).findtext("version", "")
 
 
@@ -52,7 +52,7 @@ def _file(name: str, suffix: str) -> Path:
 
 
 def _shared(package: str, file: str) -> Path:
-    """share/package/file below the prefix that the package's Python module is installed in."""
+    """Path of share/package/file below the prefix of the package's Python module."""
     module = Path(importlib.import_module(package).__file__ or "")
     for prefix in module.parents:
         if (prefix / "share" / package / file).is_file():

@@ -1,4 +1,4 @@
-"""A node's clock beside the steady one."""
+"""A node's clock together with the steady clock."""
 
 import time
 from collections import deque
@@ -11,11 +11,11 @@ from rclpy.node import Node
 from emu_robot.observation.freshness import Moment
 
 KEPT_STEPS = 9
-"""Of a simulated clock, of which the middle one tells how coarse it is, also after it was set."""
+"""Number of steps of a simulated clock that are kept. Their median is its usual step, also after it was set."""
 
 
 class NodeClock:
-    """Reads both clocks. A simulated one moves by a step with every message on /clock, and rests in between."""
+    """Reads both clocks. A simulated clock moves by a step with every message on /clock."""
 
     def __init__(self, node: Node) -> None:
         self._clock = node.get_clock()
@@ -24,13 +24,13 @@ class NodeClock:
         self._handle = self._clock.create_jump_callback(every, post_callback=self._on_step)
 
     def now(self) -> Moment:
-        """May be called from any thread."""
+        """The present time on both clocks. May be called from any thread."""
         steps = list(self._steps)
         stamped = 1e-9 * self._clock.now().nanoseconds
         return Moment(stamped, time.monotonic(), median(steps) if steps else 0.0)
 
     def destroy(self) -> None:
-        """Listen to the clock no more."""
+        """Stop listening to the clock."""
         self._handle.unregister()
 
     def _on_step(self, jump: TimeJump) -> None:

@@ -14,10 +14,10 @@ MAX_SEED = 2**31 - 1
 
 
 def declare_settings(node: Node, kind: type[Any], names: Collection[str] | None = None) -> None:
-    """One parameter per field of a dataclass of `settings.number` fields, or per field of `names`; whole ones as
-    integers.
+    """Declare one parameter per field of a dataclass of `settings.number` fields, or only those in `names`.
 
-    Read-only: what has been checked together at the start holds until the end, and nobody widens a limit under way.
+    Fields with a whole default become integers. The parameters are read-only: the checks of the start hold until the
+    end, and no limit is widened in operation.
     """
     docs = field_docs(kind)
     for setting in fields(kind):
@@ -33,17 +33,17 @@ def declare_settings(node: Node, kind: type[Any], names: Collection[str] | None 
 
 
 def read_settings[T](node: Node, kind: type[T]) -> T:
-    """What was declared, as it is set."""
+    """The dataclass with the values of its declared parameters."""
     return kind(**{setting.name: node.get_parameter(setting.name).value for setting in fields(kind)})  # pyright: ignore
 
 
 def declare_text(node: Node, name: str, default: str, description: str) -> None:
-    """A parameter of text that stays as it was at the start."""
+    """Declare a read-only text parameter."""
     node.declare_parameter(name, default, ParameterDescriptor(description=description, read_only=True))
 
 
 def declare_number(node: Node, name: str, default: float, low: float, high: float, description: str) -> None:
-    """A parameter within [low, high] that stays as it was at the start; an integer if the default is one."""
+    """Declare a read-only parameter in [low, high]; an integer if the default is an integer."""
     descriptor = ParameterDescriptor(description=description, read_only=True)
     if isinstance(default, int):
         descriptor.integer_range = [IntegerRange(from_value=int(low), to_value=int(high))]
@@ -53,11 +53,11 @@ def declare_number(node: Node, name: str, default: float, low: float, high: floa
 
 
 def text(node: Node, name: str) -> str:
-    """A parameter of `declare_text`."""
+    """Value of a parameter of `declare_text`."""
     return str(node.get_parameter(name).value)
 
 
 def number(node: Node, name: str) -> float:
-    """A parameter of `declare_number`."""
+    """Value of a parameter of `declare_number`."""
     value: Any = node.get_parameter(name).value
     return value

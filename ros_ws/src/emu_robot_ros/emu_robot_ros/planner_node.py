@@ -1,9 +1,9 @@
-"""The planner as a process: a task in, subgoals out, one after the other as the policy gets on with them.
+"""The planner as a node: a task in, subgoals out, one after the other as the policy reaches them.
 
-Planning and waiting happen in a thread of their own, one per task; the spinning thread only answers and beats.
+One thread per task plans and waits. The spinning thread only answers requests and sends the heartbeat.
 """
 
-if __name__ == "__main__":  # ahead of the imports: it may be told to end meanwhile
+if __name__ == "__main__":  # before the imports: a signal to end may come during them
     from emu_robot_ros.starting import start
 
     start("planner")
@@ -48,20 +48,18 @@ from emu_robot_ros.parameters import (
     read_settings,
     text,
 )
-from emu_robot_ros.planner_task import Ended, Progress, State, Task
+from emu_robot_ros.planner_task import Ended, Partners, Progress, State, Task
 from emu_robot_ros.running import run_node
 from emu_robot_ros.sensors import Sensors
 
 BEAT_S = 0.03
-"""Between two heartbeats."""
+"""Time between two heartbeats [s]."""
 WAIT_S = 0.02
-"""Between two looks at whether a plan is due."""
+"""Time between two checks whether a plan is due [s]."""
 JOIN_S = 1.0
-"""How long a thread that still plans is waited for when the node ends; it is left behind then."""
-SIGHT_TIMEOUT_S, POLICY_TIMEOUT_S, GATE_TIMEOUT_S, UNARMED_S = 3.0, 3.0, 3.0, 0.5
-"""How long a task waits before it is given up: for an observation, for a word of the policy and of the gate, for a gate
-that is not armed to be so.
-"""
+"""How long the ending node waits for a thread that still plans [s]; then it is abandoned."""
+SIGHT_TIMEOUT_S = 3.0
+"""How long a task waits for an observation before it is given up [s]."""
 
 
 class PlannerNode(LifecycleNode):
@@ -74,7 +72,7 @@ class PlannerNode(LifecycleNode):
         declare_text(self, "device", "cpu", "where the planner computes: cpu, cuda")
         declare_text(self, "fit", "pad", "how the camera's picture becomes a square: pad, crop or stretch")
         declare_number(self, "threads", 1, 1, 64, "that the planner computes in")
-        declare_number(self, "seed", 0, 0, MAX_SEED, "what plans are drawn from, with the number of the task")
+        declare_number(self, "seed", 0, 0, MAX_SEED, "seed of the plans, together with the task's number")
         declare_settings(self, PolicyConfig, ["n_action_steps"])
         declare_settings(self, ReplanConfig)
         self._task: Task | None = None
@@ -102,13 +100,12 @@ class PlannerNode(LifecycleNode):
         self._next_episode = EpisodeSeed(int(number(self, "seed")))
         self._session, self._sequence, self._chunks = time.time_ns(), 0, 0
         self._state, self._planning = State.IDLE, 0.0
-        self._gate: GateState | None = None
-        self._gate_heard = self._policy_heard = float("-inf")
+        self._partners = Partners()
         self._open()
         return TransitionCallbackReturn.SUCCESS
 
     def _open(self) -> None:
-        """Everything that the graph sees of this node but its sensors."""
+        """Create publishers, subscriptions and servers."""
         self._subgoals = self.create_publisher(Subgoal, topics.SUBGOAL, qos.LATCHED)
         self._status = self.create_publisher(PlannerStatus, topics.PLANNER_STATUS, qos.STATUS)
         self._inputs = [
@@ -174,28 +171,17 @@ class PlannerNode(LifecycleNode):
             return GoalResponse.REJECT
         return GoalResponse.ACCEPT
 
-    def _unwilling(self) -> str:
-        """Why the robot would not move; empty if it would, as far as is known."""
-        if self._gate is None or self._gate.is_armed:
-            return ""
-        return f"the safety gate is not armed: {self._gate}"
-
     async def _execute(self, goal: ServerGoalHandle) -> ExecuteTask.Result:
         task = self._start(goal.request.instruction, goal.request.time_limit, goal)
         result = await task.finished
         assert isinstance(result, ExecuteTask.Result)
-        if result.success:
-            goal.succeed()
-        elif goal.is_cancel_requested:
-            goal.canceled()
-        else:
-            goal.abort()
+        (goal.succeed if result.success else goal.canceled if goal.is_cancel_requested else goal.abort)()
         return result
 
     def _on_set_task(self, request: SetTask.Request, response: SetTask.Response) -> SetTask.Response:
         reason = "" if self._is_active else "the planner is not active"
         if not reason and request.instruction.strip():
-            reason = "no safety gate is there" if self._gate is None else self._unwilling()
+            reason = "no safety gate is there" if self._partners.gate is None else self._partners.unwilling
         if not reason:
             self._stop("replaced by set_task" if request.instruction.strip() else "stopped by set_task")
             if request.instruction.strip():
@@ -216,33 +202,26 @@ class PlannerNode(LifecycleNode):
         )
         until = time.monotonic() + time_limit if time_limit > 0 else float("inf")
         self._task = task = Task(execution=execution, until=until, goal=goal)
-        self._policy_heard = self._gate_heard = time.monotonic()
+        self._partners.begin()
         self.get_logger().info(f"task: {instruction}")
         self._worker = threading.Thread(target=self._work, args=(task,), name="task", daemon=True)
         self._worker.start()
-        return task  # it may be over already
+        return task  # it may already be over
 
     def _stop(self, reason: str) -> None:
-        """End the task that is being executed, at once: what its thread still plans is not used any more."""
+        """End the present task at once. A plan that its thread still computes is not used."""
         if self._task is not None:
             self._end(self._task, reason)
 
     def _end(self, task: Task, message: str, *, success: bool = False) -> None:
-        """Say so in the graph and to the task's client; of a task that is over, nothing."""
+        """Tell the graph and the task's client that the task is over. Does nothing if it is already."""
         with self._ending:
             if task.over:
                 return
             self._publish(task, None, "")
             task.over, self._state, self._task = True, State.IDLE, None
         self.get_logger().info(f"task over: {message}")
-        task.finished.set_result(
-            ExecuteTask.Result(
-                success=success,
-                message=message,
-                subtasks=list(task.execution.subtasks),
-                duration=time.monotonic() - task.started,
-            )
-        )
+        task.finished.set_result(task.result(message, success=success))
 
     # -- one task, in its own thread
 
@@ -267,14 +246,14 @@ class PlannerNode(LifecycleNode):
                 self._wait(task)
 
     def _enter(self, task: Task, state: State) -> None:
-        """Raises `Ended` if the task is over, as all that follows one does."""
+        """Change the state. Raises `Ended` if the task is over."""
         with self._ending:
             if task.over:
                 raise Ended
             self._state = state
 
     def _plan(self, task: Task) -> tuple[TimedObservation, PolicyEvent]:
-        """Once no task before it is being planned for any more."""
+        """Plan once, after the plan of the last task has ended."""
         while not self._planning_of_one.acquire(timeout=0.05):
             self._check(task)
         try:
@@ -286,13 +265,13 @@ class PlannerNode(LifecycleNode):
             self._planning_of_one.release()
 
     def _observe(self, task: Task) -> TimedObservation:
-        """The next observation, of a moment after this call, once the robot may move."""
+        """Wait for an observation captured after this call, and until the robot may move."""
         until, problem, since = time.monotonic() + SIGHT_TIMEOUT_S, "no new image", seconds(self._now())
         while time.monotonic() < until:
             self._check(task)
             try:
                 observed = self._sensors.observe()
-                if observed.captured >= since and self._gate is not None and not self._unwilling():
+                if observed.captured >= since and self._partners.may_move:
                     return observed
             except NotReadyError as error:
                 problem = str(error)
@@ -300,7 +279,7 @@ class PlannerNode(LifecycleNode):
         raise Ended(f"nothing to plan from: {problem}")
 
     def _wait(self, task: Task) -> None:
-        """Until the next plan is due; meanwhile the task is told what the policy says of its chunks."""
+        """Wait until the next plan is due, and pass the policy's progress on to the task."""
         while not task.execution.is_due:
             self._check(task)
             with suppress(queue.Empty):
@@ -310,23 +289,14 @@ class PlannerNode(LifecycleNode):
                     task.execution.on_progress(heard.progress)
 
     def _check(self, task: Task) -> None:
-        """Raise `Ended` if there is a reason to. What the gate says of being armed may be a moment late."""
+        """Raise `Ended` if the task must end."""
         if task.over:
             raise Ended
-        now, reason = time.monotonic(), task.reason_to_stop
-        unwilling = self._unwilling()
-        task.willing_at = task.willing_at if unwilling else now
-        if not reason and now - task.willing_at > UNARMED_S:
-            reason = unwilling
-        if not reason and now - self._gate_heard > GATE_TIMEOUT_S:
-            reason = f"no safety gate: silent for {GATE_TIMEOUT_S:g} s"
-        if not reason and now - self._policy_heard > POLICY_TIMEOUT_S:
-            reason = f"no policy: silent for {POLICY_TIMEOUT_S:g} s"
-        if reason:
+        if reason := task.reason_to_stop or self._partners.reason_to_stop(task):
             raise Ended(reason)
 
     def _publish(self, task: Task, observed: TimedObservation | None, instruction: str) -> None:
-        """The present step as a subgoal; without an instruction: stop. Raises `Ended` if the task is over."""
+        """Publish the present step as a subgoal; without an instruction: stop. Raises `Ended` if the task is over."""
         step = task.execution.step if instruction else None
         with self._ending:
             if task.over:
@@ -345,29 +315,22 @@ class PlannerNode(LifecycleNode):
             self._feed_back(task, float("nan"), message)
 
     def _feed_back(self, task: Task, progress: float, subgoal: Subgoal | None) -> None:
-        step = task.execution.step
-        if task.goal is None or step is None:
-            return
-        feedback = ExecuteTask.Feedback(
-            subtask=step.subtask, n_subtasks=len(task.execution.subtasks), progress=progress
-        )
-        if subgoal is not None:
-            feedback.image = subgoal.image
         with self._ending:
             if not task.over:
-                task.goal.publish_feedback(feedback)
+                task.feed_back(progress, subgoal)
 
-    # -- what comes in
+    # -- messages
 
     def _on_policy_status(self, message: PolicyStatus) -> None:
-        self._policy_heard, task = time.monotonic(), self._task
+        self._partners.on_policy()
+        task = self._task
         new = message.chunks != self._chunks and message.progress == message.progress
         if task is not None and new and message.subgoal_session == self._session:
             self._chunks = message.chunks
             task.heard.put(Progress(message.subgoal_sequence, message.progress))
 
     def _on_safety_state(self, message: SafetyState) -> None:
-        self._gate, self._gate_heard = GateState(message.state), time.monotonic()
+        self._partners.on_gate(GateState(message.state))
 
     def _beat(self) -> None:
         if not self._is_active:

@@ -1,10 +1,10 @@
-"""The policy of one step as a process: observation and subgoal in, action chunks out.
+"""The step policy as a node: observation and subgoal in, action chunks out.
 
-Chunks are computed in a thread of their own. The heartbeat is sent from the spinning one, but only while the other
-keeps up: a policy that computes for too long is as silent as a dead one, and the gate holds the robot.
+A worker thread computes the chunks. The spinning thread sends the heartbeat, but only while the worker keeps up: a
+policy that computes for too long is as silent as a dead one, and the gate holds the robot.
 """
 
-if __name__ == "__main__":  # ahead of the imports: it may be told to end meanwhile
+if __name__ == "__main__":  # before the imports: a signal to end may come during them
     from emu_robot_ros.starting import start
 
     start("policy")
@@ -15,10 +15,7 @@ from dataclasses import dataclass
 
 import torch
 from builtin_interfaces.msg import Time as TimeMessage
-from emu_robot_interfaces.action import RunPolicy
 from emu_robot_interfaces.msg import ActionChunk, PlannerStatus, PolicyStatus, Subgoal
-from rclpy.action import ActionServer, CancelResponse, GoalResponse
-from rclpy.action.server import ServerGoalHandle
 from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 
@@ -40,49 +37,43 @@ from emu_robot_ros.parameters import (
     read_settings,
     text,
 )
+from emu_robot_ros.run_policy import RunPolicyServer
 from emu_robot_ros.running import run_node
 from emu_robot_ros.sensors import Sensors
 
 BEAT_S = 0.03
-"""Between two heartbeats."""
+"""Time between two heartbeats [s]."""
 JOIN_S = 1.0
-"""How long a thread that still computes is waited for; it is left behind then."""
+"""How long to wait for a thread that still computes [s]; then it is abandoned."""
 SIGHT_S = 0.3
-"""How long every camera may take to show something new; then it is said which one does not."""
+"""How long to wait for a new picture of every camera [s]; then a warning names the silent one."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pursued:
-    """What is being done. session, sequence: of its subgoal; until: steady time at which it lapses [s].
-
-    planned: whether a planner must stay alive for it.
-    """
+    """The step that the policy pursues."""
 
     step: PlanStep
+    """Subtask and subgoal image."""
     instruction: str
+    """The whole task in words."""
     session: int = 0
+    """Session of the subgoal; 0 for run_policy."""
     sequence: int = 0
+    """Number of the subgoal in its session; 0 for run_policy."""
     until: float = float("inf")
+    """Time on the steady clock at which it lapses [s]."""
     planned: bool = True
+    """Whether a planner must stay alive for it."""
 
     @property
     def task(self) -> tuple[int, str]:
-        """Tells one task from another that follows it at once."""
+        """Key that differs between tasks which follow each other at once."""
         return self.session, self.instruction
 
 
-@dataclass(kw_only=True)
-class Run:
-    """One run_policy. started: on the steady clock [s]; chunks: how many had been sent before. ended: why it is."""
-
-    goal: ServerGoalHandle
-    started: float
-    chunks: int
-    ended: str = ""
-
-
 class PolicyNode(LifecycleNode):
-    """Pursues the planner's subgoals; serves run_policy, which follows words without a planner."""
+    """Pursues the planner's subgoals, or the words of run_policy without a planner."""
 
     def __init__(self) -> None:
         super().__init__("policy")
@@ -91,7 +82,7 @@ class PolicyNode(LifecycleNode):
         declare_text(self, "device", "cpu", "where the head computes: cpu, cuda")
         declare_text(self, "fit", "pad", "how a camera's picture becomes a square: pad, crop or stretch")
         declare_number(self, "threads", 1, 1, 64, "that the head computes in")
-        declare_number(self, "seed", 0, 0, MAX_SEED, "what chunks' noise is drawn from, with the number of the task")
+        declare_number(self, "seed", 0, 0, MAX_SEED, "seed of the chunks' noise, together with the task's number")
         declare_settings(self, PolicyConfig, ["n_action_steps"])
         declare_settings(self, ChunkConfig)
         declare_number(self, "stall", 0.4, 0.05, 5.0, "computing for longer than this silences the heartbeat [s]")
@@ -122,7 +113,6 @@ class PolicyNode(LifecycleNode):
         self._session, self._sequence = time.time_ns(), 0
         self._subgoal: Pursued | None = None
         self._own: Pursued | None = None
-        self._run: Run | None = None
         self._planner_heard, self._problem = float("-inf"), ""
         self._busy_since: float | None = None
         self._judged: tuple[Pursued | None, float] = (None, float("nan"))
@@ -131,22 +121,14 @@ class PolicyNode(LifecycleNode):
         return TransitionCallbackReturn.SUCCESS
 
     def _open(self) -> None:
-        """Everything that the graph sees of this node but its sensors."""
+        """Create publishers, subscriptions and the server of run_policy."""
         self._chunks = self.create_publisher(ActionChunk, topics.ACTION_CHUNK, qos.CHUNKS)
         self._status = self.create_publisher(PolicyStatus, topics.POLICY_STATUS, qos.STATUS)
         self._inputs = [
             self.create_subscription(Subgoal, topics.SUBGOAL, self._on_subgoal, qos.LATCHED),
             self.create_subscription(PlannerStatus, topics.PLANNER_STATUS, self._on_planner_status, qos.STATUS),
         ]
-        self._server = ActionServer(
-            self,
-            RunPolicy,
-            topics.RUN_POLICY,
-            self._finish,
-            goal_callback=self._on_goal,
-            handle_accepted_callback=self._begin,
-            cancel_callback=lambda goal: CancelResponse.ACCEPT,
-        )
+        self._runs = RunPolicyServer(self, self._follow, self._refusal, lambda: (self._sequence, self._inference))
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         self._stopped, self._busy_since = threading.Event(), None
@@ -155,7 +137,7 @@ class PolicyNode(LifecycleNode):
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._timers = [
             self.create_timer(BEAT_S, self._beat, clock=steady),
-            self.create_timer(0.1, self._watch, clock=steady),
+            self.create_timer(0.1, self._runs.watch, clock=steady),
         ]
         return super().on_activate(state)
 
@@ -169,9 +151,9 @@ class PolicyNode(LifecycleNode):
         return super().on_shutdown(state)
 
     def _rest(self, why: str) -> None:
-        """Say that nothing is done any more, and do nothing."""
+        """Stop, and report that nothing is pursued."""
         self._subgoal = None
-        self._end_run(why)
+        self._runs.end(why)
         self._stop_working()
         for timer in self._timers:
             self.destroy_timer(timer)
@@ -183,7 +165,7 @@ class PolicyNode(LifecycleNode):
             self.destroy_publisher(publisher)
         for subscription in self._inputs:
             self.destroy_subscription(subscription)
-        self._server.destroy()
+        self._runs.destroy()
         del self._step_policy
         return super().on_cleanup(state)
 
@@ -192,24 +174,35 @@ class PolicyNode(LifecycleNode):
         super().destroy_node()
 
     def _stop_working(self) -> None:
-        """No chunk is sent after this; a thread that is in the middle of one ends later."""
+        """Send no chunk after this. A thread that still computes one ends later."""
         with self._sending:
             self._stopped.set()
         if self._worker is not None:
             self._came.set()
             self._worker.join(JOIN_S)
 
-    # -- what to do
+    # -- subgoals
 
     @property
     def _pursued(self) -> Pursued | None:
-        """What is to be done now; None with nothing to do, or nobody who watches over it."""
+        """The step to pursue now; None if there is none, if it lapsed, or if its planner is silent."""
         now, pursued = time.monotonic(), self._own or self._subgoal
         if pursued is None or now > pursued.until:
             return None
         if pursued.planned and now - self._planner_heard > number(self, "planner_timeout"):
             return None
         return pursued
+
+    def _refusal(self) -> str:
+        """Why run_policy may not begin now; empty if it may."""
+        if self._stopped.is_set():
+            return "the policy is not active"
+        return "" if self._pursued is None else "something is being done already"
+
+    def _follow(self, words: str) -> None:
+        """Follow the words of run_policy; empty: end that."""
+        step = PlanStep(subtask=words)
+        self._own = Pursued(step=step, instruction=words, planned=False) if words else None
 
     def _on_subgoal(self, message: Subgoal) -> None:
         if not message.instruction or not message.subtask:
@@ -220,7 +213,7 @@ class PolicyNode(LifecycleNode):
             image = fit_image(to_image(given), size, ImageFit.stretch) if given.data else None
         except EmuRobotError as error:
             self.get_logger().error(f"subgoal {message.sequence}: {error}")
-            return  # the one before stays, until its time is over
+            return  # the last subgoal stays until it lapses
         ttl = message.time_to_live.sec + 1e-9 * message.time_to_live.nanosec
         self._planner_heard = time.monotonic()
         self._subgoal = Pursued(
@@ -238,7 +231,7 @@ class PolicyNode(LifecycleNode):
     # -- chunks, in the worker's thread
 
     def _work(self, stopped: threading.Event) -> None:
-        """Every period, as soon as each camera has shown something new."""
+        """Compute one chunk per period, as soon as every camera has shown a new picture."""
         step_policy = self._step_policy
         self._warm_up(step_policy)
         due, task = 0.0, None
@@ -259,7 +252,7 @@ class PolicyNode(LifecycleNode):
                 self._busy_since = None
 
     def _compute(self, pursued: Pursued, step_policy: StepPolicy, stopped: threading.Event) -> None:
-        """One chunk, if there is an observation to compute it from."""
+        """Compute and send one chunk, if there is an observation."""
         try:
             observation, captured = self._sensors.observe()
             started = time.monotonic()
@@ -296,7 +289,7 @@ class PolicyNode(LifecycleNode):
     # -- heartbeat
 
     def _beat(self) -> None:
-        if self._stopped.is_set():  # the events executor still calls a timer that was due when it was destroyed
+        if self._stopped.is_set():  # the events executor may call a destroyed timer that was due
             return
         busy = self._busy_since
         if busy is not None and time.monotonic() - busy > number(self, "stall"):
@@ -305,7 +298,7 @@ class PolicyNode(LifecycleNode):
         self._tell(None if self._problem or self._sensors.problem() else self._pursued)
 
     def _tell(self, pursued: Pursued | None) -> None:
-        """Alive, and what is being done; an empty instruction says that nothing is."""
+        """Publish that the policy is alive and what it pursues; an empty instruction means nothing."""
         message = PolicyStatus(session=self._session, chunks=self._sequence, progress=float("nan"))
         message.header.stamp = self._now()
         if pursued is not None:
@@ -318,50 +311,6 @@ class PolicyNode(LifecycleNode):
 
     def _now(self) -> TimeMessage:
         return self.get_clock().now().to_msg()
-
-    # -- run_policy
-
-    def _on_goal(self, request: RunPolicy.Goal) -> GoalResponse:
-        reason = "no instruction" if not request.instruction.strip() else ""
-        if self._stopped.is_set():
-            reason = "the policy is not active"
-        elif self._run is not None or self._pursued is not None:
-            reason = "something is being done already"
-        if reason:
-            self.get_logger().warning(f"run_policy refused: {reason}")
-            return GoalResponse.REJECT
-        return GoalResponse.ACCEPT
-
-    def _begin(self, goal: ServerGoalHandle) -> None:
-        words = goal.request.instruction
-        self._own = Pursued(step=PlanStep(subtask=words), instruction=words, planned=False)
-        self._run = Run(goal=goal, started=time.monotonic(), chunks=self._sequence)
-
-    def _watch(self) -> None:
-        """What run_policy is doing, and whether it is over."""
-        run = self._run
-        if run is None or run.ended:
-            return
-        chunks = self._sequence - run.chunks
-        run.goal.publish_feedback(RunPolicy.Feedback(chunks=chunks, inference=self._inference))
-        limit = run.goal.request.time_limit or float("inf")
-        if run.goal.is_cancel_requested or time.monotonic() - run.started > limit:
-            self._end_run("canceled" if run.goal.is_cancel_requested else "time is up")
-
-    def _end_run(self, why: str) -> None:
-        if self._run is not None and not self._run.ended:
-            self._own, self._run.ended = None, why
-            self._run.goal.execute()  # calls _finish
-
-    def _finish(self, goal: ServerGoalHandle) -> RunPolicy.Result:
-        run, self._run = self._run, None
-        assert run is not None
-        is_well = run.ended in ("canceled", "time is up")
-        (goal.canceled if goal.is_cancel_requested else goal.succeed if is_well else goal.abort)()
-        duration = time.monotonic() - run.started
-        return RunPolicy.Result(
-            success=is_well, message=run.ended, chunks=self._sequence - run.chunks, duration=duration
-        )
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Listens to the running graph for a few seconds and says what would keep the robot from moving. Commands nothing.
+"""Listens to the running graph for a few seconds and reports what would keep the robot from moving. Commands nothing.
 
 python -m emu_robot_ros.preflight --robot=ur5e [--nodes=safety,planner,policy] [--namespace=…]
 """
@@ -46,13 +46,13 @@ from emu_robot_ros.conversions import positions, seconds, to_image
 from emu_robot_ros.rivals import rivals
 
 LISTEN_S, MOST_S = 3.0, 6.0
-"""How long to listen [s], and how long where something is wrong: some are found only when they announce themselves
-again, every 3 s.
+"""How long to listen, and how long at most if there is a problem [s]: some nodes are found only when they announce
+themselves again, every 3 s.
 """
 
 
 class PreflightNode(Node):
-    """Gathers a `Seen`: subscribes to what the robot's drivers send, asks our nodes how they are."""
+    """Gathers a `Seen`: subscribes to the topics of the robot's drivers, and asks our nodes for their state."""
 
     def __init__(self, robot: Deployment, ours: list[str], **options: Any) -> None:
         super().__init__("preflight", **options)
@@ -76,7 +76,7 @@ class PreflightNode(Node):
         self.create_subscription(SafetyState, topics.SAFETY_STATE, self._on_gate, qos.LATCHED)
 
     def ask(self) -> None:
-        """Send each question once, as soon as there is somebody to answer it."""
+        """Send each question once, as soon as its service is there."""
         for name, (state, parameters) in self._questions.items():
             if (name, "state") not in self._said and state.service_is_ready():
                 self._said[name, "state"] = state.call_async(GetState.Request())
@@ -85,7 +85,7 @@ class PreflightNode(Node):
                 self._said[name, "parameters"] = parameters.call_async(request)
 
     def seen(self) -> Seen:
-        """What was found so far."""
+        """The observations so far."""
         full_names = [f"{space.rstrip('/')}/{name}" for name, space in self.get_node_names_and_namespaces()]
         count = Counter(full_names)
         for stream in (self._joints, *([self._gripper] if self._gripper else [])):
@@ -121,7 +121,7 @@ class PreflightNode(Node):
         self._arrived(stream, message.header)
 
     def _judge(self, message: JointState) -> None:
-        """Whether the safety gate would believe it."""
+        """Check whether the safety gate would believe a joint state."""
         now, stamp = time.monotonic(), message.header.stamp
         try:
             state = self._reader.read(message.name, message.position)
@@ -195,7 +195,7 @@ class PreflightNode(Node):
 
 
 def look(robot: Deployment, expected: list[str], *, listen_s: float, most_s: float, namespace: str = "") -> list[Check]:
-    """Every check after having listened for `listen_s`, or for as long as something is wrong, but at most `most_s`."""
+    """All checks after `listen_s` of listening; while a required check fails, listen on, up to `most_s`."""
     context = rclpy.Context()
     rclpy.init(context=context)
     ours = list(dict.fromkeys([*expected, *read_graph_file(graph_path()).nodes]))
@@ -219,7 +219,7 @@ def look(robot: Deployment, expected: list[str], *, listen_s: float, most_s: flo
 
 
 def _name_of(end: Any) -> str:
-    """Of the node that an endpoint belongs to."""
+    """Full name of the node of an endpoint."""
     return f"{end.node_namespace.rstrip('/')}/{end.node_name}"
 
 

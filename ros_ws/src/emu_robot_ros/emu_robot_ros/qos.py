@@ -11,9 +11,9 @@ def _profile(depth: int, reliability: ReliabilityPolicy, **more: object) -> QoSP
 CAMERA = _profile(1, ReliabilityPolicy.BEST_EFFORT)
 JOINT_STATES_OUT = _profile(10, ReliabilityPolicy.RELIABLE)
 JOINT_STATES_IN = _profile(10, ReliabilityPolicy.BEST_EFFORT)
-"""Arm and gripper may send theirs back to back on one topic: a depth of 1 would lose half of them."""
+"""Arm and gripper may send back to back on one topic: a depth of 1 would lose half of the messages."""
 LATCHED = _profile(1, ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-"""Subgoals and the safety state: whoever comes late gets the last one."""
+"""For subgoals and the safety state: a late subscriber gets the last message."""
 CHUNKS = _profile(1, ReliabilityPolicy.RELIABLE)
 COMMANDS = _profile(1, ReliabilityPolicy.RELIABLE)
 STATUS = _profile(1, ReliabilityPolicy.BEST_EFFORT)

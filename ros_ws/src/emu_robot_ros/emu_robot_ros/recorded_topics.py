@@ -1,4 +1,4 @@
-"""Which topics a recording holds, and how they are asked for."""
+"""The topics of a recording, and the quality of service of their subscriptions."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -19,20 +19,24 @@ COMMANDS = {"trajectory": JointTrajectory, "positions": Float64MultiArray}
 RELIABLE = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
 PICTURES = (Image, CompressedImage)
 IMAGE_DEPTH, DEPTH = 10, 100
-"""Of subscriptions: what may come while the process does something else."""
+"""Queue lengths of subscriptions, for messages that come while the process is busy."""
 
 
 class Source(NamedTuple):
-    """A topic to record; role: see `Contract.topics`; profile: as its publishers are expected to offer it."""
+    """A topic to record."""
 
     role: str
+    """Role in the recording, see `Contract.topics`."""
     name: str
+    """Name of the topic."""
     kind: Any
+    """Message class."""
     profile: QoSProfile
+    """Quality of service that its publishers should offer."""
 
 
 def graph(robot: Deployment) -> list[Source]:
-    """Every topic of the robot's drivers and of ours."""
+    """All topics of the robot's drivers and of our nodes."""
     drivers: dict[str, tuple[Any, QoSProfile]] = {
         "joint_states": (JointState, qos.JOINT_STATES_IN),
         "gripper_joint_states": (JointState, qos.JOINT_STATES_IN),
@@ -55,9 +59,9 @@ def graph(robot: Deployment) -> list[Source]:
 
 
 def listening(kind: Any, offers: Sequence[QoSProfile]) -> QoSProfile:
-    """The most that all these offers allow, with room for what comes while nobody looks.
+    """The best quality of service that all offers allow, with a long queue.
 
-    Pictures are never asked for reliably: sending them again would disturb whoever drives.
+    Pictures are never requested reliably: sending them again would disturb the nodes that drive.
     """
     is_reliable = kind not in PICTURES and all(o.reliability == ReliabilityPolicy.RELIABLE for o in offers)
     is_latched = is_reliable and all(o.durability == DurabilityPolicy.TRANSIENT_LOCAL for o in offers)
@@ -69,5 +73,5 @@ def listening(kind: Any, offers: Sequence[QoSProfile]) -> QoSProfile:
 
 
 def _camera(topic: str) -> tuple[Any, QoSProfile]:
-    """Compressed pictures are recorded as they are."""
+    """Message class and quality of service of a camera. Compressed pictures are recorded as they are."""
     return (CompressedImage if is_compressed(topic) else Image, qos.CAMERA)

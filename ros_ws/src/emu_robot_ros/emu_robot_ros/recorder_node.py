@@ -1,6 +1,6 @@
-"""The recorder as a process of its own: every topic of the graph, as it is on the wire, into MCAP files."""
+"""The recorder as a node: writes every topic of the graph, as it is on the wire, into MCAP files."""
 
-if __name__ == "__main__":  # ahead of the imports: it may be told to end meanwhile
+if __name__ == "__main__":  # before the imports: a signal to end may come during them
     from emu_robot_ros.starting import start
 
     start("recorder")
@@ -47,7 +47,7 @@ class RecorderNode(LifecycleNode):
     def __init__(self) -> None:
         super().__init__("recorder")
         declare_text(self, "robot", "panda_sim", "name or YAML file of the deployment")
-        declare_text(self, "folder", "recordings", "where recordings go, a folder each")
+        declare_text(self, "folder", "recordings", "folder of the recordings, each a folder in it")
         declare_text(self, "topics", "", "further topics to record, separated by commas")
         declare_text(self, "weights", "", "name or folder of the policy's weights, to be noted in recordings")
         self._declare_number("min_free_gb", 2.0, 100_000.0, "free disk space at which recordings end [GB]")
@@ -66,7 +66,7 @@ class RecorderNode(LifecycleNode):
             self._robot_yaml = read_text(path)
             self._sources = graph(parse_deployment(self._robot_yaml, path))
             for source in self._sources:
-                definition_of(message_name(source.kind))  # to fail now, if it has to
+                definition_of(message_name(source.kind))  # to fail now, not during a recording
             names = [name.strip() for name in self._text("topics").split(",") if name.strip()]
             self._extras = {self.resolve_topic_name(name) for name in names if validate_topic_name(name)}
             self._is_simulated = bool(self.get_parameter("use_sim_time").value)
@@ -185,7 +185,7 @@ class RecorderNode(LifecycleNode):
         return McapRecording(self._new_path(request.task), contract, time_ns=self._now_ns(), queue_bytes=queue_bytes)
 
     def _account(self, recording: McapRecording) -> str:
-        """What came, and all that is missing, in words."""
+        """Received and missing messages, in words."""
         received, dropped = recording.received, recording.dropped
         silent = [name for name in (*self._listened, *sorted(self._to_find)) if not received[name]]
         said = [f"{received.total()} messages", f"{dropped.total()} dropped"]
@@ -197,7 +197,7 @@ class RecorderNode(LifecycleNode):
     # -- while recording
 
     def _listen(self, recording: McapRecording) -> None:
-        """To every topic that is known by now; `_watch` adds those of the parameter `topics` as they appear."""
+        """Subscribe to every known topic; `_watch` adds topics of the parameter `topics` as they appear."""
         self._subscriptions_now: list[Any] = []
         self._listened: list[str] = []
         self._lost: Counter[str] = Counter()
@@ -236,7 +236,7 @@ class RecorderNode(LifecycleNode):
         self._lost[topic] += info.total_count_change
 
     def _watch(self, goal: ServerGoalHandle, recording: McapRecording, began: float) -> None:
-        """Every second: tell, look for topics, for room on the disk, and whether it is still being written."""
+        """Every second: send feedback, look for new topics, and check disk space and writing."""
         self._find(recording)
         shortage, free = self._shortage()
         feedback = RecordEpisode.Feedback(messages=recording.received.total(), free_space=free)
@@ -252,7 +252,7 @@ class RecorderNode(LifecycleNode):
     # -- helpers
 
     def _shortage(self) -> tuple[str, float]:
-        """Why there is no room to record, empty if there is; free space [GB]."""
+        """Why there is no room to record, empty if there is; and free space [GB]."""
         try:
             free, needed = free_gb(self._folder), self._number("min_free_gb")
         except OSError as error:
@@ -261,7 +261,7 @@ class RecorderNode(LifecycleNode):
         return f"{free:.1f} GB free in {self._folder}, min_free_gb is {needed:.1f}" if is_short else "", free
 
     def _new_path(self, task: str) -> Path:
-        """A folder that is not there yet, named after time, namespace and task."""
+        """A new folder's path, named after time, namespace and task."""
         words = re.sub(r"[^a-z0-9]+", "_", task.lower()).strip("_")[:40]
         space = self.get_namespace().strip("/").replace("/", "_")
         name = "_".join(part for part in (f"{datetime.now():%Y-%m-%d_%H-%M-%S}", space, words) if part)

@@ -1,4 +1,4 @@
-"""What a recording of the graph shows: how long things took, and a video of it. Needs no ROS."""
+"""Timings and a video of a recording of the graph. Needs no ROS."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -19,19 +19,23 @@ FPS = 20
 
 
 class Timing(NamedTuple):
-    """Of something that happened n times [ms]."""
+    """Durations of something that happened n times."""
 
     name: str
+    """What was timed."""
     n: int
+    """How often it happened."""
     p50: float
+    """Median [ms]."""
     p99: float
+    """99th percentile [ms]."""
 
     def __str__(self) -> str:
         return f"{self.name:<38} n = {self.n:<5} p50 {self.p50:7.1f} ms   p99 {self.p99:7.1f} ms"
 
 
 def timings(path: Path) -> list[Timing]:
-    """Of plans, chunks and commands, from an MCAP file that the recorder wrote."""
+    """Timings of plans, chunks and commands in an MCAP file of the recorder."""
     found: dict[str, list[float]] = defaultdict(list)
     file, last = McapFile(path), dict[str, float]()
     messages, _, role_of = _begin(file)
@@ -51,7 +55,7 @@ def timings(path: Path) -> list[Timing]:
             case "action_chunk":
                 found["chunk: image taken -> chunk sent"].append(now - _seconds(file.decode(message).header.stamp))
             case "arm_command":
-                if now - last.get("command", -np.inf) < 1.0:  # else it was disarmed meanwhile
+                if now - last.get("command", -np.inf) < 1.0:  # a longer gap means that the gate was disarmed
                     found["command: period"].append(now - last["command"])
                 last["command"] = now
             case _:
@@ -63,7 +67,7 @@ def timings(path: Path) -> list[Timing]:
 
 
 def write_video(path: Path, out: Path, title: str) -> int:
-    """What the planner's camera saw, with subgoal, other camera and words, in real time; how many frames it has."""
+    """Write a video in real time: the planner's camera, subgoal, other camera and words. Returns its frame count."""
     clip, fonts = Clip(out, fps=FPS), (ImageFont.load_default(size=12), ImageFont.load_default(size=15))
     frames = 0
     for view in _views(path):
@@ -74,21 +78,27 @@ def write_video(path: Path, out: Path, title: str) -> int:
 
 
 class _View(NamedTuple):
+    """Content of one frame; pictures are (H, W, 3) uint8 RGB."""
+
     front: Image
+    """Picture of the planner's camera."""
     side: Image | None
+    """Picture of another camera."""
     subgoal: Image | None
+    """Subgoal image of the present step."""
     words: str
+    """Subtask and state of the gate."""
 
 
 def _begin(file: McapFile) -> tuple[Iterator[RecordedMessage], Contract, dict[str, str]]:
-    """Its messages, what it says of itself, and topic -> role."""
+    """Messages of a recording, its contract, and topic -> role."""
     messages = file.messages()
     contract = Contract.from_json(file.decode(next(messages)).data, str(file.path))
     return messages, contract, {topic: role for role, topic in contract.topics.items()}
 
 
 def _views(path: Path) -> Iterator[_View]:
-    """One for every frame of the video, of what had come by then."""
+    """One view for every frame of the video, with the last messages before it."""
     file, due = McapFile(path), 0
     messages, contract, role_of = _begin(file)
     robot = contract.deployment(str(path))

@@ -1,6 +1,6 @@
-"""Who else could command what only the safety gate may: writers on any interface of the same controller.
+"""Finds nodes beside the safety gate that could command the robot, on any interface of the same controller.
 
-A controller is known by what it is commanded with: the topic or the action, without the last part of its name.
+The controller's name is its command topic or action without the last part.
 """
 
 from collections.abc import Iterable
@@ -10,16 +10,16 @@ from rclpy.action import get_action_client_names_and_types_by_node
 from rclpy.node import Node, NodeNameNonExistentError
 
 TOPICS = ("commands", "joint_trajectory", "joint_references", "reference")
-"""What ros2_control's controllers take commands on, below their own names."""
+"""Command topics of ros2_control's controllers, below the controller's name."""
 ACTIONS = ("follow_joint_trajectory", "gripper_action", "gripper_cmd", "grasp", "homing", "move")
-"""The same of actions; the last three are the Franka hand's."""
+"""Command actions below the controller's name; the last three are the Franka hand's."""
 
 
 def rivals(node: Node, interface: str, owner: tuple[str, str] | None = None) -> str:
-    """Who beside the owner could command the controller, in words; empty if there is no one.
+    """Nodes beside the owner that could command the controller, in words; empty if there are none.
 
-    interface: topic or action that the controller is commanded with; relative names are resolved as `node`'s are.
-    owner: name and namespace of the node that may; None: `node` itself.
+    interface: command topic or action of the controller; `node` resolves relative names.
+    owner: name and namespace of the node that may command; None for `node` itself.
     """
     own, (name, space) = node.resolve_topic_name(interface), owner or (node.get_name(), node.get_namespace())
     controller = own.rpartition("/")[0]
@@ -49,12 +49,12 @@ def _other_clients(node: Node, action: str, owner: str, space: str) -> str:
 def _is_client(node: Node, action: str, name: str, space: str) -> bool:
     try:
         return action in dict(get_action_client_names_and_types_by_node(node, name, space))
-    except (NodeNameNonExistentError, RCLError):  # it has not begun, or has just ended
+    except (NodeNameNonExistentError, RCLError):  # it has not yet begun, or has just ended
         return False
 
 
 def _words(interface: str, count: int, kind: str, names: Iterable[str]) -> str:
-    """names: of all nodes that are known to have such an end, the gate's included."""
+    """The message about an interface. names: all nodes that are known to have this end, the gate included."""
     known = ", ".join(sorted(names)) or "nodes unknown"
     return f"{interface} has {count} {kind}{'s' * (count > 1)} ({known}), only the safety gate may command the robot"
 

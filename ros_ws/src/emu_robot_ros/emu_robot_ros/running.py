@@ -1,4 +1,4 @@
-"""From a node to a process: spin until told to stop, take down in order."""
+"""Runs a node as a process: spin until told to end, then take it down in order."""
 
 import inspect
 import sys
@@ -17,22 +17,22 @@ from rclpy.signals import SignalHandlerOptions
 from emu_robot_ros.starting import ending, report
 
 LOOK_S = 0.1
-"""How often a quiet node looks whether it was told to stop."""
+"""Time between two checks of a quiet node whether it was told to end [s]."""
 FAREWELL_S = 0.2
-"""How long a node that was deactivated may still answer, so that clients hear that their tasks have ended."""
+"""How long a deactivated node still answers, so that clients hear that their tasks have ended [s]."""
 type Transition = Callable[[LifecycleState], TransitionCallbackReturn]
 
 
 def run_node(make_node: Callable[[], LifecycleNode], *, awaits: bool = False) -> None:
-    """Make the node, spin it until SIGINT, SIGTERM or SIGHUP, take it down. rclpy's own handlers would take away the
-    context under a callback that is publishing.
+    """Make the node, spin it until SIGINT, SIGTERM or SIGHUP, and take it down. rclpy's own handlers are not used: they
+    would destroy the context under a callback that is publishing.
 
-    awaits: whether its callbacks are coroutines that wait for something. These only rclpy's usual executor resumes; the
-    other one, of events, takes half the time for a callback.
+    awaits: whether callbacks are coroutines that wait. Only rclpy's usual executor resumes these; the events executor
+    takes half the time for a callback.
 
-    With its parameter `autostart` (true by default) it configures and activates itself, and the process ends with
-    status 1 where it cannot; else someone does it, as in any lifecycle node. An exception of a callback is one line and
-    status 1. In every case an active node is deactivated first, and a second signal does not cut that short.
+    With the parameter `autostart` (true by default) the node configures and activates itself; if it cannot, the process
+    ends with status 1. An exception of a callback becomes one line and status 1. In every case an active node is
+    deactivated first, and a second signal does not cut that short.
     """
     ending.listen()
     ending.interrupts()
@@ -55,13 +55,13 @@ def run_node(make_node: Callable[[], LifecycleNode], *, awaits: bool = False) ->
 
 
 def _spin(node: LifecycleNode, executor: Any, failed: list[Exception]) -> None:
-    """Until told to end, which is noted only from the activation on: before it there is nothing to deactivate.
+    """Spin until told to end. Before the activation a signal ends the process: there is nothing to deactivate.
 
-    Raises what a callback raised, which the executor does itself unless that went into `failed`.
+    Raises the exceptions of callbacks. failed: exceptions that the executor does not raise itself.
     """
     starts_itself = node.declare_parameter("autostart", True).value
     if starts_itself and node.trigger_configure() != TransitionCallbackReturn.SUCCESS:
-        sys.exit(1)  # the node has said why
+        sys.exit(1)  # the node has logged the reason
     ending.is_noted()
     if starts_itself and not ending.told and node.trigger_activate() != TransitionCallbackReturn.SUCCESS:
         sys.exit(1)
@@ -75,7 +75,7 @@ def _take_down(node: LifecycleNode, executor: Any) -> None:
     if node._state_machine.current_state[1] == "active":
         node.trigger_deactivate()
     until = time.monotonic() + FAREWELL_S
-    with suppress(Exception):  # it has been said, if it is why this node ends
+    with suppress(Exception):  # an error that ends the node was reported before
         while time.monotonic() < until:
             executor.spin_once(timeout_sec=FAREWELL_S / 10)
     executor.remove_node(node)
@@ -83,13 +83,13 @@ def _take_down(node: LifecycleNode, executor: Any) -> None:
 
 
 def _reporting(node: LifecycleNode) -> LifecycleNode:
-    """The same node; exceptions of its transitions, which rclpy drops, are said."""
+    """Make the node report exceptions of its transitions, which rclpy drops. Returns the node."""
     node._callbacks = {number: _said(act) for number, act in node._callbacks.items()}
     return node
 
 
 def _collecting(node: LifecycleNode) -> list[Exception]:
-    """What callbacks that the node creates from now on raise: the executor of events would print it at length."""
+    """A list that collects exceptions of callbacks created from now on; the events executor would print tracebacks."""
     failed: list[Exception] = []
 
     def guarded(act: Callable[..., Any]) -> Callable[..., Any]:

@@ -1,6 +1,6 @@
-"""The safety gate as a process of its own, the only one that commands the robot. Loads no torch and no simulator."""
+"""The safety gate as a node, the only one that commands the robot. Loads neither torch nor a simulator."""
 
-if __name__ == "__main__":  # ahead of the imports: it may be told to end meanwhile
+if __name__ == "__main__":  # before the imports: a signal to end may come during them
     from emu_robot_ros.starting import start
 
     start("safety")
@@ -43,24 +43,22 @@ from emu_robot_ros.parameters import declare_settings, declare_text, read_settin
 from emu_robot_ros.running import run_node
 
 EARLY_S = 0.005
-"""How soon after a command there may be another one, for a chunk that has just come."""
+"""Least time between two commands [s]: a chunk that has just come may cause an extra one."""
 
 
 class SafetyNode(LifecycleNode):
-    """Chunks, joint states, heartbeats in; commands, state, diagnostics out; serves arm, estop and reset_estop."""
+    """Chunks, joint states, heartbeats in; commands, state, diagnostics out. Serves arm, estop and reset_estop."""
 
     def __init__(self) -> None:
         super().__init__("safety")
         declare_text(self, "robot", "panda_sim", "name or YAML file of the deployment")
-        kept = (
-            "where an emergency stop is kept over restarts; {robot} and {namespace} stand for these; empty: not at all"
-        )
+        kept = "file that keeps an emergency stop over restarts; {robot} and {namespace} are filled in; empty: no file"
         declare_text(self, "estop_file", "", kept)
         bounds = [FloatingPointRange(from_value=0.0, to_value=500.0)]
-        effort = "limit of a gripper that takes goals with one [N]; 0: what its driver makes of that"
+        effort = "effort limit in a gripper's goals [N]; the gripper's driver defines what 0 means"
         descriptor = ParameterDescriptor(description=effort, floating_point_range=bounds, read_only=True)
         self.declare_parameter("gripper_effort", 20.0, descriptor)
-        who = "who may send chunks; all but policy need the deadman switch"
+        who = "sources that may send chunks; all but policy need the deadman switch"
         self.declare_parameter("sources", list(SOURCES), ParameterDescriptor(description=who, read_only=True))
         declare_settings(self, SafetyConfig)
         self._is_active = False
@@ -78,7 +76,7 @@ class SafetyNode(LifecycleNode):
         return TransitionCallbackReturn.SUCCESS
 
     def _configure(self) -> None:
-        """Everything that may be set wrong."""
+        """Read the settings, and raise for wrong ones."""
         self._config = read_settings(self, SafetyConfig)
         self._period = 1.0 / self._config.control_hz
         self._part = self._period / max(int(self._period / EARLY_S + 1e-9), 1)
@@ -110,10 +108,10 @@ class SafetyNode(LifecycleNode):
         return Path(made).expanduser() if made else None
 
     def _open(self, robot: Deployment) -> None:
-        """Everything that the graph sees of this node but the gripper.
+        """Create publishers, subscriptions and services.
 
-        No deadline nor liveliness on chunks: the heartbeat comes from the loop that computes them and covers both. The
-        middleware goes on asserting liveliness for a loop that hangs, and its deadlines know writers, not sessions.
+        Chunks have neither deadline nor liveliness: the heartbeat of the loop that computes them covers both. The
+        middleware would assert liveliness for a loop that hangs, and its deadlines know writers, not sessions.
         """
         self._arm = ArmCommands(self, robot, period=self._period)
         self._reports = GateReports(self, self.gate, robot.name)
@@ -173,7 +171,7 @@ class SafetyNode(LifecycleNode):
 
     def _on_joint_state(self, message: JointState) -> None:
         now, age = time.monotonic(), 0.0
-        if message.header.stamp.sec:  # some drivers stamp nothing
+        if message.header.stamp.sec:  # some drivers do not stamp
             age = self._age(message.header.stamp)
         refused = self.gate.counts["bad joint state"]
         try:
@@ -224,8 +222,8 @@ class SafetyNode(LifecycleNode):
     # -- out
 
     def _on_timer(self) -> None:
-        """A tick where one is due; several times between two, whether a chunk has come that needs none."""
-        if not self._is_active:  # the executor of events still calls a timer that was due when it was destroyed
+        """Tick if a tick is due; between ticks, tick early for a new chunk."""
+        if not self._is_active:  # the events executor may call a destroyed timer that was due
             return
         now = time.monotonic()
         if now - self._ticked >= self._period - self._part / 2:
@@ -236,13 +234,13 @@ class SafetyNode(LifecycleNode):
             self._tick_early(now)
 
     def _tick_early(self, now: float) -> None:
-        """The command of a chunk that has just been taken, unless the last or the next one is about now."""
+        """Tick for a new chunk, unless the last or the next tick is near."""
         if self._part <= 2 * (now - self._ticked) <= 2 * self._period - self._part:
             self._tick()
-            self._loops[0].reset()  # the next tick is a whole one from now
+            self._loops[0].reset()  # the next tick is one period from now
 
     def _tick(self) -> None:
-        """A command, if there is one; limits hold from the moment of one to that of the next."""
+        """Send a command, if there is one, and tell the gate when it went out."""
         now = time.monotonic()
         self._ticked, self._fresh = now, False
         command = self.gate.tick(now)
@@ -259,7 +257,7 @@ class SafetyNode(LifecycleNode):
             self._gripper.send(gripper.position(float(command.position[n])), time.monotonic())
 
     def _disarm(self) -> None:
-        """Bring the arm to rest, then send no more. Nothing else is heard meanwhile, the longest braking takes."""
+        """Bring the arm to rest, then send no more. Blocks until then, and hears nothing meanwhile."""
         self.gate.disarm(time.monotonic())
         while self.gate.is_commanding:
             time.sleep(max(self._ticked + self._period - time.monotonic(), 0.0))
@@ -306,16 +304,16 @@ class SafetyNode(LifecycleNode):
     # -- helpers
 
     def _rivals(self) -> str:
-        """Who else could command the robot, in words; empty if there is none."""
+        """Other nodes that could command the robot, in words; empty if there are none."""
         return self._arm.rivals() or self._gripper.rivals()
 
     def _age(self, stamp: TimeMessage) -> float:
-        """Of a stamp [s], by a clock that has not jumped since it was looked at last."""
+        """Certain age of a stamp [s]. Checks the clock for a jump first."""
         moment = self._watch_clock()
         return certain_age(moment.stamped - seconds(stamp), moment.step)
 
     def _watch_clock(self) -> Moment:
-        """Both clocks now. One that jumps makes ages of chunks and joint states meaningless."""
+        """The present time. A jump of the clock is a fault: ages of chunks and joint states are meaningless then."""
         moment = self._node_clock.now()
         jump = self._clock_watch.look(moment.stamped, moment.steady, moment.step)
         if jump:

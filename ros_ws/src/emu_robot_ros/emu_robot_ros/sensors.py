@@ -1,4 +1,4 @@
-"""A robot's cameras and joint states, as they arrive at a node, kept as observations."""
+"""Subscribes a node to a robot's cameras and joint states, and makes observations of them."""
 
 import threading
 from collections.abc import Callable, Sequence
@@ -21,11 +21,11 @@ from emu_robot_ros.conversions import seconds, to_image
 from emu_robot_ros.node_clock import NodeClock
 
 COUNT_S = 1.0
-"""Between two looks at how many publish each camera's topic."""
+"""Time between two counts of each camera's publishers [s]."""
 
 
 class Sensors:
-    """Subscribes a node to what its policy sees, until `destroy`; `observe` may be called from any thread."""
+    """Subscriptions to the sensors of a policy, until `destroy`. `observe` may be called from any thread."""
 
     def __init__(
         self,
@@ -36,10 +36,10 @@ class Sensors:
         fit: ImageFit,
         on_images: Callable[[], None] = lambda: None,
     ) -> None:
-        """cameras: names of the deployment's, the planner's first. size: of the square images [px]. on_images: called
-        whenever every camera has sent something since the last call, so that pictures taken together are used together.
+        """cameras: names in the deployment, the planner's first. size: height and width of the images [px].
 
-        Raises `UnknownNameError` for a camera that the robot has not.
+        on_images: called when every camera has sent a picture since the last call, so that pictures taken together are
+        used together. Raises `UnknownNameError` for a camera that the robot does not have.
         """
         for camera in cameras:
             if camera not in robot.cameras:
@@ -56,7 +56,7 @@ class Sensors:
             self._states.append(self._feel(gripper.joint_states, self._on_gripper_state))
 
     def observe(self) -> TimedObservation:
-        """The last observation; its time is of the node's clock. Raises `NotReadyError`."""
+        """The last observation, with its time on the node's clock. Raises `NotReadyError`."""
         with self._lock:
             problem = self._problem()
             if problem:
@@ -78,7 +78,7 @@ class Sensors:
         now = self._clock.now()
         return self._crowded or self._buffer.problem(now) or (self._gripper.problem(now) if self._gripper else "")
 
-    # -- what comes
+    # -- messages
 
     def _look(self, camera: str, topic: str) -> Any:
         kind = CompressedImage if is_compressed(topic) else Image
@@ -100,7 +100,7 @@ class Sensors:
                 self._buffer.on_state(state.astype(np.float32), seconds(message.header.stamp), self._clock.now())
 
     def _on_gripper_state(self, message: JointState) -> None:
-        """Read for its opening, which the arm's next joint state comes with."""
+        """Read the gripper's opening; the arm's next joint state includes it."""
         assert self._gripper is not None and self._robot.gripper is not None
         if self._robot.gripper.joint not in message.name:
             return
@@ -142,7 +142,7 @@ class Sensors:
             self._crowded = self._count()
 
     def _count(self) -> str:
-        """Which camera's topic has several publishers: pictures of two places must not be mixed."""
+        """The camera whose topic has several publishers, in words: pictures of two places must not be mixed."""
         for camera, subscription in self._views.items():
             publishers = self._node.count_publishers(subscription.topic_name)
             if publishers > 1:

@@ -1,10 +1,10 @@
-"""The simulated tabletop as a robot's drivers would present it: joint states and cameras out, commands in.
+"""The simulated tabletop in place of a robot's drivers: joint states and cameras out, commands in.
 
-Physics keep pace with the steady clock and stamps are of the system clock, so no other node needs /clock. Where the
-machine is too slow, simulated time falls behind and the node says by how much.
+Physics keep pace with the steady clock, and stamps come from the system clock, so that no other node needs /clock. If
+the machine is too slow, simulated time falls behind, and the node logs by how much.
 """
 
-if __name__ == "__main__":  # ahead of the imports: it may be told to end meanwhile
+if __name__ == "__main__":  # before the imports: a signal to end may come during them
     from emu_robot_ros.starting import start
 
     start("sim_bridge")
@@ -31,31 +31,31 @@ from emu_sim.environment import TabletopEnvironment
 from emu_sim.world import SUBSTEP_S
 
 MOST_LAG_S = 0.2
-"""Physics that are further behind are not caught up with."""
+"""Largest delay that physics catch up with [s]."""
 DEAF_S = 0.1
-"""After a reset: commands on their way were meant for the episode before."""
+"""Time after a reset in which commands are ignored [s]: they were meant for the last episode."""
 
 
 class Motion:
-    """Targets of all dimensions, each on its straight way to where it was last sent, as a controller has it."""
+    """Targets of all dimensions, each moving straight to its last goal, as a controller's targets do."""
 
     def __init__(self, position: Floats) -> None:
         self._origin, self._goal = position.copy(), position.copy()
         self._start, self._duration = np.zeros(len(position)), np.full(len(position), 1e-3)
 
     def at(self, now: float) -> Floats:
-        """(A,) at a steady time [s]."""
+        """Targets (A,) at a time on the steady clock [s]."""
         share = np.clip((now - self._start) / self._duration, 0.0, 1.0)
         return self._origin + share * (self._goal - self._origin)
 
     def go(self, where: slice, goal: Floats, now: float, duration: float) -> None:
-        """Send some dimensions from where their targets are now to `goal` within `duration` [s]."""
+        """Move the targets of some dimensions to `goal` within `duration` [s]."""
         self._origin[where] = self.at(now)[where]
         self._goal[where], self._start[where], self._duration[where] = goal, now, max(duration, 1e-3)
 
 
 def gripper_of_panda(robot: Deployment) -> Gripper:
-    """The gripper of a robot whose drivers the simulation can stand in for. Raises `ConfigError` for any other."""
+    """The gripper of a robot that the simulation can replace. Raises `ConfigError` for any other robot."""
     gripper, joints = robot.gripper, len(PANDA.joint_names)
     kinds = {robot.kind, gripper.kind if gripper else "none"}
     if gripper is None or kinds != {"trajectory"} or robot.n_joints != joints:
@@ -67,14 +67,14 @@ def gripper_of_panda(robot: Deployment) -> Gripper:
 
 
 class SimBridgeNode(LifecycleNode):
-    """One episode after the other; serves reset_episode."""
+    """Plays one episode after the other. Serves reset_episode."""
 
     def __init__(self) -> None:
         super().__init__("sim_bridge")
         declare_text(self, "robot", "panda_sim", "name or YAML file of the deployment")
-        declare_text(self, "families", "single", "of tasks, or groups of them, separated by commas")
-        declare_text(self, "split", "seen", "of tasks: seen or heldout")
-        declare_number(self, "seed", 0, 0, 2**31, "of the first episode")
+        declare_text(self, "families", "single", "families of tasks, or groups of families, separated by commas")
+        declare_text(self, "split", "seen", "split of the tasks: seen or heldout")
+        declare_number(self, "seed", 0, 0, 2**31, "seed of the first episode")
         declare_number(self, "joint_states_hz", 100.0, 20.0, 400.0, "joint states per second [Hz]")
         declare_number(self, "camera_hz", 20.0, 1.0, 60.0, "images per second of each camera [Hz]")
         self._is_active = False
@@ -130,7 +130,7 @@ class SimBridgeNode(LifecycleNode):
     # -- time
 
     def _advance(self) -> None:
-        """Bring the physics to now."""
+        """Advance the physics to now."""
         now = time.monotonic()
         if now - self._present > MOST_LAG_S:
             self.get_logger().warning(f"{now - self._present:.2f} s behind, left out", throttle_duration_sec=5.0)
@@ -145,7 +145,7 @@ class SimBridgeNode(LifecycleNode):
             self._tell()
 
     def _sense(self) -> None:
-        if not self._is_active:  # the events executor still calls a timer that was due when it was destroyed
+        if not self._is_active:  # the events executor may call a destroyed timer that was due
             return
         self._advance()
         world, names, n = self._environment.world, self._robot.dimension_names, self._robot.n_joints
@@ -172,7 +172,7 @@ class SimBridgeNode(LifecycleNode):
             self._tell()
 
     def _tell(self) -> None:
-        """The episode's truth."""
+        """Publish the true state of the episode."""
         environment = self._environment
         message = EpisodeState(
             seed=self._seed,
@@ -194,7 +194,7 @@ class SimBridgeNode(LifecycleNode):
         self._take(message, (self._gripper.joint,), slice(-1, None))
 
     def _take(self, message: JointTrajectory, names: tuple[str, ...], where: slice) -> None:
-        """Go to the last point's positions of these joints within its time."""
+        """Move these joints to the positions of the last point within its time."""
         now, points = time.monotonic(), list(message.points)
         if now < self._deaf_until:
             return

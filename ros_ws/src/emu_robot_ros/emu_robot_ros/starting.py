@@ -1,6 +1,6 @@
-"""From a command line to a node. Its imports take seconds, in which it may be told to end: that it hears first.
+"""Starts a node from the command line. Its imports take seconds; signals to end are handled before them.
 
-Standard library only. `running.run_node` takes over once the node can be made.
+Standard library only. `running.run_node` takes over when the node can be made.
 """
 
 import importlib
@@ -15,29 +15,29 @@ from types import FrameType
 from typing import NoReturn
 
 ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-"""What a person or a system says to end. `emu_robot.deploy.processes` has it wait for us until we listen."""
+"""Signals by which a person or a system ends a process. `emu_robot.deploy.processes` blocks them until we listen."""
 
 
 class Ending:
-    """Whether this process was told to end, and what it does at that moment: that depends on how far it is."""
+    """Whether this process was told to end, and its reaction, which depends on the stage of the start."""
 
     def __init__(self) -> None:
         self.told = False
         self._act: Callable[[], None] = partial(leave, 0)
 
     def listen(self) -> None:
-        """From now on; while nothing has been made that must be taken down, the process ends on the spot."""
+        """Listen from now on. The process ends at once, while there is nothing to take down."""
         for number in ENDINGS:
             if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # as nohup sets it
                 signal.signal(number, self._on_signal)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDINGS)
 
     def interrupts(self) -> None:
-        """From now on `SystemExit` is raised, wherever the main thread is."""
+        """From now on a signal raises `SystemExit` in the main thread."""
         self._act = sys.exit
 
     def is_noted(self) -> None:
-        """From now on `told` says it, and nothing is cut short."""
+        """From now on a signal only sets `told`."""
         self._act = _go_on
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
@@ -50,7 +50,7 @@ def _go_on() -> None:
 
 
 def report(error: BaseException) -> None:
-    """One line; with EMU_ROBOT_DEBUG=1 also where it came from."""
+    """Print an error as one line; with EMU_ROBOT_DEBUG=1, its traceback, too."""
     if os.environ.get("EMU_ROBOT_DEBUG") == "1":
         traceback.print_exception(error)
     said, kind = " ".join(str(error).split()), type(error)
@@ -60,15 +60,15 @@ def report(error: BaseException) -> None:
 
 
 def leave(status: int) -> NoReturn:
-    """End the process at once; threads that compute are not waited for."""
+    """End the process at once, without waiting for threads."""
     for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError, RuntimeError):  # its reader is gone; a signal has come while it was flushed
+        with suppress(OSError, RuntimeError):  # its reader is gone, or a signal came during a flush
             stream.flush()
     os._exit(status)
 
 
 def start(name: str) -> NoReturn:
-    """Run the module `name`_node of this package as this process, to its end."""
+    """Run the module `name`_node of this package, and end the process after it."""
     ending.listen()
     status: object = 0
     try:
@@ -82,7 +82,7 @@ def start(name: str) -> NoReturn:
 
 
 ending = Ending()
-"""This process's."""
+"""The ending of this process."""
 planner, policy, recorder, safety, sim_bridge, teleop = (
     partial(start, name) for name in ("planner", "policy", "recorder", "safety", "sim_bridge", "teleop")
 )

@@ -1,6 +1,6 @@
 """An operator drives the robot through the safety gate: a gamepad jogs joints, or a leader arm is followed."""
 
-if __name__ == "__main__":  # ahead of the imports: it may be told to end meanwhile
+if __name__ == "__main__":  # before the imports: a signal to end may come during them
     from emu_robot_ros.starting import start
 
     start("teleop")
@@ -36,20 +36,22 @@ SAY_EVERY_S = 0.5
 
 
 class TeleopNode(LifecycleNode):
-    """Joy or a leader's joint states in, with the gate's state and the robot's; chunks, deadman, heartbeat out."""
+    """Joy or a leader's joint states, and the states of robot and gate in; chunks, deadman and heartbeat out."""
 
     def __init__(self) -> None:
         super().__init__("teleop")
         declare_text(self, "robot", "panda_sim", "name or YAML file of the deployment")
-        declare_text(self, "source", "joy", f"what the operator drives with: {' or '.join(SOURCES)}")
-        declare_text(self, "deadman", "joy", "its switch: a button of joy, a Bool on a topic, or always (simulation)")
+        declare_text(self, "source", "joy", f"the operator's device: {' or '.join(SOURCES)}")
+        declare_text(
+            self, "deadman", "joy", "the deadman switch: a button of joy, a Bool on a topic, or always (simulation)"
+        )
         declare_text(self, "joy_topic", "joy", "sensor_msgs/Joy, repeated at least every input_timeout_s")
         declare_text(self, "leader_topic", "leader/joint_states", "sensor_msgs/JointState of the leader arm")
         declare_text(self, "deadman_topic", "deadman_switch", "std_msgs/Bool, repeated at least every input_timeout_s")
         self._declare("jog", [""], "groups of joints and their axes, each as joint1=0 joint2=-1; empty: four at a time")
         self._declare("leader_joints", [""], "the leader's joints in the order of the robot's; empty: the same names")
-        self._declare("leader_scale", [1.0], "of the leader's positions, one for all joints or one each")
-        self._declare("leader_offset", [0.0], "added to the scaled positions [rad], one for all joints or one each")
+        self._declare("leader_scale", [1.0], "scale of the leader's positions, one for all joints or one each")
+        self._declare("leader_offset", [0.0], "offset of the scaled positions [rad], one for all joints or one each")
         declare_settings(self, TeleopConfig)
         self._is_active = False
 
@@ -65,7 +67,7 @@ class TeleopNode(LifecycleNode):
         return TransitionCallbackReturn.SUCCESS
 
     def _configure(self) -> None:
-        """Everything that may be set wrong."""
+        """Read the settings, and raise for wrong ones."""
         self._config, self._robot = read_settings(self, TeleopConfig), read_deployment(self._value("robot"))
         source, self._switch = self._one_of("source", SOURCES), self._one_of("deadman", DEADMEN)
         if self._switch == "always" and not self._robot.name.endswith("_sim"):
@@ -102,11 +104,11 @@ class TeleopNode(LifecycleNode):
         )
 
     def _open(self) -> None:
-        """Everything that the graph sees of this node."""
+        """Create publishers and subscriptions."""
         self._chunks = self.create_publisher(ActionChunk, topics.ACTION_CHUNK, qos.CHUNKS)
         self._statuses = self.create_publisher(PolicyStatus, topics.POLICY_STATUS, qos.STATUS)
         self._deadman = self.create_publisher(Bool, topics.DEADMAN, qos.DEADMAN)
-        # Drivers of joysticks and leaders differ in what they offer; best effort takes from all of them.
+        # Drivers of joysticks and leaders offer different qualities of service; best effort fits all of them.
         newest = qos.JOINT_STATES_IN
         self._inputs = [
             self.create_subscription(SafetyState, topics.SAFETY_STATE, self._on_gate, qos.LATCHED),
@@ -194,7 +196,7 @@ class TeleopNode(LifecycleNode):
     # -- out
 
     def _step(self) -> None:
-        if not self._is_active:  # the events executor still calls a timer that was due when it was destroyed
+        if not self._is_active:  # the events executor may call a destroyed timer that was due
             return
         now = time.monotonic()
         motion = self._teleop.step(now)
@@ -221,13 +223,13 @@ class TeleopNode(LifecycleNode):
         self._say(INSTRUCTION)
 
     def _say_deadman(self, pressed: bool) -> None:
-        """Again and again while it is pressed, once when it is released."""
+        """Publish the switch at every step while it is pressed, and once when it is released."""
         if pressed or self._was_pressed:
             self._deadman.publish(Bool(data=pressed))
         self._was_pressed = pressed
 
     def _say_idle(self) -> None:
-        """Once after driving; a policy that drives meanwhile is not talked over."""
+        """Publish that nothing is driven, once after driving: later messages would disturb a policy."""
         if self._was_driving:
             self._say("")
         self._was_driving = False
@@ -238,7 +240,7 @@ class TeleopNode(LifecycleNode):
         self._statuses.publish(status)
 
     def _tell(self, now: float) -> None:
-        """Why nothing moves, when that has changed; not at every step while an operator brings a leader near."""
+        """Log why nothing moves if that changed, at most every `SAY_EVERY_S`."""
         if self._teleop.reason != self._said and now - self._said_at > SAY_EVERY_S:
             self._said, self._said_at = self._teleop.reason, now
             self.get_logger().info(self._said or "driving")
@@ -246,7 +248,7 @@ class TeleopNode(LifecycleNode):
     # -- helpers
 
     def _taken(self, message: JointState) -> float:
-        """When the state was measured, on the steady clock [s]; now, if its driver stamps nothing."""
+        """When the state was measured, on the steady clock [s]; now, if its driver does not stamp."""
         now, stamp = time.monotonic(), message.header.stamp
         return now - max(1e-9 * self.get_clock().now().nanoseconds - seconds(stamp), 0.0) if stamp.sec else now
 

@@ -1,4 +1,4 @@
-"""Names of the graph, relative, so that a namespace moves them together. Drivers' names are the deployment's."""
+"""Names of our topics, services and actions, relative to the namespace. The deployment has the drivers' names."""
 
 ACTION_CHUNK = "action_chunk"
 POLICY_STATUS = "policy_status"

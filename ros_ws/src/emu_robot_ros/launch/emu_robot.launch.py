@@ -1,6 +1,6 @@
-"""The nodes of config/graph.yaml under ROS 2's own launch, as `emu-robot bringup` starts them without it.
+"""Starts the nodes of config/graph.yaml with ROS 2's launch, as `emu-robot bringup` does without it.
 
-When one node ends, launch tells all others at the same time; bringup keeps the safety gate for last.
+When one node ends, launch stops all others at the same time; bringup stops the safety gate last.
 
 ros2 launch emu_robot_ros emu_robot.launch.py graph:=sim
 ros2 launch emu_robot_ros emu_robot.launch.py graph:=arm robot:=ur5e nodes:=+recorder namespace:=left
@@ -24,15 +24,15 @@ from emu_robot.deploy.ros_environment import node_environment
 ARGUMENTS = {
     "graph": ("sim", "sim, arm, or another of the file's"),
     "robot": ("", "a robot that ships, or a YAML file; empty: the graph's"),
-    "weights": ("", "what planner and policy load; empty: the graph's"),
-    "namespace": ("", "of all nodes, as left; empty: the graph's"),
-    "nodes": ("", "instead of the graph's nodes, or +a,-b for one more and one less"),
+    "weights": ("", "weights of planner and policy; empty: the graph's"),
+    "namespace": ("", "namespace of all nodes, such as left; empty: the graph's"),
+    "nodes": ("", "a,b to replace the graph's nodes, +a,-b to add one and remove one"),
     "file": ("", "another graph.yaml"),
 }
 
 
 def generate_launch_description() -> LaunchDescription:
-    """Arguments, then what they ask for."""
+    """Declare the arguments, then start the nodes."""
     declared = [
         DeclareLaunchArgument(name, default_value=default, description=description)
         for name, (default, description) in ARGUMENTS.items()
@@ -41,7 +41,7 @@ def generate_launch_description() -> LaunchDescription:
 
 
 def start(context: LaunchContext) -> list[SetEnvironmentVariable | LifecycleNode]:
-    """What to do once the arguments are known: environment, then nodes; all end when one does."""
+    """Set the environment and start the nodes. All end when one ends."""
     given = {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}
     settings = {name: given[name] for name in ("robot", "weights") if given[name]}
     file = Path(given["file"]) if given["file"] else None
@@ -55,10 +55,10 @@ def start(context: LaunchContext) -> list[SetEnvironmentVariable | LifecycleNode
 
 
 def lifecycle_node(node: GraphNode, graph: Graph) -> LifecycleNode:
-    """Configures and activates itself, by its parameter autostart. Values bring their types, else "7" would be 7.
+    """A node that configures and activates itself, by its parameter autostart. Values have types, else "7" would be 7.
 
-    exec_name marks its lines; without it, launch would mark them with the first word of the command, "nice". It has
-    dots, as names of loggers have: launch also makes names of files of it.
+    exec_name marks its lines; without it, launch would use the first word of the command, "nice". It has dots for
+    slashes, because launch makes file names of it.
     """
     parameters = {name: ParameterValue(value, value_type=type_of(value)) for name, value in node.parameters.items()}
     return LifecycleNode(
@@ -75,10 +75,10 @@ def lifecycle_node(node: GraphNode, graph: Graph) -> LifecycleNode:
 
 
 def end_all(label: str, event: ProcessExited, context: LaunchContext) -> Shutdown | None:
-    """What the end of a node leads to; while all end already, a second shutdown would be an error of launch's."""
+    """Shut down all nodes after one has ended; None if they already end, as launch fails on a second shutdown."""
     return None if context.is_shutdown else Shutdown(reason=f"{label} ended")
 
 
 def type_of(value: Parameter) -> object:
-    """As launch names it: float, or List[float], which is not the same as list[float] to it."""
+    """The type as launch names it: float, or List[float], which to launch is not list[float]."""
     return List[type(value[0])] if isinstance(value, list) else type(value)  # noqa: UP006
