@@ -1,9 +1,9 @@
-"""Random windows of frames: our training cache against LeRobotDataset with videos and with pictures, same episodes.
+"""Compares random windows of frames: our training cache, LeRobotDataset with videos, and with pictures.
 
 python benchmarks/data_loading.py [--episodes 12] [--window 16] [--windows 200] [--out outputs/data_loading]
 
-One process, one thread each. The three take turns, so that whatever else the machine does falls on all of them; figures
-are medians over the turns. A frame is two cameras of 128 px, state and action.
+All hold the same episodes and use one process with one thread. They take turns, so that other load on the machine
+affects all of them. Figures are medians over the turns. A frame has two cameras of 128 px, state and action.
 """
 
 import argparse
@@ -47,7 +47,7 @@ def main() -> None:
 
 
 def make_readers(out: Path, n: int, window: int) -> dict[str, tuple[int, Callable[[int], object]]]:
-    """Name -> how many windows there are to begin with, and what reads the one that begins there."""
+    """Name -> number of windows, and a function that reads the window with a given start."""
     from lerobot.datasets.lerobot_dataset import LeRobotDataset
 
     folder = collect(CollectConfig(families=("all",), n=n, seed=6_000_000, out=out / "cache", image_every=1))
@@ -70,7 +70,7 @@ def make_readers(out: Path, n: int, window: int) -> dict[str, tuple[int, Callabl
 
 
 def write_pictures(root: Path, buffer: ReplayBuffer) -> Path:
-    """The same episodes as a LeRobotDataset whose pictures are PNG."""
+    """The same episodes as a LeRobotDataset with PNG pictures."""
     from lerobot.datasets.lerobot_dataset import LeRobotDataset
 
     if (root / "meta/info.json").exists():

@@ -1,9 +1,9 @@
-"""What drawing a subgoal in fewer passes costs: success, words, image and time of every decoder, as table and plot.
+"""Effect of fewer passes per subgoal: success, words, image and time of every decoder, as table and plot.
 
 python benchmarks/decoder_curve.py [weights ...] [--steps 1 2 4 8 16 25] [--tasks all] [--n 200] [--out outputs/curve]
 
-weights: released names or folders; of each its noise path is taken, and of the first also one code at a time. Every
-cell is an `emu-robot eval` and an `emu-robot measure planner` of the same layouts; a run that was cut off goes on.
+weights: released names or folders. Each is measured with its noise path, the first one also one code at a time. Every
+cell is an `emu-robot eval` and an `emu-robot measure planner` of the same layouts. An interrupted run continues.
 """
 
 import argparse
@@ -35,12 +35,16 @@ SPLITS = ("seen", "heldout")
 
 @dataclass(frozen=True)
 class Cell:
-    """One point: weights, their noise path, passes per image (0: one code at a time), split."""
+    """One point of the curve."""
 
     weights: str
+    """Released name or weights folder."""
     path: str
+    """Noise path of the weights."""
     steps: int
+    """Passes per image; 0: one code at a time."""
     split: str
+    """Split of the layouts."""
 
     @property
     def name(self) -> str:
@@ -55,8 +59,8 @@ class Cell:
         return f"DiDA {self.path}, {self.steps}" if self.steps else self.line
 
     @property
-    def decoder(self) -> str:
-        return "dida" if self.steps else "ar"
+    def decoder(self) -> Decoder:
+        return Decoder.DIDA if self.steps else Decoder.AR
 
 
 def main() -> None:
@@ -92,7 +96,7 @@ def measure(cell: Cell, wanted: argparse.Namespace) -> dict[str, Any]:
         "policy": cell.weights, "split": cell.split, "tasks": wanted.tasks, "n": wanted.n, "decoder": cell.decoder,
         "decoder_steps": max(cell.steps, 1), "workers": wanted.workers,
     }  # fmt: skip
-    result = evaluate(EvalConfig(**layouts, goal="planner", videos=0, resume=True, out=folder / "eval"))
+    result = evaluate(EvalConfig(**layouts, videos=0, resume=True, out=folder / "eval"))
     kept = folder / "plans" / "plan_accuracy.json"
     if kept.exists():
         plans = json.loads(kept.read_text())
@@ -104,7 +108,7 @@ def measure(cell: Cell, wanted: argparse.Namespace) -> dict[str, Any]:
         "words": plans["next_subtask"]["text"],
         "position_error": plans["position_error"]["median"],
         "mae": plans["mae"]["median"],
-        "ms": step_ms(cell.weights, Decoder(cell.decoder), max(cell.steps, 1)),
+        "ms": step_ms(cell.weights, cell.decoder, max(cell.steps, 1)),
     }
 
 
@@ -120,7 +124,7 @@ def step_ms(weights: str, decoder: Decoder, steps: int) -> float:
 
 
 def table(rows: list[tuple[Cell, dict[str, Any]]]) -> str:
-    """Markdown; p is Barnard's test of the success against one code at a time on the same split."""
+    """Markdown. p is of Barnard's test against the success of one code at a time on the same split."""
     lines = ["| decoder | split | success | p | next subtask right | object [px] | changed pixels | ms |"]
     lines.append("|---|---|---|---|---|---|---|---|")
     base = {cell.split: _success(found) for cell, found in rows if cell.steps == 0}

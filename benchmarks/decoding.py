@@ -1,10 +1,10 @@
-"""Image decoding in one run: one code at a time (ours, and `transformers` generate on the same weights) against DiDA.
+"""Compares image decoding: one code at a time (ours, and `transformers` generate on the same weights), and DiDA.
 
 python benchmarks/decoding.py [--sizes mini 100m] [--codes 64 256] [--steps 1 4 8] [--device auto] [--repeats 5]
 
-Random weights: how long a pass takes does not depend on what was learned. Each method writes one image after a prompt
-of the same length with another image in it; times are medians of wall-clock milliseconds of the image alone, without
-the first call. A ratio is to one code at a time in the same block, that is with the same guidance and arithmetic.
+The weights are random, because the time of a pass does not depend on them. Each method writes one image after a prompt
+of the same length that contains an image. Times are medians of wall-clock milliseconds of the image alone, without the
+first call. Ratios are relative to one code at a time in the same block, with the same guidance and arithmetic.
 """
 
 import argparse
@@ -77,7 +77,7 @@ def print_times(title: str, n_codes: int, times: dict[str, float]) -> None:
 
 
 def decoders(model: CausalTransformer, guidance: float, steps: list[int]) -> dict[str, ImageDecoder]:
-    """Every way of ours to decode an image, by name."""
+    """Our image decoders by name."""
     codebook = torch.randn(WORDS.n_codes, 32, device=model.lm_head.weight.device)
     path = make_noise_path("metric", codebook)
     methods: dict[str, ImageDecoder] = {
@@ -91,7 +91,7 @@ def decoders(model: CausalTransformer, guidance: float, steps: list[int]) -> dic
 
 @torch.inference_mode()
 def image_ms(model: CausalTransformer, decoder: ImageDecoder, n_codes: int, repeats: int) -> float:
-    """Median time of one image, its keys and values written."""
+    """Median time of one image, including the writing of its keys and values."""
     grammar = PlanGrammar(vocabulary=WORDS, template=(None,) * n_codes)
     device = model.lm_head.weight.device
 
@@ -113,7 +113,7 @@ def image_ms(model: CausalTransformer, decoder: ImageDecoder, n_codes: int, repe
 
 @torch.inference_mode()
 def transformers_ms(model: CausalTransformer, n_codes: int, repeats: int) -> float:
-    """Median time of `generate` for as many ids; the prompt's pass is measured apart and taken off."""
+    """Median time of `generate` for `n_codes` ids. The time of the prompt is measured separately and subtracted."""
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
     settings = {
@@ -142,7 +142,7 @@ def prompt(n_codes: int) -> list[int]:
 
 
 def median_ms(prepare: Callable[[], Callable[[], object]], device: torch.device, repeats: int) -> float:
-    """Median wall-clock time of what `prepare` returns; the first call is not counted."""
+    """Median wall-clock time of the function that `prepare` returns, without the first call."""
     spent = []
     for _ in range(repeats + 1):
         function = prepare()

@@ -1,4 +1,4 @@
-"""Latency of the released policy on one CPU thread: one action chunk, one planned step (subtask and subgoal image).
+"""Latency of the released policy on one CPU thread: an action chunk, and a planned step (subtask and subgoal image).
 
 python benchmarks/latency.py [weights]        medians and 90th percentiles of process CPU time, in milliseconds
 """
@@ -24,7 +24,7 @@ REPEATS = 30
 
 
 def milliseconds(function: Callable[[], object]) -> tuple[float, float]:
-    """Median and 90th percentile of the CPU time of a call; the first two calls are not counted."""
+    """Median and 90th percentile of the CPU time of a call [ms], without the first two calls."""
     spent = []
     for _ in range(REPEATS + 2):
         start = time.process_time()
@@ -34,7 +34,7 @@ def milliseconds(function: Callable[[], object]) -> tuple[float, float]:
 
 
 def load_planners(folder: Path) -> dict[str, Planner]:
-    """The planner as it is deployed, and one code at a time, in int8 and in float32."""
+    """The planner with its default decoder, and one code at a time in int8 and in float32."""
     one_by_one = DecoderConfig(kind=Decoder.AR)
     return {
         "its default": Planner.load(folder, int8=True),

@@ -1,14 +1,14 @@
-"""The ROS 2 graph, in separate processes: latency, jitter, holding, what a gate lets through, success.
+"""Measures the ROS 2 graph in separate processes: latency, jitter, holding, random messages, stops, success.
 
-.venv-ros/bin/python benchmarks/ros2.py latency    image -> chunk -> command, an arm of two VGA cameras at 30 Hz
-.venv-ros/bin/python benchmarks/ros2.py jitter     of commands at 50 Hz, the planner planning, one more process busy
+.venv-ros/bin/python benchmarks/ros2.py latency    image -> chunk -> command, arm with two VGA cameras at 30 Hz
+.venv-ros/bin/python benchmarks/ros2.py jitter     of commands at 50 Hz, with a planning planner and a busy process
 .venv-ros/bin/python benchmarks/ros2.py holds      from SIGSTOP or SIGKILL of planner or policy to a holding gate
-.venv-ros/bin/python benchmarks/ros2.py random     100,000 chunks, most of them wrong, and what the controller sees
-.venv-ros/bin/python benchmarks/ros2.py estop      from the call to a holding gate, and that nothing runs until reset
-.venv-ros/bin/python benchmarks/ros2.py success    through the graph and in one process, same seeds
-.venv-ros/bin/python benchmarks/ros2.py table      what was measured so far
+.venv-ros/bin/python benchmarks/ros2.py random     100,000 chunks, most of them wrong, and the resulting commands
+.venv-ros/bin/python benchmarks/ros2.py estop      from the call to a holding gate, and no motion until the reset
+.venv-ros/bin/python benchmarks/ros2.py success    through the graph and in one process, with the same seeds
+.venv-ros/bin/python benchmarks/ros2.py table      all measurements so far
 
-Kept in outputs/ros2. The graph is that of `emu-robot bringup`, on a domain of its own.
+Results are kept in outputs/ros2. The graph is that of `emu-robot bringup`, on a domain of its own.
 """
 
 import argparse
@@ -29,7 +29,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests/helpers"))
 OUT = Path("outputs/ros2")
 FIRST_SEED = 30_000_000
-"""Of evaluation layouts, far from those of demonstrations."""
+"""First seed of the layouts, far from those of demonstrations."""
 TASK_S = 60.0
 
 
@@ -42,7 +42,7 @@ def main() -> None:
     from emu_robot.deploy.graph import read_graph
 
     os.environ |= {
-        **read_graph("sim").environment,  # also of the graphs without simulation: they stay on this machine
+        **read_graph("sim").environment,  # also graphs without simulation stay on this machine
         "ROS_DOMAIN_ID": str(10 + os.getpid() % 90),
         "OMP_NUM_THREADS": "1",
         "MUJOCO_GL": os.environ.get("MUJOCO_GL", "egl"),
@@ -58,7 +58,7 @@ def main() -> None:
 
 @contextmanager
 def graph(name: str = "sim", nodes: str = "", **settings: str) -> Iterator[dict[str, Any]]:
-    """The nodes' processes by name, each to be ended and begun on its own; settings: planner__threads="1"."""
+    """The nodes' processes by name. Each can be stopped and started alone. settings: such as planner__threads="1"."""
     from emu_robot.deploy.graph import read_graph
     from emu_robot.deploy.processes import Processes
     from emu_robot.deploy.ros_environment import node_processes
@@ -74,7 +74,7 @@ def graph(name: str = "sim", nodes: str = "", **settings: str) -> Iterator[dict[
 
 
 class Restartable:
-    """One node's process."""
+    """The process of one node."""
 
     def __init__(self, make: Any, name: str, stack: ExitStack) -> None:
         self._make, self._name, self._stack = make, name, stack
@@ -92,7 +92,7 @@ class Restartable:
 
 
 def summary(values: Sequence[float], unit: float = 1000.0) -> dict[str, float]:
-    """n, p50, p99 and the largest, by default in milliseconds."""
+    """n, p50, p99 and largest value, by default in milliseconds."""
     found = unit * np.array(values)
     p50, p99 = np.percentile(found, [50, 99])
     return {
@@ -103,7 +103,7 @@ def summary(values: Sequence[float], unit: float = 1000.0) -> dict[str, float]:
     }
 
 
-# Latency: a stand-in for arm and cameras that knows when it published what
+# Latency: a stand-in for arm and cameras that records the times of its messages
 
 
 def latency(wanted: argparse.Namespace) -> dict[str, Any]:
@@ -116,7 +116,7 @@ def latency(wanted: argparse.Namespace) -> dict[str, Any]:
 
 
 def latency_at(control_hz: float, size: tuple[int, int], seconds: float) -> dict[str, Any]:
-    """From before the images are published that a chunk answers to, without the inference of that chunk."""
+    """Times from the publication of the images of a chunk, without its inference."""
     from emu_robot_interfaces.action import RunPolicy
     from emu_robot_interfaces.msg import ActionChunk, PolicyStatus
     from rclpy.action import ActionClient
@@ -164,13 +164,13 @@ def latency_at(control_hz: float, size: tuple[int, int], seconds: float) -> dict
         action = ActionClient(node, RunPolicy, topics.RUN_POLICY)
         action.wait_for_server(60)
         goal = RunPolicy.Goal(instruction="open the drawer", time_limit=seconds)
-        sent = node.executor.create_task(action.send_goal_async, goal)  # by the thread that takes the answer
+        sent = node.executor.create_task(action.send_goal_async, goal)  # in the thread that receives the answer
         until(lambda: len(chunks) > 5)
         time.sleep(seconds)
         assert sent.result().result().accepted
         to_chunk, to_command = [], []
         for sequence, at, stamp, sent_at in chunks[5:]:
-            after = [arrived for given, arrived in commands if given > sent_at]  # may be here before the chunk is
+            after = [arrived for given, arrived in commands if given > sent_at]  # may arrive before the chunk
             nearest = min(list(published), key=lambda s: abs(s[0] - stamp[0] + 1e-9 * (s[1] - stamp[1])))
             if sequence in inference and len(after):
                 past = published[nearest] + inference[sequence]
@@ -188,7 +188,7 @@ def latency_at(control_hz: float, size: tuple[int, int], seconds: float) -> dict
 
 
 def jitter(wanted: argparse.Namespace) -> dict[str, Any]:
-    """What the periods of commands are longer than 20 ms by, at a receiver."""
+    """Excess of the periods of commands over 20 ms, at a receiver."""
     from trajectory_msgs.msg import JointTrajectory
 
     from emu_robot.robots.deployment import read_deployment
@@ -225,7 +225,7 @@ def jitter(wanted: argparse.Namespace) -> dict[str, Any]:
 
 
 def holds(wanted: argparse.Namespace) -> dict[str, Any]:
-    """From the signal to the gate's word that it holds, as another process receives it."""
+    """Times from the signal to the gate's message that it holds, as another process receives it."""
     from emu_robot_ros.client import GraphClient, GraphError
 
     n = wanted.n or 20
@@ -252,7 +252,7 @@ def holds(wanted: argparse.Namespace) -> dict[str, Any]:
 
 
 def moving(client: Any, seed: int) -> Any:
-    """A new episode whose arm has been moving for 0.3 s."""
+    """A new episode in which the arm has moved for 0.3 s."""
     from emu_robot_ros.client import GraphError
 
     instruction = client.reset_episode(seed, "single", "seen")
@@ -265,7 +265,7 @@ def moving(client: Any, seed: int) -> Any:
             if client.gate.state == "tracking":
                 return task
             why = task.result(TASK_S).message
-        except GraphError as error:  # a node that was killed is still starting
+        except GraphError as error:  # a killed node is still restarting
             why = str(error)
         time.sleep(0.5)
     raise RuntimeError(f"the arm does not move: {why}")
@@ -275,7 +275,7 @@ def moving(client: Any, seed: int) -> Any:
 
 
 def random(wanted: argparse.Namespace) -> dict[str, Any]:
-    """Right chunks turn the first joint, wrong ones the last: any motion of that is a violation."""
+    """Right chunks turn the first joint, wrong ones the last. Every motion of the last joint is a violation."""
     from diagnostic_msgs.msg import DiagnosticArray
     from ros_robot import Peer
 
@@ -289,7 +289,7 @@ def random(wanted: argparse.Namespace) -> dict[str, Any]:
         )
         until(lambda: peer.arm().success)
         peer.send(0.1)
-        until(lambda: peer.state == "tracking")  # from here on what came before is what is repeated and reordered
+        until(lambda: peer.state == "tracking")  # from here on earlier chunks are repeated and reordered
         sent, resets, began = 0, 0, time.monotonic()
         while sum(judged.values()) < n:
             for _ in range(100):
@@ -315,7 +315,7 @@ def counts(message: Any) -> dict[str, int]:
 
 
 def random_peer(kind: type[Any]) -> Any:
-    """A peer that sends chunks of every kind."""
+    """A peer that sends right and wrong chunks of all kinds."""
     from emu_robot_interfaces.msg import ActionChunk
 
     from emu_robot.robots.deployment import read_deployment
@@ -364,7 +364,7 @@ def random_peer(kind: type[Any]) -> Any:
             self._chunks.publish(message)
 
         def violations(self) -> int:
-            """Commands that are not finite, out of limits, or move the last joint."""
+            """Number of commands that are not finite, out of limits, or move the last joint."""
             limits = robot.limits
             found = 0
             for (_, position), velocity in zip(self.commands, self.velocities, strict=True):
@@ -381,7 +381,7 @@ def random_peer(kind: type[Any]) -> Any:
 
 
 def estop(wanted: argparse.Namespace) -> dict[str, Any]:
-    """From the call; meanwhile chunks keep coming, and have to go on doing nothing."""
+    """Times from the call. Chunks continue to arrive and must have no effect."""
     from ros_robot import Peer
 
     taken, executed = [], 0
@@ -413,7 +413,7 @@ def estop(wanted: argparse.Namespace) -> dict[str, Any]:
 
 
 def success(wanted: argparse.Namespace) -> dict[str, Any]:
-    """Single tasks; a success holds within the time of the suite's episodes, counted from the arm's first motion."""
+    """Single tasks. A success must occur within the length of the suite's episodes, from the arm's first motion on."""
     from emu_robot.control.episode_loop import run_episode
     from emu_robot.evaluation.statistics import Proportion, barnard
     from emu_robot.policy.emu_policy import load_policy
@@ -459,7 +459,7 @@ def graph_episode(client: Any, seed: int, limit_s: float) -> bool:
 
 @contextmanager
 def first_served() -> Iterator[None]:
-    """Threads begun meanwhile, where that is permitted: who measures stands for a controller and adds no delay."""
+    """Give threads started within a higher priority, if permitted, so that the measurement adds little delay."""
     with suppress(PermissionError):
         os.setpriority(os.PRIO_PROCESS, 0, -10)
     try:
@@ -478,7 +478,7 @@ def until(condition: Any, seconds: float = 60.0) -> None:
 
 
 def table() -> str:
-    """What was kept, as Markdown."""
+    """The kept results as Markdown."""
     lines = ["| what | n | p50 [ms] | p99 [ms] | max [ms] |", "|---|---|---|---|---|"]
     rest = []
     for name in MEASURES:

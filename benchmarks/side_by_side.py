@@ -1,21 +1,20 @@
-"""Our policy beside LeRobot's own: same demonstrations, same training time, same tasks, through LeRobot's commands.
+"""Compares our policy with LeRobot's: same demonstrations, training time and tasks, through LeRobot's commands.
 
 python benchmarks/side_by_side.py data                     the demonstrations as a LeRobotDataset
 python benchmarks/side_by_side.py prepare                  our training cache of the same LeRobotDataset
 python benchmarks/side_by_side.py rates                    training samples per second, all at the same time
 python benchmarks/side_by_side.py train --seconds 4000     from nothing, all at the same time, by the rates measured
 python benchmarks/side_by_side.py evaluate ours act        single and long tasks, seen and held-out, by lerobot-eval
-python benchmarks/side_by_side.py latency                  CPU time of a chunk on one thread, taking turns
-python benchmarks/side_by_side.py table                    what was measured so far
+python benchmarks/side_by_side.py latency                  CPU time of a chunk on one thread, in turns
+python benchmarks/side_by_side.py table                    all measurements so far
 
---scale two_cores (the default) is for a machine without a GPU and some three hours: pick-and-place alone.
---scale gpu has all tasks. Everything is kept in outputs/side_by_side/<scale>.
+--scale two_cores (the default) is for a machine without a GPU and takes about three hours: pick-and-place alone.
+--scale gpu has all tasks. Results are kept in outputs/side_by_side/<scale>.
 
-Whoever trains shares cores and GPU with the others, evenly. The peers have LeRobot's defaults but for what PEERS says:
-bfloat16 as ours has, no weights from the internet, learning rates for so few steps, chunks of 2 s (Diffusion Policy:
-1.6 s), Diffusion Policy with a quarter of the U-Net's width, SmolVLA with a vision-language model that is small enough
-to learn from nothing. ACT and Diffusion Policy are not told the instruction; neither takes one. SmolVLA reads it. Needs
-the extra [bench], whose transformers SmolVLA can run with.
+All trainings share cores and GPU evenly. The peers have LeRobot's defaults with the changes in PEERS: bfloat16 like
+ours, no weights from the internet, learning rates for few steps, chunks of 2 s (Diffusion Policy: 1.6 s), Diffusion
+Policy with a quarter of the U-Net's width, SmolVLA with a vision-language model small enough to learn from nothing. ACT
+and Diffusion Policy take no instruction, SmolVLA reads it. The extra [bench] has a version of transformers for SmolVLA.
 """
 
 import argparse
@@ -60,27 +59,35 @@ PEERS: dict[str, list[str]] = {
 
 
 class Stage(NamedTuple):
-    """Of our training, with the preset side_by_side. share: of the time. more: settings besides the preset's."""
+    """One stage of our training, with the preset side_by_side."""
 
     batch_size: int
+    """Examples per step."""
     share: float
+    """Share of the training time."""
     more: tuple[str, ...] = ()
+    """Settings besides those of the preset."""
 
 
 class Scale(NamedTuple):
-    """How much of everything. tasks: what an evaluation calls single and long -> families, and episodes of each split.
-
-    image_every: frames from one picture of our cache to the next. batch_size: of the peers. few_steps: for the rates.
-    """
+    """Size of the whole comparison."""
 
     name: str
+    """Name, and folder of the results."""
     families: str
+    """Families of the demonstrations."""
     demonstrations: int
+    """Number of demonstrations."""
     image_every: int
+    """Frames between two pictures of our cache."""
     batch_size: int
+    """Examples per step of the peers."""
     stages: dict[str, Stage]
+    """Stages of our training."""
     few_steps: int
+    """Steps for the measurement of rates."""
     tasks: dict[str, tuple[str, int]]
+    """Name of an evaluation -> families, and episodes of each split."""
 
     @property
     def out(self) -> Path:
@@ -155,7 +162,7 @@ def main() -> None:
 
 
 def ours(*words: str) -> None:
-    """One of our commands. Raises `CalledProcessError` if it fails."""
+    """Run one of our commands. Raises `CalledProcessError` if it fails."""
     run([BIN / "emu-robot", *words])
 
 
@@ -164,13 +171,13 @@ def run(command: Sequence[str | Path]) -> None:
 
 
 def read(scale: Scale, name: str) -> dict[str, Any]:
-    """What was kept under that name, or nothing."""
+    """The results kept under a name; empty without any."""
     path = scale.out / f"{name}.json"
     return json.loads(path.read_text()) if path.exists() else {}
 
 
 def keep(scale: Scale, name: str, new: dict[str, Any]) -> None:
-    """Add to what is kept under that name."""
+    """Add results to those kept under a name."""
     replace_json(scale.out / f"{name}.json", read(scale, name) | new)
 
 
@@ -185,7 +192,7 @@ def demonstrate(scale: Scale) -> None:
 
 
 def prepare(scale: Scale) -> None:
-    """Of the LeRobotDataset, as the peers read it."""
+    """Make our training cache from the LeRobotDataset that the peers read."""
     where = f"dataset={scale.dataset}", f"out={scale.cache}"
     ours("data", "prepare", *where, f"image_every={scale.image_every}", f"workers={len(os.sched_getaffinity(0))}")
 
@@ -194,13 +201,13 @@ def prepare(scale: Scale) -> None:
 
 
 def side_by_side(scale: Scale, work: dict[str, Callable[[], None]]) -> dict[str, float]:
-    """All of it at the same time, each with an equal share of the cores; how long each took [s]."""
+    """Run all functions at the same time, each with an equal share of the cores. Returns their durations [s]."""
     cores = sorted(os.sched_getaffinity(0))
     share = max(len(cores) // len(work), 1)
     seconds: dict[str, float] = {}
 
     def timed(i: int, name: str) -> None:
-        os.sched_setaffinity(0, cores[i * share % len(cores) :][:share])  # of this thread and what it starts
+        os.sched_setaffinity(0, cores[i * share % len(cores) :][:share])  # for this thread and those that it starts
         start = time.monotonic()
         work[name]()
         seconds[name] = time.monotonic() - start
@@ -214,7 +221,7 @@ def side_by_side(scale: Scale, work: dict[str, Callable[[], None]]) -> dict[str,
 
 
 def training(scale: Scale, name: str, seconds: float) -> Callable[[], None]:
-    """As many steps as fit into so much time, by the rates measured."""
+    """A training with as many steps as fit into `seconds`, by the measured rates."""
     known = read(scale, "rates")
     left = seconds - known[f"{name} besides"]
     if left <= 0:
@@ -226,7 +233,7 @@ def training(scale: Scale, name: str, seconds: float) -> Callable[[], None]:
 
 
 def train_ours(scale: Scale, out: Path, steps: dict[str, int], *more: str) -> None:
-    """Every stage in its turn, `more` being settings of each."""
+    """Train our stages in order. more: further settings of each."""
     weights = f"weights={out / 'weights'}"
     for stage, how in scale.stages.items():
         what = f"stage={stage}", "experiment=side_by_side", f"data={scale.cache}", f"out={out}", weights
@@ -236,7 +243,7 @@ def train_ours(scale: Scale, out: Path, steps: dict[str, int], *more: str) -> No
 
 
 def train_command(scale: Scale, name: str, out: Path, steps: int) -> list[str]:
-    """With a process for data on each core that the calling thread may use."""
+    """LeRobot's command, with a data process for each core of the calling thread."""
     small_vlm = [f"--policy.vlm_model_name={scale.small_vlm}"] if name == "smolvla" else []
     words = [
         BIN / "lerobot-train", f"--policy.type={name}", *SHARED, *PEERS[name], *small_vlm, f"--output_dir={out}",
@@ -248,7 +255,7 @@ def train_command(scale: Scale, name: str, out: Path, steps: int) -> list[str]:
 
 
 def rates(scale: Scale) -> dict[str, float]:
-    """Steps per second, and what each needs besides its steps [s]: the peers train until we have shown each stage."""
+    """Steps per second, and the time of each besides its steps [s]. The peers train until our stages are measured."""
     found: dict[str, float] = {}
     out, shown = scale.out / "rates" / str(time.time_ns()), threading.Event()
     out.mkdir(parents=True)
@@ -286,13 +293,13 @@ def rates(scale: Scale) -> dict[str, float]:
 
 
 def logged(log: Path) -> list[datetime]:
-    """When LeRobot wrote each line of progress."""
+    """The times of LeRobot's lines of progress."""
     lines = [line.split("INFO ", 1)[1] for line in log.read_text().splitlines() if " step:" in line]
     return [datetime.fromisoformat(" ".join(line.split()[:2])) for line in lines]
 
 
 def write_small_vlm(scale: Scale) -> None:
-    """What SmolVLA asks the hub for, made here: a SmolVLM to be trained from nothing, and a tokenizer of our words."""
+    """Write the files that SmolVLA loads from the hub: an untrained SmolVLM, and a tokenizer of our words."""
     import pandas as pd
     from tokenizers import ByteLevelBPETokenizer
     from transformers import PreTrainedTokenizerFast, SmolVLMConfig, SmolVLMImageProcessor, SmolVLMProcessor
@@ -349,7 +356,7 @@ def evaluate(scale: Scale, name: str, tasks: str, split: str, device: str, envs:
 
 
 def latency(scale: Scale, names: Sequence[str]) -> dict[str, float]:
-    """Median CPU time of a chunk [ms]; for ours also of one that is planned before."""
+    """Median CPU time of a chunk [ms]; for ours also of a chunk after a plan."""
     import torch
 
     torch.set_num_threads(1)
@@ -357,7 +364,7 @@ def latency(scale: Scale, names: Sequence[str]) -> dict[str, float]:
     for name in names:
         calls |= chunk_calls(scale, name)
     spent: dict[str, list[float]] = {name: [] for name in calls}
-    for _ in range(12):  # the first two are not counted
+    for _ in range(12):  # without the first two
         for name, call in calls.items():
             start = time.process_time()
             call()
@@ -366,7 +373,7 @@ def latency(scale: Scale, names: Sequence[str]) -> dict[str, float]:
 
 
 def chunk_calls(scale: Scale, name: str) -> dict[str, Callable[[], object]]:
-    """Name of what is timed -> that, on one random observation."""
+    """Name -> a timed function on one random observation."""
     import torch
     from lerobot.configs.policies import PreTrainedConfig
     from lerobot.policies.factory import get_policy_class, make_pre_post_processors
@@ -395,7 +402,7 @@ def chunk_calls(scale: Scale, name: str) -> dict[str, Callable[[], object]]:
 
 
 def table(scale: Scale) -> str:
-    """What was kept, as Markdown; a p-value is Barnard's test against ours."""
+    """The kept results as Markdown. A p-value is of Barnard's test against ours."""
     from emu_robot.evaluation.statistics import Proportion, barnard
 
     success = {key: Proportion(*value) for key, value in read(scale, "success").items()}
@@ -424,7 +431,7 @@ def n_parameters(folder: Path) -> int:
 
     total = 0
     for path in folder.glob("*.safetensors"):
-        if "processor" not in path.name:  # these hold the data's statistics
+        if "processor" not in path.name:  # buffers with the statistics of the data
             with safe_open(path, "pt") as tensors:
                 total += sum(math.prod(tensors.get_slice(key).get_shape()) for key in list(tensors.keys()))
     return total

@@ -1,10 +1,10 @@
-"""How smoothly the simulated arm moves where one action chunk follows another, by the way in which chunks are played.
+"""Smoothness of the simulated arm at borders of action chunks, for several ways to play them.
 
-python benchmarks/smoothness.py [--episodes 10] [--paths 10]        two Markdown tables; the same at every run
+python benchmarks/smoothness.py [--episodes 10] [--paths 10]        two Markdown tables, equal at every run
 
-Physics, gate and policy run in one process on a time of their own: no middleware, no waiting. A chunk is asked for
-every 0.4 s and arrives 0.1 s later, as inference and transport take. The gate commands at 50 Hz, and each command is
-reached within 20 ms, as sim_bridge does it; raw actions come at 20 Hz, as policies were trained with.
+Physics, gate and policy run in one process in simulated time, without middleware. A chunk is requested every 0.4 s and
+arrives 0.1 s later, as after inference and transport. The gate commands at 50 Hz, and each command is reached within
+20 ms, as in sim_bridge. Raw actions come at 20 Hz, as in the training of policies.
 """
 
 import argparse
@@ -30,36 +30,36 @@ DT, CHUNK_PERIOD_S, DELAY_S = 1 / PANDA.control_hz, 0.4, 0.1
 HORIZON = 16
 """Actions of a scripted chunk, as many as the released head predicts."""
 TICK_S = 0.02
-"""Between the gate's commands, and between the moments that are measured."""
+"""Time between two commands of the gate, and between two measurements [s]."""
 SUBSTEPS = round(TICK_S / SUBSTEP_S)
 BORDER_S = 0.15
-"""What counts as a border, from a chunk's arrival on: blending and one action."""
+"""Length of a border from a chunk's arrival on: blending and one action [s]."""
 SETTLE_S = 0.3
-"""Before the first chunk: an arm at rest, and joint states of it."""
+"""Time before the first chunk, in which the arm rests and its joint states arrive [s]."""
 FIRST_SEED = 10_000_000
 DISAGREEMENT = 0.04
-"""Between two neighbouring scripted chunks, of every joint [rad]."""
+"""Difference between two neighbouring scripted chunks in every joint [rad]."""
 PATH_S = 8.0
-"""Length of a scripted motion."""
+"""Length of a scripted motion [s]."""
 
 type Chunks = Callable[[float], Floats]
-"""The chunk (T, 8) for an observation of now, so many seconds after the beginning."""
+"""Time since the beginning [s] -> the chunk (T, 8) for an observation at that time."""
 
 
 class Player(Protocol):
     """Turns chunks into the servos' targets."""
 
     def take(self, actions: Floats, captured: float, now: float) -> None:
-        """A chunk (T, 8) whose first action is meant for `captured` [s]."""
+        """Take a chunk (T, 8) with its first action for the time `captured` [s]."""
         ...
 
     def tick(self, state: Floats, now: float) -> Floats:
-        """Targets (SUBSTEPS, 8) of the physics steps until the next tick; state (8,) is what is measured."""
+        """Targets (SUBSTEPS, 8) of the physics steps until the next tick, from the measured state (8,)."""
         ...
 
 
 class Raw:
-    """The newest chunk's actions as they are, each for DT. gradual: go straight to each within DT, else leap there."""
+    """Plays the newest chunk's raw actions, each for DT. gradual: move linearly within DT, else jump."""
 
     def __init__(self, state: Floats, *, gradual: bool) -> None:
         self._gradual, self._captured, self._actions = gradual, 0.0, state[None]
@@ -83,7 +83,7 @@ class Raw:
 
 
 class Gated:
-    """Through the safety gate, each command reached within a tick."""
+    """Plays chunks through the safety gate. Each command is reached within a tick."""
 
     def __init__(self, state: Floats, *, blend_s: float) -> None:
         robot = read_deployment("panda_sim")
@@ -121,18 +121,18 @@ PLAYERS: dict[str, Callable[[Floats], Player]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Motion:
-    """One episode, the joints alone, once per tick from where the second chunk arrives; the first one has no border."""
+    """The joints of one episode at every tick from the second chunk on, because the first one has no border."""
 
     targets: Floats
-    """(N, 7) [rad]"""
+    """(N, 7) joint targets [rad]."""
     positions: Floats
-    """(N, 7) [rad]"""
+    """(N, 7) joint positions [rad]."""
     times: Floats
-    """(N,) of these positions, after the first observation [s]"""
+    """(N,) times of the positions after the first observation [s]."""
     border: NDArray[np.int_]
-    """(N,) which chunk has just replaced another, counted from 1; 0 elsewhere."""
+    """(N,) number of the chunk that has just replaced another, from 1; 0 elsewhere."""
     success: bool
-    """Whether the task was done."""
+    """Whether the task succeeded."""
 
     @property
     def steps(self) -> Floats:
@@ -147,7 +147,7 @@ class Motion:
 
 
 def play(environment: TabletopEnvironment, chunks: Chunks, player: Player, seconds: float) -> Motion:
-    """Until the task is done or time is over, from a reset environment on."""
+    """Play from a reset environment until the task is done or the time is over."""
     world, targets, positions, arrivals = environment.world, list[Floats](), list[Floats](), list[float]()
     on_way: tuple[Floats, float] | None = None
     for i in range(round((SETTLE_S + seconds) / TICK_S)):
@@ -177,16 +177,16 @@ def play(environment: TabletopEnvironment, chunks: Chunks, player: Player, secon
 
 
 def _advance(environment: TabletopEnvironment, targets: Floats) -> Floats:
-    """The last of the targets (SUBSTEPS, 8), once the physics have gone through all."""
+    """Run the physics through the targets (SUBSTEPS, 8). Returns the last one."""
     for target in targets:
         environment.advance(target, 1)
     return targets[-1]
 
 
 def scripted(seed: int) -> tuple[Chunks, Callable[[Floats], Floats]]:
-    """A policy that knows its way and errs differently with every chunk; and the way: (N,) times [s] -> (N, 7) [rad].
+    """A policy with another error off its path in every chunk; and the path: (N,) times [s] -> (N, 7) [rad].
 
-    Chunks lie off it by half of DISAGREEMENT in each joint, to the other side than the one before.
+    Each chunk is off the path by half of DISAGREEMENT in every joint, with alternating sign.
     """
     rng = np.random.default_rng(seed)
     frequency, phase = rng.uniform(0.15, 0.35, 7), rng.uniform(0, 2 * np.pi, 7)
@@ -211,7 +211,7 @@ def released(policy: EmuPolicy, environment: TabletopEnvironment) -> Chunks:
 
 
 def jerk(positions: Floats) -> Floats:
-    """(N - 3, 7) [rad/s^3] of (N, 7), by differences over ticks."""
+    """Jerk (N - 3, 7) [rad/s^3] of positions (N, 7), by differences over ticks."""
     return np.diff(positions, n=3, axis=0) / TICK_S**3
 
 

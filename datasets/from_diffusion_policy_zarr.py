@@ -1,11 +1,11 @@
-"""A zarr replay buffer as diffusion_policy has them -> a LeRobotDataset v3 that `emu-robot data prepare` takes.
+"""Converts a zarr replay buffer of diffusion_policy to a LeRobotDataset v3 for `emu-robot data prepare`.
 
     python datasets/from_diffusion_policy_zarr.py pusht_cchi_v7_replay.zarr data/pusht --fps 10 \\
       --task "push the T onto its outline" --camera top=img --state-names x,y,block_x,block_y,block_angle \\
       --action-names x,y --license mit
 
 Expects data/<image arrays> (N, H, W, 3), uint8 or float in [0, 255] or [0, 1]; data/<state> and data/<action> (N, D);
-meta/episode_ends (E,), ascending: the frame after each episode's last. A folder or a .zip of it, zarr format 2 or 3.
+meta/episode_ends (E,), ascending: the frame after each episode's last. Takes a folder or its .zip, zarr format 2 or 3.
 To convert another format, imitate this file: `create_set`, `add_frame` for each frame, `save_episode`, `finalize`.
 """
 
@@ -50,13 +50,16 @@ def parsed(arguments: list[str] | None) -> argparse.Namespace:
 
 @dataclass(frozen=True)
 class Recording:
-    """What was found. ends: (E,) frame after each episode's last. images: camera -> (N, H, W, 3), read when indexed.
-    state, action: (N, D)."""
+    """The contents of a replay buffer."""
 
     ends: list[int]
+    """(E,) frame after each episode's last."""
     images: dict[str, Any]
+    """Camera -> (N, H, W, 3), read when indexed."""
     state: Floats32
+    """(N, D) state of each frame."""
     action: Floats32
+    """(N, D) action of each frame."""
 
     @classmethod
     def read(cls, settings: argparse.Namespace) -> Self:
@@ -70,7 +73,7 @@ class Recording:
 
 
 def convert(settings: argparse.Namespace) -> Path:
-    """Write the dataset, whole or not at all, and return its folder; raises `EmuRobotError` for whatever is wrong."""
+    """Write the dataset, whole or not at all. Returns its folder; raises `EmuRobotError` for bad input."""
     out = settings.out
     if settings.fps < 1:
         raise InvalidValueError(f"--fps is {settings.fps}, must be at least 1")
@@ -118,12 +121,12 @@ def open_zarr(source: Path) -> zarr.Group:
         raise DataError(f"{source}: no such file or folder")
     try:
         return zarr.open_group(ZipStore(source, mode="r") if source.suffix == ".zip" else source, mode="r")
-    except Exception as error:  # zarr, zipfile and json each raise their own kinds
+    except Exception as error:  # zarr, zipfile and json raise errors of their own
         raise DataError(f"{source}: not a readable zarr group ({error})") from error
 
 
 def array(root: zarr.Group, source: Path, path: str, n_frames: int) -> Any:
-    """An array that is there and has a row for every frame."""
+    """The array at `path`. Raises `EmuRobotError` unless it has a row for every frame."""
     folder, _, _ = path.partition("/")
     group = root.get(folder)
     known = sorted(group.array_keys()) if isinstance(group, zarr.Group) else []
@@ -143,7 +146,7 @@ def episode_ends(root: zarr.Group, source: Path) -> list[int]:
 
 
 def numbers(root: zarr.Group, source: Path, path: str, n_frames: int) -> Floats32:
-    """(N, D) float32."""
+    """The array at `path` as (N, D) float32."""
     found = array(root, source, path, n_frames)
     if found.ndim != 2:
         raise ShapeError(f"{source}/{path}", found.shape, "(N, D)")
@@ -155,7 +158,7 @@ def numbers(root: zarr.Group, source: Path, path: str, n_frames: int) -> Floats3
 
 
 def pictures(root: zarr.Group, source: Path, path: str, n_frames: int) -> Any:
-    """(N, H, W, 3), not read yet. Video halves the resolution of colours, so height and width have to be even."""
+    """The images (N, H, W, 3), not yet read. Video halves the resolution of colours: height and width must be even."""
     found = array(root, source, path, n_frames)
     shape = found.shape
     if len(shape) != 4 or shape[3] != 3 or shape[1] % 2 or shape[2] % 2:
@@ -166,7 +169,7 @@ def pictures(root: zarr.Group, source: Path, path: str, n_frames: int) -> Any:
 
 
 def factor_to_255(pixels: NDArray[Any]) -> float:
-    """What makes these pictures lie in [0, 255]."""
+    """The factor that scales these pictures to [0, 255]."""
     return 255.0 if np.issubdtype(pixels.dtype, np.floating) and pixels.max() <= 1 else 1.0
 
 

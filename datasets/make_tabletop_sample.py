@@ -1,6 +1,6 @@
-"""Make datasets/tabletop_sample anew: `python datasets/make_tabletop_sample.py [OUT]`, OUT being a new folder.
+"""Makes datasets/tabletop_sample again: `python datasets/make_tabletop_sample.py [OUT]`, with OUT a new folder.
 
-Numbers and words are a function of the seeds below; bytes of the videos also of the encoder's version.
+Numbers and words depend on the seeds below alone, bytes of the videos also on the version of the encoder.
 """
 
 import sys
@@ -20,9 +20,9 @@ from emu_robot.errors import DataError, EmuRobotError
 OUT = Path(__file__).with_name("tabletop_sample")
 SEEDS = {"pick_place": 2, "push": 10, "put_in_drawer": 5, "sequence": 2}
 """Family -> seed, chosen as `LIMITS` says."""
-NOISE, BURST_PROBABILITY = 0.01, 0.3  # as `emu-robot collect` has them
+NOISE, BURST_PROBABILITY = 0.01, 0.3  # the defaults of `emu-robot collect`
 GOP = 20
-"""One whole picture a second: half the size of an export for training, whose random access is quicker."""
+"""Frames between two whole pictures. The files have half the size of an export for training; access is slower."""
 LIMITS = (
     "Four episodes show what the full data look like and exercise every loader; no policy can be learned from them.",
     "Simulated, not real.",
@@ -36,7 +36,7 @@ executed action is disturbed (noise of {NOISE} rad on the joint targets; in a su
 
 
 def make_sample(out: Path) -> Path:
-    """Record the episodes and write `out`; returns it. Raises `DataError` if `out` exists."""
+    """Record the episodes, write `out` and return it. Raises `DataError` if `out` exists."""
     if out.exists():
         raise DataError(f"{out}: exists; remove it or name a new folder")
     with TemporaryDirectory() as folder:

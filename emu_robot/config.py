@@ -1,6 +1,6 @@
-"""The only door to hydra: a verb and `key=value` overrides in, one validated dataclass out.
+"""The only user of hydra: turns a verb and `key=value` overrides into one validated dataclass.
 
-Schema and defaults live in a dataclass beside the class they configure; the files in configs/ hold differences only:
+Schema and defaults live in a dataclass beside the class they configure; the files in configs/ hold only differences:
 `configs/<verb>.yaml` for a verb that differs from its dataclass, `configs/experiment/<verb>/<name>.yaml` for a preset,
 chosen by `experiment=<name>`. Nothing in them can run code: no `_target_`, no `${...}`.
 """
@@ -42,16 +42,15 @@ SCHEMAS = {
     "train-world_model": "emu_robot.training.world_model:WorldModelTrainConfig",
     "train-tokenizer": "emu_robot.training.tokenizer:TokenizerTrainConfig",
 }
-"""What each configurable verb is configured with, imported when asked for."""
+"""Verb -> its dataclass, imported on demand."""
 
 
 def load_config(verb: str, overrides: Sequence[str] = ()) -> Any:
-    """The configuration of `verb`: its dataclass's defaults, then its file, then a preset, then `key=value` overrides.
+    """The configuration of `verb`: defaults of its dataclass, then its file, then a preset, then `key=value` overrides.
 
-    Text values are taken as they are typed, without quoting; lists are typed `a,b,c` or `[a,b,c]`; entries of a table
-    are added as `table.name=value`.
-    Raises `UnknownNameError` for an unknown verb, preset or choice, `ConfigError` for a key or value that does not fit
-    or that does nothing beside the others, and what the dataclass's own validation raises.
+    Text is taken as it is typed, without quotes; lists are typed `a,b,c` or `[a,b,c]`; `table.name=value` adds an entry
+    to a table. Raises `UnknownNameError` for an unknown verb, preset or choice, `ConfigError` for a key or value that
+    does not fit or has no effect, and the errors of the dataclass itself.
     """
     schema = load_schema(verb)
     fields = dict(leaf_types(schema))
@@ -80,7 +79,7 @@ def load_config(verb: str, overrides: Sequence[str] = ()) -> Any:
 
 
 def config_folder() -> Path:
-    """configs/ of the checkout, or the copy inside an installed wheel."""
+    """The folder configs/ of the checkout, or its copy inside an installed wheel."""
     package = Path(__file__).resolve().parent
     for folder in (package / "configs", package.parent / "configs"):
         if folder.is_dir():
@@ -89,7 +88,7 @@ def config_folder() -> Path:
 
 
 def preset_names(verb: str) -> list[str]:
-    """What `experiment=` may name for `verb`."""
+    """Names of the presets of `verb`, for `experiment=`."""
     return sorted(path.stem for path in (config_folder() / "experiment" / verb).glob("*.yaml"))
 
 
@@ -102,7 +101,7 @@ def load_schema(verb: str) -> type:
 
 
 def leaf_types(schema: type, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Every dotted key of a schema with its type, nested dataclasses opened."""
+    """Every dotted key of a schema and of its nested dataclasses, with its type."""
     hints = typing.get_type_hints(schema)
     for field in dataclasses.fields(schema):
         hint = hints[field.name]
@@ -120,7 +119,7 @@ def _split(override: str) -> tuple[str, str]:
 
 
 def _literal(key: str, value: str, hint: Any) -> str:
-    """`value` as hydra's override grammar must see it to mean what was typed. Raises `UnknownNameError`."""
+    """`value` in hydra's override grammar, with the meaning that was typed. Raises `UnknownNameError`."""
     choices = type_choices(hint)
     if types.NoneType in choices and value == "null":
         return "null"
@@ -161,7 +160,7 @@ def _compose(verb: str, schema: type, arguments: list[str]) -> Any:
 
 
 def _unlocked(node: Any) -> Any:
-    """A node of frozen dataclasses that files and overrides may still be merged into."""
+    """The node made writable, so that files and overrides can be merged into frozen dataclasses."""
     from omegaconf import OmegaConf
 
     OmegaConf.set_readonly(node, None)
@@ -173,7 +172,7 @@ def _unlocked(node: Any) -> Any:
 
 
 def _refuse_code(verb: str, value: Any, key: str = "") -> None:
-    """Raise if a composed config holds an interpolation or a class to instantiate."""
+    """Raise `ConfigError` if a composed config holds an interpolation or a class to instantiate."""
     if isinstance(value, dict):
         for name, inner in value.items():
             if name == "_target_":
@@ -187,7 +186,7 @@ def _refuse_code(verb: str, value: Any, key: str = "") -> None:
 
 
 def _with_tuples(config: Any) -> Any:
-    """Lists where the schema says tuple become tuples, in nested dataclasses too."""
+    """Turn lists into tuples where the schema says tuple, also in nested dataclasses."""
     hints = typing.get_type_hints(type(config))
     changes: dict[str, Any] = {}
     for field in dataclasses.fields(config):

@@ -1,10 +1,10 @@
-"""`emu-robot bringup [graph=sim] [robot=…] [nodes=…] [node.parameter=value …]`: the ROS 2 nodes as processes.
+"""`emu-robot bringup [graph=sim] [robot=…] [nodes=…] [node.parameter=value …]`: runs the ROS 2 nodes as processes.
 
-graph=sim: a simulated arm, planner, policy, safety gate. graph=arm: the same without the simulation, beside the drivers
-of the arm that robot= names, one that ships or a YAML file. weights=mini: what planner and policy load.
-nodes=+recorder,-planner: one more, one less; nodes=safety: only these. file=: another graph.yaml.
-namespace=left: all of it under /left, beside another arm that is brought up under /right.
-Runs until Ctrl-C or until a node ends; the safety gate is the last to go.
+graph=sim: a simulated arm, planner, policy, safety gate. graph=arm: the same without the simulation, for the drivers of
+a real arm. robot=: the arm, by a known name or a YAML file. weights=mini: the weights of planner and policy.
+nodes=+recorder,-planner adds and removes nodes; nodes=safety runs only these. file=: another graph.yaml.
+namespace=left: all names under /left, for example beside another arm under /right.
+Runs until Ctrl-C or until a node ends. The safety gate ends last.
 """
 
 import signal
@@ -42,7 +42,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def pairs(arguments: Sequence[str]) -> dict[str, str]:
-    """Words of the form key=value. Raises `ConfigError` for others."""
+    """Arguments key=value by key. Raises `ConfigError` for other forms."""
     for word in arguments:
         if not word.partition("=")[0] or "=" not in word:
             raise ConfigError(f"{word!r} is not of the form key=value")
@@ -50,7 +50,7 @@ def pairs(arguments: Sequence[str]) -> dict[str, str]:
 
 
 def _say(line: str) -> None:
-    print(f"{line}\n", end="", flush=True)  # in one piece: several threads say something
+    print(f"{line}\n", end="", flush=True)  # one write, because several threads print
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

@@ -1,4 +1,4 @@
-"""`emu-robot collect env=tabletop n=… out=… key=value ...`"""
+"""`emu-robot collect env=tabletop n=… out=… key=value ...`: record demonstrations by the scripted experts."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -8,21 +8,21 @@ from emu_robot.core import PlanStep, Policy
 
 
 def run(arguments: Sequence[str]) -> None:
-    """Let the experts make demonstrations; run again after a stop, it goes on and loses nothing."""
+    """Record demonstrations. After a stop the same command continues without loss."""
     config = configure("collect", arguments)
     if config is not None:
         collect_demonstrations(config)
 
 
 def collect_demonstrations(config: Any) -> None:
-    """Collect what a `CollectConfig` says, with its policy, if it names one, driving in between."""
+    """Collect the demonstrations of a `CollectConfig`. If it names a policy, the policy acts part of the time."""
     from emu_robot.data.collect import collect
 
     collect(config, load_head)
 
 
 def load_head(weights: str, true_step: Callable[[], PlanStep | None]) -> Policy:
-    """The policy of these weights without its planner, its subgoals from `true_step`; it computes on one thread."""
+    """The policy of these weights with subgoals from `true_step` in place of a planner, on one thread."""
     import torch
 
     from emu_robot.policy.emu_policy import load_policy

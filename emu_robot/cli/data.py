@@ -1,10 +1,10 @@
-"""`emu-robot data encode|export|from-mcap|merge|prepare key=value ...`
+"""`emu-robot data encode|export|from-mcap|merge|prepare key=value ...`: convert demonstrations.
 
 encode: add image codes to a replay buffer, to train a planner on it.
-export: a replay buffer as a LeRobotDataset v3.
-from-mcap: recordings of the ROS 2 graph as a LeRobotDataset v3; recording= may be given several times.
-merge: several replay buffers as one.
-prepare: any LeRobotDataset as a replay buffer, cut into subtasks.
+export: write a replay buffer as a LeRobotDataset v3.
+from-mcap: write recordings of the ROS 2 graph as a LeRobotDataset v3; recording= may be given several times.
+merge: join several replay buffers.
+prepare: turn a LeRobotDataset into a replay buffer, cut into subtasks.
 """
 
 from collections.abc import Sequence
@@ -22,22 +22,22 @@ class ExportConfig:
     buffer: Path = Path("data/demonstrations")
     """Replay buffer that `collect` or `prepare` wrote, with images of every frame."""
     out: Path = Path("data/demonstrations_lerobot")
-    """Folder of the LeRobotDataset; one that was exported before gets the new episodes."""
+    """Folder of the LeRobotDataset. An earlier export there receives the new episodes."""
     license: str = ""
-    """License for the dataset card, as the hub calls it; empty: apache-2.0 for what `collect` made, else none."""
+    """Licence on the dataset card, by its name on the hub; empty: apache-2.0 for data of `collect`, else none."""
     gop: int = number(2, 1)
-    """Frames from one picture that is stored whole to the next."""
+    """Frames between two pictures that are stored whole."""
     crf: int = number(18, 0, 51)
     """Quality of the videos; 0 is lossless."""
     workers: int = number(2, 1)
-    """Processes; 1 writes in this one."""
+    """Worker processes; 1 writes in the calling one."""
 
     def __post_init__(self) -> None:
         check_ranges(self)
 
 
 def run(arguments: Sequence[str]) -> None:
-    """Do one of them; export, from-mcap and prepare need the extra [train], from-mcap also [ros]."""
+    """Run one conversion. export, from-mcap and prepare need the extra [train], from-mcap also [ros]."""
     if arguments and arguments[0] in ("-h", "--help"):
         print(__doc__)
         return
@@ -77,7 +77,7 @@ def run(arguments: Sequence[str]) -> None:
 
 
 def _joined(key: str, overrides: Sequence[str]) -> list[str]:
-    """All that was given for a list's key as one override."""
+    """All values of a list's key as one override."""
     values = [word.removeprefix(f"{key}=") for word in overrides if word.startswith(f"{key}=")]
     others = [word for word in overrides if not word.startswith(f"{key}=")]
     return [*others, f"{key}={','.join(values)}"] if values else others

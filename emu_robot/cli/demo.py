@@ -1,4 +1,4 @@
-"""`emu-robot demo`: long-horizon episodes with the released weights, as `eval` runs them."""
+"""`emu-robot demo`: an `eval` of long-horizon episodes with the released weights."""
 
 from collections.abc import Sequence
 
@@ -6,5 +6,5 @@ from emu_robot.cli import eval as eval_verb
 
 
 def run(arguments: Sequence[str]) -> None:
-    """Run the demo; takes the same keys as `eval`."""
+    """Run the demo. It has the keys of `eval`."""
     eval_verb.run(arguments, verb="demo")

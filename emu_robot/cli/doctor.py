@@ -1,8 +1,8 @@
-"""`emu-robot doctor`: what this machine has, and how to get what it lacks.
+"""`emu-robot doctor`: checks this machine, and says how to install what is missing.
 
-`emu-robot doctor ros [robot=panda_sim] [graph=running] [namespace=left]`: the same for ROS 2, and for a robot's graph
-as it runs. It listens for three seconds and moves nothing. graph=drivers: the arm's drivers alone, before bringup;
-graph=running: and the safety gate; graph=sim or another of bringup's: and each of its nodes.
+`emu-robot doctor ros [robot=panda_sim] [graph=running] [namespace=left]` checks ROS 2 and the running graph of a robot.
+It listens for three seconds and moves nothing. graph=drivers expects the arm's drivers alone, before bringup;
+graph=running also the safety gate; graph=sim or another graph of bringup also each of its nodes.
 """
 
 import os
@@ -21,12 +21,12 @@ from emu_robot.robots.deployment import read_deployment
 from emu_robot.robots.ros_names import read_namespace
 
 EXPECTED: dict[str, tuple[str, ...]] = {"drivers": (), "running": ("safety",)}
-"""Our nodes that must run, beside those of bringup's graphs."""
+"""Further graphs besides those of bringup, with the nodes that must run."""
 KEYS = ("robot", "graph", "namespace")
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Exit status 1 if something required is missing."""
+    """Print the checks. Returns exit status 1 if something required is missing."""
     if any(word in ("-h", "--help") for word in arguments):
         print(__doc__)
         return 0
@@ -38,7 +38,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _wanted(settings: dict[str, str], described: GraphFile) -> tuple[str, GraphEntry]:
-    """The robot, and what should run: nodes, environment, namespace. Raises `EmuRobotError` for what does not exist."""
+    """The robot, and the expected nodes, environment and namespace. Raises `EmuRobotError` for unknown names."""
     for key in settings:
         if key not in KEYS:
             raise UnknownNameError("key", key, KEYS)
@@ -64,7 +64,7 @@ def _ros(settings: dict[str, str]) -> int:
     nice = min((node.nice for node in described.nodes.values()), default=0)
     well = report([*imports, *machine_checks(found, nice)])
     if any(check.problem for check in imports):
-        return 1  # nothing could look at the graph
+        return 1  # the graph could not be examined
     sys.stdout.flush()
     command = [str(python), "-m", "emu_robot_ros.preflight", f"--robot={robot}", f"--nodes={','.join(graph.nodes)}"]
     command.append(f"--namespace={graph.namespace}")

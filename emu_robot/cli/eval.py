@@ -6,7 +6,7 @@ from emu_robot.cli.options import configure
 
 
 def run(arguments: Sequence[str], verb: str = "eval") -> None:
-    """Run the episodes; the success table and the report's path are printed at the end."""
+    """Run the episodes. Prints the success table and the report's path at the end."""
     config = configure(verb, arguments)
     if config is None:
         return

@@ -1,8 +1,8 @@
-"""`emu-robot finetune dataset=… [weights=mini] [out=…]`: planner and head on a LeRobotDataset, in one go.
+"""`emu-robot finetune dataset=… [weights=mini] [out=…]`: trains planner and head on a LeRobotDataset.
 
-Prepares the set, shows how its pictures survive the image tokenizer, trains planner, its parallel decoding and head,
-and writes a report with loss curves and sample plans.
-Stop it at any time and start it again: finished steps are not repeated, the one that was cut off goes on.
+Prepares the data set, checks its pictures after the image tokenizer, trains the planner, its parallel decoding and the
+head, and writes a report with loss curves and sample plans. It may be stopped at any time: the same command skips
+finished steps and continues the interrupted one.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from emu_robot.cli.verb_sequence import run_verbs
 
 
 def run(arguments: Sequence[str]) -> None:
-    """Run every step that is not finished with its present settings; prints where weights and report are."""
+    """Run every step that is not finished with its present settings. Prints the paths of weights and report."""
     config = configure("finetune", arguments)
     if config is None:
         return

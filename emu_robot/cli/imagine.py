@@ -1,6 +1,6 @@
-"""`emu-robot imagine [policy=…] [split=…] [n=…]`: look six subtasks ahead without moving, and check what was seen.
+"""`emu-robot imagine [policy=…] [split=…] [n=…]`: imagine six subtasks ahead, and compare with their execution.
 
-Writes a strip and a clip of some scenes, what really came beside what was imagined, and how objects drift with depth.
+Writes a strip and a clip of some scenes with true and imagined images, and the drift of objects with depth.
 """
 
 from collections.abc import Sequence

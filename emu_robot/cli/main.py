@@ -11,21 +11,21 @@ from typing import Any
 from emu_robot.errors import EmuRobotError, UnknownNameError
 
 VERBS = {
-    "doctor": "check that this machine can run everything; doctor ros: and what the robot's graph lacks",
+    "doctor": "check this machine; doctor ros: also the graph of a robot",
     "demo": "run long-horizon episodes with the released weights and write a report",
-    "plan": "show what the planner would do from a picture and an instruction",
+    "plan": "show the planner's plan for a picture and an instruction",
     "generate": "words and pictures from an official Emu3.5 checkpoint: task=t2i|x2i|howto|story|explore|vla",
-    "imagine": "look many subtasks ahead without moving, and check it against the simulator",
+    "imagine": "imagine many subtasks ahead, and compare with the simulator",
     "eval": "measure a policy and write a report",
     "measure": "keyframes|planner|tokenizer: measure a part on its own",
-    "collect": "let the scripted experts make demonstrations",
+    "collect": "record demonstrations by the scripted experts",
     "train": "train one stage: stage=tokenizer|planner|dida|head|world_model",
-    "finetune": "planner and head on any LeRobotDataset, in one go",
-    "train-mini": "make the released weights from nothing: collect, train every stage, release",
-    "data": "prepare|encode|merge|export|from-mcap: LeRobotDatasets and recordings in, codes, a LeRobotDataset out",
-    "to-lerobot": "weights as a checkpoint that LeRobot's commands load",
+    "finetune": "train planner and head on a LeRobotDataset",
+    "train-mini": "make the released weights from nothing: collect, train all stages, release",
+    "data": "prepare|encode|merge|export|from-mcap: convert LeRobotDatasets, recordings and replay buffers",
+    "to-lerobot": "write weights as a checkpoint for LeRobot's commands",
     "bringup": "start the ROS 2 nodes of a graph: graph=sim|arm robot=...",
-    "sim": "bench: environment steps per second of one core",
+    "sim": "bench: measure environment steps per second on one core",
 }
 EXTRAS = {
     "lerobot": "train",
@@ -64,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         _explain(f"error: the package {error.name!r} is not installed; get it: {_source_of(error.name)}", debug)
         return 1
-    except BrokenPipeError:  # whoever read our output has seen enough
+    except BrokenPipeError:  # the reader of our output has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
@@ -83,7 +83,7 @@ def _load(verb: str) -> Any:
 
 
 def _source_of(module: str | None) -> str:
-    """The command that brings a package: an extra of ours, or the whole set-up."""
+    """The command that installs a package: an extra, or the whole set-up."""
     extra = EXTRAS.get((module or "").split(".")[0])
     return f"in the checkout: pip install -e '.[{extra}]'" if extra else "make setup"
 

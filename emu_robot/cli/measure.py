@@ -1,8 +1,8 @@
-"""`emu-robot measure keyframes|planner|tokenizer [key=value ...]`: the parts on their own, without the closed loop.
+"""`emu-robot measure keyframes|planner|tokenizer [key=value ...]`: measure single parts, without the closed loop.
 
-keyframes: how many keyframes found in a replay buffer's motion are those that were recorded.
-planner: how often it says the right next subtask, and how near its subgoal images are to what really comes.
-tokenizer: where reconstructions put small objects, and whether the gripper's state can be read from them.
+keyframes: precision and recall of keyframes found in the motion of a replay buffer.
+planner: share of right next subtasks, and distance of subgoal images from the true ones.
+tokenizer: places of small objects and state of the gripper in reconstructed images.
 """
 
 import importlib

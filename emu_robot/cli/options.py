@@ -1,4 +1,4 @@
-"""What the verbs share: `--help` or a configuration, sub-verbs, one key taken out of the rest."""
+"""Functions that the verbs share: `--help` or a configuration, sub-verbs, a key taken from the arguments."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,7 +12,7 @@ HELP = ("-h", "--help")
 def configure(verb: str, arguments: Sequence[str], command: str = "") -> Any | None:
     """The verb's configuration, or None after printing its keys because help was asked for.
 
-    command: what is typed before the keys, if it is not the verb.
+    command: the words before the keys, if they are not the verb.
     """
     if any(word in HELP for word in arguments):
         from emu_robot.cli.settings_help import print_settings  # only here: it needs rich
@@ -23,7 +23,10 @@ def configure(verb: str, arguments: Sequence[str], command: str = "") -> Any | N
 
 
 def take(kind: str, known: Sequence[str], arguments: Sequence[str]) -> tuple[str, list[str]]:
-    """Split `kind=value` (value one of `known`) from the other arguments. Raises if it is missing or unknown."""
+    """Take `kind=value` with a `known` value from the arguments. Returns the value and the other arguments.
+
+    Raises `ConfigError` if it is missing, `UnknownNameError` if the value is unknown.
+    """
     values = [word.removeprefix(f"{kind}=") for word in arguments if word.startswith(f"{kind}=")]
     if not values:
         raise ConfigError(f"{kind}= is missing; one of: {', '.join(known)}")
@@ -33,7 +36,7 @@ def take(kind: str, known: Sequence[str], arguments: Sequence[str]) -> tuple[str
 
 
 def sub_verb(verb: str, known: Sequence[str], arguments: Sequence[str]) -> tuple[str, list[str]]:
-    """The first word, which must be one of `known`, and the rest."""
+    """The first word and the others. Raises `UnknownNameError` unless it is `known`."""
     if not arguments or arguments[0] not in known:
         raise UnknownNameError(f"{verb} command", arguments[0] if arguments else "", known)
     return arguments[0], list(arguments[1:])

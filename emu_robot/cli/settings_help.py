@@ -1,4 +1,4 @@
-"""`--help` of a verb: every key with its default in that verb, what may be given, and what it means."""
+"""`--help` of a verb: every key with the verb's default, its possible values and its meaning."""
 
 import dataclasses
 import inspect
@@ -16,15 +16,15 @@ from emu_robot.shared.settings import field_docs, range_text
 type Line = list[tuple[str, str]]
 """Pieces of text, each with its style."""
 WIDTH = 100
-"""Columns, where the terminal has as many."""
+"""Columns, if the terminal has as many."""
 INDENT = " " * 6
 WORDS = {int: "whole number", float: "number", str: "text", Path: "path"}
 
 
 def print_settings(verb: str, command: str) -> None:
-    """Print the settings of a verb, grouped as they are nested; plain text where the output is no terminal.
+    """Print the settings of a verb, grouped by nesting; plain text if the output is no terminal.
 
-    command: what is typed before the keys, as "train stage=head".
+    command: the words before the keys, for instance "train stage=head".
     """
     from rich.console import Console
     from rich.text import Text
@@ -44,11 +44,11 @@ def _lines(verb: str, command: str, width: int) -> Iterator[Line]:
     presets = preset_names(verb)
     if presets:
         yield []
-        yield from _entry("experiment=", " | ".join(presets), "Preset to start from; other keys go before it.", width)
+        yield from _entry("experiment=", " | ".join(presets), "Preset to start from; other keys override it.", width)
 
 
 def _group(config: Any, prefix: str, width: int) -> Iterator[Line]:
-    """The keys of a dataclass, then, below their descriptions, those of the dataclasses in it."""
+    """The keys of a dataclass, then those of its nested dataclasses, each group below its description."""
     hints, docs = typing.get_type_hints(type(config)), field_docs(type(config))
     nested = []
     yield []
@@ -72,7 +72,7 @@ def _entry(default: str, kind: str, about: str, width: int) -> Iterator[Line]:
 
 
 def describe_kind(hint: Any, limits: Mapping[str, float]) -> str:
-    """What may be given for a field, in words: "whole number, at least 1", "seen | heldout", "path or null"."""
+    """Possible values of a field, in words: "whole number, at least 1", "seen | heldout", "path or null"."""
     choices = type_choices(hint)
     words = " or ".join(_word(choice) for choice in choices if choice is not types.NoneType)
     said = range_text(limits).removeprefix("be ").replace("lie in", "in") if "low" in limits else ""

@@ -12,14 +12,14 @@ class BenchConfig:
     """Settings of the benchmark."""
 
     steps: int = number(300, 1)
-    """Control steps to time."""
+    """Control steps that are timed."""
 
     def __post_init__(self) -> None:
         check_ranges(self)
 
 
 def run(arguments: Sequence[str]) -> None:
-    """Print what `emu_sim.bench` measured, one figure per line."""
+    """Print the figures of `emu_sim.bench`, one per line."""
     if arguments and arguments[0] in ("-h", "--help"):
         print(__doc__)
         return

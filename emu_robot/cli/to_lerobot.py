@@ -1,4 +1,4 @@
-"""`emu-robot to-lerobot [weights=mini] [out=…]`: weights as a checkpoint for `lerobot-eval --policy.path=…`."""
+"""`emu-robot to-lerobot [weights=mini] [out=…]`: write a checkpoint for `lerobot-eval --policy.path=…`."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,16 +9,16 @@ from emu_robot.cli.options import configure
 
 @dataclass(frozen=True, kw_only=True)
 class ToLeRobotConfig:
-    """Settings of a checkpoint."""
+    """Settings of the checkpoint."""
 
     weights: str = "mini"
     """Released name or weights folder."""
     out: Path = Path("outputs/lerobot/mini")
-    """Folder of the checkpoint, which is a weights folder, too."""
+    """Folder of the checkpoint, which is also a weights folder."""
 
 
 def run(arguments: Sequence[str]) -> None:
-    """Write the checkpoint and print where; needs the extra [train]."""
+    """Write the checkpoint and print its path. Needs the extra [train]."""
     config = configure("to-lerobot", arguments)
     if config is None:
         return

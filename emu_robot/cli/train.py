@@ -1,4 +1,4 @@
-"""`emu-robot train stage=tokenizer|planner|dida|head|world_model key=value ...`"""
+"""`emu-robot train stage=tokenizer|planner|dida|head|world_model key=value ...`: train one stage."""
 
 import importlib
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ STAGES = ("tokenizer", "planner", "dida", "head", "world_model")
 
 
 def run(arguments: Sequence[str]) -> None:
-    """Train one stage and draw its losses; a stopped run goes on where its last checkpoint is."""
+    """Train one stage and draw its losses. A stopped run continues from its last checkpoint."""
     if arguments and all(word in ("-h", "--help") for word in arguments):
         print(f"{__doc__}\n`emu-robot train stage=planner --help` lists the keys of a stage.")
         return

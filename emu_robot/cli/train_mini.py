@@ -1,6 +1,6 @@
-"""`emu-robot train-mini`: the released weights from nothing, each step with its own preset (docs/training.md).
+"""`emu-robot train-mini`: makes the released weights from nothing, each step with a preset (docs/training.md).
 
-Stop it at any time and start it again: finished steps are not repeated, the one that was cut off goes on.
+It may be stopped at any time: the same command skips finished steps and continues the interrupted one.
 """
 
 import shutil

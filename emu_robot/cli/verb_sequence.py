@@ -1,4 +1,4 @@
-"""Several verbs in a row, each finished once: a stopped row goes on where it was. Imports nothing heavy."""
+"""Runs several verbs in order, each once. A stopped sequence continues where it was. Imports nothing heavy."""
 
 import importlib
 import json
@@ -22,11 +22,11 @@ FUNCTIONS = {
 }
 
 type VerbRun = tuple[str, str]
-"""Verb, and what tells it from others of that verb."""
+"""Verb, and a name that tells its runs apart."""
 
 
 def run_verbs(configs: Mapping[VerbRun, Any], finished: Path) -> None:
-    """Run them in order; `finished` records each with its settings, so that a changed one is run again."""
+    """Run the verbs in order. `finished` records each with its settings, so that a changed one runs again."""
     done: dict[str, str] = json.loads(finished.read_text()) if finished.exists() else {}
     for (verb, preset), config in configs.items():
         name, settings = f"{verb} {preset}", repr(config)

@@ -1,6 +1,6 @@
-"""Where an object of a known colour is in a picture, to compare a reconstruction or a prediction with the truth.
+"""Finds an object of known colour in a picture, to compare a reconstruction or a prediction with the truth.
 
-Pixels are (u, v): column, row. An object's colour is what sets it apart from grey (its mean taken off), so that shading
+Pixels are (u, v): column, row. An object's colour is its difference from grey (the mean is subtracted), so that shading
 and blur matter little.
 """
 
@@ -15,14 +15,14 @@ LOST = 0.3
 
 
 class Sighting(NamedTuple):
-    """uv (2,) [px] centroid of the object's colour; mass: sum of its weights."""
+    """The centroid uv (2,) [px] of the object's colour, and its mass, the sum of the pixels' weights."""
 
     uv: Floats
     mass: float
 
 
 def colour_at(image: Image, uv: tuple[float, float]) -> Floats:
-    """(3,) the median colour of the 6 most coloured of 5 x 5 pixels, without its grey part (a can's lid is grey)."""
+    """(3,) the median colour of the 6 most coloured of 5 x 5 pixels, minus its grey part (a can's lid is grey)."""
     u, v = round(uv[0]), round(uv[1])
     patch = image[max(0, v - 2) : v + 3, max(0, u - 2) : u + 3].reshape(-1, 3).astype(np.float64)
     hues = patch - patch.mean(axis=1, keepdims=True)
@@ -31,7 +31,7 @@ def colour_at(image: Image, uv: tuple[float, float]) -> Floats:
 
 
 def sight(image: Image, colour: Floats, near: tuple[float, float], radius: float) -> Sighting | None:
-    """The centroid of `colour` within `radius` px of `near`; None where there is none of it.
+    """The centroid of `colour` within `radius` [px] of `near`; None where the colour is absent.
 
     A pixel's weight rises from 0 at half the colour's strength to 1 at its full strength; other hues weigh nothing.
     """
@@ -55,9 +55,9 @@ def sight(image: Image, colour: Floats, near: tuple[float, float], radius: float
 
 
 def position_error(true: Image, other: Image, uv: tuple[float, float], radius: float = 9.0) -> float | None:
-    """How far [px] the object seen at `uv` of `true` has moved in `other`; `radius` when it is lost there.
+    """Distance [px] that the object at `uv` of `true` has moved in `other`; `radius` if it is lost there.
 
-    None if even the true picture does not show it by its colour.
+    None if the true picture itself does not show the object by its colour.
     """
     colour = colour_at(true, uv)
     seen = sight(true, colour, uv, radius)

@@ -1,4 +1,4 @@
-"""What an evaluation is: the settings, and what follows from them alone (seeds, tasks, the command line)."""
+"""Settings of an evaluation, and what follows from them alone: seeds, tasks, the command line."""
 
 from dataclasses import asdict, dataclass, field, is_dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ FIRST_SEED = SEED_LIMIT
 SEED_STRIDE = 100_000
 
 
-@dataclass(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class LayoutsConfig:
     """Settings common to all measurements."""
 
@@ -26,25 +26,18 @@ class LayoutsConfig:
     env: str = "tabletop"
     """An environment that an installed package registers."""
     split: str = SEEN
-    """Which of the environment's splits."""
+    """One of the environment's splits."""
     tasks: list[str] = field(default_factory=list)
-    """Tasks or groups of the environment, or "all"; none: the environment's default."""
+    """Tasks or groups of the environment, or "all"; empty: the environment's default."""
     n: int = number(100, 1, SEED_STRIDE)
-    """Layouts in all; layout i is of task i modulo the number of tasks."""
+    """Number of layouts. Layout i belongs to task i modulo the number of tasks."""
     seed: int = number(0, 0)
     """Chooses the layouts, and the policy's random numbers."""
-    decoder: str = "auto"
-    """How subgoals are drawn: auto (dida for weights adapted to it) | ar | dida."""
-    decoder_steps: int = number(1, 1)
-    """Passes per image of dida."""
-    int8: bool = True
-    """Let the planner compute in int8 where that is faster."""
     out: Path = Path("outputs/eval")
     """Folder of the results."""
 
     def __post_init__(self) -> None:
         check_ranges(self)
-        _check_name("decoder", self.decoder, tuple(Decoder))
         _check_name("environment", self.env, tuple(environments.names()))
 
     def suite(self) -> Suite:
@@ -52,11 +45,11 @@ class LayoutsConfig:
         return environments.suite(self.env)
 
     def task_names(self) -> list[str]:
-        """What `tasks` names, or what the environment names where it does not."""
+        """The names in `tasks`; the environment's default if there are none."""
         return list(self.tasks or self.suite().default_tasks)
 
     def selected(self) -> tuple[TaskSpec, ...]:
-        """The tasks that `tasks` and `split` mean; raises `UnknownNameError` with the known ones."""
+        """The tasks that `tasks` and `split` select. Raises `UnknownNameError` with the known ones."""
         return select_tasks(self.suite().tasks, self.task_names(), self.split)
 
     def episode_seed(self, index: int) -> int:
@@ -64,7 +57,7 @@ class LayoutsConfig:
         return FIRST_SEED + self.seed * SEED_STRIDE + index
 
     def settings(self) -> dict[str, object]:
-        """What the outcome on a layout depends on, as JSON values."""
+        """The settings that the outcome on a layout depends on, as JSON values."""
         left_out = {"n", "out", "workers", "videos", "resume"}
         values: dict[str, object] = {}
         for key, value in vars(self).items():
@@ -75,19 +68,39 @@ class LayoutsConfig:
         return {**values, "tasks": self.task_names()}
 
 
-@dataclass(kw_only=True)
-class EvalConfig(LayoutsConfig):
-    """Settings of a closed-loop evaluation. policy may also be "expert", the scripted expert, an upper bound."""
+@dataclass(frozen=True, kw_only=True)
+class PlannedLayoutsConfig(LayoutsConfig):
+    """Settings common to all measurements with a planner."""
+
+    decoder: Decoder = Decoder.AUTO
+    """Decoder of subgoal images; auto takes dida for weights adapted to it, else ar."""
+    decoder_steps: int = number(1, 1)
+    """Passes per image; only for dida."""
+    int8: bool = True
+    """Let the planner compute in int8 where that is faster."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_name("decoder", self.decoder, tuple(Decoder))
+
+    def without_effect(self) -> dict[str, str]:
+        """See `check_effects`."""
+        return {"decoder_steps": "decoder=ar"} if self.decoder == Decoder.AR else {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalConfig(PlannedLayoutsConfig):
+    """Settings of a closed-loop evaluation. policy=expert measures the scripted expert, an upper bound."""
 
     chunk: ChunkConfig = field(default_factory=ChunkConfig)
-    """How the policy samples a chunk."""
+    """Sampling of a chunk."""
     replan: ReplanConfig = field(default_factory=ReplanConfig)
-    """When the policy plans its next step."""
-    goal: str = "planner"
-    """Where subgoals come from: planner | oracle (the true image) | none (instruction only) | shuffled (the image of
-    another layout) | text (the planner's words only)."""
+    """Moments at which the policy plans its next step."""
+    goal: GoalMode = GoalMode.PLANNER
+    """Source of subgoals: planner (words and image) | text (the planner's words, no image) | oracle (the true words and
+    image) | shuffled (the planner's words, the image of another layout) | none (the whole instruction, no image)."""
     workers: int = number(2, 0)
-    """Processes; 0 runs in this one. Results do not depend on it."""
+    """Worker processes; 0 runs in the calling one. Results do not depend on it."""
     videos: int = number(6, 0)
     """Episodes that get a clip."""
     n_action_steps: int | None = number(None, 1)
@@ -99,28 +112,38 @@ class EvalConfig(LayoutsConfig):
         super().__post_init__()
         _check_name("goal", self.goal, tuple(GoalMode))
 
+    def without_effect(self) -> dict[str, str]:
+        """See `check_effects`."""
+        planner = ("decoder", "decoder_steps", "int8")
+        if self.policy == "expert":
+            idle = ("goal", "chunk", "replan", "n_action_steps", *planner)
+            return dict.fromkeys(idle, "policy=expert is the environment's own expert")
+        if self.goal == GoalMode.NONE:
+            return dict.fromkeys(("replan", *planner), "goal=none plans nothing")
+        if self.goal == GoalMode.ORACLE:
+            return dict.fromkeys(planner, "goal=oracle takes its steps from the environment")
+        return super().without_effect()
+
     @property
     def title(self) -> str:
-        """What is measured, for instance "long, seen, goal=planner"."""
+        """The measurement in words, for instance "long, seen, goal=planner"."""
         source = "scripted expert" if self.policy == "expert" else f"goal={self.goal}"
         return f"{'+'.join(self.task_names())}, {self.split}, {source}"
 
     def command(self) -> str:
         """The command line that repeats this evaluation."""
-        words = ["emu-robot eval", f"policy={self.policy}", f"env={self.env}", f"split={self.split}"]
-        words += [f"tasks={','.join(self.task_names())}", f"n={self.n}", f"goal={self.goal}", f"seed={self.seed}"]
-        if self.decoder != "auto":
-            words.append(f"decoder={self.decoder}")
-        if self.decoder_steps != type(self).decoder_steps:
-            words.append(f"decoder_steps={self.decoder_steps}")
-        if not self.int8:
-            words.append("int8=false")
-        if self.n_action_steps is not None:
-            words.append(f"n_action_steps={self.n_action_steps}")
-        usual = EvalConfig().settings()
-        nested = {key: value for key, value in self.settings().items() if "." in key}
-        words += [f"{key}={value}" for key, value in nested.items() if value != usual[key]]
-        return " ".join(words)
+        always = ("policy", "env", "split", "tasks", "n", "goal", "seed")
+        values, usual, idle = self.settings() | {"n": self.n}, EvalConfig().settings(), self.without_effect()
+        shown = [*always, *(key for key in values if key not in always and values[key] != usual[key])]
+        words = [f"{key}={_as_typed(values[key])}" for key in shown if key.partition(".")[0] not in idle]
+        return " ".join(["emu-robot eval", *words])
+
+
+def _as_typed(value: object) -> str:
+    """A value as the command line takes it."""
+    if isinstance(value, list):
+        return ",".join(value)
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _check_name(kind: str, given: str, known: tuple[str, ...]) -> None:

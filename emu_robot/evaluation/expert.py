@@ -1,4 +1,4 @@
-"""The scripted expert as a policy: the upper bound that any learned policy is measured against."""
+"""The scripted expert as a policy: the upper bound for every learned policy."""
 
 from emu_robot.core import ActionChunk, Observation, PlanStep
 from emu_robot.environments.capabilities import Expert, HasExpert, due_subtask, require
@@ -6,7 +6,7 @@ from emu_robot.environments.contract import Environment
 
 
 class ExpertPolicy:
-    """Plays an environment's own expert; it sees the simulator's state, not the images."""
+    """Plays an environment's own expert, which sees the simulator's state, not the images."""
 
     def __init__(self, environment: Environment) -> None:
         """Raises `InvalidValueError` if the environment has no expert."""
@@ -15,7 +15,7 @@ class ExpertPolicy:
         self._expert: Expert | None = None
 
     def reset(self, instruction: str) -> None:
-        """Take a fresh expert for the layout that the environment was just reset to."""
+        """Take a new expert for the layout that the environment was just reset to."""
         self._expert = self._demonstrator.expert()
 
     def act(self, observation: Observation) -> ActionChunk:

@@ -1,6 +1,6 @@
-"""Why an episode failed: kinds that any policy shows, then those that the environment itself can tell.
+"""Kinds of failure: those that any policy can show, and those that the environment itself recognises.
 
-Only what was recorded while the episode ran is claimed: an episode that nothing explains is a timeout.
+A kind is claimed only from facts recorded while the episode ran. An episode without an explanation is a timeout.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,7 +25,7 @@ def failure_kinds(spec: EnvironmentSpec) -> Mapping[str, str]:
 
 
 class FailureWatch(Subscriber):
-    """Follows which subtask is due and since which tick, and has the environment's own watch follow as well."""
+    """Follows the due subtask and the tick since which it is due, and runs the environment's own watch."""
 
     def __init__(self, environment: Environment) -> None:
         self._environment = environment
@@ -46,12 +46,12 @@ class FailureWatch(Subscriber):
             self._watch.after(action)
 
     def diagnose(self) -> tuple[str, str] | None:
-        """What the environment's own watch says."""
+        """(kind, detail) by the environment's own watch; None if it has no explanation."""
         return self._watch.diagnose() if self._watch is not None else None
 
 
 def classify(result: EpisodeResult, steps: Sequence[StepRecord], watch: FailureWatch) -> tuple[str | None, str | None]:
-    """(kind, one detail) of a failed episode; (None, None) on success."""
+    """(kind, detail) of a failed episode; (None, None) on success."""
     if result.success:
         return None, None
     due = watch.due
@@ -64,7 +64,7 @@ def classify(result: EpisodeResult, steps: Sequence[StepRecord], watch: FailureW
 
 
 def _mostly_pursued(steps: Sequence[StepRecord], since: int) -> str | None:
-    """The words pursued for most ticks since then; None without a planner."""
+    """The words pursued for the most ticks since `since`; None without a planner."""
     ticks: dict[str, int] = {}
     for step in steps:
         if step.subtask is not None and step.last_tick > since:

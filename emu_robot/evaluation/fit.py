@@ -1,4 +1,4 @@
-"""Whether weights fit an environment, told before any episode runs: control rate, cameras, meaning of the actions."""
+"""Checks before any episode that weights fit an environment and settings: rate, cameras, actions, decoder."""
 
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
@@ -6,36 +6,40 @@ from typing import TYPE_CHECKING, Any
 from emu_robot.environments.capabilities import HasExpert, HasOracle, require
 from emu_robot.environments.contract import EnvironmentSpec, open_task
 from emu_robot.errors import WeightsError
-from emu_robot.evaluation.config import EvalConfig, LayoutsConfig
+from emu_robot.evaluation.config import EvalConfig, LayoutsConfig, PlannedLayoutsConfig
+from emu_robot.evaluation.worker import policy_config
+from emu_robot.planner.decoding.config import Decoder, check_adapted
+from emu_robot.policy.config import GoalMode
 
 if TYPE_CHECKING:  # reading weights loads torch, which an expert does not need
     from emu_robot.policy.weights_contract import HeadContract
 
-WITH_PLANNER = ("planner", "shuffled", "text")
-
 
 def check_fit(config: EvalConfig) -> None:
-    """Check everything that an evaluation needs of its policy and environment.
+    """Check that policy and environment offer everything that an evaluation needs.
 
-    Raises `WeightsError` naming both values where weights do not fit, `InvalidValueError` for a capability that the
-    environment lacks, `UnknownNameError` for a task, a split or weights.
+    Raises `WeightsError` naming both values where weights do not fit the environment, `ConfigError` where settings do
+    not fit the weights, `InvalidValueError` for a capability that the environment lacks, `UnknownNameError` for a task,
+    a split or weights.
     """
-    suite, task = config.suite(), config.selected()[0]
-    needed = HasExpert if config.policy == "expert" else HasOracle if config.goal in ("oracle", "shuffled") else None
+    suite, task, goal = config.suite(), config.selected()[0], GoalMode(config.goal)
+    needed = HasExpert if config.policy == "expert" else HasOracle if goal.needs_source else None
     if needed is not None:
-        purpose = "policy=expert" if needed is HasExpert else f"goal={config.goal}"
+        purpose = "policy=expert" if needed is HasExpert else f"goal={goal}"
         with closing(open_task(suite, task.name, config.split)) as world:
             require(world, needed, purpose)
     if config.policy == "expert":
         return
     from emu_robot.models.weights import resolve_weights, stage_config
-    from emu_robot.policy.weights_contract import head_contract
+    from emu_robot.policy.weights_contract import check_steps, head_contract
 
     folder = resolve_weights(config.policy)
-    for stage in ("head", "planner", "tokenizer") if config.goal in WITH_PLANNER else ("head",):
+    for stage in ("head", "planner", "tokenizer") if goal.needs_planner else ("head",):
         stage_config(folder, stage)  # raises `WeightsError` where one is missing
-    check_head(config, head_contract(folder), suite.spec)
-    if config.goal in WITH_PLANNER:
+    head = head_contract(folder)
+    check_head(config, head, suite.spec)
+    check_steps(policy_config(config).n_action_steps, head.action_horizon)
+    if goal.needs_planner:
         check_planner(config)
 
 
@@ -49,12 +53,14 @@ def check_head(config: LayoutsConfig, head: "HeadContract", spec: EnvironmentSpe
         raise _unfit(config, name.replace("_", " "), _words(theirs), _words(its))
 
 
-def check_planner(config: LayoutsConfig) -> None:
-    """Raise `WeightsError` unless the planner's camera is one of the environment's."""
+def check_planner(config: PlannedLayoutsConfig) -> None:
+    """Raise `WeightsError` unless the environment has the planner's camera, `ConfigError` unless its decoder fits."""
     from emu_robot.models.weights import resolve_weights
-    from emu_robot.policy.weights_contract import planner_camera
+    from emu_robot.policy.weights_contract import planner_camera, planner_path
 
-    camera, size = planner_camera(resolve_weights(config.policy))
+    folder = resolve_weights(config.policy)
+    check_adapted(Decoder(config.decoder), bool(planner_path(folder)))
+    camera, size = planner_camera(folder)
     _check_camera(config, camera, size, config.suite().spec)
 
 

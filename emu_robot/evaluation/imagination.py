@@ -1,7 +1,7 @@
-"""The world model rolled forward without executing: each subtask is imagined from the image imagined before it.
+"""Measures the world model without execution: it imagines each subtask from its own image of the subtask before.
 
-The scripted expert then really does the same subtasks, and every object that the camera sees is looked for in the
-imagined image: how far it has drifted, and whether it is still there. Beside it, the same of the very first image.
+The scripted expert then executes the same subtasks. Every object that the camera sees is located in the imagined image:
+its drift, and whether it is lost. The first image serves as the baseline.
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,7 +18,7 @@ from emu_robot.core import Image, Observation
 from emu_robot.environments.capabilities import HasSubtasks, LocatesObjects, PlaysChains, require
 from emu_robot.environments.contract import open_task
 from emu_robot.evaluation.centroids import position_error
-from emu_robot.evaluation.config import SEED_STRIDE, LayoutsConfig
+from emu_robot.evaluation.config import SEED_STRIDE, PlannedLayoutsConfig
 from emu_robot.evaluation.fit import check_planner
 from emu_robot.evaluation.info import measured_with
 from emu_robot.evaluation.plan_accuracy import load_planner, play_subtask
@@ -30,44 +30,48 @@ from emu_robot.shared.progress import progress
 from emu_robot.shared.settings import number
 
 RADIUS = 16.0
-"""An object that is not within so many pixels of its true place counts as lost."""
+"""An object further than this from its true place counts as lost [px]."""
 PANEL, CAPTION = 192, 22  # [px]
 
 
 class Imagines(Protocol):
-    """What is asked of a planner here."""
+    """The part of a planner that is measured here."""
 
     def imagine(self, observation: Observation, subtasks: Sequence[str], *, seed: int) -> Iterator[Image]: ...
 
 
-@dataclass(kw_only=True)
-class ImagineConfig(LayoutsConfig):
-    """Settings of a look ahead. The tasks play no part: every scene has a chain of subtasks."""
+@dataclass(frozen=True, kw_only=True)
+class ImagineConfig(PlannedLayoutsConfig):
+    """Settings of a look ahead. Every scene has a chain of subtasks of its own."""
 
     n: int = number(50, 1, SEED_STRIDE)
-    """Scenes."""
+    """Number of scenes."""
     workers: int = number(2, 0)
-    """Processes; 0 runs in this one."""
+    """Worker processes; 0 runs in the calling one."""
     pictures: int = number(6, 0)
-    """Scenes that get a strip and a clip."""
+    """Number of scenes with a strip and a clip."""
     out: Path = Path("outputs/imagine")
     """Folder of the results."""
+
+    def without_effect(self) -> dict[str, str]:
+        """See `check_effects`."""
+        return super().without_effect() | {"tasks": "every scene has a chain of subtasks of its own"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sighting:
-    """One object at one step: error [px] to its true place, `RADIUS` if it is lost; depth: steps imagined so far.
-
-    still: the error, were nothing imagined and the first image kept.
-    """
+    """One object at one step."""
 
     depth: int
+    """Steps imagined so far."""
     error: float
+    """Distance from its true place in the imagined image [px]; `RADIUS` if it is lost."""
     still: float
+    """The same distance in the first image [px]."""
 
 
 class Imagination:
-    """Imagines and checks one process's scenes."""
+    """Imagines and checks scenes in one process."""
 
     def __init__(self, config: ImagineConfig, make_planner: Any) -> None:
         self._config = config
@@ -75,7 +79,7 @@ class Imagination:
         self._environment = open_task(config.suite(), config.selected()[0].name, config.split)
 
     def run(self, index: int) -> list[Sighting]:
-        """Every object at every step of scene `index`, up to the expert's failure, should it fail."""
+        """Every object at every step of scene `index`, up to the expert's failure if it fails."""
         config, environment = self._config, self._environment
         camera, purpose, seed = environment.spec.planner_camera, "looking ahead", config.episode_seed(index)
         places = require(environment, LocatesObjects, purpose)
@@ -105,7 +109,8 @@ class Imagination:
 def imagination(config: ImagineConfig, make_planner: Any = load_planner) -> dict[str, Any]:
     """Measure, print one line per depth, write `imagination.json` into `config.out` and return it.
 
-    Raises `WeightsError` if the planner's camera does not fit, `InvalidValueError` for an environment without chains.
+    Raises `WeightsError` or `ConfigError` if the weights do not fit, `InvalidValueError` for an environment without
+    chains.
     """
     check_planner(config)
     runner = partial(Imagination, config, make_planner)
@@ -127,7 +132,7 @@ def imagination(config: ImagineConfig, make_planner: Any = load_planner) -> dict
 
 
 def summarise(sightings: Sequence[Sighting]) -> dict[str, Any]:
-    """Per depth: objects found within `RADIUS`, the error of all (lost ones count as `RADIUS`), found in `still`."""
+    """Per depth: share of objects found, errors of all (a lost one has `RADIUS`), share found in the first image."""
     rows = []
     for depth in sorted({sighting.depth for sighting in sightings}):
         seen = [sighting for sighting in sightings if sighting.depth == depth]
@@ -145,7 +150,7 @@ def summarise(sightings: Sequence[Sighting]) -> dict[str, Any]:
 
 
 def save_pictures(stem: Path, frames: Sequence[tuple[str, Image, Image]]) -> None:
-    """`stem`.png, what really came above what was imagined, and `stem`.mp4, a second for each step."""
+    """Write `stem`.png, true images above imagined ones, and `stem`.mp4 with one second per step."""
     stem.parent.mkdir(parents=True, exist_ok=True)
     font, height = ImageFont.load_default(12), CAPTION + 2 * PANEL
     strip = PillowImage.new("RGB", (len(frames) * PANEL, height), "white")

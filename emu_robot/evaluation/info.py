@@ -1,4 +1,4 @@
-"""`eval_info.json`: LeRobot's names and nesting (per_task, per_group, overall), and what it takes to repeat the run."""
+"""`eval_info.json`: results with LeRobot's names and nesting (per_task, per_group, overall), and how to repeat them."""
 
 import platform
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from emu_robot.shared.provenance import commit
 
 
 def eval_info(config: EvalConfig, records: Sequence[EpisodeRecord], eval_s: float) -> dict[str, Any]:
-    """The evaluation as LeRobot writes it; a reward of 1 is earned at the tick at which the task succeeds."""
+    """The evaluation as LeRobot writes it. The reward is 1 at the tick at which the task succeeds, else 0."""
     spec = config.suite().spec
     overall = _aggregate(records) | {"eval_s": eval_s, "eval_ep_s": eval_s / max(1, len(records))}
     return {
@@ -45,7 +45,7 @@ def eval_info(config: EvalConfig, records: Sequence[EpisodeRecord], eval_s: floa
 
 
 def measured_with(config: LayoutsConfig) -> dict[str, Any]:
-    """What a measurement was made with: seeds, commit, machine, settings."""
+    """Provenance of a measurement: seeds, commit, machine, settings."""
     return {
         "seeds": {"first": config.episode_seed(0), "last": config.episode_seed(config.n - 1)},
         "commit": commit(),
@@ -55,7 +55,7 @@ def measured_with(config: LayoutsConfig) -> dict[str, Any]:
 
 
 def failure_counts(records: Sequence[EpisodeRecord]) -> dict[str, int]:
-    """How often each kind of failure happened, most frequent first."""
+    """Kind of failure -> its number of episodes, most frequent first."""
     kinds = [record.failure for record in records if record.failure is not None]
     return {kind: kinds.count(kind) for kind in sorted(set(kinds), key=lambda kind: (-kinds.count(kind), kind))}
 

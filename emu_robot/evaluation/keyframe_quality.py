@@ -1,4 +1,4 @@
-"""Keyframes found in motion against those that the experts' environment recorded."""
+"""Compares keyframes found in motion with those that the experts' environment recorded."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -15,29 +15,32 @@ from emu_robot.shared.files import replace_json
 from emu_robot.shared.settings import check_ranges, number
 
 
-@dataclass(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class KeyframeQualityConfig:
     """Settings of a comparison of found keyframes with recorded ones."""
 
     buffer: Path = Path("outputs/data/plans")
-    """Replay buffer whose keyframes are known."""
+    """Replay buffer with recorded keyframes."""
     tolerance: int = number(5, 0)
-    """How far a found keyframe may be off [frames]."""
+    """Distance at which a found keyframe still counts as right [frames]."""
     out: Path = Path("outputs/measure")
     """Folder of keyframe_quality.json."""
     keyframes: KeyframeConfig = field(default_factory=KeyframeConfig)
-    """How they are looked for."""
+    """The search for keyframes."""
 
     def __post_init__(self) -> None:
         check_ranges(self)
 
 
 class Matches(NamedTuple):
-    """precision: found ones that are true; recall: true ones that were found; offsets: found minus true [frames]."""
+    """Found keyframes matched with the true ones."""
 
     precision: Proportion
+    """Found keyframes that have a match."""
     recall: Proportion
+    """True keyframes that have a match."""
     offsets: list[int]
+    """Found minus true, per match [frames]."""
 
 
 def keyframe_quality(config: KeyframeQualityConfig) -> Matches:

@@ -1,6 +1,6 @@
-"""How often the planner says the right next subtask, and how near its subgoal is to what then really comes.
+"""Accuracy of the planner: share of right next subtasks, distance of its subgoals from the true images.
 
-The scripted expert plays each layout; before every subtask, and once more when all are done, the planner is asked.
+The scripted expert plays each layout. The planner is asked before every subtask, and once more when all are done.
 """
 
 import time
@@ -26,7 +26,7 @@ from emu_robot.environments.capabilities import (
 from emu_robot.environments.contract import Environment
 from emu_robot.evaluation import worker
 from emu_robot.evaluation.centroids import position_error
-from emu_robot.evaluation.config import SEED_STRIDE, LayoutsConfig
+from emu_robot.evaluation.config import SEED_STRIDE, PlannedLayoutsConfig
 from emu_robot.evaluation.fit import check_planner
 from emu_robot.evaluation.info import measured_with
 from emu_robot.evaluation.statistics import Proportion
@@ -39,49 +39,52 @@ from emu_robot.shared.progress import progress
 from emu_robot.shared.settings import number
 
 CHANGED = 24
-"""A pixel counts as changed by a subtask when one of its channels moves by more than this, of 255."""
+"""A subtask changes a pixel if one of its channels moves by more than this, of 255."""
 MAX_TICKS = 400
-"""Control ticks the expert gets for one subtask."""
+"""Control ticks that the expert has for one subtask."""
 
 
-@dataclass(kw_only=True)
-class PlanAccuracyConfig(LayoutsConfig):
+@dataclass(frozen=True, kw_only=True)
+class PlanAccuracyConfig(PlannedLayoutsConfig):
     """Settings of a measurement of the planner on its own."""
 
     n: int = number(50, 1, SEED_STRIDE)
-    """Layouts in all."""
+    """Number of layouts."""
     workers: int = number(2, 0)
-    """Processes; 0 runs in this one. Answers do not depend on it."""
+    """Worker processes; 0 runs in the calling one. Results do not depend on it."""
     out: Path = Path("outputs/plan_accuracy")
     """Folder of the results."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Query:
-    """One question to the planner. truth, said: next subtask, None when complete.
-
-    mae: mean absolute error (of 255) of the subgoal on the pixels that the subtask really changes; mae_copy: of the
-    present view on the same pixels. position_error: [px] of the moved object in the subgoal.
-    """
+    """One question to the planner, and its answer."""
 
     task: str
+    """Task of the layout."""
     truth: str | None
+    """The true next subtask; None when the task is complete."""
     said: str | None
+    """The planner's next subtask; None if it holds the task complete."""
     plan_s: float
+    """Duration of the plan [s]."""
     mae: float | None = None
+    """Mean absolute error of the subgoal, of 255, on the pixels that the subtask changes."""
     mae_copy: float | None = None
+    """The same error of the present view, in place of the subgoal."""
     position_error: float | None = None
+    """Distance of the moved object in the subgoal from its true place [px]."""
 
 
 def load_planner(config: PlanAccuracyConfig) -> PlannerLike:
-    """The planner that `config` names."""
+    """The planner in the weights `config.policy`."""
     folder = import_module("emu_robot.models.weights").resolve_weights(config.policy)
     planner, decoder = import_module("emu_robot.planner.planner").Planner, worker.make_decoder(config)
     return planner.load(folder, decoder=decoder, int8=config.int8)
 
 
 class PlannerExam:
-    """Asks one process's planner."""
+    """Examines the planner in one process."""
 
     def __init__(self, config: PlanAccuracyConfig, make_planner: Any) -> None:
         self._config, self._tasks = config, config.selected()
@@ -89,7 +92,7 @@ class PlannerExam:
         self._planner: PlannerLike = make_planner(config)
 
     def run(self, index: int) -> list[Query]:
-        """All questions on layout `index`; those up to the expert's failure, should it fail."""
+        """All questions on layout `index`, up to the expert's failure if it fails."""
         task = self._tasks[index % len(self._tasks)].name
         environment = self._worlds.of(task)
         require(environment, HasSubtasks, "measuring plans")
@@ -122,7 +125,7 @@ class PlannerExam:
 def plan_accuracy(config: PlanAccuracyConfig, make_planner: Any = load_planner) -> dict[str, Any]:
     """Measure, print the lines, write `plan_accuracy.json` into `config.out` and return it.
 
-    Raises `WeightsError` if the planner's camera does not fit, `InvalidValueError` without an expert and true subtasks.
+    Raises `WeightsError` or `ConfigError` if the weights do not fit, `InvalidValueError` without expert and subtasks.
     """
     check_planner(config)
     exam = partial(PlannerExam, config, make_planner)
@@ -142,7 +145,7 @@ def plan_accuracy(config: PlanAccuracyConfig, make_planner: Any = load_planner) 
 
 
 def summarise(queries: Sequence[Query]) -> dict[str, Any]:
-    """Proportions with Wilson intervals, and medians of the image distances (only where the words were right)."""
+    """Proportions with Wilson intervals, and medians of the image distances of steps with the right words."""
     steps = [query for query in queries if query.truth is not None]
     ends = [query for query in queries if query.truth is None]
     tasks = dict.fromkeys(query.task for query in queries)
@@ -157,7 +160,7 @@ def summarise(queries: Sequence[Query]) -> dict[str, Any]:
 
 
 def play_subtask(environment: Environment) -> Observation | None:
-    """Let the expert complete the due subtask; the view at its end, None if it fails."""
+    """Let the expert complete the due subtask. Returns the view at its end, None if it fails."""
     told = require(environment, HasSubtasks, "measuring plans")
     expert, index = require(environment, HasExpert, "measuring plans").expert(), told.subtask_index
     for _ in range(MAX_TICKS):

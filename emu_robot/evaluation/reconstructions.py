@@ -1,4 +1,4 @@
-"""How pictures of a replay buffer survive the image tokenizer: what it blurs, the planner cannot plan."""
+"""Quality of a replay buffer's pictures after the image tokenizer. The planner cannot plan details that it blurs."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,18 +17,18 @@ PICTURED = 8
 FIGURES, PICTURE = "reconstructions.json", "reconstructions.png"
 
 
-@dataclass(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class ReconstructionsConfig:
-    """Settings of a look at reconstructed pictures."""
+    """Settings of a comparison of pictures with their reconstructions."""
 
     buffer: Path = Path("outputs/data/prepared")
-    """Replay buffer."""
+    """Replay buffer with the pictures."""
     camera: str = "front"
-    """The camera whose pictures are taken."""
+    """Camera of the pictures."""
     weights: str = "mini"
     """Released name or folder with the image tokenizer."""
     n: int = number(200, 1)
-    """Pictures, spread over the buffer."""
+    """Number of pictures, spread over the buffer."""
     out: Path = Path("outputs/reconstructions")
     """Folder of reconstructions.png and reconstructions.json."""
 
@@ -37,7 +37,7 @@ class ReconstructionsConfig:
 
 
 def reconstructions(config: ReconstructionsConfig) -> float:
-    """Print and write median and 10th percentile of the PSNR [dB], and some pairs as a picture; returns the median."""
+    """Print and write median and 10th percentile of the PSNR [dB], and some pairs as a picture. Returns the median."""
     buffer, tokenizer = ReplayBuffer.open(config.buffer), ImageTokenizer.load(resolve_weights(config.weights))
     images = buffer.images(config.camera)
     rows = np.unique(np.linspace(0, len(images) - 1, config.n).astype(int))

@@ -1,4 +1,4 @@
-"""What is kept of an evaluated episode: plain values that go to JSON and come back equal."""
+"""Records of evaluated episodes: plain values that are written as JSON and read back equal."""
 
 import dataclasses
 import json
@@ -15,23 +15,24 @@ from emu_robot.shared.files import replace_json
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StepRecord:
-    """One pursued plan step.
-
-    subtask: the words the policy followed; truth: the first subtask that was really left when it was chosen
-    (None when all were done, or the environment does not tell).
-    first_tick, last_tick: when it was pursued.
-    reached: whether a subtask of these words was completed meanwhile.
-    before, predicted, achieved: picture files relative to the evaluation's folder; predicted is None without a subgoal.
-    """
+    """One pursued plan step. Picture files are relative to the evaluation's folder."""
 
     subtask: str | None
+    """The words that the policy followed."""
     truth: str | None
+    """The first open subtask when the step was chosen; None if all were done or the environment does not tell."""
     first_tick: int
+    """Tick at which the step was chosen."""
     last_tick: int
+    """Tick at which the step was left."""
     reached: bool
+    """Whether a subtask of these words was completed meanwhile."""
     before: str | None = None
+    """Picture of the view at `first_tick`."""
     predicted: str | None = None
+    """Picture of the subgoal; None without one."""
     achieved: str | None = None
+    """Picture of the view at `last_tick`."""
 
     @property
     def right(self) -> bool | None:
@@ -41,34 +42,48 @@ class StepRecord:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EpisodeRecord:
-    """One evaluated episode; `failure` names the kind of failure (see `failures`), None on success.
-
-    task, group: by the environment's names.
-
-    subtasks: the true ones; subtasks_done: which were completed. clip: file relative to the evaluation's folder.
-    wall_s: wall-clock seconds of the episode; policy_s: those spent in the policy.
-    """
+    """One evaluated episode."""
 
     index: int
+    """Number of the layout."""
     task: str
+    """The environment's name of the task."""
     group: str
+    """The environment's name of the task's group."""
     split: str
+    """The environment's name of the split."""
     seed: int
+    """The environment's seed."""
     instruction: str
+    """The whole task in words."""
     success: bool
+    """Whether the environment's success rule held."""
     ending: str
+    """A value of `Ending`."""
     n_steps: int
+    """Control ticks until the success or the end."""
     n_chunks: int
+    """Chunks that the policy gave."""
     subtasks: tuple[str, ...]
+    """The true subtasks in words."""
     subtasks_done: tuple[bool, ...]
+    """For each subtask, whether it was completed."""
     steps: tuple[StepRecord, ...]
+    """The pursued plan steps."""
     events: tuple[tuple[int, PolicyEvent], ...]
+    """Ticks and events of the policy."""
     failure: str | None
+    """Kind of failure, see `failures`; None on success."""
     detail: str | None
+    """One detail of the failure."""
     control_hz: int
+    """Control ticks per second [Hz]."""
     clip: str | None = None
+    """Clip, relative to the evaluation's folder."""
     policy_s: float = 0.0
+    """Time spent in the policy [s]."""
     wall_s: float = 0.0
+    """Duration of the episode on the wall clock [s]."""
 
     def write(self, path: Path) -> None:
         """Write as JSON, whole or not at all."""
@@ -76,7 +91,7 @@ class EpisodeRecord:
 
     @classmethod
     def read(cls, path: Path) -> "EpisodeRecord":
-        """Read what `write` wrote; raises `DataError` naming the file."""
+        """Read a file that `write` wrote. Raises `DataError` naming the file."""
         try:
             fields: dict[str, Any] = read_json(path)
             fields["steps"] = tuple(StepRecord(**step) for step in fields["steps"])
@@ -89,7 +104,7 @@ class EpisodeRecord:
 
 
 def successes(records: Sequence[EpisodeRecord]) -> Proportion:
-    """Success over some episodes."""
+    """Success over all given episodes."""
     return Proportion(sum(record.success for record in records), len(records))
 
 
@@ -104,12 +119,12 @@ def per_group(records: Sequence[EpisodeRecord]) -> dict[str, list[EpisodeRecord]
 
 
 def mean_over_tasks(records: Sequence[EpisodeRecord]) -> Mean:
-    """Success, every task counting the same."""
+    """Success, every task with the same weight."""
     return Mean.of([successes(some) for some in per_task(records).values()])
 
 
 def mean_over_groups(records: Sequence[EpisodeRecord]) -> Mean:
-    """Success, every group counting the same, and within a group every task."""
+    """Success, every group with the same weight, and every task within its group."""
     return Mean.over([mean_over_tasks(some) for some in per_group(records).values()])
 
 

@@ -20,25 +20,31 @@ from emu_robot.evaluation.statistics import Mean, Proportion
 from emu_robot.shared.html import file_url, write_html
 
 FIRST_SHOWN = 12
-"""Episodes shown in pictures because they come first."""
+"""Number of first episodes that are shown in pictures."""
 FAILURES_SHOWN = 12
-"""Failed episodes shown in pictures beyond those."""
+"""Number of later failed episodes that are shown in pictures."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Row:
-    """One line of the success table. subtasks: completed ones over all; words: plan steps with the right words."""
+    """One line of the success table."""
 
     name: str
+    """Task, or "all"."""
     group: str
+    """Groups of the episodes."""
     success: Proportion
+    """Successful episodes over all."""
     subtasks: Proportion
+    """Completed subtasks over all."""
     words: Proportion
+    """Plan steps with the right words over those with known words."""
     seconds: float | None
+    """Mean duration of successful episodes [s]; None without one."""
 
 
 def write_report(path: Path, config: EvalConfig, records: Sequence[EpisodeRecord], info: dict[str, Any]) -> None:
-    """Write the report of some episodes, whole or not at all; pictures and clips are read from `config.out`."""
+    """Write the report of the episodes, whole or not at all. Pictures and clips are read from `config.out`."""
     first, spec = list(records[:FIRST_SHOWN]), config.suite().spec
     kinds, groups = failure_kinds(spec), per_group(records)
     further = [record for record in records[FIRST_SHOWN:] if not record.success][:FAILURES_SHOWN]
@@ -80,7 +86,7 @@ def _row(name: str, records: Sequence[EpisodeRecord]) -> Row:
 
 
 def _means(records: Sequence[EpisodeRecord]) -> dict[str, Mean]:
-    """What is averaged -> mean."""
+    """Name of the mean -> its value."""
     groups = per_group(records)
     means = {"all, mean over tasks": mean_over_tasks(records)}
     if len(groups) > 1:

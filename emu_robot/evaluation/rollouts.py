@@ -1,4 +1,4 @@
-"""Closed-loop evaluation in parallel processes: seeds in, success with intervals and one report out."""
+"""Closed-loop evaluation in parallel processes: from seeds to success with intervals and one report."""
 
 import time
 from contextlib import closing
@@ -35,13 +35,18 @@ __all__ = ["EvalConfig", "EvalResult", "evaluate"]
 
 @dataclass(frozen=True, kw_only=True)
 class EvalResult:
-    """An evaluation's outcome: its episodes by index, and where the files are."""
+    """Outcome of an evaluation."""
 
     config: EvalConfig
+    """Settings of the evaluation."""
     records: tuple[EpisodeRecord, ...]
+    """Episodes by index."""
     eval_s: float
+    """Duration [s]."""
     report: Path
+    """The file `report.html`."""
     info: Path
+    """The file `eval_info.json`."""
 
     @property
     def success(self) -> Proportion:
@@ -57,11 +62,10 @@ class EvalResult:
 def evaluate(config: EvalConfig, policy_factory: worker.PolicyFactory = worker.load_policy) -> EvalResult:
     """Run the episodes, write `eval_info.json` and `report.html` into `config.out`, print the success table.
 
-    The factory must be an importable function (it travels to other processes). Raises `WeightsError` before anything
-    is written if the weights do not fit the environment, and the typed error of an episode; finished episodes stay, and
-    `resume=true` goes on from them.
+    The factory must be an importable function, because it is sent to other processes. Raises the errors of `check_fit`
+    before anything is written, and the typed error of an episode. Finished episodes stay; `resume=true` continues.
     """
-    check_fit(config)  # before any process starts and before old results make way
+    check_fit(config)  # before a process starts and before old results are removed
     started = time.monotonic()
     records = _prepare(config)
     pending = by_task([index for index in range(config.n) if index not in records], len(config.selected()))
@@ -89,7 +93,7 @@ def evaluate(config: EvalConfig, policy_factory: worker.PolicyFactory = worker.l
 
 
 def _prepare(config: EvalConfig) -> dict[int, EpisodeRecord]:
-    """Make `out` ready; the episodes to keep: none, unless this resumes an evaluation of the same settings."""
+    """Prepare `out`. Returns the episodes to keep: those of the same settings with `resume`, else none."""
     settings_path, folder = config.out / "settings.json", config.out / "episodes"
     found = sorted(folder.glob("[0-9]*.json"))
     if config.resume and settings_path.exists():

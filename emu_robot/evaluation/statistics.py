@@ -1,4 +1,4 @@
-"""Proportions with intervals, and whether two of them are separated. Knows nothing of robots."""
+"""Proportions with intervals, and a test whether two of them differ. Knows nothing of robots."""
 
 import math
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from emu_robot.errors import InvalidValueError
 
 @dataclass(frozen=True, slots=True)
 class Proportion:
-    """`successes` of `n` independent trials."""
+    """`successes` in `n` independent trials."""
 
     successes: int
     n: int
@@ -43,25 +43,25 @@ class Proportion:
 
 @dataclass(frozen=True, slots=True)
 class Mean:
-    """A weighted mean of independent proportions. weights: of each, they add up to 1."""
+    """A weighted mean of independent proportions. The weights add up to 1."""
 
     parts: tuple[Proportion, ...]
     weights: tuple[float, ...]
 
     @classmethod
     def of(cls, parts: Sequence[Proportion]) -> "Mean":
-        """Every proportion counts the same, however many trials it has."""
+        """The mean in which every proportion has the same weight, regardless of its number of trials."""
         return cls(tuple(parts), (1 / max(1, len(parts)),) * len(parts))
 
     @classmethod
     def over(cls, means: Sequence["Mean"]) -> "Mean":
-        """The mean of several means, each counting the same."""
+        """The mean of several means, each with the same weight."""
         weights = tuple(weight / len(means) for mean in means for weight in mean.weights)
         return cls(tuple(part for mean in means for part in mean.parts), weights)
 
     @property
     def rate(self) -> float:
-        """In [0, 1]; NaN if there is no proportion, or one without trials."""
+        """The mean in [0, 1]; NaN without proportions or with one that has no trials."""
         if not self.parts:
             return float("nan")
         return sum(weight * part.rate for weight, part in zip(self.weights, self.parts, strict=True))
@@ -70,7 +70,7 @@ class Mean:
     def interval(self) -> tuple[float, float]:
         """95% interval in [0, 1] from the proportions' Wilson intervals (MOVER, Zou and Donner 2008).
 
-        Of one proportion it is Wilson's own.
+        With one proportion it is the Wilson interval itself.
         """
         if not all(part.n for part in self.parts) or not self.parts:
             return 0.0, 1.0
@@ -88,7 +88,7 @@ class Mean:
 
 
 def barnard(a: Proportion, b: Proportion) -> float:
-    """Two-sided p-value of Barnard's exact test that both proportions are the same."""
+    """Two-sided p-value of Barnard's exact test for equal proportions. Raises `InvalidValueError` without trials."""
     if not a.n or not b.n:
         raise InvalidValueError("Barnard's test needs trials in both cells")
     if a.successes + b.successes in (0, a.n + b.n):
@@ -100,7 +100,7 @@ def barnard(a: Proportion, b: Proportion) -> float:
 
 
 def compare(name_a: str, a: Proportion, name_b: str, b: Proportion, *, alpha: float = 0.05) -> str:
-    """One line on the difference a minus b, in points; "not separated" unless Barnard's test passes at `alpha`."""
+    """One line on the difference a minus b [points]; "separated" if the p-value of Barnard's test is below `alpha`."""
     p = barnard(a, b)
     verdict = "separated" if p < alpha else "not separated"
     return (

@@ -1,4 +1,4 @@
-"""Follows the plan steps of an episode: before | predicted subgoal | achieved, and whether the words were right."""
+"""Follows the plan steps of an episode: view before, predicted subgoal, view achieved, and the true words."""
 
 from pathlib import Path
 
@@ -12,17 +12,17 @@ from emu_robot.environments.contract import Environment
 from emu_robot.evaluation.records import StepRecord
 
 MAX_PICTURED = 16
-"""Plan steps of one episode that get pictures; a policy that replans without end shall not fill the disk."""
+"""Most plan steps of one episode with pictures, so that a policy that always replans does not fill the disk."""
 
 TRUTH_GRACE = 20
-"""Ticks within which a subtask may still become the due one: a policy may move on while the arm is just coming home."""
+"""Ticks within which a subtask may still become the due one. A policy may move on while the arm returns home."""
 
 
 class StepLog(Subscriber):
     """Collects a `StepRecord` per pursued plan step.
 
-    folder, stem: where pictures go, as `folder/stem-<step>-<which>.jpg`; the records name them relative to
-    `folder`'s parent. No folder, no pictures.
+    Pictures are written as `folder/stem-<step>-<which>.jpg`; the records name them relative to `folder`'s parent.
+    Without a folder there are no pictures.
     """
 
     def __init__(self, environment: Environment, *, folder: Path | None = None, stem: str = "") -> None:
@@ -91,7 +91,7 @@ class StepLog(Subscriber):
 
 
 def same_step(a: PlanStep | None, b: PlanStep | None) -> bool:
-    """Whether two plan steps ask for the same: equal words and equal subgoal."""
+    """Whether two plan steps have equal words and equal subgoals."""
     if a is None or b is None:
         return a is b
     if a.subtask != b.subtask or (a.subgoal is None) != (b.subgoal is None):
@@ -100,5 +100,5 @@ def same_step(a: PlanStep | None, b: PlanStep | None) -> bool:
 
 
 def subtask_texts(environment: Environment) -> tuple[str, ...]:
-    """The words of the true subtasks, if the environment tells them; else none."""
+    """The words of the true subtasks; empty if the environment does not tell them."""
     return environment.subtasks if isinstance(environment, HasSubtasks) else ()

@@ -1,8 +1,8 @@
-"""What a tokenizer's reconstructions keep: where small objects are, and whether the gripper is open.
+"""Quality of a tokenizer's reconstructions: places of small objects, and the gripper's state.
 
-Frames come from the scripted expert's runs on evaluation layouts. Objects are found again by colour (`centroids`).
-The gripper is read by a linear probe on the pixels round the fingertips, fitted to originals of one half of the layouts
-and tried on originals and on reconstructions of the other half: reconstructions are as readable as these two agree.
+Frames come from the scripted expert's runs on evaluation layouts. Objects are located by colour (`centroids`).
+A linear probe reads the gripper from the pixels around the fingertips. It is fitted to originals of one half of the
+layouts, and tested on originals and reconstructions of the other half.
 """
 
 from collections.abc import Callable
@@ -34,7 +34,7 @@ from emu_robot.shared.files import replace_json
 from emu_robot.shared.progress import progress
 from emu_robot.shared.settings import number
 
-OPEN, CLOSED = 0.8, 0.6  # gripper opening above, below; what lies between is moving and left out
+OPEN, CLOSED = 0.8, 0.6  # gripper opening above, below; a gripper in between moves and is left out
 CROP = 12  # [px] half the side of the gripper's crop
 RIDGE = 30.0
 LOST_RADIUS = 9.0  # [px]
@@ -43,33 +43,38 @@ type Reconstruct = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
 """(B, H, W, 3) uint8 -> the same after encoding and decoding."""
 
 
-@dataclass(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class TokenizerQualityConfig(LayoutsConfig):
     """Settings of a measurement of the image tokenizer."""
 
     tasks: list[str] = field(default_factory=lambda: ["all"])
     """Tasks or groups of the environment, or "all"."""
     n: int = number(44, 1, SEED_STRIDE)
-    """Layouts in all."""
+    """Number of layouts."""
     every: int = number(12, 1)
-    """Control ticks between the views that are taken."""
+    """Control ticks between two views."""
     out: Path = Path("outputs/tokenizer_quality")
     """Folder of the results."""
 
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One view. objects: name -> (u, v) [px], visible ones; gripper_uv [px]; opening in [0, 1]; layout: its number."""
+    """One view."""
 
     image: Image
+    """The view of the planner's camera."""
     objects: dict[str, tuple[float, float]]
+    """Visible object -> (u, v) [px]."""
     gripper_uv: tuple[float, float]
+    """The gripper's (u, v) [px]."""
     opening: float
+    """The gripper's opening, in [0, 1]."""
     layout: int
+    """Number of the layout."""
 
 
 def load_reconstruct(config: TokenizerQualityConfig) -> Reconstruct:
-    """Encode and decode with the tokenizer that `config` names."""
+    """Encode and decode with the tokenizer in the weights `config.policy`."""
     folder = import_module("emu_robot.models.weights").resolve_weights(config.policy)
     tokenizer = import_module("emu_robot.tokenizers.image").ImageTokenizer.load(folder)
     return lambda images: tokenizer.decode_images(tokenizer.encode_images(images))
@@ -124,7 +129,7 @@ def _views(environment: Environment, index: int, config: TokenizerQualityConfig)
 
 
 def object_errors(frames: list[Frame], again: list[Image]) -> dict[str, Any]:
-    """Median, 90th percentile and mean of objects' position errors [px], and how many were lost."""
+    """Median, 90th percentile and mean of the objects' position errors [px], and the share of lost objects."""
     errors = [
         error
         for frame, image in zip(frames, again, strict=True)
@@ -141,7 +146,7 @@ def object_errors(frames: list[Frame], again: list[Image]) -> dict[str, Any]:
 
 
 def gripper_readability(frames: list[Frame], again: list[Image]) -> dict[str, Any]:
-    """How often the probe tells open from closed, on originals and on reconstructions of unseen layouts."""
+    """Share of frames that the probe reads right, on originals and on reconstructions of unseen layouts."""
     usable = [k for k, frame in enumerate(frames) if _label(frame) is not None and _inside(frame)]
     train = [k for k in usable if frames[k].layout % 2 == 0]
     test = [k for k in usable if frames[k].layout % 2 == 1]
@@ -193,7 +198,7 @@ def _crop(image: Image, frame: Frame) -> Floats:
 
 
 def _fit_probe(inputs: Floats, labels: Floats) -> Callable[[NDArray], NDArray]:
-    """Balanced ridge regression on +-1 in its dual form; answers with the sign."""
+    """Balanced ridge regression on +-1 in its dual form; predicts the sign."""
     centre = inputs.mean(axis=0)
     share = np.where(labels > 0, (labels > 0).mean(), (labels < 0).mean())
     offset = np.average(labels, weights=1 / share)

@@ -1,4 +1,4 @@
-"""H.264 clips of episodes: the planner's camera, with the subgoal and another camera beside it and the words below."""
+"""H.264 clips of episodes: the planner's camera, the subgoal and another camera beside it, the words below."""
 
 from contextlib import ExitStack
 from fractions import Fraction
@@ -43,7 +43,7 @@ class Clip:
             self._container.mux(packet)
 
     def close(self) -> None:
-        """Finish the file; without frames there is none."""
+        """Finish the file. Without frames no file is written."""
         if self._container is None:
             return
         with self._unfinished:
@@ -54,8 +54,7 @@ class Clip:
 
 
 class ClipRecorder(Subscriber):
-    """Records an episode at half the control rate. Pictures are the observations' own where the environment renders
-    no others."""
+    """Records an episode at half the control rate. Without `Renders` it shows the observations' own images."""
 
     def __init__(self, environment: Environment, path: Path, *, every: int = 2) -> None:
         self._environment, self._every = environment, every
@@ -107,7 +106,7 @@ class ClipRecorder(Subscriber):
         self._clip.add(np.asarray(canvas))
 
     def _view(self, camera: str, size: int) -> Image:
-        """What a camera sees now, `size` [px] high or wide if the environment can."""
+        """A camera's present view; `size` [px] high or wide if the environment offers `Renders`."""
         if isinstance(self._environment, Renders):
             return self._environment.render(camera, size)
         assert self._last is not None, "on_reset comes first"
@@ -121,7 +120,7 @@ class ClipRecorder(Subscriber):
 
 
 def _paste(canvas: PillowImage.Image, image: Image, at: tuple[int, int], side: int) -> None:
-    """Put a picture into a square of `side` [px], whole and in the middle."""
+    """Put the whole picture into the middle of a square of `side` [px]."""
     height, width = image.shape[:2]
     scale = side / max(height, width)
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
@@ -130,7 +129,7 @@ def _paste(canvas: PillowImage.Image, image: Image, at: tuple[int, int], side: i
 
 
 def fit_text(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
-    """The text, cut with an ellipsis where it would leave the frame."""
+    """The text, shortened with an ellipsis if it is wider than the frame."""
     shown = text
     while shown and font.getlength(shown) > MAIN + SIDE - 16:
         shown = shown[:-2].rstrip() + "…" if shown.endswith("…") else shown[:-1].rstrip() + "…"

@@ -1,4 +1,4 @@
-"""Runs single evaluation episodes; what each comes to depends on its index and the settings, not on who runs it."""
+"""Runs single evaluation episodes. The outcome depends on index and settings, not on the process."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -8,7 +8,7 @@ from emu_robot.control.episode_loop import Subscriber, run_episode
 from emu_robot.core import PlanStep, Policy, Seeded
 from emu_robot.environments.capabilities import HasOracle, require
 from emu_robot.environments.contract import Environment
-from emu_robot.evaluation.config import EvalConfig, LayoutsConfig
+from emu_robot.evaluation.config import EvalConfig, PlannedLayoutsConfig
 from emu_robot.evaluation.expert import ExpertPolicy
 from emu_robot.evaluation.failures import FailureWatch, classify
 from emu_robot.evaluation.records import EpisodeRecord
@@ -17,22 +17,22 @@ from emu_robot.evaluation.step_log import StepLog, subtask_texts
 from emu_robot.evaluation.video import ClipRecorder
 from emu_robot.evaluation.worlds import Worlds
 from emu_robot.planner.decoding.config import Decoder, DecoderConfig
-from emu_robot.policy.config import PolicyConfig
+from emu_robot.policy.config import GoalMode, PolicyConfig
 
 SETTLE_STEPS = 40
-"""Ticks that a successful episode which the report shows goes on for, so that its last view has the arm at home."""
+"""Extra ticks of a successful episode in the report, so that its last view shows the arm at home."""
 
 type SubgoalSource = Callable[[], PlanStep | None]
 type PolicyFactory = Callable[[EvalConfig, SubgoalSource], Policy]
 
 OTHER_LAYOUT = 50_000_000
-"""Added to an episode's seed for the layouts that shuffled subgoals are taken from."""
+"""Offset from an episode's seed to the first layout of its shuffled subgoals."""
 SHUFFLED_STRIDE = 1_000_003
-"""From one shuffled layout of an episode to the next."""
+"""Offset between the seeds of an episode's shuffled layouts."""
 
 
 def load_policy(config: EvalConfig, subgoal_source: SubgoalSource) -> Policy:
-    """The policy that `config` names."""
+    """The policy in the weights `config.policy`."""
     module = import_module("emu_robot.policy.emu_policy")  # torch is imported only now
     return module.load_policy(
         config.policy, goal=config.goal, subgoal_source=subgoal_source, seed=config.seed, config=policy_config(config)
@@ -40,18 +40,18 @@ def load_policy(config: EvalConfig, subgoal_source: SubgoalSource) -> Policy:
 
 
 def policy_config(config: EvalConfig) -> PolicyConfig:
-    """The policy's own settings among those of an evaluation."""
+    """The policy's part of the settings of an evaluation."""
     made = PolicyConfig(decoder=make_decoder(config), int8=config.int8, chunk=config.chunk, replan=config.replan)
     return made if config.n_action_steps is None else replace(made, n_action_steps=config.n_action_steps)
 
 
-def make_decoder(config: LayoutsConfig) -> DecoderConfig:
-    """The planner's decoder that `config` names."""
+def make_decoder(config: PlannedLayoutsConfig) -> DecoderConfig:
+    """Settings of the planner's decoder."""
     return DecoderConfig(kind=Decoder(config.decoder), steps=config.decoder_steps)
 
 
 class EpisodeRunner:
-    """Holds one process's policy, and the world of the task that it plays."""
+    """Runs episodes in one process, with one policy and the world of the present task."""
 
     def __init__(self, config: EvalConfig, policy_factory: PolicyFactory = load_policy) -> None:
         self._config = config
@@ -129,9 +129,9 @@ class EpisodeRunner:
         return self._policy
 
     def _subgoal(self) -> PlanStep | None:
-        """The true next step of the running episode, or, for shuffled goals, that of a new other layout."""
+        """The true next step of the running episode; for shuffled goals, that of another layout."""
         purpose = f"goal={self._config.goal}"
-        if self._config.goal != "shuffled":
+        if self._config.goal != GoalMode.SHUFFLED:
             return require(self._worlds.of(self._task), HasOracle, purpose).oracle_step()
         other = self._worlds.of(self._task, spare=True)
         other.reset(self._shuffled_seed)

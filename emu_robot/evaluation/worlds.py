@@ -1,4 +1,4 @@
-"""The worlds that one process has open: one task's at a time, so that memory does not grow with the number of tasks."""
+"""The open worlds of one process: one task at a time, so that memory does not grow with the number of tasks."""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,7 @@ from emu_robot.environments.contract import Environment, Suite, open_task
 
 
 class Worlds:
-    """Opens worlds of a suite in one split. Asking for another task closes what is open."""
+    """Opens worlds of a suite in one split. A request for another task closes the open worlds."""
 
     def __init__(self, suite: Suite, split: str) -> None:
         self._suite, self._split = suite, split
@@ -14,7 +14,7 @@ class Worlds:
         self._open: dict[bool, Environment] = {}
 
     def of(self, task: str, *, spare: bool = False) -> Environment:
-        """The task's world, or with spare=True a second one that may be reset while the first one plays."""
+        """The task's world. spare=True: a second one, which may be reset while the first one is used."""
         if task != self._task:
             self.close()
             self._task = task
@@ -23,11 +23,11 @@ class Worlds:
         return self._open[spare]
 
     def close(self) -> None:
-        """Close what is open."""
+        """Close all open worlds."""
         while self._open:
             self._open.popitem()[1].close()
 
 
 def by_task(indices: Sequence[int], n_tasks: int) -> list[int]:
-    """Layout `index` is of task `index % n_tasks`: the indices, one task after the other."""
+    """The indices ordered by task. Layout `index` belongs to task `index % n_tasks`."""
     return sorted(indices, key=lambda index: (index % n_tasks, index))

@@ -1,1 +1,1 @@
-"""The networks, the statistics that their numbers are scaled by, and the files that hold both."""
+"""The networks, the statistics that scale their numbers, and the files of both."""

@@ -1,7 +1,7 @@
 """The action head: current views, goal image, words and joint state -> action chunk and progress.
 
-All numbers here are normalised (`emu_robot.models.normalize`); images are (B, 3, H, W) float in [-1, 1]. The head works
-without a goal image or without words, so that each can be dropped. Knows nothing of planners or environments.
+All numbers here are normalised (`emu_robot.models.normalize`); images are (B, 3, H, W) float in [-1, 1]. The head also
+works without a goal image or without words. Knows nothing of planners or environments.
 Suffixes: B batch, N noise samples, T chunk, A action, S state, L text ids, P keyposes, D features.
 """
 
@@ -22,7 +22,7 @@ from emu_robot.shared.settings import check_ranges, number
 
 @dataclass(frozen=True, kw_only=True)
 class HeadSizes:
-    """What may be chosen of an action head."""
+    """Sizes of an action head."""
 
     action_horizon: int = number(16, 1)
     """Actions of a predicted chunk [control ticks]."""
@@ -31,7 +31,7 @@ class HeadSizes:
     channels: int = number(64, 8)
     """Channels of the fine feature map; a multiple of 8."""
     keypoints: int = number(32, 1)
-    """Points that each camera's trunk looks at."""
+    """Number of keypoints of each camera's trunk."""
     goal_view_fine_blocks: int = number(1, 0)
     """Residual blocks at a quarter of the resolution, behind the first camera."""
     goal_view_coarse_blocks: int = number(2, 0)
@@ -41,15 +41,15 @@ class HeadSizes:
     other_view_coarse_blocks: int = number(2, 0)
     """Residual blocks at an eighth of the resolution, behind each other camera."""
     width: int = number(512, 1)
-    """Width of the vector that an observation becomes."""
+    """Width of the feature vector of an observation."""
     context_blocks: int = number(2, 0)
-    """Residual blocks that make it."""
+    """Residual blocks that compute the feature vector."""
     flow_width: int = number(320, 1)
     """Width of the flow decoder."""
     flow_blocks: int = number(3, 0)
     """Residual blocks of the flow decoder."""
     keyposes: int = number(2, 1)
-    """Coming gripper events that are predicted."""
+    """Number of coming gripper events that are predicted."""
 
     def __post_init__(self) -> None:
         check_ranges(self, "head")
@@ -60,10 +60,10 @@ class HeadSizes:
 
 @dataclass(frozen=True, kw_only=True)
 class HeadConfig(HeadSizes):
-    """A whole action head: its sizes, and what follows from the data that it is trained on."""
+    """Configuration of an action head: its sizes, and the dimensions of its training data."""
 
     cameras: list[str] = field(default_factory=lambda: ["front", "wrist"])
-    """What it sees, different names. The first one is the planner's, in whose view goals are shown."""
+    """Cameras of the head, all different. The first one is the planner's camera, which shows the goals."""
     image_size: int = number(128, 8)
     """Height and width of its images [px]; a multiple of 8."""
     state_dim: int = number(8, 1)
@@ -71,11 +71,11 @@ class HeadConfig(HeadSizes):
     action_dim: int = number(8, 1)
     """Dimensions of an action."""
     relative_dims: int = number(7, 0)
-    """First dimensions of an action that are targets of the same dimensions of the state."""
+    """Number of first action dimensions that are targets of the same dimensions of the state."""
     text_vocabulary: int = number(1024, 1)
-    """Ids of words, padding included."""
+    """Number of word ids, including padding."""
     text_length: int = number(32, 1)
-    """Ids of the longest text."""
+    """Number of ids of the longest text."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -87,7 +87,7 @@ class HeadConfig(HeadSizes):
 
 
 def check_cameras(cameras: Sequence[str]) -> None:
-    """Raise `ConfigError` unless these are different names, at least one."""
+    """Raise `ConfigError` unless there is at least one name and all differ."""
     if not cameras or len(set(cameras)) != len(cameras):
         raise ConfigError(f"cameras must be different names, at least one, got {cameras}")
 
@@ -96,16 +96,16 @@ _PER_CAMERA = ("stem", "trunk")
 
 
 class HeadContext(NamedTuple):
-    """What the head makes of one observation; chunks are sampled from it.
-
-    features_BD; keypose_BPS: state deltas to the coming gripper events; remaining_BP: steps to them / 100;
-    progress_B: logit of the progress through the subtask.
-    """
+    """Features and predictions of one observation, from which chunks are sampled."""
 
     features_BD: Tensor
+    """Features."""
     keypose_BPS: Tensor
+    """State deltas to the coming gripper events."""
     remaining_BP: Tensor
+    """Steps to these events, divided by 100."""
     progress_B: Tensor
+    """Logit of the progress through the subtask."""
 
 
 class TextEncoder(nn.Module):
@@ -178,7 +178,7 @@ class ActionHead(nn.Module):
         goal_BCHW: Tensor | None = None,
         has_goal_B: Tensor | None = None,
     ) -> HeadContext:
-        """One pass over the observation. No goal image at all, or none for rows where `has_goal_B` is False.
+        """One pass over the observation. Without goal images all rows, with `has_goal_B` its False rows have no goal.
 
         views: (B, 3, H, W) of each camera, in the order of `HeadConfig.cameras`.
         """
@@ -195,17 +195,17 @@ class ActionHead(nn.Module):
         return HeadContext(features_BD, keypose_BPS, self.remaining(features_BD), self.progress(features_BD)[:, 0])
 
     def denoise(self, context: HeadContext, noisy_BND: Tensor, time_BN: Tensor) -> Tensor:
-        """Predicted chunks (B, N, T*A); the gradient does not reach the keyposes through here."""
+        """Predicted chunks (B, N, T*A). No gradient flows from here to the keyposes."""
         return self.flow(noisy_BND, time_BN, self._condition(context))
 
     def forward(self, batch: dict[str, Tensor]) -> tuple[HeadContext, Tensor]:
-        """Training pass over the batches of `training.head_sampler`; -> context, predicted chunks (B, N, T*A)."""
+        """Training pass over a batch of `training.head_sampler`. Returns context and predicted chunks (B, N, T*A)."""
         context = self.encode_batch(batch)
         noisy_BND = interpolate(batch["noise"], batch["actions"].flatten(1), batch["time"])
         return context, self.denoise(context, noisy_BND, batch["time"])
 
     def encode_batch(self, batch: dict[str, Tensor]) -> HeadContext:
-        """`encode` of such a batch."""
+        """`encode` for a batch of `training.head_sampler`."""
         views = [batch[f"view.{camera}"] for camera in self.config.cameras]
         return self.encode(views, *(batch[name] for name in ("state", "text", "goal", "has_goal")))
 
@@ -214,7 +214,7 @@ class ActionHead(nn.Module):
     ) -> Tensor:
         """Normalised chunks (B, T, A) from Gaussian noise of that shape, by `steps` Euler steps.
 
-        known: actions (B, T, A) and weights (B, T, 1) that draw every prediction towards them.
+        known: actions (B, T, A) and weights (B, T, 1) that pull every prediction towards them.
         """
         flat = None
         if known is not None:
@@ -227,7 +227,7 @@ class ActionHead(nn.Module):
 
 
 def text_ids(tokens: Sequence[int], config: HeadConfig) -> NDArray[np.int64]:
-    """Tokens -> (L,) ids of the head's text encoder: shifted by one, 0 pads; longer texts raise."""
+    """Tokens -> (L,) ids of the head's text encoder: shifted by one, padded by 0. Raises for longer texts."""
     if len(tokens) > config.text_length:
         raise InvalidValueError(f"a text of {len(tokens)} tokens; the head reads at most {config.text_length}")
     if tokens and not 0 <= min(tokens) <= max(tokens) < config.text_vocabulary - 1:

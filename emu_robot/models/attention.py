@@ -33,15 +33,15 @@ def attend(q_BHLP: Tensor, k_BGSP: Tensor, v_BGSP: Tensor, mask: AttentionMask |
 
 @cache
 def _flex(device_type: str) -> Any:
-    """Only compiled is it sparse; on the CPU it exists to be compared with."""
+    """FlexAttention, compiled on a GPU, where it is sparse. On the CPU it serves for comparison."""
     return torch.compile(flex_attention, dynamic=False) if device_type == "cuda" else flex_attention
 
 
 def copies_mask(last_BS: Tensor, copy_S: Tensor) -> AttentionMask:
-    """Mask of a clean sequence followed by noisy copies of parts of it; dense, or in blocks on a GPU.
+    """Mask of a clean sequence with noisy copies of its parts after it; dense, or in blocks on a GPU.
 
-    copy_S: 0 for clean tokens, else the number of the copy. Every token sees the clean ones up to `last_BS`, and those
-    of its own copy.
+    copy_S: 0 for clean tokens, else the number of the copy. Every token sees the clean tokens up to `last_BS` and the
+    tokens of its own copy.
     """
     return copies_blocks(last_BS, copy_S) if last_BS.device.type == "cuda" else copies_dense(last_BS, copy_S)
 

@@ -1,7 +1,7 @@
 """Flow matching over flat vectors: a residual MLP that denoises, its training target, and its sampler.
 
-Time runs from 0 (Gaussian noise) to 1 (data) along straight lines. The network predicts the data end of the line, which
-has the same optimum as predicting the velocity and is easier for a small network. Knows nothing of robots.
+Time runs from 0 (Gaussian noise) to 1 (data) along straight lines. The network predicts the data end of the line. This
+has the same optimum as the velocity and is easier for a small network. Knows nothing of robots.
 Suffixes: B batch, N noise samples per context, D data, F features.
 """
 
@@ -14,7 +14,7 @@ from emu_robot.models.vision import zero_init
 
 
 class ModulatedBlock(nn.Module):
-    """A residual MLP block whose normalised input is scaled, shifted and gated by a condition (adaLN-zero)."""
+    """A residual MLP block. A condition scales, shifts and gates its normalised input (adaLN-zero)."""
 
     def __init__(self, width: int, condition_dim: int) -> None:
         super().__init__()
@@ -63,7 +63,7 @@ class FlowDecoder(nn.Module):
     ) -> Tensor:
         """Integrate from noise (B, D) to data (B, D) with Euler steps; the last step lands on the prediction.
 
-        known: data (B, D) and weights (B, D) in [0, 1]: how much of each prediction is replaced by it (inpainting).
+        known: data (B, D), and the share (B, D) in [0, 1] of each prediction that it replaces (inpainting).
         """
         x_BND = noise_BD[:, None]
         for index in range(steps):
@@ -84,5 +84,5 @@ def interpolate(noise_BND: Tensor, data_BD: Tensor, time_BN: Tensor) -> Tensor:
 
 
 def sample_times(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
-    """Training times in [0, 1), denser near the noise end, where the context has most to say."""
+    """Training times in [0, 1), denser near the noise end, where the context matters most."""
     return 1 - torch.rand(shape, generator=generator).clamp_min(1e-4) ** (1 / 1.5)

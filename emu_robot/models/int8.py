@@ -1,7 +1,7 @@
 """int8 on the CPU: weights rounded per output channel, activations per pass, sums in int32.
 
-Of `mini` on one core a pass of one token takes 0.6 of the time of float32, an image in one pass half of it; the weights
-take a fourth of the memory. What it costs in words and pictures: docs/RESULTS.md.
+With `mini` on one core, a pass of one token takes 0.6 of the time of float32, an image in one pass half; the weights
+take a quarter of the memory. docs/RESULTS.md shows the cost in words and pictures.
 """
 
 import warnings
@@ -18,15 +18,15 @@ with warnings.catch_warnings():
 
 
 def supported(device: torch.device) -> bool:
-    """Whether `to_int8` works and pays there."""
+    """Whether `to_int8` works on this device and saves time."""
     return device.type == "cpu" and torch.backends.quantized.engine in ("x86", "onednn", "fbgemm")
 
 
 @torch.no_grad()
 def to_int8(model: CausalTransformer, heads: Sequence[slice]) -> None:
-    """Round the matrices of the blocks in place, and of `heads`, the ranges of ids that logits are asked for.
+    """Round the matrices of the blocks and of `heads`, the ranges of ids with logits, in place.
 
-    Those that read the same input are joined. The embedding stays as it is. The model cannot be trained or saved
+    Matrices that read the same input are joined. The embedding stays as it is. The model cannot be trained or saved
     afterwards.
     """
     for block in model.model.layers:

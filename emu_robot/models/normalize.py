@@ -1,6 +1,6 @@
-"""Physical units <-> what the action head is trained on. Pairs of exact inverses; numpy only.
+"""Physical units <-> numbers of the action head. Every pair is exactly inverse; numpy only.
 
-Actions are taken relative to the state they were planned from, then scaled by statistics that travel with the weights.
+Actions become relative to the state that they start from, and are scaled by statistics saved with the weights.
 Suffixes: ... any leading axes, T chunk, A action, S state.
 """
 
@@ -14,7 +14,7 @@ from emu_robot.core import Floats32
 from emu_robot.errors import DataError, ShapeError, WeightsError
 
 SMALLEST_STD = 1e-2
-"""[rad or gripper opening]; keeps a joint that hardly moves in the data from being blown up."""
+"""Least standard deviation [rad or gripper opening], so that a joint that hardly moves is not amplified."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Standardizer:
 
     @classmethod
     def fit(cls, samples: Floats32) -> Self:
-        """Statistics over the first axis of samples (N, ...). Raises `DataError` when there is nothing to fit."""
+        """Statistics over the first axis of samples (N, ...). Raises `DataError` without samples."""
         if len(samples) == 0 or not np.isfinite(samples).all():
             raise DataError(f"cannot fit statistics to {len(samples)} samples: need finite ones, at least one")
         std = samples.std(axis=0, dtype=np.float64)
@@ -56,7 +56,7 @@ class RelativeActions:
     dims: int
 
     def encode(self, actions: Floats32, state: Floats32) -> Floats32:
-        """(..., T, A) targets, (..., S) state they start from -> offsets (..., T, A)."""
+        """Targets (..., T, A) and the state (..., S) that they start from -> offsets (..., T, A)."""
         return self._shift(actions, -state[..., None, : self.dims])
 
     def decode(self, actions: Floats32, state: Floats32) -> Floats32:
@@ -71,19 +71,20 @@ class RelativeActions:
 
 @dataclass(frozen=True, kw_only=True)
 class NormStats:
-    """Everything measured on the training data that acting needs; stored in the weights' manifest.
-
-    state (S,); actions (T, A), relative; keyposes (P, S), relative to the present state.
-    action_low, action_high: (A,) the range of the demonstrated actions themselves.
-    segment_steps_p90: 90th percentile of the length of a subtask [control ticks].
-    """
+    """Statistics of the training data that acting needs; stored in the manifest of the weights."""
 
     state: Standardizer
+    """Statistics (S,) of the state."""
     actions: Standardizer
+    """Statistics (T, A) of relative actions."""
     keyposes: Standardizer
+    """Statistics (P, S) of keyposes relative to the present state."""
     action_low: Floats32
+    """(A,) lowest demonstrated action, in physical units."""
     action_high: Floats32
+    """(A,) highest demonstrated action, in physical units."""
     segment_steps_p90: float
+    """90th percentile of the length of a subtask [control ticks]."""
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values; `from_dict` reverses it exactly."""
@@ -93,7 +94,7 @@ class NormStats:
 
     @classmethod
     def from_dict(cls, stats: Mapping[str, Any] | None) -> Self:
-        """Raises `WeightsError` naming what is missing or malformed; never falls back to a default."""
+        """From JSON values. Raises `WeightsError` naming the missing or malformed value; there is no default."""
         missing = [name for name in (*_STANDARDIZED, *_RANGES, "segment_steps_p90") if name not in (stats or {})]
         if stats is None or missing:
             raise WeightsError(f"norm_stats lack {', '.join(missing)}; the head cannot act without them")

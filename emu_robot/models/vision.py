@@ -65,9 +65,9 @@ class ImageStem(nn.Sequential):
 
 
 class GoalFusion(nn.Module):
-    """Adds to the current features what the goal image shows and, zero-initialised, how the goal differs.
+    """Adds to the current features those of the goal and, zero-initialised, the difference of both.
 
-    Goal and current features come from the same stem. Where there is no goal, a learned embedding stands for it.
+    Goal and current features come from the same stem. A learned embedding replaces a missing goal.
     """
 
     def __init__(self, channels: int) -> None:
@@ -88,10 +88,10 @@ class GoalFusion(nn.Module):
 
 
 class KeypointTrunk(nn.Module):
-    """Fine features -> a vector of K keypoints, what is seen at each, and a global summary.
+    """Fine features -> a vector with K keypoints, the features at each, and a global summary.
 
-    Keypoint positions are expectations under a spatial softmax, x and y in [-1, 1]; which feature a keypoint follows
-    depends on the condition through a zero-initialised query.
+    Keypoint positions are expectations under a spatial softmax, x and y in [-1, 1]. The
+    condition chooses the feature of a keypoint through a zero-initialised query.
     """
 
     value_dim = 16
@@ -131,7 +131,7 @@ class KeypointTrunk(nn.Module):
         return seen.to(self.query.weight.dtype)
 
     def attention(self, fine_BCHW: Tensor, coarse_BCHW: Tensor, condition_BD: Tensor) -> Tensor:
-        """Where each keypoint looks: (B, K, H, W), summing to 1 over H W."""
+        """Attention (B, K, H, W) of each keypoint, with sum 1 over H W."""
         batch, channels, height, width = fine_BCHW.shape
         query_BKC = self.query(condition_BD).view(batch, self.keypoints, channels)
         asked_BKHW = (query_BKC @ fine_BCHW.flatten(2)).view(batch, self.keypoints, height, width)

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from emu_robot.core import Floats32, Image, Observation, PlanStep, check_image
-from emu_robot.errors import ConfigError, ShapeError, UnknownNameError
+from emu_robot.errors import ShapeError, UnknownNameError
 from emu_robot.models.action_head import ActionHead, HeadConfig, HeadContext, text_ids
 from emu_robot.models.normalize import NormStats, RelativeActions
 from emu_robot.models.weights import load_weights, restore
 from emu_robot.policy.config import ChunkConfig
-from emu_robot.policy.weights_contract import HeadContract
+from emu_robot.policy.weights_contract import HeadContract, check_steps
 from emu_robot.robots.spec import PANDA, RobotLayout
 from emu_robot.tokenizers.image import to_pixels
 from emu_robot.tokenizers.text import TextTokenizer
@@ -99,8 +99,7 @@ class ActionDecoder:
 
     def require_steps(self, n_action_steps: int) -> None:
         """Raise `ConfigError` if a chunk has fewer than `n_action_steps` actions."""
-        if n_action_steps > self.action_horizon:
-            raise ConfigError(f"n_action_steps is {n_action_steps}; the head predicts {self.action_horizon}")
+        check_steps(n_action_steps, self.action_horizon)
 
     @property
     def segment_steps_p90(self) -> float:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from emu_robot.errors import WeightsError
+from emu_robot.errors import ConfigError, WeightsError
 from emu_robot.models.weights import read_stage
 from emu_robot.robots.spec import RobotLayout
 
@@ -20,6 +20,8 @@ class HeadContract:
     """Names of its cameras, the planner's camera first."""
     image_size: int
     """Height and width of every picture [px]."""
+    action_horizon: int
+    """Actions of a chunk [control ticks]."""
     layout: RobotLayout
     """State and action. Fields that older weights do not say stay open."""
 
@@ -31,10 +33,17 @@ class HeadContract:
                 control_hz=int(extra["control_hz"]),
                 cameras=tuple(config["cameras"]),
                 image_size=int(config["image_size"]),
+                action_horizon=int(config["action_horizon"]),
                 layout=RobotLayout.from_dict(extra["layout"]),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise WeightsError(f"{folder}: stage head does not say its layout and control_hz ({error!r})") from error
+
+
+def check_steps(n_action_steps: int, action_horizon: int) -> None:
+    """Raise `ConfigError` if a chunk has fewer than `n_action_steps` actions."""
+    if n_action_steps > action_horizon:
+        raise ConfigError(f"n_action_steps is {n_action_steps}; the head predicts {action_horizon}")
 
 
 def head_contract(folder: Path) -> HeadContract:
@@ -46,3 +55,8 @@ def head_contract(folder: Path) -> HeadContract:
 def planner_camera(folder: Path) -> tuple[str, int]:
     """The planner's camera, and height and width of its pictures [px]. Raises `WeightsError`, `UnknownNameError`."""
     return read_stage(folder, "planner")["config"]["camera"], read_stage(folder, "tokenizer")["config"]["resolution"]
+
+
+def planner_path(folder: Path) -> str:
+    """The noise path that the planner was adapted to, "" for none. Raises `WeightsError`, `UnknownNameError`."""
+    return read_stage(folder, "planner")["config"].get("dida_path", "")

@@ -23,11 +23,11 @@ from emu_robot.tokenizers.vqgan import Decoder, Encoder
 
 @dataclass(frozen=True, kw_only=True)
 class ImageTokenizerSizes:
-    """What may be chosen of an image tokenizer. Names follow the official `ddconfig`; defaults are the mini tokenizer
+    """Sizes of an image tokenizer. Names follow the official `ddconfig`; defaults are those of the mini tokenizer
     (128 px -> 8 x 8 codes)."""
 
     patch_size: int = number(4, 1)
-    """Side of the square that is moved into channels before the first convolution [px]."""
+    """Side of the squares that become channels before the first convolution [px]."""
     ch: int = number(32, 1)
     """Channels of the finest feature map."""
     ch_mult: list[int] = field(default_factory=lambda: [1, 2, 4])
@@ -35,7 +35,7 @@ class ImageTokenizerSizes:
     num_res_blocks: int = number(1, 1)
     """Residual blocks of each level."""
     attn_resolutions: list[int] = field(default_factory=list)
-    """Sides of the feature maps that attention looks at [cells]."""
+    """Sides of the feature maps with attention [cells]."""
     mid_attention: bool = True
     """Attention at the coarsest level."""
     z_channels: int = number(64, 1)
@@ -43,11 +43,11 @@ class ImageTokenizerSizes:
     embed_dim: int = number(32, 1)
     """Dimensions of a code's embedding."""
     n_embed: int = number(4096, 2)
-    """Codes in the codebook."""
+    """Number of codes in the codebook."""
     beta: float = number(0.25, 0)
     """Weight of the commitment loss."""
     learned_position: bool = True
-    """Tell the decoder where a cell lies: what a fixed camera always sees costs no code."""
+    """Give the decoder the place of a cell, so that the background of a fixed camera needs no code."""
     local_encoder: bool = True
     """Encode every cell by itself (`LocalEncoder`); the official encoder is global."""
     local_width: int = number(256, 1)
@@ -55,7 +55,7 @@ class ImageTokenizerSizes:
     local_blocks: int = number(3, 0)
     """Residual blocks of the local encoder."""
     l2_norm: bool = True
-    """Compare unit vectors with the codebook."""
+    """Normalise vectors to unit length before the comparison with the codebook."""
     scale: float = number(10.0, above=0)
     """Factor of the inner products in the training softmax."""
 
@@ -76,7 +76,7 @@ class ImageTokenizerSizes:
 
 @dataclass(frozen=True, kw_only=True)
 class ImageTokenizerConfig(ImageTokenizerSizes):
-    """A whole image tokenizer: its sizes, and that of the images it is trained on."""
+    """Configuration of an image tokenizer: its sizes, and the size of its images."""
 
     resolution: int = number(128, 1)
     """Height and width of an image [px]; a multiple of `downscale`."""
@@ -98,7 +98,7 @@ class ImageTokenizerConfig(ImageTokenizerSizes):
 
 
 class Reconstruction(NamedTuple):
-    """images: (B, 3, H, W) in [-1, 1], not clipped; quantized: codes and losses."""
+    """Images (B, 3, H, W), about [-1, 1] and not clipped, with codes and losses."""
 
     images: Tensor
     quantized: Quantized
@@ -116,7 +116,7 @@ def _local_encoder(config: ImageTokenizerConfig) -> LocalEncoder:
 
 
 class ImageTokenizer(nn.Module):
-    """Encoder, quantiser, decoder; state-dict names are those of the official checkpoints."""
+    """Encoder, quantiser and decoder. State-dict names are those of the official checkpoints."""
 
     def __init__(self, config: ImageTokenizerConfig) -> None:
         super().__init__()
@@ -138,7 +138,7 @@ class ImageTokenizer(nn.Module):
 
     @classmethod
     def load(cls, folder: str | Path, stage: str = "tokenizer") -> "ImageTokenizer":
-        """Released weights of a folder, in evaluation mode."""
+        """The tokenizer of a weights folder, in evaluation mode."""
         weights = load_weights(folder, stage)
         config = weights.settings(ImageTokenizerConfig)
         tokenizer = restore(lambda: cls(config), weights, stage)
@@ -150,7 +150,7 @@ class ImageTokenizer(nn.Module):
         return Reconstruction(self.decoder(self.post_quant_conv(quantized.z_q)), quantized)
 
     def features(self, images_B3HW: Tensor) -> Tensor:
-        """(B, embed_dim, h, w) before quantisation."""
+        """Features (B, embed_dim, h, w) before the quantisation."""
         return self.quant_conv(self.encoder(images_B3HW))
 
     def encode(self, images_B3HW: Tensor) -> Tensor:

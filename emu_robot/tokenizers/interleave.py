@@ -1,8 +1,8 @@
-"""Plans as sequences of ids, and back.
+"""Converts plans into sequences of ids, and back.
 
     bos instruction boi codes eoi (bos_step subtask boi codes eoi)* eos
 
-Knows words and codes, not pixels and not the model.
+Knows words and codes, neither pixels nor the model.
 """
 
 from collections.abc import Sequence
@@ -29,22 +29,22 @@ class CodedStep(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class ImageSpelling:
-    """Which ids stand around an image's codes."""
+    """Ids around the codes of an image."""
 
     size_tokens: bool = False
-    """Spell "rows*columns" and img after boi, as Emu3.5 does."""
+    """Write "rows*columns" and img after boi, as Emu3.5 does."""
     row_ends: bool = False
     """Put eol between rows of codes, as Emu3.5 does."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImageFormat(ImageSpelling):
-    """How an image's codes stand in a sequence; the tokenizer says how many there are."""
+    """Format of an image in a sequence. The tokenizer fixes the number of codes."""
 
     rows: int = number(8, 1)
-    """Rows of codes."""
+    """Number of rows of codes."""
     columns: int = number(8, 1)
-    """Codes of a row."""
+    """Number of codes per row."""
 
     def __post_init__(self) -> None:
         check_ranges(self, "image")
@@ -55,7 +55,7 @@ class ImageFormat(ImageSpelling):
 
 
 class References:
-    """Reads a sequence id by id and knows, inside an image, what the image before has at the place to come."""
+    """Reads a sequence id by id. Inside an image it gives the id of the image before at the next place."""
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         self._vocabulary = vocabulary
@@ -63,7 +63,7 @@ class References:
         self._current: list[int] | None = None
 
     def after(self, token: int) -> int:
-        """Take the next id; the id at the next place of the image before, -1 outside images and in the first."""
+        """Read an id. Returns the id of the image before at the next place; -1 outside images and in the first one."""
         if token == self._vocabulary.boi:
             self._current = []
         elif token == self._vocabulary.eoi and self._current is not None:
@@ -77,10 +77,10 @@ class References:
 
 @dataclass(frozen=True)
 class Interleaver:
-    """Sequences of one vocabulary, text tokenizer and image format.
+    """Makes sequences of one vocabulary, text tokenizer and image format.
 
-    image_stride: position ids of every boi are rounded up to a multiple of it, so the same place in two images is
-    always a multiple apart however many words stand between; 0 numbers the tokens one by one, as Emu3.5 does.
+    image_stride: the position id of every boi is rounded up to a multiple of it. The same place in two images is then a
+    multiple apart, for any number of words between them; 0 numbers the tokens one by one, as Emu3.5 does.
     """
 
     text: TextTokenizer
@@ -90,7 +90,7 @@ class Interleaver:
 
     @property
     def template(self) -> tuple[int | None, ...]:
-        """What stands between boi and eoi: ids that are always the same, None where a code goes."""
+        """The ids between boi and eoi; None at the place of a code."""
         form, vocabulary = self.image, self.vocabulary
         ids: list[int | None] = []
         if form.size_tokens:
@@ -109,7 +109,7 @@ class Interleaver:
         return [self.vocabulary.boi, *inside, self.vocabulary.eoi]
 
     def prompt(self, instruction: str, codes: Codes) -> list[int]:
-        """Ids up to where the plan begins; codes are those of the current image."""
+        """Ids before the plan. The codes are those of the current image."""
         return [self.vocabulary.bos, *self.text.encode(instruction), *self.image_ids(codes)]
 
     def step(self, step: CodedStep) -> list[int]:
@@ -117,14 +117,14 @@ class Interleaver:
         return [self.vocabulary.bos_step, *self.text.encode(step.subtask), *self.image_ids(step.codes)]
 
     def encode(self, instruction: str, codes: Codes, steps: Sequence[CodedStep], complete: bool) -> list[int]:
-        """A whole sequence; `complete` ends it with eos."""
+        """Ids of a whole sequence, with eos at its end if `complete`."""
         ids = self.prompt(instruction, codes)
         for step in steps:
             ids += self.step(step)
         return [*ids, self.vocabulary.eos] if complete else ids
 
     def decode_step(self, ids: Sequence[int]) -> CodedStep:
-        """Reverse `step`. Raises `InvalidValueError` saying where ids are no step."""
+        """The inverse of `step`. Raises `InvalidValueError` naming the first wrong id."""
         vocabulary = self.vocabulary
         if vocabulary.boi not in ids or ids[0] != vocabulary.bos_step or ids[-1] != vocabulary.eoi:
             raise InvalidValueError(f"{len(ids)} ids are not bos_step, words, boi, image, eoi")
@@ -143,7 +143,7 @@ class Interleaver:
         return CodedStep(self.text.decode(ids[1:begin]), np.array(codes, np.uint32))
 
     def decode(self, ids: Sequence[int]) -> tuple[list[CodedStep], bool]:
-        """The steps of what follows a prompt, and whether it ends with eos."""
+        """The steps in the ids after a prompt, and whether they end with eos."""
         complete = bool(ids) and ids[-1] == self.vocabulary.eos
         body = list(ids[:-1] if complete else ids)
         steps = []
@@ -156,7 +156,7 @@ class Interleaver:
         return steps, complete
 
     def references(self, ids: Sequence[int]) -> list[int]:
-        """For each id what the image before has one place on (see `References`)."""
+        """For each id the id of the image before at the next place, see `References`."""
         references = References(self.vocabulary)
         return [references.after(token) for token in ids]
 

@@ -1,8 +1,8 @@
-"""An image encoder that codes every cell by itself: same pixels, same code, wherever in the image and whatever around.
+"""An image encoder that codes every cell by itself: equal pixels get equal codes, at any place and in any surroundings.
 
-So a planner can copy a cell that does not change, and what it learns of a code in one place holds in every other. The
-official encoder, with attention and group norm over the whole image, gave 58 % of the unchanged cells another code from
-one keyframe to the next; a local one with 12 px of context and learned positions still 24 %, this one none.
+A planner can then copy cells that do not change, and its knowledge of a code holds at every place. The official
+encoder, with attention and group norm over the whole image, gave 58 % of the unchanged cells another code from one
+keyframe to the next; a local one with 12 px of context and learned positions still 24 %, this one none.
 
 Shapes: B batch, C channels, H W image in pixels, h w grid of codes, N = B h w cells.
 """

@@ -13,12 +13,16 @@ ENTROPY_POSITIONS = 512
 
 
 class Quantized(NamedTuple):
-    """z_q: quantised embeddings, gradient to encoder and to all codes; codes: int64; losses: scalars."""
+    """A quantised feature map."""
 
     z_q: Tensor
+    """Embeddings (B, D, h, w), with gradient to the encoder and to all codes."""
     codes: Tensor
+    """Codes (B, h, w) int64."""
     loss: Tensor
+    """Loss of the quantiser, a scalar."""
     entropy_loss: Tensor
+    """Entropy loss, a scalar."""
 
 
 class IndexBackpropagationQuantizer(nn.Module):
@@ -34,7 +38,7 @@ class IndexBackpropagationQuantizer(nn.Module):
         nn.init.normal_(self.embedding.weight, std=embed_dim**-0.5)
 
     def forward(self, z_BDhw: Tensor) -> Quantized:
-        """Quantise a feature map for training; returns z_q (B, D, h, w) and codes (B, h, w). Always in float32."""
+        """Quantise a feature map for training, always in float32."""
         with torch.autocast(z_BDhw.device.type, enabled=False):
             return self._quantize(z_BDhw.float())
 
@@ -53,7 +57,7 @@ class IndexBackpropagationQuantizer(nn.Module):
         return Quantized(z_q, codes.view(batch, height, width), loss, self._entropy_loss(logits_NK))
 
     def _entropy_loss(self, logits_NK: Tensor) -> Tensor:
-        """Entropy loss of positions spread over the batch; all of them would cost as much as the rest of the pass."""
+        """Entropy loss of some positions spread over the batch. All of them would cost as much as the rest."""
         stride = max(len(logits_NK) // ENTROPY_POSITIONS, 1)
         return entropy_loss(logits_NK[::stride] / self.scale)
 
@@ -66,7 +70,7 @@ class IndexBackpropagationQuantizer(nn.Module):
         return self.codebook()[codes_Bhw].movedim(-1, 1)
 
     def codebook(self) -> Tensor:
-        """(K, D), unit vectors when `l2_norm`."""
+        """The codebook (K, D); unit vectors if `l2_norm`."""
         return self._normal(self.embedding.weight)
 
     def _normal(self, x: Tensor) -> Tensor:
@@ -74,7 +78,7 @@ class IndexBackpropagationQuantizer(nn.Module):
 
     @torch.no_grad()
     def initialize(self, z_BDhw: Tensor) -> None:
-        """Start the book from encoder outputs, so that no code is far from all data."""
+        """Initialise the codebook from encoder outputs, so that no code is far from all data."""
         z = self._normal(z_BDhw.movedim(1, -1).reshape(-1, z_BDhw.shape[1]))
         book = self.embedding.weight
         chosen = z[torch.randint(len(z), (len(book),))]
@@ -82,7 +86,7 @@ class IndexBackpropagationQuantizer(nn.Module):
 
     @torch.no_grad()
     def revive(self, z_BDhw: Tensor) -> int:
-        """Move every code that none of these encoder outputs takes onto one that its code fits badly; how many moved.
+        """Move every code that these encoder outputs do not use to an output with a poor fit. Returns how many moved.
 
         Outputs are drawn with a probability that grows as the square of their distance to their code.
         """

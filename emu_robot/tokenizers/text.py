@@ -1,4 +1,4 @@
-"""Words <-> ids: byte-level BPE, so that every string can be encoded. Ids 0..size-1; knows no control tokens."""
+"""Words <-> ids 0..size-1 by byte-level BPE, which can encode every string. Knows no control tokens."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,14 +12,14 @@ FILE = "text.json"
 
 
 class TextTokenizer:
-    """Texts are lower-cased, their spaces made single and one put in front, so a word has one id wherever it stands."""
+    """Encodes lower-cased texts with single spaces and one in front, so that a word has the same ids at every place."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
 
     @classmethod
     def train(cls, sentences: Iterable[str], vocab_size: int = 1024) -> "TextTokenizer":
-        """Learn at most `vocab_size` entries (256 of them bytes) from sentences; the same sentences give the same."""
+        """Learn at most `vocab_size` entries (256 of them bytes) from sentences. Equal sentences give equal entries."""
         tokenizer = Tokenizer(models.BPE())
         tokenizer.normalizer = normalizers.Sequence(
             [normalizers.NFC(), normalizers.Lowercase(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Strip()]
@@ -35,11 +35,11 @@ class TextTokenizer:
 
     @classmethod
     def load(cls, folder: str | Path) -> "TextTokenizer":
-        """From a weights folder. Raises `WeightsError` if its file is damaged."""
+        """Read from a weights folder. Raises `WeightsError` if its file is damaged."""
         content = weights.load_file(folder, FILE)
         try:
             return cls(Tokenizer.from_str(content.decode()))
-        except Exception as error:  # what `tokenizers` raises for bad input has no narrower type
+        except Exception as error:  # `tokenizers` raises no narrower type for bad input
             raise WeightsError(f"{Path(folder) / FILE} is not a text tokenizer: {error}") from error
 
     def save(self, folder: str | Path) -> None:

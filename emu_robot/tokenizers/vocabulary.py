@@ -1,6 +1,6 @@
 """One id space for words, control tokens and image codes: [text][control][codes].
 
-The text block comes first, so a text tokenizer's ids are used as they are; codes come last, so a code is id - offset.
+The text block comes first, so that the ids of a text tokenizer stay as they are. Codes come last: code = id - offset.
 """
 
 from collections.abc import Sequence
@@ -16,14 +16,16 @@ CONTROL = ("pad", "bos", "eos", "boi", "eoi", "img", "eol", "bos_step")
 
 @dataclass(frozen=True, kw_only=True)
 class Vocabulary:
-    """text_size: ids of the text tokenizer; n_codes: entries of the image codebook.
+    """The ids of a planner.
 
     bos starts a sequence, bos_step a language step, boi and eoi enclose an image, eos ends the plan: the task is
-    complete after what came before. img and eol occur only in image layouts that spell out size and rows.
+    complete after the steps before it. img and eol occur only in image formats that write size and rows.
     """
 
     text_size: int
+    """Number of ids of the text tokenizer."""
     n_codes: int
+    """Number of entries of the image codebook."""
 
     def __post_init__(self) -> None:
         if self.text_size < 1 or self.n_codes < 1:
@@ -82,7 +84,7 @@ class Vocabulary:
         return position
 
     def without_words(self, ids: Sequence[int]) -> list[int]:
-        """`ids` less the words between images."""
+        """`ids` without the words between images."""
         kept, inside = [], False
         for token in ids:
             inside = (inside or token == self.boi) and token != self.eoi

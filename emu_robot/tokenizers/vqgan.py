@@ -16,12 +16,12 @@ from torch import Tensor, nn
 
 
 def group_norm(channels: int) -> nn.GroupNorm:
-    """GroupNorm of 32 groups, or as many as divide `channels`."""
+    """GroupNorm with 32 groups, or the largest number below that divides `channels`."""
     return nn.GroupNorm(math.gcd(32, channels), channels, eps=1e-6)
 
 
 class ResnetBlock(nn.Module):
-    """norm, swish, conv, twice, plus the input (through a 1x1 convolution where the width changes)."""
+    """Twice norm, swish, convolution, plus the input (through a 1x1 convolution if the width changes)."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
@@ -76,7 +76,7 @@ class Upsample(nn.Module):
 
 
 class Level(nn.Module):
-    """The blocks of one resolution; `downsample` or `upsample` is set by the owner where there is one."""
+    """The blocks of one resolution. The owner sets `downsample` or `upsample` if the level has one."""
 
     def __init__(self, widths: list[int], attention: bool) -> None:
         super().__init__()
@@ -93,7 +93,7 @@ class Level(nn.Module):
 
 
 class Middle(nn.Module):
-    """Two residual blocks with attention between them, if wanted."""
+    """Two residual blocks, optionally with attention between them."""
 
     def __init__(self, channels: int, attention: bool) -> None:
         super().__init__()

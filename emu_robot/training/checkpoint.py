@@ -1,4 +1,4 @@
-"""Training checkpoints: written atomically, read without running any code they might contain."""
+"""Training checkpoints: written atomically, read without execution of code in them."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,7 +19,7 @@ def save_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Read what `save_checkpoint` wrote, onto the CPU. Raises `WeightsError` when missing or damaged."""
+    """Read a file of `save_checkpoint` onto the CPU. Raises `WeightsError` if it is missing or damaged."""
     if not path.is_file():
         raise WeightsError(f"no checkpoint at {path}")
     try:

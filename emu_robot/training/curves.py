@@ -1,4 +1,4 @@
-"""What metrics.jsonl tells of a stage, ready for a page: its loss as a line to draw, its checks as a table."""
+"""Metrics of a stage, prepared for a page: the loss as a line, the checks as a table."""
 
 import json
 import math
@@ -12,44 +12,52 @@ from emu_robot.errors import DataError
 from emu_robot.shared.html import write_html
 
 COLUMNS = 6
-"""Checks in a table, spread over the training; the last one is among them."""
+"""Most checks in a table, spread over the training up to the last one."""
 NOTES = {
     "planner": "Shares: of the right words, of tasks rightly or wrongly held complete, of the subgoal's codes.",
     "head": "Mean absolute errors in the units of action and state, and shares; with a subgoal and without.",
 }
-"""What a stage's checks are."""
+"""Stage -> explanation of its checks."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Curve:
-    """A loss over steps. points: of a polyline. last: the final one. x_ticks, y_ticks: place and label. All in px.
-
-    The drawing is width x height; the axes meet at (left, bottom) and reach to right and top.
-    """
+    """A loss over steps, as a drawing of width x height. All places are in px."""
 
     width: ClassVar[int] = 360
     height: ClassVar[int] = 220
     left: ClassVar[int] = 46
+    """Place of the vertical axis."""
     right: ClassVar[int] = 342
+    """Right end of the horizontal axis."""
     top: ClassVar[int] = 24
+    """Upper end of the vertical axis."""
     bottom: ClassVar[int] = 180
+    """Place of the horizontal axis."""
     points: str
+    """Points of the polyline, as SVG takes them."""
     last: tuple[float, float]
+    """The last point."""
     x_ticks: list[tuple[float, str]]
+    """Place and label of every tick of the horizontal axis."""
     y_ticks: list[tuple[float, str]]
+    """Place and label of every tick of the vertical axis."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class StageMetrics:
-    """loss: (step, mean since the line before). checks: (step, metrics) of every validation, in order."""
+    """Loss and checks of one stage."""
 
     stage: str
+    """Name of the stage."""
     loss: list[tuple[int, float]]
+    """(step, mean loss since the line before)."""
     checks: list[tuple[int, dict[str, float]]]
+    """(step, metrics) of every validation, in order."""
 
     @classmethod
     def read(cls, folder: Path) -> "StageMetrics":
-        """Of the stage that was trained in `folder`. Raises `DataError` if nothing is recorded there."""
+        """Read the metrics of the stage trained in `folder`. Raises `DataError` if nothing is recorded there."""
         path = folder / "metrics.jsonl"
         try:
             lines: list[dict[str, Any]] = [json.loads(line) for line in path.read_text().splitlines()]
@@ -65,7 +73,7 @@ class StageMetrics:
 
     @property
     def curve(self) -> Curve:
-        """The loss, drawn from step 0 to the last one."""
+        """The loss as a line from step 0 to the last step."""
         steps, values = (np.array(column, float) for column in zip(*self.loss, strict=True))
         xs, ys = round_ticks(0, steps[-1], finest=1.0), round_ticks(values.min(), values.max())
         x = Curve.left + (Curve.right - Curve.left) / steps[-1] * np.array([*steps, *xs])
@@ -80,7 +88,7 @@ class StageMetrics:
 
     @property
     def table(self) -> tuple[list[int], list[tuple[str, list[float | None]]]]:
-        """Steps of at most `COLUMNS` checks, and per metric its values at these; None where it was not measured."""
+        """Steps of at most `COLUMNS` checks, and per metric its values there; None where it was not measured."""
         chosen = np.linspace(0, len(self.checks) - 1, min(COLUMNS, len(self.checks))).round().astype(int)
         checks = [self.checks[i] for i in chosen]
         names = dict.fromkeys(name for _step, metrics in checks for name in metrics)
@@ -96,7 +104,7 @@ class StageMetrics:
 
 
 def round_ticks(low: float, high: float, most: int = 5, finest: float = 0.0) -> list[float]:
-    """At most `most` + 2 round numbers at one distance, the first at or below `low`, the last at or above `high`.
+    """At most `most` + 2 equidistant round numbers, the first at or below `low`, the last at or above `high`.
 
     finest: the smallest distance.
     """
@@ -108,7 +116,7 @@ def round_ticks(low: float, high: float, most: int = 5, finest: float = 0.0) -> 
 
 
 def write_curves(folder: Path) -> Path:
-    """Write curves.html of the stage that was trained in `folder`; returns its path."""
+    """Write curves.html of the stage trained in `folder`. Returns its path."""
     return write_html(
         folder / "curves.html",
         Path(__file__).with_name("curves.html.j2"),

@@ -1,7 +1,7 @@
-"""Stage dida: adapt an autoregressive planner to predict all codes of an image at once, and keep what it could.
+"""Stage dida: adapt an autoregressive planner to predict all codes of an image at once, without loss of its skills.
 
 Every batch holds clean sequences and noisy copies of the images to predict (`dida_layout`). The loss is the cross
-entropy of the true codes at noisy places plus, weighted, the planner's own loss on the clean sequence.
+entropy of the true codes at noisy places, plus the weighted loss of the planner on the clean sequence.
 """
 
 from dataclasses import dataclass, field, replace
@@ -32,26 +32,26 @@ def _loop() -> LoopConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class DidaTraining:
-    """How to adapt a planner, on whatever data."""
+    """Settings of the adaptation of a planner, independent of the data."""
 
     path: PathName = PathName.metric
-    """How codes become noise."""
+    """Path from codes to noise."""
     alpha: float = number(ALPHA, above=0)
-    """Of the metric path: how late near codes are preferred."""
+    """Delay with which the metric path prefers near codes."""
     c: float = number(C, above=0)
-    """Of the metric path: how strongly near codes are preferred."""
+    """Strength with which the metric path prefers near codes."""
     clean_weight: float = number(0.5, 0)
-    """Weight of the planner's own loss on the clean sequence; that of the noisy images is 1."""
+    """Weight of the planner's loss on the clean sequence; the loss of the noisy images has weight 1."""
     drawn_images: int = number(8000, 1)
-    """Subgoals that the planner draws beforehand as it is, kept in out/dida."""
+    """Number of subgoals that the unadapted planner draws beforehand, kept in out/dida."""
     drawn_share: float = number(0.5, 0, 1)
-    """Share of the sequences that show one of them (self-distillation); the rest are true."""
+    """Share of sequences with such a subgoal (self-distillation); the others are true."""
     holdout: float = number(0.02, 0, below=1)
-    """Share of the episodes that is left out."""
+    """Share of the episodes that is left out of the training."""
     sequences: SequenceConfig = field(default_factory=SequenceConfig)
-    """Which sequences are drawn."""
+    """Choice of sequences."""
     loop: LoopConfig = field(default_factory=_loop)
-    """How to optimise."""
+    """Optimisation."""
 
     def __post_init__(self) -> None:
         check_ranges(self)
@@ -78,7 +78,7 @@ class DidaTrainConfig(DidaTraining):
 
 
 def train(config: DidaTrainConfig) -> Path:
-    """Run the stage, resuming what was cut off; returns the weights folder with the adapted planner in it."""
+    """Run the stage, or resume an interrupted run. Returns the weights folder with the adapted planner."""
     check_loop(config.loop, config.out / "dida")
     torch.manual_seed(config.loop.seed)
     planner = Planner.load(config.weights)
@@ -149,7 +149,7 @@ class DidaSampler:
 
 
 def dida_loss(first_target: int, near: NearCodes, clean_weight: float) -> LossFn:
-    """The stage's loss function for `fit`; near: as in `planner_loss`."""
+    """The stage's loss function for `fit`. See `planner_loss` for `near`."""
 
     def loss(model: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, float | Tensor]]:
         assert isinstance(model, CausalTransformer)

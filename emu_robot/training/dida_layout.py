@@ -1,6 +1,6 @@
-"""The two-copy layout of DiDA training: a clean sequence, then a noisy copy of each image that is to be predicted.
+"""The two-copy layout of DiDA training: a clean sequence, then a noisy copy of each image to predict.
 
-A clean token sees what came before it and never noise. A noisy token sees the clean tokens before its image and all
+A clean token sees all earlier clean tokens, never noise. A noisy token sees the clean tokens before its image and all
 noisy tokens of the same image, in both directions, and never its own clean copy. A noisy copy [boi, image] has the
 position ids of the clean one, and the output at a token predicts the next: the autoregressive head carries over.
 Shapes: B batch, L clean sequence, J noisy images of each, T block [boi, image], S = L + J T.
@@ -15,19 +15,24 @@ from emu_robot.training.planner_data import Ints
 
 
 class TwoCopies(NamedTuple):
-    """ids, positions, references (B, S), noise not yet in; present (B, J): the image exists; last (B, S) and copy (S,):
-    what `copies_mask` needs."""
+    """Sequences with copies of their images, still without noise."""
 
     ids: Ints
+    """(B, S) ids."""
     positions: Ints
+    """(B, S) position ids."""
     references: Ints
+    """(B, S) ids at the same place of the image before."""
     present: NDArray[np.bool_]
+    """(B, J) whether the copied image exists."""
     last: Ints
+    """(B, S) last clean token that each token sees, for `copies_mask`."""
     copy: Ints
+    """(S,) number of each token's copy, 0 for clean ones, for `copies_mask`."""
 
 
 def two_copies(ids_BL: Ints, positions_BL: Ints, references_BL: Ints, boi: int, block: int, n_images: int) -> TwoCopies:
-    """Append to each sequence a copy of its 2nd to (n_images + 1)-th image, `block` tokens from its boi on each.
+    """Append to each sequence copies of its 2nd to (n_images + 1)-th image, `block` tokens each from the boi on.
 
     The first image is the observation and never predicted. A sequence with fewer images gets copies of its first one,
     marked as not present.
@@ -48,7 +53,7 @@ def two_copies(ids_BL: Ints, positions_BL: Ints, references_BL: Ints, boi: int, 
 
 
 def visibility(length: int, begins_BJ: Ints, block: int) -> tuple[Ints, Ints]:
-    """The last clean token that each token sees (B, S), and the copy that it is of (S,), 0 for a clean one."""
+    """The last clean token that each token sees (B, S), and the number of the copy it belongs to (S,), 0: clean."""
     batch, n_images = begins_BJ.shape
     clean_BL = np.broadcast_to(np.arange(length), (batch, length))
     last_BS = np.concatenate([clean_BL, np.repeat(begins_BJ - 1, block, axis=1)], axis=1)

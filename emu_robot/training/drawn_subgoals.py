@@ -1,4 +1,4 @@
-"""Subgoals that a planner draws before a training run: block by block into a file, from which a killed run goes on."""
+"""Subgoals that a planner draws before a training run, block by block into a file. An interrupted run continues it."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -11,15 +11,15 @@ from emu_robot.shared.files import replacing
 from emu_robot.training.progress import TrainingProgress
 
 BLOCK = 32
-"""Images that are drawn together."""
+"""Number of images drawn together."""
 SAVE_EVERY = 4
-"""Blocks from one writing of the file to the next."""
+"""Number of blocks between two writes of the file."""
 
 type Drawn = dict[str, NDArray]
 
 
 def draw_in_blocks(path: Path, count: int, draw: Callable[[slice], Drawn]) -> Drawn:
-    """Arrays of `count` rows, as `draw` gives them for one slice of rows after the other; kept in `path` (npz).
+    """Arrays with `count` rows, which `draw` gives slice by slice; kept in `path` (npz).
 
     Raises `DataError` if `path` holds something else.
     """
@@ -54,8 +54,8 @@ def _read(path: Path, count: int) -> list[Drawn]:
         with np.load(path, allow_pickle=False) as file:
             drawn = {name: file[name] for name in file.files}
     except (OSError, ValueError) as error:
-        raise DataError(f"{path}: not what a planner drew ({error}); remove it to draw anew") from error
+        raise DataError(f"{path} does not hold drawn images ({error}); remove it to draw them again") from error
     lengths = {len(array) for array in drawn.values()}
     if len(lengths) != 1 or max(lengths) > count:
-        raise DataError(f"{path}: holds {lengths} drawn images, not up to {count}; remove it to draw anew")
+        raise DataError(f"{path} holds {lengths} drawn images, expected at most {count}; remove it to draw them again")
     return [drawn]

@@ -1,4 +1,4 @@
-"""What fine-tuning on a LeRobotDataset takes: the settings of every step, fitted to the set and to the weights."""
+"""Settings of fine-tuning on a LeRobotDataset: every step is fitted to the data set and to the weights."""
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -39,7 +39,7 @@ def _head() -> HeadTraining:
 
 @dataclass(frozen=True, kw_only=True)
 class FinetuneConfig:
-    """Settings of the steps; where they read and write follows from `out`, sizes from `weights`."""
+    """Settings of fine-tuning. Files of the steps follow from `out`, sizes from `weights`."""
 
     dataset: str = ""
     """Folder of a LeRobotDataset (v2.1, v3.0) or its id on the hub."""
@@ -48,8 +48,7 @@ class FinetuneConfig:
     out: Path = Path("outputs/finetune")
     """Folder that gets `data` (the prepared set), `run` (checkpoints, metrics), `weights` and report.html."""
     prepare: Preparation = field(default_factory=Preparation)
-    """How the set is prepared. Without prepare.cameras, the planner's camera is the set's of that name, or its first
-    one."""
+    """Preparation of the data set. Without prepare.cameras the planner's camera is that of its name, or the first."""
     planner: PlannerTraining = field(default_factory=_planner)
     """Stage planner."""
     dida: DidaTraining = field(default_factory=_dida)
@@ -57,7 +56,7 @@ class FinetuneConfig:
     head: HeadTraining = field(default_factory=_head)
     """Stage head."""
     track: TrackerName = field(default=TrackerName.none, repr=False)
-    """Where metrics of all three trainings are shown besides metrics.jsonl; none leaves each its own."""
+    """Tracker of all three trainings besides metrics.jsonl; none: each has its own."""
 
     def without_effect(self) -> dict[str, str]:
         """See `check_effects`."""
@@ -67,9 +66,9 @@ class FinetuneConfig:
 
 
 def verb_runs(config: FinetuneConfig) -> dict[tuple[str, str], Any]:
-    """(verb, what of it) -> its configuration, in order.
+    """(verb, name of the run) -> its configuration, in order.
 
-    Raises what is wrong with the set's metadata and with the settings of any step, before the first one.
+    Raises the errors of the data set's metadata and of the settings of all steps, before the first step.
     """
     folder, data = resolve_weights(config.weights), config.out / "data"
     camera = str(stage_config(folder, "planner")["camera"])
@@ -95,13 +94,13 @@ def verb_runs(config: FinetuneConfig) -> dict[tuple[str, str], Any]:
 
 
 def _choices(stage: Any, track: TrackerName) -> dict[str, Any]:
-    """The settings of a stage by name, its loop with this tracker if one is named."""
+    """The settings of a stage by name, with this tracker if one is named."""
     loop = stage.loop if track is TrackerName.none else replace(stage.loop, track=track)
     return vars(stage) | {"loop": loop}
 
 
 def _cameras(files: LeRobotFiles, wanted: dict[str, str], planner: str) -> dict[str, str]:
-    """Our name -> the set's, the planner's camera among ours. Raises `ConfigError` if that one was left out."""
+    """Our camera name -> the data set's. Raises `ConfigError` without the planner's camera."""
     cameras = choose_cameras(files, wanted)
     if planner in cameras:
         return cameras

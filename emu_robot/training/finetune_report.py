@@ -1,4 +1,4 @@
-"""What a fine-tuning did, as one page: what was trained on what, how its losses fell, what its planner now plans."""
+"""The report of a fine-tuning, one page: data and weights, losses, sample plans."""
 
 import json
 from dataclasses import dataclass
@@ -19,30 +19,33 @@ from emu_robot.training.planner_data import Ints, PlanQueries
 
 PAGE = "report.html"
 SAMPLES = 6
-"""Plans on the page."""
+"""Number of plans on the page."""
 GARBAGE_DB = 18
 """PSNR of reconstructions below which little more than colours is left of a picture [dB]."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SamplePlan:
-    """What is planned at one moment of an episode; pictures as data URLs.
-
-    said: the next subtask by the planner, None if it holds the task complete; due: by the set. present, imagined,
-    keyframe: the planner's view, the subgoal, the view once the due subtask was complete.
-    """
+    """The plan at one moment of an episode. Pictures are data URLs."""
 
     episode: int
+    """Number of the episode."""
     instruction: str
+    """The task in words."""
     said: str | None
+    """The planner's next subtask; None if it holds the task complete."""
     due: str
+    """The next subtask in the data set."""
     present: str
+    """The planner's view."""
     imagined: str | None
+    """The planner's subgoal."""
     keyframe: str
+    """The view at the end of the due subtask."""
 
 
 def write_report(config: FinetuneConfig) -> Path:
-    """Write report.html into `config.out`, where every training is finished; returns its path."""
+    """Write report.html into `config.out`, where every training is finished. Returns its path."""
     buffer = ReplayBuffer.open(config.out / "data")
     weights, stages = config.out / "weights", {"planner": config.planner, "dida": config.dida, "head": config.head}
     planner = Planner.load(weights, device=select_device(config.planner.loop.device))
@@ -66,9 +69,9 @@ def write_report(config: FinetuneConfig) -> Path:
 
 
 def choose(queries: PlanQueries, *holdouts: float) -> tuple[Ints, bool]:
-    """Moments that plans are shown of, spread over the episodes held out from all these trainings, and True.
+    """Moments of the sample plans, and whether they are held out.
 
-    From all episodes, and False, if there are none.
+    They are spread over the episodes held out from all these trainings; without such episodes, over all.
     """
     asked = np.flatnonzero(queries.boundary & ~queries.complete)
     pool = asked
@@ -80,7 +83,7 @@ def choose(queries: PlanQueries, *holdouts: float) -> tuple[Ints, bool]:
 
 
 def sample_plans(planner: Planner, buffer: ReplayBuffer, queries: PlanQueries, moments: Ints) -> list[SamplePlan]:
-    """Ask the planner for the next step at these moments; each must have one."""
+    """Ask the planner for the next step at these moments; each must have a true next step."""
     images = buffer.images(planner.config.camera)
     views = [[images[row] for row in queries.image_rows(query, 1)] for query in moments.tolist()]
     instructions = [queries.instruction(query) for query in moments.tolist()]

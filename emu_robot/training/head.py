@@ -1,4 +1,4 @@
-"""Stage "head": behaviour cloning of the action head from a replay buffer, with norm_stats measured on it."""
+"""Stage head: behaviour cloning of the action head from a replay buffer, with norm_stats measured on it."""
 
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -22,7 +22,7 @@ from emu_robot.training.loop import LoopConfig, Metrics, check_loop, fit, select
 from emu_robot.training.warm_start import check_one_start, idle_with_start, warm_start
 
 LEAST_TEXT = 32
-"""Ids of words that a head has places for, even if its data has shorter texts only."""
+"""Least number of word ids that a head can read, also with shorter texts in its data."""
 
 
 def _loop() -> LoopConfig:
@@ -41,22 +41,22 @@ def _loop() -> LoopConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class HeadTraining:
-    """How to train a head, on whatever data."""
+    """Settings of the training of a head, independent of the data."""
 
     generated_goals: int = number(0, 0)
-    """Subgoals that the planner in `weights` draws beforehand, kept in out/head."""
+    """Number of subgoals that the planner in `weights` draws beforehand, kept in out/head."""
     holdout: float = number(0.03, above=0, below=1)
     """Share of the episodes kept for validation."""
     keypose_weight: float = number(0.5, 0)
-    """Weight of the loss of coming keyposes; that of the actions is 1."""
+    """Weight of the loss of coming keyposes; the loss of the actions has weight 1."""
     remaining_weight: float = number(0.1, 0)
-    """Weight of the loss of the steps to them."""
+    """Weight of the loss of the steps to the keyposes."""
     progress_weight: float = number(0.2, 0)
     """Weight of the loss of the progress through the subtask."""
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
-    """How examples are drawn."""
+    """Choice of examples."""
     loop: LoopConfig = field(default_factory=_loop)
-    """How to optimise."""
+    """Optimisation."""
 
     def __post_init__(self) -> None:
         check_ranges(self)
@@ -70,19 +70,19 @@ class HeadTraining:
 
 @dataclass(frozen=True, kw_only=True)
 class HeadTrainConfig(HeadTraining):
-    """Settings of stage head. What follows from the data (dimensions, words, size of the images) cannot be set."""
+    """Settings of stage head. Dimensions, words and the size of the images follow from the data."""
 
     data: Path = Path("outputs/data/train")
     """Replay buffer to learn from."""
     out: Path = Path("outputs/train")
     """Run folder: checkpoints and metrics, in its folder `head`."""
     weights: Path = Path("outputs/weights/mini")
-    """Folder that the trained head is added to; its text.json and, for reconstructed goals, its image tokenizer are
-    used."""
+    """Folder that receives the head. Its text.json is used and, for reconstructed goals, its image tokenizer."""
     start: str = ""
-    """Released name or weights folder whose head to start from, as far as it fits; its sizes hold. Empty: untrained."""
+    """Released name or weights folder with a head to start from, as far as it fits. It fixes the sizes. Empty:
+    untrained."""
     cameras: list[str] = field(default_factory=lambda: ["front", "wrist"])
-    """What the head sees, different names; the first one is the planner's, in whose view goals are shown."""
+    """Cameras of the head, all different. The first one is the planner's camera, which shows the goals."""
     model: HeadSizes = field(default_factory=HeadSizes)
     """Sizes of a head that starts untrained."""
 
@@ -97,7 +97,7 @@ class HeadTrainConfig(HeadTraining):
 
 
 def train(config: HeadTrainConfig) -> Path:
-    """Run the stage, resuming what was cut off; returns the weights folder with the head in it."""
+    """Run the stage, or resume an interrupted run. Returns the weights folder with the head."""
     check_loop(config.loop, config.out / "head")
     torch.manual_seed(config.loop.seed)
     device = select_device(config.loop.device)
@@ -152,7 +152,7 @@ def train(config: HeadTrainConfig) -> Path:
 def head_config(
     config: HeadTrainConfig, sizes: HeadSizes, data: Demonstrations, layout: RobotLayout, text: TextTokenizer
 ) -> HeadConfig:
-    """A head of these sizes for this data. Raises `ConfigError` for images that are not square or differ in size."""
+    """A head of these sizes for this data. Raises `ConfigError` unless all images are square and of one size."""
     shapes = {tuple(data.images[camera].shape[1:3]) for camera in config.cameras}
     sides = {side for shape in shapes for side in shape}
     if len(sides) > 1:
@@ -171,7 +171,7 @@ def head_config(
 
 
 def _goals(config: HeadTrainConfig, data: Demonstrations, device: torch.device) -> GoalImages:
-    """The goals besides camera images that `config` asks for."""
+    """The goals besides camera images that `config` selects."""
     goals, sampling = GoalImages(), config.sampling
     if sampling.reconstructed:
         goals.reconstructed = reconstructed_goals(data, config.weights, device)
@@ -182,7 +182,7 @@ def _goals(config: HeadTrainConfig, data: Demonstrations, device: torch.device) 
 
 
 def head_loss(model: nn.Module, batch: dict[str, Tensor], config: HeadTraining) -> tuple[Tensor, Metrics]:
-    """Flow matching, plus the predictions that make the head look: coming keyposes, steps to them, progress."""
+    """Flow matching, plus auxiliary predictions that guide attention: coming keyposes, steps to them, progress."""
     context, predicted_BND = model(batch)
     flow = (predicted_BND - batch["actions"].flatten(1)[:, None]).square().mean()
     keypose = nn.functional.smooth_l1_loss(context.keypose_BPS, batch["keyposes"], beta=0.1)
@@ -198,9 +198,9 @@ def head_loss(model: nn.Module, batch: dict[str, Tensor], config: HeadTraining) 
 def validate(
     model: nn.Module, sampler: HeadSampler, stats: NormStats, n_grippers: int, batches: int = 8
 ) -> dict[str, float]:
-    """Errors of sampled chunks on held-out episodes, in physical units, apart for examples with and without a goal.
+    """Errors of sampled chunks on held-out episodes, in physical units, separate for examples with and without a goal.
 
-    action_mae, keypose_mae over all dimensions but the grippers, gripper_accuracy if there are any, progress_mae.
+    action_mae and keypose_mae cover all dimensions but the grippers; gripper_accuracy (if any gripper); progress_mae.
     """
     head = model.eval()
     assert isinstance(head, ActionHead)
@@ -247,7 +247,7 @@ def _errors(
 
 
 def split_rows(data: Demonstrations, holdout: float) -> tuple[Ints, Ints]:
-    """Image rows within completed subtasks, split by episode; every 1/holdout-th episode is held out."""
+    """Image rows within completed subtasks, for training and held out; every 1/holdout-th episode is held out."""
     rows = np.flatnonzero(data.segment_M >= 0)
     episode = data.segments.episode_K[data.segment_M[rows]]
     period = max(round(1 / holdout), 2)

@@ -1,7 +1,7 @@
-"""Replay buffer -> training batches of the action head. Numpy until the last step; everything is an array lookup.
+"""Replay buffer -> training batches of the action head, by numpy array lookups until the last step.
 
-What an example is: a stored image frame t, the clean actions from t on, and how far the episode had come. Goals come
-from around the keyframe of t's subtask. Suffixes: N frames, M images, K subtasks, E episodes, B batch.
+An example is a stored image frame t, the clean actions from t on, and the progress of the episode. Goals come from
+around the keyframe of t's subtask. Suffixes: N frames, M images, K subtasks, E episodes, B batch.
 """
 
 from collections.abc import Sequence
@@ -21,46 +21,57 @@ type Ints = NDArray[np.int64]
 
 
 class Segments(NamedTuple):
-    """Completed subtasks, in order; frames are global. Each ends (exclusive) where the next one starts."""
+    """Completed subtasks, in order, with global frames."""
 
     start_K: Ints
+    """First frame."""
     keyframe_K: Ints
+    """Keyframe."""
     end_K: Ints
+    """Frame after the last one, where the next subtask starts."""
     episode_K: Ints
+    """Number of the episode."""
     text_K: list[str]
+    """The subtask in words."""
     instruction_K: list[str]
+    """The whole task in words."""
 
     def at(self, frame: Ints) -> Ints:
-        """Which one each frame belongs to, -1 if none."""
+        """The subtask of each frame; -1 if none."""
         segment = np.searchsorted(self.start_K, frame, side="right") - 1
         return np.where((segment < 0) | (frame >= self.end_K[segment]), -1, segment)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Demonstrations:
-    """A replay buffer as the head sees it, in memory but for the images.
-
-    state (N, S), action (N, A); rates (A,): see `RobotLayout`; frame_M: frame of each image; segment_M: its completed
-    subtask, -1 if none; goals_M: image row of each segment's keyframe; images: camera -> (M, H, W, 3) uint8;
-    episode_end_N.
-    """
+    """The data of a replay buffer that the head learns from. All but the images is in memory."""
 
     state: Floats32
+    """(N, S) state of each frame."""
     action: Floats32
+    """(N, A) action of each frame."""
     rates: NDArray[np.bool_]
+    """(A,) dimensions that are deltas or velocities, see `RobotLayout`."""
     frame_M: Ints
+    """Frame of each image."""
     segment_M: Ints
+    """Completed subtask of each image; -1 if none."""
     keyframe_image_K: Ints
+    """Image row of each subtask's keyframe."""
     episode_end_N: Ints
+    """(N,) frame after the last one of each frame's episode."""
     event_N: Ints
+    """(N,) next gripper event or subtask end after each frame."""
     segments: Segments
+    """The completed subtasks."""
     images: dict[str, MappedImages]
+    """Camera -> (M, H, W, 3) uint8."""
 
     @classmethod
     def load(cls, buffer: ReplayBuffer, cameras: Sequence[str]) -> "Demonstrations":
-        """Read everything; the first camera is the planner's.
+        """Read a buffer. The first camera is the planner's.
 
-        Raises `DataError` when no subtask was completed, `UnknownNameError` for a camera.
+        Raises `DataError` if no subtask was completed, `UnknownNameError` for a camera.
         """
         segments = _segments(buffer)
         if not segments.text_K:
@@ -83,19 +94,18 @@ class Demonstrations:
 
     @property
     def goal_view(self) -> MappedImages:
-        """Images of the first camera, in whose view goals are shown."""
+        """Images of the first camera, which shows the goals."""
         return next(iter(self.images.values()))
 
     def chunks(self, frame_B: Ints, last_B: Ints, horizon: int) -> Floats32:
-        """(B, T, A) actions from each frame on. After the last one allowed they hold: deltas and velocities are 0, all
-        others stay as they are there."""
+        """(B, T, A) actions from each frame on. After the last allowed one deltas and velocities are 0, others stay."""
         frame_BT = frame_B[:, None] + np.arange(horizon)
         chunk_BTA = self.action[np.minimum(frame_BT, last_B[:, None])]
         chunk_BTA[(frame_BT > last_B[:, None])[..., None] & self.rates] = 0.0
         return chunk_BTA
 
     def coming_events(self, frame_B: Ints, last_B: Ints, count: int) -> Ints:
-        """(B, count) frames of the next gripper events after each frame, or of the segment's end where none is left."""
+        """(B, count) frames of the next gripper events after each frame; the segment's end if there is none."""
         events = []
         for _ in range(count):
             frame_B = np.minimum(self.event_N[frame_B], last_B)
@@ -136,7 +146,7 @@ def _segments(buffer: ReplayBuffer) -> Segments:
 
 
 def _events(grippers_NG: Floats32, segments: Segments, ends: Ints) -> Ints:
-    """(N,) the next frame after each one at which a gripper is told to open or close, or a subtask is complete."""
+    """(N,) next frame after each frame at which a gripper gets a new command or a subtask is complete."""
     n_frames = len(grippers_NG)
     closed = grippers_NG < (grippers_NG.min(0) + grippers_NG.max(0)) / 2
     switches = np.flatnonzero((closed[1:] != closed[:-1]).any(1)) + 1

@@ -1,4 +1,4 @@
-"""Goal images as the head will meet them: through the image tokenizer, and as the planner draws them."""
+"""Goal images that match those at run time: reconstructed by the image tokenizer, or drawn by the planner."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,7 +17,7 @@ type Plans = Callable[[Sequence[Image], Sequence[str], Sequence[int]], Sequence[
 
 
 def reconstructed_goals(data: Demonstrations, weights: Path, device: torch.device, block: int = 64) -> Images:
-    """Every subtask's keyframe after the image tokenizer in `weights` and back, (K, H, W, 3) uint8."""
+    """Every subtask's keyframe, reconstructed by the image tokenizer in `weights`: (K, H, W, 3) uint8."""
     tokenizer, rows = ImageTokenizer.load(weights).to(device), data.keyframe_image_K
     blocks = [data.goal_view[rows[i : i + block]] for i in range(0, len(rows), block)]
     return np.concatenate([tokenizer.decode_images(tokenizer.encode_images(images)) for images in blocks])
@@ -26,13 +26,12 @@ def reconstructed_goals(data: Demonstrations, weights: Path, device: torch.devic
 def generated_goals(
     data: Demonstrations, weights: Path, path: Path, count: int, seed: int, plan: Plans | None = None
 ) -> GeneratedGoals:
-    """The planner's subgoals for `count` random subtasks, drawn from their first frames; those it words wrongly are
-    left out. Kept in `path`, from which a run that was cut off goes on. plan: like `Planner.next_steps`, which it
-    replaces.
+    """The planner's subgoals for `count` random subtasks, drawn from their first frames. Those with wrong words are
+    left out. They are kept in `path`; an interrupted run continues there. plan: replaces `Planner.next_steps`.
     """
     n_segments = len(data.segments.text_K)
     chosen = np.random.default_rng(seed).permutation(n_segments)[:count]
-    planner = [] if plan is None else [plan]  # loaded only if something is left to draw
+    planner = [] if plan is None else [plan]  # loaded only if subgoals are missing
 
     def draw(rows: slice) -> Drawn:
         if not planner:
@@ -47,7 +46,7 @@ def generated_goals(
 
 
 def _draw(data: Demonstrations, segments: Ints, plan: Plans) -> Drawn:
-    """The planner's subgoal at the start of each subtask, and whether it names the right one."""
+    """The planner's subgoal at the start of each subtask, and whether its words are right."""
     starts = data.goal_view[np.searchsorted(data.frame_M, data.segments.start_K[segments])]
     instructions = [data.segments.instruction_K[k] for k in segments]
     steps = plan(list(starts), instructions, segments.tolist())

@@ -1,7 +1,7 @@
-"""One training loop for every stage. Knows nothing of robots, images or words: batches in, loss out.
+"""One training loop for every stage. Knows batches and losses, nothing of robots, images or words.
 
-A run that is killed and started again ends with bit-identical weights: the batch and every random number of a step
-depend on (seed, step) alone, and model, optimiser and EMA are restored from the checkpoint.
+A run that is killed and started again ends with bit-identical weights. The batch and every random number of a step
+depend on (seed, step) alone; model, optimiser and EMA are restored from the checkpoint.
 """
 
 import copy
@@ -34,7 +34,7 @@ type EvalFn = Callable[[nn.Module], dict[str, float]]
 
 
 class DType(StrEnum):
-    """Number formats of a training; members are named as they are typed in a configuration."""
+    """Number formats of a training."""
 
     float32 = "float32"
     bfloat16 = "bfloat16"
@@ -56,12 +56,12 @@ _RESUME_MUST_MATCH = (
 
 @dataclass(frozen=True, kw_only=True)
 class LoopConfig:
-    """How to optimise. The learning rate warms up linearly and falls as a cosine to 0 at `steps`."""
+    """Settings of the optimisation. The learning rate rises linearly, then falls as a cosine to 0 at `steps`."""
 
     steps: int = number(10_000, 1)
-    """Optimiser steps in all."""
+    """Number of optimiser steps."""
     batch_size: int = number(32, 1)
-    """Examples of a step."""
+    """Examples per step."""
     lr: float = number(3e-4, above=0)
     """Highest learning rate."""
     beta1: float = number(0.9, 0, below=1)
@@ -73,51 +73,51 @@ class LoopConfig:
     weight_decay: float = number(0.01, 0)
     """AdamW's weight decay; only matrices and kernels decay."""
     grad_clip: float = number(1.0, 0)
-    """Longest gradient; 0 leaves it as it is."""
+    """Largest norm of the gradient; 0 does not clip it."""
     ema_decay: float = number(0.999, 0, below=1)
-    """Decay of the running mean of the weights, which is what is kept; 0 keeps the last weights."""
+    """Decay of the running mean of the weights. The mean is saved; 0 saves the last weights."""
     seed: int = number(0, 0)
     """Seed of every random number."""
     threads: int = number(0, 0)
-    """Threads of torch; 0 leaves its own choice."""
+    """Threads of torch; 0: its own choice."""
     device: str = "auto"
     """auto (a GPU if there is one), cpu, cuda or cuda:N."""
     dtype: DType = DType.float32
-    """Type of the matrix products. bfloat16 is about 4 times faster on GPUs and on CPUs with avx512_bf16."""
+    """Number format of the matrix products. bfloat16 is about 4 times faster on GPUs and on CPUs with avx512_bf16."""
     compile: bool = False
-    """Compile the loss by torch.compile."""
+    """Compile the loss with torch.compile."""
     channels_last: bool = False
-    """Keep the channels of images together in memory; faster for convolutions."""
+    """Store the channels of a pixel together in memory, which makes convolutions faster."""
     prefetch: int = number(0, 0)
-    """Threads that make the batches of coming steps, so that a GPU need not wait; 0 makes them when they are needed."""
+    """Threads that prepare the next batches, so that a GPU does not wait; 0 prepares each batch when it is needed."""
     log_every: int = number(50, 1)
-    """Steps from one line of metrics to the next."""
+    """Steps between two lines of metrics."""
     save_every: int = number(500, 1)
-    """Steps from one checkpoint to the next."""
+    """Steps between two checkpoints."""
     eval_every: int = number(0, 0)
-    """Steps from one evaluation to the next; 0 evaluates after the last step only."""
+    """Steps between two evaluations; 0 evaluates after the last step only."""
     init_from: Path | None = None
-    """checkpoint.pt or .safetensors file whose weights a new run starts from; null: untrained, or as `start` says."""
+    """checkpoint.pt or .safetensors file with the first weights of a new run; null: untrained, or as `start` says."""
     track: TrackerName = field(default=TrackerName.none, repr=False)
-    """Where metrics are shown besides metrics.jsonl. It may change when a run goes on, and is no part of its repr."""
+    """Tracker of the metrics besides metrics.jsonl. It may change when a run is resumed, and is no part of its repr."""
 
     def __post_init__(self) -> None:
         check_ranges(self)
 
 
 def step_rng(seed: int, step: int, stream: int = 0) -> np.random.Generator:
-    """Random numbers for one step that do not depend on any other step; `stream` separates independent uses."""
+    """Random numbers of one step, independent of all other steps. `stream` separates independent uses."""
     return np.random.Generator(np.random.Philox(np.random.SeedSequence((seed, step, stream))))
 
 
 def learning_rate(config: LoopConfig, step: int) -> float:
-    """Learning rate of `step` (0-based)."""
+    """Learning rate of `step`, counted from 0."""
     warmup = min(1.0, (step + 1) / max(config.warmup_steps, 1))
     return config.lr * warmup * 0.5 * (1 + math.cos(math.pi * step / config.steps))
 
 
 def select_device(name: str) -> torch.device:
-    """`auto` is CUDA when there is one, else the CPU. Raises `UnknownNameError`, `SystemSetupError` without the GPU."""
+    """The device; `auto` is CUDA if present, else the CPU. Raises `UnknownNameError`, `SystemSetupError`."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     kind, _, index = name.partition(":")
@@ -129,10 +129,10 @@ def select_device(name: str) -> torch.device:
 
 
 def check_loop(config: LoopConfig, folder: Path | None = None) -> None:
-    """Raise now what `fit` would raise about the settings alone, so that nothing is made or written before.
+    """Check the settings as `fit` would, before anything is written.
 
-    folder: where the stage keeps its checkpoint. Raises what `select_device`, `check_tracker` and `load_initial_state`
-    raise, and `ConfigError` if the checkpoint there was trained with other settings.
+    folder: the stage's folder with its checkpoint. Raises the errors of `select_device`, `check_tracker` and
+    `load_initial_state`, and `ConfigError` if the checkpoint there was trained with other settings.
     """
     select_device(config.device)
     check_tracker(config.track)
@@ -153,7 +153,7 @@ def fit(
     *,
     settings: Any = None,
 ) -> nn.Module:
-    """Train `model` for `config.steps` steps, or finish a run that was cut off, and return its EMA weights on the CPU.
+    """Train `model` for `config.steps` steps, or finish an interrupted run. Returns its EMA weights on the CPU.
 
     batch_fn: step -> dict of CPU tensors; must depend on the step alone (see `step_rng`); with `config.prefetch` it is
     called by several threads at once.
@@ -174,7 +174,7 @@ def fit(
         model = model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     model.train()
     frozen = {id(parameter): parameter for parameter in model.parameters() if not parameter.requires_grad}
-    ema = copy.deepcopy(model, dict(frozen)).eval().requires_grad_(False)  # what is frozen is not copied
+    ema = copy.deepcopy(model, dict(frozen)).eval().requires_grad_(False)  # frozen parameters are not copied
     optimizer = _optimizer(model, config)
     start = _resume(folder / CHECKPOINT, model, ema, optimizer, config)
     compute = torch.compile(loss_fn, dynamic=False) if config.compile else loss_fn
@@ -213,7 +213,7 @@ def fit(
 
 
 def _batches(batch_fn: BatchFn, steps: range, prefetch: int) -> Generator[Batch]:
-    """The batch of each step, in order; by threads, two for each ahead of what is asked for, or by this one."""
+    """The batch of each step, in order. `prefetch` threads prepare two batches each in advance; 0: this thread."""
     if not prefetch:
         yield from map(batch_fn, steps)
         return
@@ -228,7 +228,7 @@ def _batches(batch_fn: BatchFn, steps: range, prefetch: int) -> Generator[Batch]
 
 
 def _trained(model: nn.Module, like: nn.Module | None = None) -> dict[str, Tensor]:
-    """The state dict without what is frozen in `like`, by default in the model itself."""
+    """The state dict without the parameters that are frozen in `like`, by default in the model itself."""
     states = (like or model).state_dict(keep_vars=True)
     frozen = {name for name, value in states.items() if isinstance(value, nn.Parameter) and not value.requires_grad}
     return {name: value for name, value in model.state_dict().items() if name not in frozen}
@@ -239,7 +239,7 @@ def _settings(config: LoopConfig) -> dict[str, float | int]:
 
 
 def _optimizer(model: nn.Module, config: LoopConfig) -> torch.optim.Optimizer:
-    """AdamW; only matrices and kernels are decayed, never gains and biases."""
+    """AdamW; only matrices and kernels decay, not gains and biases."""
     parameters = [p for p in model.parameters() if p.requires_grad]
     groups = [
         {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": config.weight_decay},
@@ -249,7 +249,7 @@ def _optimizer(model: nn.Module, config: LoopConfig) -> torch.optim.Optimizer:
 
 
 def _resume(path: Path, model: nn.Module, ema: nn.Module, optimizer: torch.optim.Optimizer, config: LoopConfig) -> int:
-    """Restore a checkpoint if there is one; the number of steps already done."""
+    """Restore a checkpoint if there is one. Returns the number of finished steps."""
     if not path.exists():
         return 0
     content = _read_run(path, config)
@@ -263,7 +263,7 @@ def _resume(path: Path, model: nn.Module, ema: nn.Module, optimizer: torch.optim
 
 
 def _read_run(path: Path, config: LoopConfig) -> dict[str, Any]:
-    """A checkpoint. Raises `ConfigError` if it was trained with other settings."""
+    """Read a checkpoint. Raises `ConfigError` if it was trained with other settings."""
     content = load_checkpoint(path)
     wanted = _settings(config)
     changed = [f"{name} was {was}, is {wanted[name]}" for name, was in content["config"].items() if wanted[name] != was]
@@ -273,7 +273,7 @@ def _read_run(path: Path, config: LoopConfig) -> dict[str, Any]:
 
 
 def _start_from(model: nn.Module, path: Path) -> None:
-    """Load the weights of another run. Raises `ConfigError` if they are another model's."""
+    """Load the weights of another run. Raises `ConfigError` if they belong to another model."""
     try:
         model.load_state_dict(load_initial_state(path))
     except RuntimeError as error:
@@ -281,7 +281,7 @@ def _start_from(model: nn.Module, path: Path) -> None:
 
 
 def _update(model: nn.Module, optimizer: torch.optim.Optimizer, loss: Tensor, rate: float, grad_clip: float) -> Tensor:
-    """One optimiser step; returns the gradient norm before clipping."""
+    """Make one optimiser step. Returns the gradient norm before clipping."""
     for group in optimizer.param_groups:
         group["lr"] = rate
     optimizer.zero_grad(set_to_none=True)
@@ -301,7 +301,7 @@ def _update_ema(ema: nn.Module, model: nn.Module, decay: float) -> None:
 
 
 def _accumulate(sums: dict[str, Tensor], metrics: Metrics) -> None:
-    """Add one step's metrics, where they are: nothing waits for a GPU."""
+    """Add the metrics of one step on their device, without waiting for a GPU."""
     count = sums.setdefault("_count", torch.zeros(()))
     count += 1
     for name, value in metrics.items():
@@ -310,7 +310,7 @@ def _accumulate(sums: dict[str, Tensor], metrics: Metrics) -> None:
 
 
 def _require_finite(sums: dict[str, Tensor]) -> None:
-    """A loss that is not finite stops the run rather than spoiling the weights on disk."""
+    """Raise `InvalidValueError` if a loss is not finite, so that the weights on disk stay good."""
     if "loss" in sums and not math.isfinite(sums["loss"].item()):
         raise InvalidValueError("the loss is not finite; lower lr or check the data")
 

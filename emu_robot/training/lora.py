@@ -1,4 +1,4 @@
-"""Low-rank adapters on a transformer's matrices (Hu et al. 2021), by peft; merged into the weights at the end."""
+"""Low-rank adapters on a transformer's matrices (Hu et al. 2021), by peft. They are merged into the weights later."""
 
 from dataclasses import dataclass
 
@@ -11,12 +11,12 @@ TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down
 
 @dataclass(frozen=True, kw_only=True)
 class LoraSettings:
-    """Low-rank adapters."""
+    """Settings of low-rank adapters."""
 
     rank: int = number(0, 0)
-    """Rank of the adapters; 0 trains every weight instead."""
+    """Rank of the adapters; 0 trains all weights instead."""
     alpha: int = number(32, 1)
-    """Scale of the adapters, times 1 / rank."""
+    """Scale of the adapters, multiplied by 1 / rank."""
     dropout: float = number(0.0, 0, below=1)
     """Share of the adapters' inputs that is dropped."""
 
@@ -29,7 +29,7 @@ class LoraSettings:
 
 
 def add_adapters(model: nn.Module, settings: LoraSettings) -> None:
-    """Put adapters on every matrix of the blocks and freeze the rest; with rank 0 everything stays trainable."""
+    """Put adapters on every matrix of the blocks and freeze the rest. With rank 0 all weights stay trainable."""
     if settings.rank == 0:
         return
     from peft import LoraConfig, inject_adapter_in_model
@@ -43,7 +43,7 @@ def add_adapters(model: nn.Module, settings: LoraSettings) -> None:
 
 
 def merge_adapters(model: nn.Module) -> None:
-    """Add what the adapters learned to the matrices and take the adapters out."""
+    """Merge the adapters into the matrices and remove them."""
     from peft.tuners.tuners_utils import BaseTunerLayer
 
     for parent in list(model.modules()):

@@ -11,10 +11,10 @@ from torch import Tensor
 
 
 def importance_BHW(images: Tensor, background: Tensor, foreground: float, colour: float) -> Tensor:
-    """Weight of every pixel: 1 where the image looks like the background, more around whatever differs from it.
+    """Weight of every pixel: 1 where the image equals the background, more around differences.
 
     images (B, 3, H, W), background (3, H, W). A clear difference adds `foreground`, a clear difference in hue adds
-    `colour` (small coloured objects against a large grey arm). Weights spread two pixels around what differs.
+    `colour` (small coloured objects against a large grey arm). The weight spreads two pixels around a difference.
     """
     difference = images - background
     hue = difference - difference.mean(1, keepdim=True)
@@ -32,18 +32,18 @@ def reconstruction_loss(output: Tensor, images: Tensor, weight_BHW: Tensor) -> T
 
 
 class NearCodes(NamedTuple):
-    """codes, shares (K, k): for every code of a codebook those nearest to it, itself first, and their share of it.
-
-    first_code: id of code 0. All on the codebook's device.
-    """
+    """The nearest codes of every code of a codebook, on the codebook's device."""
 
     codes: Tensor
+    """(K, k) nearest codes, the code itself first."""
     shares: Tensor
+    """(K, k) their shares as a target, which add up to 1."""
     first_code: int
+    """Id of code 0."""
 
 
 def near_codes(codebook_KD: Tensor, temperature: float, first_code: int, count: int = 16) -> NearCodes:
-    """The nearest codes of each; shares are softmax(-squared distance / temperature). 0: a code stands for itself."""
+    """The nearest codes of each code; shares are softmax(-squared distance / temperature). 0: the code alone."""
     if temperature == 0:
         codes_K1 = torch.arange(len(codebook_KD), device=codebook_KD.device)[:, None]
         return NearCodes(codes_K1, torch.ones_like(codes_K1, dtype=torch.float32), first_code)
@@ -59,10 +59,10 @@ def weighted_cross_entropy(
     shared_BL: Tensor | None = None,
     near: NearCodes | None = None,
 ) -> Tensor:
-    """Cross entropy averaged with a weight per target (0 leaves a position out).
+    """Cross entropy averaged with a weight per target (0 excludes a position).
 
-    shared_BL: where the target is a code that others may stand for, as `near` says. The loss there is the divergence
-    from these shares, 0 at best.
+    shared_BL: where the target is a code that is shared with its nearest codes in `near`. The loss there is the
+    divergence from these shares, 0 at best.
     """
     losses_BL = F.cross_entropy(logits_BLV.flatten(0, 1).float(), targets_BL.flatten(), reduction="none")
     losses_BL = losses_BL.view(targets_BL.shape)

@@ -1,4 +1,4 @@
-"""Several sequences in one row, so that no place is padding; each sees only itself.
+"""Packs several sequences into one row to avoid padding. Each sequence sees only itself.
 
 Shapes: B rows, L their length.
 """
@@ -14,26 +14,29 @@ from emu_robot.errors import InvalidValueError
 
 
 class Packed(NamedTuple):
-    """ids, positions (B, L) int64; weights (B, L) float32 of each id as a target; segments (B, L): which sequence of
-    its row a token belongs to, from 0; -1 for padding."""
+    """Sequences in rows."""
 
     ids: NDArray[np.int64]
+    """(B, L) ids."""
     positions: NDArray[np.int64]
+    """(B, L) position ids."""
     weights: Floats32
+    """(B, L) weight of each id as a target."""
     segments: NDArray[np.int64]
+    """(B, L) number of the token's sequence in its row, from 0; -1 for padding."""
 
     @property
     def mask(self) -> NDArray[np.bool_]:
-        """(B, 1, L, L) True where a token may attend: to itself and what precedes it in its own sequence."""
+        """(B, 1, L, L) True where a token may attend: to itself and to earlier tokens of its sequence."""
         length = self.ids.shape[1]
         same = self.segments[:, :, None] == self.segments[:, None, :]
         return (same & np.tri(length, dtype=bool))[:, None]
 
 
 def pack(sequences: Sequence[tuple[Sequence[int], Sequence[float]]], length: int, pad: int) -> Packed:
-    """Put (ids, weights) sequences into rows of `length`, the longest first, each where it still fits (first fit).
+    """Put (ids, weights) sequences into rows of `length`, the longest first, each into the first row with space.
 
-    A sequence's first id is no target: nothing before it belongs to it. Raises `InvalidValueError` for one that is
+    The first id of a sequence is no target, because no token predicts it. Raises `InvalidValueError` for one that is
     longer than a row.
     """
     longest = max(len(ids) for ids, _weights in sequences)

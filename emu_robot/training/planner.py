@@ -27,7 +27,7 @@ from emu_robot.training.self_distillation import DrawnSteps
 
 
 def train(config: PlannerTrainConfig) -> Path:
-    """Run the stage, resuming what was cut off; returns the weights folder with the planner in it."""
+    """Run the stage, or resume an interrupted run. Returns the weights folder with the planner."""
     check_loop(config.loop, config.out / "planner")
     torch.manual_seed(config.loop.seed)
     tokenizers = _tokenizers(config)
@@ -70,7 +70,7 @@ def train(config: PlannerTrainConfig) -> Path:
 
 
 def _tokenizers(config: PlannerTrainConfig) -> Path:
-    """The folder with both tokenizers: `weights`, or the one to start from while `weights` is not there yet."""
+    """The folder with both tokenizers: `weights`, or `start` if `weights` does not exist yet."""
     if not config.start:
         return config.weights
     folder = resolve_weights(config.start)
@@ -85,7 +85,7 @@ def _tokenizers(config: PlannerTrainConfig) -> Path:
 def _begin(
     config: PlannerTrainConfig, text: TextTokenizer, images: ImageTokenizer
 ) -> tuple[CausalTransformer, PlannerConfig]:
-    """The model to train, and what its planner is."""
+    """The model to train, and the planner's configuration."""
     if config.start:
         planner = Planner.load(resolve_weights(config.start))
         model, settings = planner.model.requires_grad_(True), planner.config
@@ -102,7 +102,7 @@ def _begin(
 def shifted_images(
     weights: Path, buffer: ReplayBuffer, camera: str, sequences: SequenceConfig, loop: LoopConfig
 ) -> ShiftedImages | None:
-    """What a sampler needs to shift images; None if none are to be."""
+    """The shifted images of a sampler; None if no image is to be shifted."""
     if sequences.shift_share == 0:
         return None
     encoder = ImageTokenizer.load(weights).to(select_device(loop.device))
@@ -111,7 +111,7 @@ def shifted_images(
 
 @torch.no_grad()
 def start_from_codebook(model: CausalTransformer, codebook_KD: Tensor, first_code: int) -> None:
-    """Give codes that look alike embeddings that are alike: a random projection of the tokenizer's codebook."""
+    """Set the embeddings to a random projection of the tokenizer's codebook, so that similar codes start similar."""
     config = model.config
     generator = torch.Generator().manual_seed(0)
     mixed_KH = codebook_KD @ torch.randn(codebook_KD.shape[1], config.hidden_size, generator=generator)
@@ -119,19 +119,24 @@ def start_from_codebook(model: CausalTransformer, codebook_KD: Tensor, first_cod
 
 
 class Sequences(NamedTuple):
-    """(B, L) each. inputs: ids with some codes replaced; weights: of each id as a target."""
+    """A batch of sequences, (B, L) each."""
 
     ids: Ints
+    """The true ids."""
     inputs: Ints
+    """The ids with some codes replaced."""
     positions: Ints
+    """Position ids."""
     references: Ints
+    """Id at the same place of the image before, see `References`."""
     weights: Floats32
+    """Weight of each id as a target."""
 
 
 class SequenceSampler:
     """step -> batch of ids, positions and references (B, L), targets and weights (B, L - first_target).
 
-    `sequences(step)` gives the whole sequences that a batch is cut from.
+    `sequences(step)` gives the whole sequences behind a batch.
     """
 
     def __init__(
@@ -143,7 +148,7 @@ class SequenceSampler:
         holdout: float,
         shifted_images: ShiftedImages | None = None,
     ) -> None:
-        """shifted_images: what `SequenceConfig.shift_share` needs; without them no image is shifted."""
+        """shifted_images: needed for `SequenceConfig.shift_share`; without them no image is shifted."""
         self._shifted_images = shifted_images
         self._drawn: DrawnSteps | None = None
         self._drawn_share = 0.0
@@ -159,7 +164,7 @@ class SequenceSampler:
         return self.tensors(self.sequences(step))
 
     def tensors(self, rows: "Sequences") -> dict[str, Tensor]:
-        """The batch cut from these sequences."""
+        """The batch of these sequences."""
         first = self.writer.first_target
         arrays = {"ids": rows.inputs, "positions": rows.positions, "references": rows.references}
         arrays = {name: array[:, :-1] for name, array in arrays.items()}
@@ -167,12 +172,12 @@ class SequenceSampler:
         return {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
 
     def unfinished(self, rng: np.random.Generator, count: int) -> Ints:
-        """Random queries that have a next step, `boundary_share` of them where plans are usually made."""
+        """Random queries with a next step, `boundary_share` of them at a start or keyframe."""
         boundary = rng.random(count) < self._config.boundary_share
         return np.where(boundary, rng.choice(self._boundary, count), rng.choice(self._any, count))
 
     def mix_in(self, drawn: DrawnSteps, share: float) -> None:
-        """From now on, `share` of the sequences hold drawn images and no target."""
+        """From now on a `share` of the sequences holds drawn images and no target."""
         self._drawn, self._drawn_share = drawn, share
 
     def sequences(self, step: int) -> "Sequences":
@@ -195,7 +200,7 @@ class SequenceSampler:
         rng: np.random.Generator,
         can_be_wordless: NDArray[np.bool_] | bool = True,
     ) -> "Sequences":
-        """The sequences of queries (B,), padded to one length; images: place in the batch -> codes, if not stored."""
+        """The sequences of queries (B,), padded to one length. images: row of the batch -> its codes."""
         length = self.writer.length(n_steps)
         ids = np.full((len(chosen), length), self._form.vocabulary.pad, np.int64)
         positions, weights = np.zeros((len(chosen), length), np.int64), np.zeros((len(chosen), length), np.float32)
@@ -217,7 +222,7 @@ class SequenceSampler:
         return np.concatenate([rng.choice(part, n) for part, n in parts if n])
 
     def _shifted(self, chosen: Ints, n_steps: int, rng: np.random.Generator) -> dict[int, list[Codes]]:
-        """Codes for those places of the batch whose images are shifted."""
+        """Row of the batch -> codes of its shifted images."""
         if self._shifted_images is None:
             return {}
         places = np.flatnonzero(rng.random(len(chosen)) < self._config.shift_share).tolist()
@@ -228,7 +233,7 @@ class SequenceSampler:
     def _mix_in_drawn(
         self, chosen: Ints, images: dict[int, list[Codes]], rng: np.random.Generator
     ) -> NDArray[np.bool_]:
-        """Put drawn steps in the place of some queries and their images; which."""
+        """Replace some queries and their images by drawn steps. Returns which."""
         taken = rng.random(len(chosen)) < self._drawn_share
         if self._drawn is not None:
             for b in np.flatnonzero(taken).tolist():
@@ -245,9 +250,9 @@ class SequenceSampler:
 
 
 def planner_loss(first_target: int, near: NearCodes) -> LossFn:
-    """The stage's loss function for `fit`; logits are only computed from where targets begin.
+    """The stage's loss function for `fit`. Logits are computed only from the first target on.
 
-    near: the codes that may stand for a code, where it differs from the image before.
+    near: shared targets of the codes that differ from the image before.
     """
 
     def loss(model: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, float | Tensor]]:
@@ -260,11 +265,11 @@ def planner_loss(first_target: int, near: NearCodes) -> LossFn:
 
 
 def planner_metrics(planner: Planner, queries: PlanQueries, among: Ints, count: int) -> dict[str, float]:
-    """Ask for the next step at held-out images and compare with what the episode then shows; decoding is free-running.
+    """Compare the planner's next step at held-out images with the true one. Decoding is free-running.
 
-    subtask_accuracy: exact text of the next subtask where there is one; complete_accuracy: finished tasks held
-    complete; false_complete: unfinished ones held complete; code_accuracy, changed_code_accuracy: codes of the subgoal,
-    all and only where it differs from the current image; unchanged_code_accuracy: where it does not.
+    subtask_accuracy: share of exact texts of next subtasks. complete_accuracy, false_complete: shares of finished and
+    unfinished tasks that are held complete. code_accuracy: share of right codes of the subgoal; changed_code_accuracy,
+    unchanged_code_accuracy: the same where the true subgoal differs from the current image, and where not.
     """
     pool = among[queries.boundary[among] | queries.complete[among]]
     asked = pool[np.linspace(0, len(pool) - 1, min(count, len(pool))).astype(int)].tolist()

@@ -13,30 +13,30 @@ from emu_robot.training.warm_start import check_one_start, idle_with_start
 
 @dataclass(frozen=True, kw_only=True)
 class SequenceConfig:
-    """Which sequences are drawn, and what of them counts how much."""
+    """Choice of sequences, and weights of their parts."""
 
     step_odds: list[float] = field(default_factory=lambda: [0.85, 0.15])
-    """Odds of a batch whose sequences hold up to 1, 2, ... steps; at least 0, not all 0."""
+    """Odds of a batch with up to 1, 2, ... steps per sequence; at least 0, not all 0."""
     complete_share: float = number(0.12, 0, 1)
     """Share of sequences that show a finished task and must end at once."""
     boundary_share: float = number(0.7, 0, 1)
-    """Share of sequences that start where plans are usually made, at a start or keyframe; the rest starts at any stored
+    """Share of sequences that start at a start or keyframe, where plans are usually made; the rest starts at any stored
     image. With `complete_share` at most 1."""
     text_weight: float = number(3.0, 0)
     """Weight of a word as a target."""
     image_weight: float = number(1.0, 0)
     """Weight of a code as a target."""
     changed_weight: float = number(1.5, 0)
-    """Factor of the weight of a code that differs from the image before."""
+    """Additional factor for a code that differs from the image before."""
     input_noise: float = number(0.03, 0, 1)
-    """Share of input codes that another image's code at the same place replaces."""
+    """Share of input codes that are replaced by the code of another image at the same place."""
     shift_share: float = number(0.75, 0, 1)
-    """Share of sequences whose images are all shifted alike, see `ShiftedImages`."""
+    """Share of sequences with all images shifted by the same offset, see `ShiftedImages`."""
     wordless_share: float = number(0.1, 0, 1)
     """Share of sequences without words, which guidance needs; with 0 the planner gets `image_guidance` 1."""
     code_temperature: float = number(0.02, 0)
-    """The target of a code that changes is shared among its nearest in the codebook, as softmax of minus the squared
-    distance over this; 0 asks for the one code. Many codes look alike, and which of them comes is chance."""
+    """Temperature of the target of a code that changes, softmax(-squared distance / temperature) over nearest codes; 0:
+    the one code. Many codes look alike, and chance decides between them."""
 
     def __post_init__(self) -> None:
         check_ranges(self, "sequences")
@@ -54,18 +54,18 @@ def _loop() -> LoopConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class PlannerTraining:
-    """How to train a planner, on whatever data."""
+    """Settings of the training of a planner, independent of the data."""
 
     lora: LoraSettings = field(default_factory=LoraSettings)
-    """Train adapters on the started planner instead of every weight."""
+    """Adapters that are trained on the started planner in place of all weights."""
     holdout: float = number(0.02, 0, below=1)
     """Share of the episodes kept for the metrics."""
     eval_queries: int = number(96, 1)
-    """Plans that the metrics ask for; four times as many at the end."""
+    """Number of plans that the metrics ask for; four times as many at the end."""
     sequences: SequenceConfig = field(default_factory=SequenceConfig)
-    """Which sequences are drawn."""
+    """Choice of sequences."""
     loop: LoopConfig = field(default_factory=_loop)
-    """How to optimise."""
+    """Optimisation."""
 
     def __post_init__(self) -> None:
         check_ranges(self)
@@ -77,19 +77,19 @@ class PlannerTraining:
 
 @dataclass(frozen=True, kw_only=True)
 class PlannerTrainConfig(PlannerTraining):
-    """Settings of stage planner. What follows from the tokenizers (vocabulary, codes of an image) cannot be set."""
+    """Settings of stage planner. Vocabulary and codes of an image follow from the tokenizers."""
 
     data: Path = Path("outputs/data/train")
     """Replay buffer with codes of the planner's camera."""
     out: Path = Path("outputs/train")
     """Run folder: checkpoints and metrics, in its folder `planner`."""
     weights: Path = Path("outputs/weights/mini")
-    """Folder with both tokenizers; it gets the planner."""
+    """Folder with both tokenizers, which receives the planner."""
     start: str = ""
-    """Released name or weights folder whose planner to go on from; its settings hold, and a new `weights` folder
-    becomes its copy. Empty: untrained."""
+    """Released name or weights folder with a planner to start from. It fixes the planner's settings. A new `weights`
+    folder becomes its copy. Empty: untrained."""
     planner: PlannerSettings = field(default_factory=PlannerSettings)
-    """A planner that starts untrained."""
+    """Settings of a planner that starts untrained."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

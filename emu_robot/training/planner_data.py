@@ -1,4 +1,4 @@
-"""Planner sequences from a replay buffer: instruction, an image of the episode, the steps still to come.
+"""Planner sequences from a replay buffer: instruction, an image of the episode, the next steps.
 
 Shapes: B batch, L sequence, M stored images, E episodes, n codes of an image.
 """
@@ -23,34 +23,37 @@ type Ints = NDArray[np.int64]
 
 @dataclass(frozen=True, kw_only=True)
 class PlanQueries:
-    """Every moment that a plan could be asked for, and what the episode holds for an answer.
-
-    codes_Mn: (M, n) codes of all images. row, frame: (Q,) image rows and global frames, ascending, that may be asked; a
-    row is -1 where no image is stored. episode, next_step: (Q,) the episode
-    and the first subtask not complete at that image; equal to the episode's number of subtasks when all are.
-    boundary: (Q,) the image is a start or keyframe, where plans are usually made. complete: (Q,) nothing is left.
-    instructions, subtasks: per episode. keyframe_rows: per episode, image row of each keyframe.
-    """
+    """All moments at which a plan may be asked for, and the true answers in the episodes."""
 
     codes_Mn: NDArray[np.uint32]
+    """(M, n) codes of all images."""
     row: Ints
+    """(Q,) image row, ascending; -1 where no image is stored."""
     frame: Ints
+    """(Q,) global frame, ascending."""
     episode: Ints
+    """(Q,) number of the episode."""
     next_step: Ints
+    """(Q,) first subtask that is not complete; the episode's number of subtasks if all are."""
     boundary: NDArray[np.bool_]
+    """(Q,) whether the image is a start or keyframe, where plans are usually made."""
     complete: NDArray[np.bool_]
+    """(Q,) whether the whole task is complete."""
     instructions: tuple[str, ...]
+    """The task of each episode in words."""
     subtasks: tuple[tuple[str, ...], ...]
+    """The subtasks of each episode in words."""
     keyframe_rows: tuple[Ints, ...]
+    """The image rows of each episode's keyframes."""
 
     @classmethod
     def load(
         cls, buffer: ReplayBuffer, camera: str = "", weights: Path = Path(), *, every_frame: bool = False
     ) -> "PlanQueries":
-        """All queries of a buffer whose `camera` the image tokenizer in `weights` encoded; with no camera no codes.
+        """All queries of a buffer with codes of `camera` by the image tokenizer in `weights`; without camera no codes.
 
-        every_frame: ask at frames without a stored image, too; whoever does brings its codes. An image past the last
-        keyframe of a failed episode has no answer and is left out. Raises `DataError` if nothing remains.
+        every_frame: include frames without a stored image; the caller provides their codes. Images after the last
+        keyframe of a failed episode have no answer and are left out. Raises `DataError` if nothing remains.
         """
         codes = np.empty((buffer.n_images, 0), np.uint32)
         if camera:
@@ -106,33 +109,33 @@ class PlanQueries:
         return self.instructions[self.episode[query]]
 
     def current_codes(self, query: int) -> NDArray[np.uint32]:
-        """(n,) codes of the image the plan starts from."""
+        """(n,) codes of the image that the plan starts from."""
         return self.codes_Mn[self.row[query]]
 
     def steps(self, query: int, most: int) -> list[CodedStep]:
-        """The true next steps, at most so many."""
+        """The true next steps, at most `most`."""
         _current, *rows = self.image_rows(query, most)
         return [CodedStep(text, self.codes_Mn[row]) for text, row in zip(self.texts(query, most), rows, strict=True)]
 
     def texts(self, query: int, most: int) -> tuple[str, ...]:
-        """The words of the true next steps that were completed, at most so many."""
+        """The words of the true next steps that were completed, at most `most`."""
         e, first = self.episode[query], self.next_step[query]
         return self.subtasks[e][first : min(first + most, len(self.keyframe_rows[e]))]
 
     def image_rows(self, query: int, most: int) -> list[int]:
-        """Rows of the image that the plan starts from and of the next keyframes, at most so many."""
+        """Rows of the image that the plan starts from and of the next keyframes, at most `most`."""
         first = self.next_step[query]
         return [int(self.row[query]), *self.keyframe_rows[self.episode[query]][first : first + most].tolist()]
 
     def is_last(self, query: int, n_steps: int) -> bool:
-        """Whether the task is complete after that many more steps."""
+        """Whether the task is complete after `n_steps` more steps."""
         return int(self.next_step[query]) + n_steps == len(self.subtasks[self.episode[query]])
 
 
 class SequenceWriter:
-    """Turns queries into ids and weights; sentences are tokenized once.
+    """Turns queries into ids and weights. Sentences are tokenized once.
 
-    Lengths are fixed by the data, so a batch of so many steps always has the same shape.
+    The data fix the lengths, so that batches with the same number of steps have the same shape.
     """
 
     def __init__(self, queries: PlanQueries, interleaver: Interleaver, weights: dict[str, float]) -> None:
@@ -145,19 +148,19 @@ class SequenceWriter:
         instructions = [len(self._ids[text]) for text in queries.instructions]
         self._longest_prompt = 1 + max(instructions) + image
         self._longest_step = 1 + max((len(self._ids[t]) for ts in queries.subtasks for t in ts), default=0) + image
-        self.first_target = image  # ids before it are bos and the present image, words aside
+        self.first_target = image  # the ids before it are bos, words and the present image
 
     def length(self, n_steps: int) -> int:
-        """Ids of the longest sequence of so many steps, its end included."""
+        """Number of ids of the longest sequence with `n_steps` steps, including its end."""
         return self._longest_prompt + n_steps * self._longest_step + 1
 
     def write(
         self, query: int, n_steps: int, codes: Sequence[Codes] | None = None, *, wordless: bool = False
     ) -> tuple[list[int], list[float]]:
-        """Ids, and the loss weight of each as a target (0 for the prompt and for what the grammar fixes).
+        """Ids, and the weight of each as a target (0 for the prompt and for ids that the grammar fixes).
 
-        codes: (n,) of the current image and of each step's, in place of those stored; then they say how many steps
-        there are. wordless: without instruction and subtasks, as guidance reads it; then only codes are targets.
+        codes: (n,) codes of the current image and of each step, in place of the stored ones; they then fix the number
+        of steps. wordless: without instruction and subtasks, as guidance reads it; only codes are targets.
         """
         queries, vocabulary = self._queries, self._interleaver.vocabulary
         steps = queries.steps(query, n_steps if codes is None else len(codes) - 1)
@@ -180,10 +183,9 @@ class SequenceWriter:
 
 
 class ShiftedImages:
-    """Stored images shifted by any number of pixels, around the edges, and encoded anew.
+    """Stored images, shifted by any number of pixels around the edges and encoded again.
 
-    To an encoder that codes every cell by itself this is the same scene elsewhere: other places and other codes for the
-    same objects, of which there would otherwise be too few examples.
+    An encoder that codes every cell by itself gives the same objects other places and other codes. This adds examples.
     """
 
     def __init__(self, images: ImageSource, tokenizer: ImageTokenizer) -> None:

@@ -1,4 +1,4 @@
-"""What a training run reports: `metrics.jsonl`, a progress bar (plain lines where there is no terminal), a tracker."""
+"""Reports of a training run: `metrics.jsonl`, a progress bar (plain lines without a terminal), a tracker."""
 
 import json
 import sys
@@ -14,9 +14,9 @@ from emu_robot.training.tracking import Tracker
 
 
 class TrainingProgress:
-    """Context manager; `report` appends one line to `path` and shows it. Lines past `start` are dropped on resume.
+    """Context manager; `report` appends one line to `path` and shows it. Lines after `start` are dropped on resume.
 
-    tracker: is told the lines that are there, and then each new one; it is closed at the end.
+    tracker: receives the existing lines, then each new one, and is closed at the end.
     """
 
     def __init__(self, path: Path, stage: str, start: int, steps: int, tracker: Tracker | None = None) -> None:
@@ -47,7 +47,7 @@ class TrainingProgress:
             self._tracker.close()
 
     def advance(self, step: int) -> None:
-        """Move the bar; `step` steps are done."""
+        """Move the bar to `step` finished steps."""
         if self._bar is not None:
             self._bar.update(self._task, completed=step)
 
@@ -71,7 +71,7 @@ class TrainingProgress:
 
 
 def _lines_until(path: Path, step: int) -> list[str]:
-    """Metric lines of a run that was cut off, up to the step it resumes from (a half-written last line is dropped)."""
+    """Metric lines of an interrupted run, up to the step it resumes from, without a half-written last line."""
     if step == 0 or not path.exists():
         return []
     kept = []

@@ -1,7 +1,7 @@
 """Subgoals that the autoregressive planner draws for training queries, for stage dida to learn from.
 
-Its greedy, guided images are one answer per question, where the data hold one of many: what is to be drawn all at once
-is then certain.
+Its greedy, guided images give one answer per question, where the data hold one of many. The target of a parallel
+decoder is then certain.
 """
 
 from pathlib import Path
@@ -17,10 +17,12 @@ from emu_robot.training.planner_data import Ints, PlanQueries, ShiftedImages
 
 
 class DrawnSteps(NamedTuple):
-    """query (N,): row of `PlanQueries`; images (N, 2, n): codes it was asked from, and those drawn of the next step."""
+    """Subgoals that the planner has drawn."""
 
     query: Ints
+    """(N,) rows of `PlanQueries`."""
     images: Codes
+    """(N, 2, n) codes of the present image and of the drawn subgoal."""
 
 
 def draw_steps(
@@ -32,11 +34,11 @@ def draw_steps(
     path: Path,
     seed: int,
 ) -> DrawnSteps:
-    """The next subgoal of every `chosen` query, true words given; kept in `path`, from which a killed run goes on.
+    """The next subgoal of every `chosen` query, with the true words; kept in `path` for interrupted runs.
 
-    shift_share: share of the images that are shifted by `shifted_images` before they are asked from.
+    shift_share: share of the queries with images shifted by `shifted_images`.
     """
-    planner: list[Planner] = []  # loaded only if something is left to draw
+    planner: list[Planner] = []  # loaded only if subgoals are missing
 
     def draw(rows: slice) -> Drawn:
         if not planner:

@@ -1,4 +1,4 @@
-"""Stage tokenizer: learn words and image codes from a replay buffer; and add the codes of its images to one."""
+"""Stage tokenizer: learns words and image codes from a replay buffer. `encode` adds the codes to a buffer."""
 
 from collections.abc import Callable
 from contextlib import closing
@@ -39,10 +39,10 @@ def _loop() -> LoopConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TokenizerTrainConfig:
-    """Settings of stage tokenizer. The images' size is the data's.
+    """Settings of stage tokenizer. The size of the images follows from the data.
 
-    Over the first half of the steps, codes that are idle are moved to where the codebook fits badly; otherwise three
-    quarters of them are never used.
+    Over the first half of the steps, idle codes are moved to where the codebook fits badly; otherwise three quarters of
+    them are never used.
     """
 
     data: Path = Path("outputs/data/train")
@@ -50,31 +50,31 @@ class TokenizerTrainConfig:
     out: Path = Path("outputs/train")
     """Run folder: checkpoints and metrics, in its folder `tokenizer`."""
     weights: Path = Path("outputs/weights/mini")
-    """Folder that gets the image tokenizer and text.json."""
+    """Folder that receives the image tokenizer and text.json."""
     camera: str = "front"
-    """Whose images to learn from."""
+    """Camera of the images to learn from."""
     text_vocabulary: int = number(1024, 1)
-    """Most ids of the text tokenizer."""
+    """Largest number of ids of the text tokenizer."""
     keyframe_share: float = number(0.3, 0, 1)
-    """Share of a batch that is drawn from starts and keyframes."""
+    """Share of a batch from starts and keyframes."""
     foreground: float = number(4.0, 0)
     """Extra weight of pixels that differ from the background, see `importance_BHW`."""
     colour: float = number(16.0, 0)
     """Extra weight of colourful pixels, see `importance_BHW`."""
     quantizer_weight: float = number(0.25, 0)
-    """Weight of the quantiser's loss; that of the reconstruction is 1."""
+    """Weight of the quantiser's loss; the reconstruction has weight 1."""
     entropy_weight: float = number(0.01, 0)
     """Weight of the entropy loss, which spreads the codes."""
     initial_images: int = number(256, 1)
-    """Images that start the codebook."""
+    """Number of images that initialise the codebook."""
     revive_every: int = number(50, 1)
-    """Steps from one revival of idle codes to the next."""
+    """Steps between two revivals of idle codes."""
     revive_images: int = number(256, 1)
-    """Images that a code must be idle on to be revived."""
+    """Number of images on which a code must be idle to be revived."""
     model: ImageTokenizerSizes = field(default_factory=ImageTokenizerSizes)
     """Sizes of the image tokenizer."""
     loop: LoopConfig = field(default_factory=_loop)
-    """How to optimise."""
+    """Optimisation."""
 
     def __post_init__(self) -> None:
         check_ranges(self)
@@ -85,7 +85,7 @@ class TokenizerTrainConfig:
 
 
 def train(config: TokenizerTrainConfig) -> Path:
-    """Run the stage, resuming what was cut off; returns the weights folder with text.json and the tokenizer in it."""
+    """Run the stage, or resume an interrupted run. Returns the weights folder with text.json and the tokenizer."""
     check_loop(config.loop, config.out / "tokenizer")
     torch.manual_seed(config.loop.seed)
     buffer = ReplayBuffer.open(config.data)
@@ -112,20 +112,20 @@ def tokenizer_config(sizes: ImageTokenizerSizes, images: ImageSource) -> ImageTo
 
 @dataclass(frozen=True, kw_only=True)
 class EncodeConfig:
-    """Settings of the encoding of a replay buffer, as a planner needs it."""
+    """Settings of the encoding of a replay buffer for a planner."""
 
     buffer: Path = Path("outputs/data/train")
-    """Replay buffer that gets codes_<camera> for every stored image."""
+    """Replay buffer that receives codes_<camera> for every stored image."""
     weights: str = "mini"
     """Released name or weights folder with the image tokenizer."""
     camera: str = "front"
-    """Whose images to encode."""
+    """Camera of the images to encode."""
     device: str = "auto"
     """auto (a GPU if there is one), cpu, cuda or cuda:N."""
 
 
 def encode(config: EncodeConfig) -> Path:
-    """Write the codes that are missing, by the released half-precision weights, and return the buffer's path."""
+    """Write the missing codes, by the saved half-precision weights. Returns the buffer's path."""
     folder = resolve_weights(config.weights)
     tokenizer = ImageTokenizer.load(folder).to(select_device(config.device))
     tokenizer = tokenizer.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
@@ -153,7 +153,7 @@ def keyframe_rows(buffer: ReplayBuffer) -> NDArray[np.int64]:
 
 
 def background(images: ImageSource, count: int = 301) -> Tensor:
-    """(3, H, W) in [-1, 1]: the median of images spread over the buffer, what a fixed camera always sees."""
+    """(3, H, W) in [-1, 1]: the median of images spread over the buffer, the background of a fixed camera."""
     chosen = images[np.linspace(0, len(images) - 1, min(count, len(images))).astype(int)]
     median = np.median(chosen, axis=0).astype(np.uint8)
     return to_pixels(torch.from_numpy(median)[None])[0]
@@ -162,7 +162,7 @@ def background(images: ImageSource, count: int = 301) -> Tensor:
 def batches(
     images: ImageSource, keyframes: NDArray[np.int64], config: TokenizerTrainConfig
 ) -> Callable[[int], dict[str, Tensor]]:
-    """step -> {"images": (B, H, W, 3) uint8}, and "revival", more of them, where idle codes are to be revived."""
+    """step -> {"images": (B, H, W, 3) uint8}, with further images "revival" at steps that revive idle codes."""
 
     def draw(rng: np.random.Generator, count: int) -> Tensor:
         marked = round(count * config.keyframe_share)

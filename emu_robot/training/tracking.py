@@ -1,7 +1,7 @@
-"""A run's metrics in TensorBoard, trackio or Weights & Biases as well; metrics.jsonl stays the truth.
+"""Shows a run's metrics in TensorBoard, trackio or Weights & Biases. The record is metrics.jsonl.
 
-At every start a tracker is told again what stands there, so that a run that was cut off, or tracked only from some step
-on, shows neither gap nor double.
+At every start a tracker receives all lines of the record, so that a resumed run, or one tracked only from some step on,
+shows neither gaps nor duplicates.
 """
 
 import importlib
@@ -19,13 +19,13 @@ from emu_robot.errors import SystemSetupError, UnknownNameError
 from emu_robot.shared.files import replace_text
 
 PROJECT = "emu_robot"
-"""What runs are filed under."""
+"""Project name of all runs."""
 
 type Settings = dict[str, str | int | float | bool]
 
 
 class TrackerName(StrEnum):
-    """The trackers to choose from; members are named as they are typed in a configuration."""
+    """The trackers to choose from."""
 
     none = "none"
     tensorboard = "tensorboard"
@@ -35,35 +35,35 @@ class TrackerName(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """folder: where a stage keeps its checkpoint and metrics. id: random, the same whenever the run goes on.
-
-    settings: hyperparameters by dotted name.
-    """
+    """A run as a tracker shows it."""
 
     folder: Path
+    """The stage's folder with checkpoint and metrics."""
     id: str
+    """A random id, which stays the same when the run is resumed."""
     settings: Settings
+    """Hyperparameters by dotted name."""
 
     @property
     def name(self) -> str:
-        """Of the three last folders, so that it tells experiment and stage, and of the id."""
+        """The three last folders, which name experiment and stage, and the id."""
         return "-".join([*self.folder.resolve().parts[-3:], self.id])
 
 
 class Tracker(Protocol):
-    """Where metrics are shown; `log` is called with ascending steps, some of them twice with other metrics."""
+    """Shows metrics. `log` is called with ascending steps, for some steps twice with different metrics."""
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Show metrics after `step` steps, unless they are there from an earlier start."""
+        """Show metrics after `step` steps, unless an earlier start showed them."""
         ...
 
     def close(self) -> None:
-        """Write out what is left."""
+        """Write the remaining metrics."""
         ...
 
 
 class TensorboardTracker:
-    """Event files in folder/tensorboard, written anew at every start."""
+    """Event files in folder/tensorboard, replaced at every start."""
 
     def __init__(self, run: Run) -> None:
         tensorboard = importlib.import_module("torch.utils.tensorboard")
@@ -71,7 +71,9 @@ class TensorboardTracker:
         folder = run.folder / "tensorboard"
         for old in folder.glob("events.out.tfevents.*"):
             old.unlink()
-        self._writer = tensorboard.SummaryWriter(folder, purge_step=0)  # also purges what a running TensorBoard holds
+        self._writer = tensorboard.SummaryWriter(
+            folder, purge_step=0
+        )  # also clears the memory of a running TensorBoard
         for summary in hparams(run.settings, {"loss": 0}):
             self._writer.file_writer.add_summary(summary)
 
@@ -85,7 +87,7 @@ class TensorboardTracker:
 
 
 class TrackioTracker:
-    """A local trackio run, written anew at every start (`trackio show`); or a Space's, by TRACKIO_SPACE_ID."""
+    """A local trackio run, replaced at every start (`trackio show`); with TRACKIO_SPACE_ID, a run of that Space."""
 
     def __init__(self, run: Run) -> None:
         trackio = importlib.import_module("trackio")
@@ -103,9 +105,9 @@ class TrackioTracker:
 
 
 class WandbTracker:
-    """A run of Weights & Biases that goes on by its id, its files in folder/wandb; WANDB_MODE=offline keeps it there.
+    """A run of Weights & Biases, resumed by its id. Files are in folder/wandb; WANDB_MODE=offline keeps them there.
 
-    A server takes a step once: those it has had are not sent again.
+    A server accepts a step once, so that earlier steps are not sent again.
     """
 
     def __init__(self, run: Run) -> None:
@@ -114,7 +116,7 @@ class WandbTracker:
         self._run = wandb.init(
             project=project, id=run.id, name=run.name, dir=run.folder, config=run.settings, resume="allow"
         )
-        self._first = self._run.step  # 0 offline: then every start keeps the whole
+        self._first = self._run.step  # 0 offline: every start then keeps the whole run
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         if step >= self._first:
@@ -129,11 +131,11 @@ TRACKERS: dict[str, Callable[[Run], Tracker]] = {
     TrackerName.trackio: TrackioTracker,
     TrackerName.wandb: WandbTracker,
 }
-"""By name, which is also that of the package."""
+"""Trackers by name, which is also the name of the package."""
 
 
 def check_tracker(name: str) -> None:
-    """Raise `UnknownNameError`, or `SystemSetupError` where the package is missing; cheap, to be asked beforehand."""
+    """Raise `UnknownNameError`, or `SystemSetupError` if the package is missing. A cheap check in advance."""
     if name == TrackerName.none:
         return
     if name not in TRACKERS:
@@ -143,9 +145,9 @@ def check_tracker(name: str) -> None:
 
 
 def start_tracker(name: str, folder: Path, config: Any, *, resumed: bool) -> Tracker | None:
-    """The tracker of that name for the run in `folder`; config: a dataclass, shown as hyperparameters.
+    """The tracker of that name for the run in `folder`. config: a dataclass, shown as hyperparameters.
 
-    Raises what `check_tracker` raises.
+    Raises the errors of `check_tracker`.
     """
     check_tracker(name)
     if name == TrackerName.none:
@@ -158,7 +160,7 @@ def start_tracker(name: str, folder: Path, config: Any, *, resumed: bool) -> Tra
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> Settings:
-    """Nested settings by dotted name; what is neither a number nor a truth value becomes text."""
+    """Nested settings by dotted name. Values other than numbers and truth values become text."""
     flat: Settings = {}
     for name, value in values.items():
         if isinstance(value, Mapping):

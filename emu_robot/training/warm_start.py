@@ -1,4 +1,4 @@
-"""Start from other weights: which settings that leaves no choice of, and what of a head fits another one."""
+"""Training that starts from other weights: the settings that they fix, and the parts of a head that fit another."""
 
 import torch
 
@@ -17,15 +17,15 @@ def check_one_start(start: str, loop: LoopConfig) -> None:
 
 
 def idle_with_start(key: str, start: str) -> dict[str, str]:
-    """For `without_effect`: with `start`, `key` does nothing."""
+    """For `without_effect`: `key` does nothing if `start` is given."""
     return {key: f"it comes from the weights that start={start} names"} if start else {}
 
 
 def warm_start(head: ActionHead, weights: StageWeights) -> list[str]:
-    """Copy what fits into `head`; returns the names of its parameters that start untrained.
+    """Copy all fitting parameters into `head`. Returns the names of those that start untrained.
 
-    Cameras take over by their place, the first one being the planner's; further ones begin as the other head's last.
-    Places of words beyond the other head's longest text start untrained.
+    Cameras correspond by their order, the planner's first; additional ones start as the other head's last camera.
+    Positions of words beyond the other head's longest text start untrained.
     """
     other = weights.settings(HeadConfig).cameras
     state = dict(weights.state)

@@ -1,4 +1,4 @@
-"""How many control ticks per second of CPU time the tabletop makes, both cameras rendered."""
+"""Measures control ticks of the tabletop per second of CPU time."""
 
 import time
 

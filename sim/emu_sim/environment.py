@@ -1,4 +1,4 @@
-"""A world of the tabletop, with every optional capability: latched results, the oracle's subgoals, experts, places."""
+"""The environment of the tabletop with all optional capabilities: oracle, experts, failures, places of objects."""
 
 from collections.abc import Sequence
 from typing import Any, ClassVar
@@ -23,7 +23,7 @@ HOME_TOLERANCE = 0.12  # [rad]
 
 
 class TabletopEnvironment:
-    """A random task of the given families and split for every seed.
+    """Every seed gives a random task of the families in the split.
 
     families: names of families or of the groups "single", "long", "all". split: "seen" or "heldout".
     robot and cameras are checked by name: the tabletop has a Panda with the cameras of its `RobotSpec`.
@@ -73,12 +73,12 @@ class TabletopEnvironment:
         return self.reset_task(sample_task(self.families, self.split, rng), rng, observe=observe)
 
     def reset_chain(self, seed: int) -> Observation:
-        """Lay out a scene with six subtasks one after the other."""
+        """Lay out a scene for six subtasks in a row."""
         rng = np.random.default_rng(seed)
         return self.reset_task(sample_chain(self.split, rng), rng)
 
     def reset_task(self, task: Task, rng: np.random.Generator, *, observe: bool = True) -> Observation:
-        """Lay out a given task at random."""
+        """Sample a layout of the given task."""
         self.task = task
         self._goals = final_goals(task)
         self._achieved = self._done = 0
@@ -86,7 +86,7 @@ class TabletopEnvironment:
         return self.observe() if observe else self._blind()
 
     def step(self, action: NDArray[Any], *, observe: bool = True) -> Transition:
-        """One control tick of 50 ms; observe=False leaves the images out (rendering is most of the cost)."""
+        """One control tick of 50 ms. observe=False leaves out the images, because rendering is most of the cost."""
         self.advance(action, SUBSTEPS)
         return Transition(
             observation=self.observe() if observe else self._blind(),
@@ -95,7 +95,7 @@ class TabletopEnvironment:
         )
 
     def advance(self, action: NDArray[Any], substeps: int) -> None:
-        """Physics alone, for `substeps` of `SUBSTEP_S` [s]: for whoever commands at another rate than 20 Hz."""
+        """Run the physics alone for `substeps` of `SUBSTEP_S` [s], for command rates other than 20 Hz."""
         action = np.asarray(action, dtype=np.float64)
         if action.shape != (len(PANDA.action_names),):
             raise ShapeError("action", action.shape, f"({len(PANDA.action_names)},)")
@@ -105,7 +105,7 @@ class TabletopEnvironment:
         self._latch()
 
     def _latch(self) -> None:
-        """Subtasks count in order: achieved when their predicate holds, done once the arm is home as well."""
+        """Latch subtasks in order: achieved when the predicate holds, done once the arm is also at home."""
         steps = self.task.subtasks
         if self._achieved < len(steps) and subtask_holds(self.world, steps[self._achieved]):
             self._achieved += 1
@@ -119,14 +119,14 @@ class TabletopEnvironment:
 
     @property
     def success(self) -> bool:
-        """Every subtask was achieved in order and the task's final state holds."""
+        """Whether every subtask was achieved in order and the task's final state holds."""
         if self._achieved < len(self.task.subtasks):
             return False
         return all(subtask_holds(self.world, goal) for goal in self._goals)
 
     @property
     def subtask_index(self) -> int:
-        """The first subtask that is not done; their number when all are."""
+        """Index of the first subtask that is not done; the number of subtasks if all are."""
         return self._done
 
     @property
@@ -181,7 +181,7 @@ class TabletopEnvironment:
         return self.world.object_pixels(camera)
 
     def gripper_pixel(self, camera: str = PANDA.planner_camera) -> tuple[float, float]:
-        """(u, v) [px] of the point between the fingertips at 128 px, be it hidden or outside."""
+        """(u, v) [px] of the point between the fingertips at 128 px, also if it is hidden or outside."""
         return self.world.pinch_pixel(camera)
 
     def close(self) -> None:

@@ -1,6 +1,6 @@
-"""Scripted closed-loop experts: the action for the present simulator state, so that any disturbance is recovered from.
+"""Scripted closed-loop experts. They act on the present simulator state, and so recover from every disturbance.
 
-An expert keeps no memory. It reads what is grasped, touched and done, and so retries by itself after a miss or a drop.
+An expert has no memory. It reads which objects are grasped and touched, and retries after a miss or a drop.
 """
 
 from typing import Protocol
@@ -28,7 +28,7 @@ Vec = NDArray[np.float64]
 
 
 class ExpertHost(Protocol):
-    """What an expert needs of an environment."""
+    """The parts of an environment that an expert needs."""
 
     world: World
 
@@ -37,7 +37,7 @@ class ExpertHost(Protocol):
 
 
 class Expert:
-    """Acts for the environment's current subtask; goes home when it is done."""
+    """Acts for the environment's current subtask, and returns home when it is done."""
 
     def __init__(self, host: ExpertHost) -> None:
         self._host = host
@@ -62,7 +62,7 @@ class Expert:
         if subtask.kind != "push":
             return True
         left = np.linalg.norm((world.place_pos(str(subtask.target)) - world.objects[str(subtask.object)].pos)[:2])
-        return bool(left < 0.025 or world.pinch_pos[2] > 0.06)  # while the hand is down, push on to the centre
+        return bool(left < 0.025 or world.pinch_pos[2] > 0.06)  # while the hand is down, push to the centre
 
 
 def _command(world: World, goal: Vec, gripper: float) -> NDArray[np.float32]:
@@ -73,7 +73,7 @@ def _command(world: World, goal: Vec, gripper: float) -> NDArray[np.float32]:
 
 
 def _funnel(world: World, goal: Vec, gripper: float) -> NDArray[np.float32]:
-    """Go to goal from above: high while far, up before sideways when low."""
+    """Approach the goal from above: stay high while far, rise before a sideways motion when low."""
     hand = world.pinch_pos
     off = float(np.linalg.norm((goal - hand)[:2]))
     height = min(TRAVEL_Z, goal[2] + FUNNEL_SLOPE * max(0.0, off - ALIGNED))
@@ -82,7 +82,7 @@ def _funnel(world: World, goal: Vec, gripper: float) -> NDArray[np.float32]:
 
 
 def _close_around(world: World, goal: Vec) -> NDArray[np.float32]:
-    """Come down over goal with open fingers, then close them; once closing, go on unless pushed well away."""
+    """Lower the open fingers over the goal, then close them. Once closing, continue unless pushed far away."""
     off = goal - world.pinch_pos
     slack = 2.0 if world.gripper_opening < 0.9 else 1.0
     reached = np.linalg.norm(off[:2]) < slack * REACHED_XY and abs(off[2]) < slack * REACHED_Z
@@ -90,7 +90,7 @@ def _close_around(world: World, goal: Vec) -> NDArray[np.float32]:
 
 
 def _retreat(world: World) -> NDArray[np.float32]:
-    """Let go, rise, go home."""
+    """Open the gripper, rise, return home."""
     hand = world.pinch_pos
     at_home = np.abs(world.joints - PANDA.home).max() < 0.3
     if hand[2] < TRAVEL_Z - 0.02 and not at_home:
@@ -102,7 +102,7 @@ def _retreat(world: World) -> NDArray[np.float32]:
 
 
 def _free_spot(world: World, name: str, place: str) -> Vec:
-    """(3,) [m] where on a receptacle to put an object: beside, along x (fingers are thin there), what lies there."""
+    """(3,) [m] free spot on a receptacle: beside other objects along x, the direction in which fingers are thin."""
     centre = world.place_pos(place)
     offsets = {"drawer": (-0.033, 0.035), "bowl": (0.0,), "plate": (0.0,)}.get(place, (0.0, 0.049, -0.049))
     others = [thing.pos for other, thing in world.objects.items() if other != name]
@@ -111,7 +111,7 @@ def _free_spot(world: World, name: str, place: str) -> Vec:
 
 
 def _place_goal(world: World, subtask: Subtask) -> Vec:
-    """(3,) [m] of the object's centre when it is let go."""
+    """(3,) [m] place of the object's centre at its release."""
     name, target = str(subtask.object), str(subtask.target)
     half = world.objects[name].half_height
     if subtask.kind == "stack":

@@ -1,4 +1,4 @@
-"""Why an episode on the tabletop failed: what was grasped, moved and closed while the last open subtask was due."""
+"""Failure kinds of the tabletop, from grasps, motions and gripper commands while the last open subtask was due."""
 
 from typing import Protocol
 
@@ -10,11 +10,11 @@ from emu_sim.world import World
 
 MOVED_M = 0.05
 SHUT = 0.5
-"""Gripper commands below it close."""
+"""A gripper command below this closes."""
 
 
 class Watched(Protocol):
-    """What is asked of an environment here."""
+    """The parts of an environment that the watch needs."""
 
     world: World
 
@@ -23,7 +23,7 @@ class Watched(Protocol):
 
 
 class TabletopFailures:
-    """Keeps the facts of the subtask that is due, starting afresh whenever another becomes due."""
+    """Collects facts of the due subtask. The collection restarts when another subtask becomes due."""
 
     def __init__(self, environment: Watched) -> None:
         self._environment = environment
@@ -43,13 +43,13 @@ class TabletopFailures:
                 self._moved.add(name)
 
     def diagnose(self) -> tuple[str, str] | None:
-        """(kind, detail): only what the facts show is claimed."""
+        """(kind, detail) that the facts show; None if they explain nothing."""
         if self._due is None:
             return None
         due = self._due.text
         involved = due.replace("drawer", "drawer knob")
         others = [name for name in self._grasped if name not in involved]
-        if not others and "drawer" not in due:  # a drawer carries what lies in it
+        if not others and "drawer" not in due:  # a drawer carries its contents
             others = [name for name in sorted(self._moved) if name not in due]
         if others:
             return "wrong object", f"{others[0]} instead of: {due}"

@@ -1,4 +1,4 @@
-"""Where things stand at the start of an episode: random, apart from each other, within the arm's reach and the view."""
+"""Random places of objects at the start of an episode: apart, within the arm's reach and the camera's view."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from emu_sim.tasks import Task
 TABLE_X = (0.37, 0.66)  # [m]
 TABLE_Y = (-0.22, 0.13)  # [m]
 KNOB_ZONE = (0.44, 0.09)  # nothing is placed where x and y both exceed these: the drawer opens there [m]
-# Least distance along x and y [m]; the fingers open along y and need more room there.
+# Least distance along x and y [m]. The fingers open along y and need more room there.
 OBJECT_GAP = (0.065, 0.10)
 PLACE_GAP = (0.125, 0.125)
 OBJECT_PLACE_GAP = (0.09, 0.115)
@@ -21,11 +21,14 @@ MAX_YAW = 0.3  # [rad]
 
 @dataclass(frozen=True)
 class Layout:
-    """objects: name -> (x, y, yaw) [m, m, rad]; places: name -> (x, y) [m]; drawer: opening [m]."""
+    """Places of all movable parts at the start."""
 
     objects: dict[str, tuple[float, float, float]]
+    """Object -> (x, y, yaw) [m, m, rad]."""
     places: dict[str, tuple[float, float]]
+    """Receptacle -> (x, y) [m]."""
     drawer: float
+    """Opening of the drawer [m]."""
 
 
 def _apart(xy: np.ndarray, others: list[np.ndarray], gap: tuple[float, float]) -> bool:
@@ -74,7 +77,7 @@ def _try_layout(task: Task, rng: np.random.Generator) -> Layout | None:
 
 
 def _can_push(layout: Layout, task: Task) -> bool:
-    """Whether nothing stands in the way of every push, from behind the object to the zone's centre."""
+    """Whether the way of every push is free, from behind the object to the zone's centre."""
     for step in task.subtasks:
         if step.kind != "push":
             continue
@@ -96,7 +99,7 @@ def _segment_distance(a: np.ndarray, b: np.ndarray, point: np.ndarray) -> float:
 
 
 def sample_layout(task: Task, rng: np.random.Generator) -> Layout:
-    """A random layout of the task's scene (rejection sampling; the room suffices for every task of the grammar)."""
+    """A random layout of the task's scene, by rejection sampling. Every task of the grammar has one."""
     while True:
         layout = _try_layout(task, rng)
         if layout is not None and _can_push(layout, task):

@@ -11,8 +11,8 @@ import numpy as np
 from emu_robot.errors import SystemSetupError
 from emu_robot.shared.files import replacing
 
-MAX_FACES = 200  # per visual mesh: ~9k faces for the whole arm, where the original has 130k
-# Position servos, near critical damping, that a lead of 0.15 rad does not saturate.
+MAX_FACES = 200  # per visual mesh: about 9k faces for the whole arm; the original has 130k
+# Position servos near critical damping. A lead of 0.15 rad does not saturate them.
 # Force limits: Franka datasheet (87 Nm for joints 1-4, 12 Nm for 5-7).
 SERVO_STIFFNESS = (600.0, 600.0, 500.0, 500.0, 150.0, 150.0, 100.0)  # [Nm/rad]
 SERVO_DAMPING = (70.0, 70.0, 50.0, 50.0, 10.0, 10.0, 8.0)  # [Nm s/rad]
@@ -30,7 +30,7 @@ def _cache_folder() -> Path:
 
 
 def _decimated(mesh_file: Path) -> Path:
-    """A copy of the mesh with at most MAX_FACES faces, made once and kept in the user's cache."""
+    """A copy of the mesh with at most MAX_FACES faces, kept in the user's cache."""
     digest = hashlib.sha256(mesh_file.read_bytes() + str(MAX_FACES).encode()).hexdigest()[:16]
     target = _cache_folder() / f"{mesh_file.stem}-{digest}.stl"
     if target.exists():
@@ -47,13 +47,13 @@ def _decimated(mesh_file: Path) -> Path:
 
 
 def panda_spec() -> mujoco.MjSpec:
-    """The arm, editable: decimated visuals, position servos, gravity compensation, only the gripper collides."""
+    """An editable arm: decimated visuals, position servos, gravity compensation; only the gripper collides."""
     source = _source()
     spec = mujoco.MjSpec.from_file(str(source))
     visual = {geom.meshname for geom in spec.geoms if geom.classname.name.endswith("visual")}
     for mesh in spec.meshes:
         path = source.parent / spec.meshdir / mesh.file
-        mesh.name = mesh.name or path.stem  # MuJoCo's implicit name, which a new file would change
+        mesh.name = mesh.name or path.stem  # MuJoCo's implicit name, which a new file name would change
         mesh.file = str(_decimated(path) if mesh.name in visual else path)
     for geom in spec.geoms:
         is_pad = geom.name.endswith(("pad1", "pad2"))

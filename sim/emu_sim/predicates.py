@@ -1,4 +1,4 @@
-"""Success as predicates on the simulator's state: of one subtask, and of the end of a task."""
+"""Success as predicates on the simulator's state, for a subtask and for the end of a task."""
 
 import numpy as np
 
@@ -31,7 +31,7 @@ def _rests_on(world: World, top: str, bottom: str) -> bool:
 
 
 def subtask_holds(world: World, subtask: Subtask) -> bool:
-    """Whether the subtask's result holds now and the gripper has let go."""
+    """Whether the subtask's result holds and the gripper is free."""
     touching = world.touching()
     match subtask.kind:
         case "open":
@@ -45,7 +45,7 @@ def subtask_holds(world: World, subtask: Subtask) -> bool:
 
 
 def final_goals(task: Task) -> tuple[Subtask, ...]:
-    """The subtasks whose results must hold at the end: those that no later subtask undoes."""
+    """The subtasks with results that must hold at the end, because no later subtask undoes them."""
 
     def undone(index: int, step: Subtask) -> bool:
         later = task.subtasks[index + 1 :]

@@ -1,8 +1,7 @@
 """The tabletop as a MuJoCo model: arm, three object slots, bowl, plate, two zones and a drawer cabinet.
 
-Each object slot is one free body with a cube and a can geom, of which an episode shows one, in its colour, a can with a
-metal lid; receptacles are mocap bodies that an episode places or parks below the table. So one compiled model serves
-every task.
+Each object slot is one free body with a cube and a can geom. An episode shows one of them in its colour; a can has a
+metal lid. Receptacles are mocap bodies, placed or parked below the table. One compiled model thus serves every task.
 """
 
 from functools import cache
@@ -16,7 +15,7 @@ OBJECT_SLOTS = 3
 ZONE_SLOTS = 2
 CUBE_HALF = 0.022  # [m]
 CAN_RADIUS, CAN_HALF_HEIGHT = 0.023, 0.026  # [m]
-LID_RADIUS = 0.011  # [m] of a can: what tells it from a cube of its colour at 128 px
+LID_RADIUS = 0.011  # [m] of a can, which distinguishes it from a cube of its colour at 128 px
 ZONE_HALF = 0.058  # [m]
 PLATE_RADIUS = 0.06  # [m]
 BOWL_RADIUS, BOWL_HEIGHT = 0.062, 0.035  # [m] at the rim
@@ -35,7 +34,7 @@ LID_RGB = (0.88, 0.90, 0.92)
 
 
 def zone_rgba(colour: str) -> tuple[float, float, float, float]:
-    """Zones are paler than objects, so that an object on the zone of its colour stays visible."""
+    """The pale colour of a zone, so that an object of the same colour stays visible on it."""
     r, g, b = (0.45 * channel + 0.55 for channel in RGB[colour])
     return r, g, b, 1.0
 
@@ -89,7 +88,7 @@ def _add_drawer(world: mujoco.MjsBody) -> None:
     x, y = DRAWER_POS
     half_x, half_y = TRAY_HALF
     cabinet = world.add_body(name="cabinet", pos=(x, y, 0))
-    shell = {"contype": 0, "conaffinity": 0}  # the shell is for the eye: objects ride in the tray below it
+    shell = {"contype": 0, "conaffinity": 0}  # the shell is only visual: objects lie in the tray below it
     _add_box(cabinet, (0, half_y + 0.012, 0.045), (half_x + 0.005, 0.005, 0.045), wood, **shell)
     _add_box(cabinet, (0, -half_y - 0.012, 0.045), (half_x + 0.005, 0.005, 0.045), wood, **shell)
     _add_box(cabinet, (0, 0, 0.085), (half_x + 0.005, half_y + 0.012, 0.005), wood, **shell)
@@ -107,7 +106,7 @@ def _add_drawer(world: mujoco.MjsBody) -> None:
         tray, (half_x + 0.004, 0, 0.034), (0.004, half_y + 0.008, 0.034), light, mass=0.05, contype=0, conaffinity=0
     )
     _add_box(tray, (half_x + 0.002, 0, 0.014), (0.003, half_y, 0.014), light, mass=0.02)
-    # A post as knob, held off the front, so that the fingers close around it from above.
+    # The knob is a post at a distance from the front, so that the fingers can close around it from above.
     _add_box(tray, (half_x + 0.02, 0, 0.02), (0.018, 0.008, 0.006), (0.15, 0.15, 0.15, 1), mass=0.02)
     tray.add_geom(
         name="knob", type=mujoco.mjtGeom.mjGEOM_CYLINDER, size=[0.012, 0.022, 0], pos=(KNOB_OFFSET, 0, 0.036),
@@ -127,14 +126,14 @@ def _camera_quat(pos: np.ndarray, target: np.ndarray, up: np.ndarray) -> np.ndar
 def _add_cameras(spec: mujoco.MjSpec) -> None:
     pos, target, up = np.array([0.86, 0.037, 0.86]), np.array([0.485, 0.037, 0.0]), np.array([0.0, 0.0, 1.0])
     spec.worldbody.add_camera(name="front", pos=pos, quat=_camera_quat(pos, target, up), fovy=38.5)
-    # Ahead of the hand, tilted back so that the fingertips and what lies under them are in view.
+    # Ahead of the hand, tilted back so that the fingertips and the table below them are in view.
     pos, target, up = np.array([0.08, 0.0, 0.03]), np.array([0.02, 0.0, 0.16]), np.array([1.0, 0.0, 0.0])
     spec.body("base").add_camera(name="wrist", pos=pos, quat=_camera_quat(pos, target, up), fovy=75)
 
 
 @cache
 def build_model() -> mujoco.MjModel:
-    """Compile the scene once per process; `World` writes an episode's colours and collisions into its own copy."""
+    """Compile the scene, once per process. `World` writes an episode's colours and collisions into its own copy."""
     spec = panda_spec()
     spec.option.timestep = 0.0025
     spec.option.integrator = mujoco.mjtIntegrator.mjINT_IMPLICITFAST
@@ -144,7 +143,7 @@ def build_model() -> mujoco.MjModel:
     spec.visual.headlight.diffuse = [0.25] * 3
     spec.visual.headlight.specular = [0.0] * 3
     spec.visual.quality.offsamples = 0
-    # Coarse primitives: software rendering pays for every face, and none of this shows at 128 px.
+    # Coarse primitives: every face costs time in software rendering, and the difference is invisible at 128 px.
     spec.visual.quality.numslices, spec.visual.quality.numstacks, spec.visual.quality.numquads = 20, 2, 1
     spec.visual.quality.shadowsize = 0
     spec.visual.map.znear, spec.visual.map.zfar = 0.02, 10

@@ -1,4 +1,4 @@
-"""The tabletop as a suite: its tasks and what holds for all of its worlds. MuJoCo is loaded when a world is opened."""
+"""The tabletop as a suite: its tasks and the specification of its worlds. MuJoCo is loaded when a world is opened."""
 
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from emu_sim.environment import TabletopEnvironment
 
 PROTOCOL = "1"
-"""Changes with anything that changes what a seed's episode is or when it is a success."""
+"""Version of the protocol. It changes with the episode of a seed and with the success rule."""
 SPEC = EnvironmentSpec(
     control_hz=PANDA.control_hz,
     cameras={name: CameraSpec(height=PANDA.image_size, width=PANDA.image_size) for name in PANDA.cameras},

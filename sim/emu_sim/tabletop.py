@@ -84,12 +84,12 @@ class TabletopEnv(gym.Env[dict[str, Any], NDArray[np.float32]]):
 
     @property
     def _max_episode_steps(self) -> int:
-        """Control ticks of the longest task that a seed can bring, under LeRobot's name."""
+        """Control ticks of the longest possible task, under LeRobot's name."""
         return STEPS_PER_SUBTASK * most_subtasks(self._environment.families)
 
     @property
     def environment(self) -> TabletopEnvironment:
-        """The environment underneath, with the ground truth, experts and oracle."""
+        """The wrapped environment, with ground truth, experts and oracle."""
         return self._environment
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[dict, dict]:
@@ -130,10 +130,10 @@ class TabletopEnv(gym.Env[dict[str, Any], NDArray[np.float32]]):
 
 
 class RestAtEnd(gym.Wrapper[dict[str, Any], NDArray[np.float32], dict[str, Any], NDArray[np.float32]]):
-    """An ended episode stays as it ended until a reset that gives a seed or options.
+    """Keeps an ended episode unchanged until a reset with a seed or options.
 
-    A vector environment goes on stepping what has ended, and resets it unasked, until its slowest episode ends: here
-    that costs nothing and changes neither picture nor instruction. Rewards after the end are 0.
+    A vector environment steps and resets ended episodes until its slowest episode ends. Here this costs nothing, and
+    picture and instruction stay. Rewards after the end are 0.
     """
 
     def __init__(self, env: gym.Env[dict[str, Any], NDArray[np.float32]]) -> None:
@@ -156,7 +156,7 @@ class RestAtEnd(gym.Wrapper[dict[str, Any], NDArray[np.float32], dict[str, Any],
 
 
 def make_resting(**kwargs: Any) -> gym.Env[dict[str, Any], NDArray[np.float32]]:
-    """A `TabletopEnv` that rests at the end of an episode; `partial(make_resting, ...)` travels to other processes."""
+    """A `TabletopEnv` that rests at the end of an episode. `partial(make_resting, ...)` can be pickled."""
     return RestAtEnd(TabletopEnv(**kwargs))
 
 

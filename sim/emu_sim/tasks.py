@@ -1,4 +1,4 @@
-"""The grammar of tasks: what can be asked, in which words, and which compositions no demonstration shows."""
+"""The grammar of tasks: families, their phrasings, and the compositions held out from demonstrations."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -28,11 +28,14 @@ HELDOUT_ORDERS = frozenset({("plate", "bowl"), ("zone", "plate")})
 
 @dataclass(frozen=True, slots=True)
 class Subtask:
-    """One language step. kind: put | push | stack | open | close; object and target are names of the grammar."""
+    """One language step."""
 
     kind: str
+    """put | push | stack | open | close."""
     object: str | None = None
+    """Name of the grammar; None for the drawer's steps."""
     target: str | None = None
+    """Name of the grammar; None without one."""
 
     @property
     def text(self) -> str:
@@ -55,23 +58,26 @@ class Subtask:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """An instruction with its true decomposition and what the scene must contain.
-
-    objects: the objects on the table, those of the task first; places: the receptacles present (drawer excepted).
-    drawer_open: whether the drawer starts open. on: object -> place it starts on (else a free spot on the table).
-    """
+    """An instruction with its true decomposition and the contents of the scene."""
 
     family: str
+    """Family of the task."""
     instruction: str
+    """The task in words."""
     subtasks: tuple[Subtask, ...]
+    """The true steps, in order."""
     objects: tuple[str, ...]
+    """Objects on the table, those of the task first."""
     places: tuple[str, ...]
+    """Receptacles in the scene, without the drawer."""
     drawer_open: bool = False
+    """Whether the drawer starts open."""
     on: tuple[tuple[str, str], ...] = ()
+    """(object, place it starts on); other objects start at a free spot of the table."""
 
     @property
     def split(self) -> str:
-        """ "heldout" if any composition, or the order of steps, is one that no demonstration shows."""
+        """The split: "heldout" if demonstrations lack one of the compositions or the order of the steps."""
         order = tuple(_place_kind(s.target) for s in self.subtasks)
         heldout_order = self.family == "sequence" and order in HELDOUT_ORDERS
         return "heldout" if heldout_order or any(s.is_heldout for s in self.subtasks) else "seen"
@@ -86,7 +92,7 @@ def _choose(rng: np.random.Generator, items: Sequence[str], n: int) -> tuple[str
 
 
 def _fill(rng: np.random.Generator, needed: Sequence[str], pool: Sequence[str], n: int) -> tuple[str, ...]:
-    """`needed` plus random others of the pool, n in all."""
+    """`needed` and random others of the pool, n in total."""
     rest = [item for item in pool if item not in needed]
     return (*needed, *_choose(rng, rest, max(0, n - len(needed))))
 
@@ -190,14 +196,14 @@ def _swap(rng: np.random.Generator) -> Task:
     first, second = sorted(_choose(rng, OBJECTS, 2), key=_canonical)
     here, there = _choose(rng, ZONES, 2)
     steps = (Subtask("put", first, "plate"), Subtask("put", second, here), Subtask("put", first, there))
-    # Without the zones neither the scene after the first step nor the last one would say which object goes where.
+    # Without the zones the scene would not show, after the first and last step, which object goes where.
     both = f"the {first} on the {here} and the {second} on the {there}"
     text = _say(rng, f"swap {both}", f"exchange the places of {both}")
     return Task("swap", text, steps, (first, second), ("plate", here, there), on=((first, here), (second, there)))
 
 
 def _canonical(name: str) -> tuple[int, int]:
-    """Where the instruction names no order, objects are taken by colour, then cubes before cans."""
+    """The order of objects if the instruction names none: by colour, then cubes before cans."""
     colour, shape = name.split()
     return COLOURS.index(colour), SHAPES.index(shape)
 
@@ -223,7 +229,7 @@ _MOST_SUBTASKS = {**dict.fromkeys(_SINGLE, 1), "sequence": 2, "sort": 3, "tower"
 
 
 def resolve_families(names: Sequence[str], split: str) -> tuple[str, ...]:
-    """Family names from family or group names; groups leave out families that have no variant in `split`."""
+    """Names of families from names of families or groups. Groups leave out families without a variant in `split`."""
     return tuple(task.name for task in select_tasks(TASKS, names, split))
 
 
@@ -238,14 +244,14 @@ def sample_task(families: Sequence[str], split: str, rng: np.random.Generator) -
 
 
 def most_subtasks(families: Sequence[str]) -> int:
-    """How many subtasks the longest task of these families can have."""
+    """Number of subtasks of the longest task of these families."""
     return max(_MOST_SUBTASKS[family] for family in families)
 
 
 def sample_chain(split: str, rng: np.random.Generator) -> Task:
-    """Six subtasks in one scene, each of a kind that single tasks have; in split heldout some composition is held out.
+    """Six subtasks in one scene, of the kinds of single tasks; in split heldout at least one composition is held out.
 
-    Not a family: nobody asks for it in one sentence, it serves to look far ahead.
+    It is no family, because no instruction describes it. It serves to imagine far ahead.
     """
     while True:
         first, second, third = _choose(rng, OBJECTS, 3)
@@ -264,7 +270,7 @@ def sample_chain(split: str, rng: np.random.Generator) -> Task:
 
 
 def all_sentences(n: int = 4000, seed: int = 0) -> list[str]:
-    """Instructions and subtasks of n random tasks of both splits: the text a vocabulary is trained on."""
+    """Instructions and subtasks of n random tasks of both splits, to train a vocabulary."""
     rng = np.random.default_rng(seed)
     tasks = [_FAMILIES[name](rng) for name in list(_FAMILIES) * (n // len(_FAMILIES) + 1)]
     sentences = {task.instruction for task in tasks} | {step.text for task in tasks for step in task.subtasks}

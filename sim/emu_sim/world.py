@@ -1,4 +1,4 @@
-"""The tabletop as physics: a scene laid, joint targets in, state and images out. Knows nothing of success."""
+"""The physics of the tabletop: turns joint targets into states and images. Knows nothing of success."""
 
 import atexit
 import copy
@@ -23,14 +23,14 @@ _STATE = mujoco.mjtState.mjSTATE_INTEGRATION
 
 @dataclass(frozen=True)
 class Placed:
-    """Where one object is: pos (3,) [m], and half its height [m]."""
+    """Place of an object: its centre (3,) [m], and half its height [m]."""
 
     pos: Floats
     half_height: float
 
 
 class World:
-    """One tabletop. `reset(layout)` lays a scene; `step(action)` runs one control tick of 50 ms."""
+    """One tabletop. `reset(layout)` sets up a scene; `step(action)` runs one control tick of 50 ms."""
 
     def __init__(self) -> None:
         self.model = copy.deepcopy(scene.build_model())
@@ -48,7 +48,7 @@ class World:
         self._places: dict[str, str] = {}
 
     def reset(self, layout: Layout) -> None:
-        """Lay the scene: arm at home, gripper open, things where the layout says."""
+        """Set up the scene: arm at home, gripper open, objects as in the layout."""
         mujoco.mj_resetData(self.model, self.data)
         home = np.array(PANDA.home)
         self.data.qpos[self.qpos_index] = home
@@ -73,7 +73,7 @@ class World:
             self.model.geom(f"object{slot}_lid").rgba = (*scene.LID_RGB, float(shape == "can"))
             joint = self.data.joint(f"object{slot}")
             if name is None:
-                # An empty slot rests behind the arm's base; with no active geom it must not fall.
+                # An empty slot is parked behind the arm's base. It has no active geom and must not fall.
                 joint.qpos[:] = (-0.5, 0.1 * slot, 0.1, 1, 0, 0, 0)
                 self.model.body_gravcomp[self.model.body(f"object{slot}").id] = 1.0
                 continue
@@ -118,7 +118,7 @@ class World:
 
     @property
     def drawer_opening(self) -> float:
-        """[m] 0 closed."""
+        """Opening [m]; 0 is closed."""
         return float(self.data.qpos[self._drawer])
 
     @property
@@ -145,7 +145,7 @@ class World:
         return np.append(self.joints, self.gripper_opening).astype(np.float32)
 
     def touching(self) -> dict[str, int]:
-        """Name of an object (or "knob") -> how many of the two fingers touch it."""
+        """Object (or "knob") -> number of fingers that touch it, 1 or 2."""
         geoms = {self.model.geom("knob").id: "knob"}
         for name, slot in self._slots.items():
             geoms[self.model.geom(f"object{slot}_{name.split()[1]}").id] = name
@@ -160,7 +160,7 @@ class World:
 
     @property
     def grasped(self) -> str | None:
-        """What both fingers touch, if anything."""
+        """The object between both fingers; None without one."""
         return next((name for name, fingers in self.touching().items() if fingers == 2), None)
 
     @property
@@ -169,7 +169,7 @@ class World:
         return self.data.qvel[self.dof_index].copy()
 
     def step(self, action: NDArray, substeps: int = SUBSTEPS) -> None:
-        """One control tick, or `substeps` of `SUBSTEP_S`.
+        """Run one control tick, or `substeps` of `SUBSTEP_S`.
 
         action (8,): joint targets [rad], clipped to the limits, and gripper opening in [0, 1].
         """
@@ -194,7 +194,7 @@ class World:
             self.model.vis.global_.offwidth = self.model.vis.global_.offheight = size
             try:
                 self._renderers[size] = mujoco.Renderer(self.model, size, size)
-            except Exception as error:  # MuJoCo raises whatever its GL binding raises
+            except Exception as error:  # MuJoCo passes on any error of its GL binding
                 raise SystemSetupError(
                     "cannot render off screen: install EGL with `apt-get install libegl1 libegl-mesa0 libgl1-mesa-dri` "
                     f"and set MUJOCO_GL=egl ({type(error).__name__}: {error})"
@@ -207,7 +207,7 @@ class World:
         return renderer.render().copy()
 
     def object_pixels(self, camera: str) -> dict[str, tuple[float, float] | None]:
-        """Name -> (u, v) [px] centroid of what is seen of the object in its colour at 128 px; None below 12 pixels."""
+        """Object -> (u, v) [px] centroid of its visible pixels in its colour at 128 px; None below 12 pixels."""
         self.render(camera)
         renderer = self._renderers[PANDA.image_size]
         renderer.enable_segmentation_rendering()
@@ -221,7 +221,7 @@ class World:
         return pixels
 
     def pinch_pixel(self, camera: str) -> tuple[float, float]:
-        """(u, v) [px] where the point between the fingertips falls in a 128 px picture, be it hidden or outside."""
+        """(u, v) [px] of the point between the fingertips in a 128 px picture, also if it is hidden or outside."""
         view = self.data.camera(camera)
         x, y, z = view.xmat.reshape(3, 3).T @ (self.pinch_pos - view.xpos)
         half = PANDA.image_size / 2
@@ -229,7 +229,7 @@ class World:
         return float(half - focal * x / z), float(half + focal * y / z)
 
     def close(self) -> None:
-        """Free the renderers; rendering again makes new ones."""
+        """Free the renderers. A later `render` makes new ones."""
         self._close_renderers()
         atexit.unregister(self._close_renderers)
 

@@ -61,7 +61,7 @@ def test_help_tells_type_range_choices_and_the_default_of_that_verb(capsys: pyte
     assert "  loop.dtype=float32   float32 | bfloat16" in lines and "  loop.init_from=null   path or null" in lines
     at = lines.index("  holdout=0.03   number, above 0 and below 1")
     assert lines[at + 1] == "      Share of the episodes kept for validation."
-    assert "loop: How to optimise." in lines
+    assert "loop: Optimisation." in lines
     assert any(line.startswith("  experiment=   mini | mini_corrected | side_by_side") for line in lines)
 
 

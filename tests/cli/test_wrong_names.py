@@ -80,7 +80,11 @@ WRONG = {
         ("decoder=dadi", "unknown decoder 'dadi'"),
     ),
     "demo out=new workers=0": POLICY,
-    "imagine out=new workers=0": POLICY[:1] + POLICY[2:],
+    "imagine out=new workers=0": (
+        *POLICY[:1],
+        ("tasks=long", "tasks has no effect: every scene has a chain"),
+        *POLICY[2:],
+    ),
     "measure planner out=new workers=0": POLICY,
     "measure tokenizer out=new": POLICY,
     "measure keyframes out=new buffer=~/data": (

@@ -2,17 +2,23 @@
 
 import json
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import fakes
 import pytest
 from tiny_weights import write_weights
 
 from emu_robot.environments.contract import CameraSpec
-from emu_robot.errors import WeightsError
+from emu_robot.errors import ConfigError, EmuRobotError, WeightsError
 from emu_robot.evaluation.config import EvalConfig
 from emu_robot.evaluation.fit import check_fit, check_head
+from emu_robot.evaluation.imagination import ImagineConfig, imagination
+from emu_robot.evaluation.plan_accuracy import PlanAccuracyConfig, plan_accuracy
+from emu_robot.evaluation.rollouts import evaluate
 from emu_robot.models.weights import resolve_weights
-from emu_robot.policy.weights_contract import HeadContract, head_contract, planner_camera
+from emu_robot.planner.decoding.config import Decoder
+from emu_robot.policy.config import GoalMode
+from emu_robot.policy.weights_contract import HeadContract, head_contract, planner_camera, planner_path
 from emu_robot.robots.spec import PANDA, ActionKind, RobotLayout
 
 MINI = head_contract(resolve_weights("mini"))
@@ -57,6 +63,42 @@ def test_the_planner_must_see_what_it_plans_in(tmp_path):
     write_weights(tmp_path, cameras=("top", "front"))
     with pytest.raises(WeightsError, match="camera is top, there front, wrist"):
         check_fit(EvalConfig(env="fake", policy=str(tmp_path)))
+
+
+@pytest.fixture
+def unadapted(tmp_path: Path) -> Path:
+    """Weights whose planner decodes one code at a time."""
+    weights = write_weights(tmp_path / "weights", dida_path="")
+    assert planner_path(weights) == "" and planner_path(resolve_weights("mini")) == "metric"
+    return weights
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "said"),
+    [
+        ({"decoder": Decoder.DIDA}, ConfigError, "decoder=dida needs weights adapted"),
+        ({"goal": GoalMode.NONE, "n_action_steps": 17}, ConfigError, "n_action_steps is 17; the head predicts 16"),
+        ({"env": "tabletop"}, WeightsError, "size of camera front is 32 x 32, there 128 x 128"),
+    ],
+)
+def test_settings_that_do_not_fit_the_weights_are_refused_before_old_results_go(
+    tmp_path: Path, unadapted: Path, settings: dict, error: type[EmuRobotError], said: str, monkeypatch
+):
+    cameras = dict.fromkeys(("front", "wrist"), CameraSpec(height=32, width=32))
+    monkeypatch.setattr(fakes.FakeSuite, "spec", replace(fakes.SPEC, cameras=cameras))
+    old = tmp_path / "out/episodes/00000.json"
+    old.parent.mkdir(parents=True)
+    old.write_text("{}")
+    with pytest.raises(error, match=said):
+        evaluate(EvalConfig(**{"env": "fake", "policy": str(unadapted), "out": tmp_path / "out"} | settings))
+    assert old.read_text() == "{}" and not (tmp_path / "out/settings.json").exists()
+
+
+@pytest.mark.parametrize(("config", "measure"), [(ImagineConfig, imagination), (PlanAccuracyConfig, plan_accuracy)])
+def test_a_planner_is_not_measured_with_a_decoder_that_it_lacks(tmp_path: Path, unadapted: Path, config, measure):
+    with pytest.raises(ConfigError, match="decoder=dida needs weights adapted"):
+        measure(config(policy=str(unadapted), decoder=Decoder.DIDA, out=tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
 
 
 def test_weights_that_do_not_say_what_they_are_for_are_refused(tmp_path):

@@ -16,7 +16,7 @@ from emu_robot.evaluation.rollouts import evaluate
 from emu_robot.evaluation.worker import policy_config
 from emu_robot.planner.config import ReplanConfig
 from emu_robot.planner.decoding.config import Decoder, DecoderConfig
-from emu_robot.policy.config import ChunkConfig, PolicyConfig
+from emu_robot.policy.config import ChunkConfig, GoalMode, PolicyConfig
 from emu_robot.shared.parallel import run_parallel
 
 
@@ -26,7 +26,7 @@ def config(out: Path, **changes) -> EvalConfig:
         "tasks": ["one", "both"],
         "n": 8,
         "workers": 0,
-        "goal": "oracle",
+        "goal": GoalMode.ORACLE,
         "videos": 1,
         "out": out,
     }
@@ -102,7 +102,7 @@ def test_tasks_and_groups_are_averaged(tmp_path):
 
 def test_worlds_are_opened_per_task_and_closed(tmp_path):
     fakes.FakeSuite.opened.clear()
-    run(config(tmp_path, tasks=["all"], n=9, goal="shuffled"))
+    run(config(tmp_path, tasks=["all"], n=9, goal=GoalMode.SHUFFLED))
     for_the_check, two_each = ["one"], ["one", "one", "two", "two", "both", "both"]
     assert fakes.FakeSuite.opened == for_the_check + two_each
     assert fakes.FakeSuite.alive == 0
@@ -142,7 +142,7 @@ def test_resuming_runs_only_what_is_missing(tmp_path):
     assert timeless(more.records[1:4]) == timeless(first.records[1:])
     assert len(more.records) == 6
     with pytest.raises(ConfigError, match="goal=oracle"):
-        run(config(tmp_path, goal="shuffled", resume=True))
+        run(config(tmp_path, goal=GoalMode.SHUFFLED, resume=True))
     assert run(config(tmp_path, n=1)).records[0].instruction != "kept"
 
 
@@ -166,8 +166,46 @@ def test_every_knob_of_the_policy_is_set_recorded_and_repeated(tmp_path):
         load_config("eval", ["replan.dwell=0"])
 
 
+POLICY_KNOBS = (
+    "goal=none", "decoder=ar", "decoder_steps=2", "int8=false", "n_action_steps=4", "replan.dwell=3",
+    "chunk.flow_steps=4",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("words", "idle"),
+    [
+        ("decoder=ar", "decoder_steps=2"),
+        *(("goal=none", key) for key in ("decoder=ar", "decoder_steps=2", "int8=false", "replan.dwell=3")),
+        *(("goal=oracle", key) for key in ("decoder=ar", "decoder_steps=2", "int8=false")),
+        *(("policy=expert", key) for key in POLICY_KNOBS),
+    ],
+)
+def test_a_knob_that_does_nothing_is_refused(words, idle):
+    with pytest.raises(ConfigError, match=rf"{idle.partition('=')[0]} has no effect: {words}"):
+        load_config("eval", [words, idle])
+    load_config("eval", [idle])
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["policy=expert", "tasks=long", "seed=1"],
+        ["goal=none", "chunk.noise_scale=0.5"],
+        ["goal=oracle", "replan.dwell=3"],
+        ["int8=false", "decoder=dida", "decoder_steps=4", "n=7"],
+    ],
+)
+def test_the_command_in_the_results_repeats_the_evaluation(words):
+    settings = load_config("eval", words)
+    typed = settings.command().split()[2:]
+    assert set(words) <= set(typed)
+    again = load_config("eval", typed)
+    assert again.settings() == settings.settings() and again.n == settings.n
+
+
 def test_shuffled_goals_show_another_layout(tmp_path):
-    shuffled = run(config(tmp_path, n=1, goal="shuffled"))
+    shuffled = run(config(tmp_path, n=1, goal=GoalMode.SHUFFLED))
     assert shuffled.config.title == "one+both, seen, goal=shuffled"
     assert shuffled.records[0].steps[0].predicted is not None
 

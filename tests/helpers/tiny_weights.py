@@ -24,6 +24,7 @@ def write_weights(
     cameras: tuple[str, ...] = PANDA.cameras,
     layout: RobotLayout = PANDA.layout,
     control_hz: int = PANDA.control_hz,
+    dida_path: str = "metric",
 ) -> Path:
     """For an arm with these cameras, the planner's first, and dimensions; the tabletop's unless told."""
     torch.manual_seed(0)
@@ -37,7 +38,7 @@ def write_weights(
     sizes: Any = {"hidden_size": 48, "intermediate_size": 96, "num_hidden_layers": 2, "head_dim": 12}
     model = TransformerSizes(num_attention_heads=4, num_key_value_heads=2, **sizes)
     chosen = PlannerSettings(camera=cameras[0], image_stride=48, model=model)
-    settings = replace(PlannerConfig.of(chosen, text, image), dida_path="metric")
+    settings = replace(PlannerConfig.of(chosen, text, image), dida_path=dida_path)
     Planner(settings, CausalTransformer(settings.model), text, images.eval()).save(folder)
     n_states, n_actions = len(layout.state_names), len(layout.action_names)
     head = HeadConfig(

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+from emu_robot.errors import ConfigError
 from emu_robot.shared.settings import check_ranges, number
 
 
@@ -34,3 +35,9 @@ class DecoderConfig:
         """See `check_effects`."""
         of_dida = ("steps", "temperature", "guided_until")
         return dict.fromkeys(of_dida, "kind=ar") if self.kind is Decoder.AR else {}
+
+
+def check_adapted(kind: Decoder, adapted: bool) -> None:
+    """Raise `ConfigError` if dida is asked of weights that were not adapted to it."""
+    if kind is Decoder.DIDA and not adapted:
+        raise ConfigError("decoder=dida needs weights adapted by `emu-robot train stage=dida`; these take decoder=ar")

@@ -2,9 +2,8 @@
 
 from torch import Tensor
 
-from emu_robot.errors import ConfigError
 from emu_robot.planner.decoding.autoregressive import AutoregressiveImageDecoder
-from emu_robot.planner.decoding.config import Decoder, DecoderConfig
+from emu_robot.planner.decoding.config import Decoder, DecoderConfig, check_adapted
 from emu_robot.planner.decoding.dida import DidaConfig, DidaImageDecoder
 from emu_robot.planner.decoding.noise_paths import NoisePath
 from emu_robot.planner.decoding.sampling import SamplingConfig
@@ -18,8 +17,7 @@ def make_image_decoder(
 
     Raises `ConfigError` if dida is asked of weights that were not adapted.
     """
-    if config.kind is Decoder.DIDA and path is None:
-        raise ConfigError("decoder=dida needs weights adapted by `emu-robot train stage=dida`; these take decoder=ar")
+    check_adapted(config.kind, path is not None)
     if config.kind is Decoder.AR or path is None:
         return AutoregressiveImageDecoder(sampling, codebook_KD)
     settings = DidaConfig(
