@@ -123,8 +123,9 @@ class KeypointTrunk(nn.Module):
         height, width = attention_BKHW.shape[2:]
         x_W = torch.linspace(-1, 1, width, device=map_BCHW.device)
         y_H = torch.linspace(-1, 1, height, device=map_BCHW.device)
-        # Products of sums in float32, under autocast too: 8 bits of mantissa would blur positions.
-        x_BK, y_BK = (attention_BKHW.sum(2) * x_W).sum(-1), (attention_BKHW.sum(3) * y_H).sum(-1)
+        with torch.autocast(map_BCHW.device.type, enabled=False):  # 8 bits of mantissa would blur positions
+            x_BK = attention_BKHW.sum(2).float() @ x_W
+            y_BK = attention_BKHW.sum(3).float() @ y_H
         value_BDN = self.value(map_BCHW).flatten(2)
         seen_BKD = attention_BKHW.flatten(2).to(value_BDN.dtype) @ value_BDN.transpose(1, 2)
         seen = torch.cat([x_BK, y_BK, seen_BKD.flatten(1), coarse_BCHW.mean((2, 3))], dim=1)
