@@ -3,6 +3,8 @@
 Suffixes: B batch, C channels, H W feature map, K keypoints, D feature vector.
 """
 
+from contextlib import AbstractContextManager, nullcontext
+
 import torch
 from torch import Tensor, nn
 
@@ -123,7 +125,7 @@ class KeypointTrunk(nn.Module):
         height, width = attention_BKHW.shape[2:]
         x_W = torch.linspace(-1, 1, width, device=map_BCHW.device)
         y_H = torch.linspace(-1, 1, height, device=map_BCHW.device)
-        with torch.autocast(map_BCHW.device.type, enabled=False):  # 8 bits of mantissa would blur positions
+        with _full_precision(map_BCHW.device):  # 8 bits of mantissa would blur positions
             x_BK = attention_BKHW.sum(2).float() @ x_W
             y_BK = attention_BKHW.sum(3).float() @ y_H
         value_BDN = self.value(map_BCHW).flatten(2)
@@ -139,3 +141,8 @@ class KeypointTrunk(nn.Module):
         coarse_BKHW = nn.functional.interpolate(self.coarse_logits(coarse_BCHW), scale_factor=2.0, mode="bilinear")
         logits_BKHW = self.fine_logits(fine_BCHW) + coarse_BKHW + asked_BKHW
         return logits_BKHW.float().flatten(2).softmax(-1).view(batch, self.keypoints, height, width)
+
+
+def _full_precision(device: torch.device) -> AbstractContextManager:
+    """No autocast within; the meta device knows none."""
+    return nullcontext() if device.type == "meta" else torch.autocast(device.type, enabled=False)
