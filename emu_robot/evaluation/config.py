@@ -106,7 +106,7 @@ class EvalConfig(PlannedLayoutsConfig):
     n_action_steps: int | None = number(None, 1)
     """Actions executed of each chunk [control ticks]; null: the policy's own number."""
     resume: bool = False
-    """Keep finished episodes found in `out` if they were made with the same settings."""
+    """Keep finished episodes found in `out`; they must have the same settings, weights and versions."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from emu_robot.evaluation.config import EvalConfig, LayoutsConfig
+from emu_robot.evaluation.made_with import made_with
 from emu_robot.evaluation.records import (
     EpisodeRecord,
     mean_over_groups,
@@ -40,6 +41,7 @@ def eval_info(config: EvalConfig, records: Sequence[EpisodeRecord], eval_s: floa
         "per_episode": [_episode(record) for record in records],
         "failures": failure_counts(records),
         "command": config.command(),
+        "made_with": made_with(config),
         **measured_with(config),
     }
 

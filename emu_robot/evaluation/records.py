@@ -78,6 +78,8 @@ class EpisodeRecord:
     """One detail of the failure."""
     control_hz: int
     """Control ticks per second [Hz]."""
+    max_steps: int
+    """Step cap [control ticks]."""
     clip: str | None = None
     """Clip, relative to the evaluation's folder."""
     policy_s: float = 0.0

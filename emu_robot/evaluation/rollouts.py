@@ -14,6 +14,7 @@ from emu_robot.evaluation import worker
 from emu_robot.evaluation.config import EvalConfig
 from emu_robot.evaluation.fit import check_fit
 from emu_robot.evaluation.info import eval_info
+from emu_robot.evaluation.made_with import differences, made_with
 from emu_robot.evaluation.records import (
     EpisodeRecord,
     mean_over_groups,
@@ -93,7 +94,7 @@ def evaluate(config: EvalConfig, policy_factory: worker.PolicyFactory = worker.l
 
 
 def _prepare(config: EvalConfig) -> dict[int, EpisodeRecord]:
-    """Prepare `out`. Returns the episodes to keep: those of the same settings with `resume`, else none."""
+    """Prepare `out`. Returns the episodes to keep: with `resume` those of the same settings, weights and versions."""
     settings_path, folder = config.out / "settings.json", config.out / "episodes"
     found = sorted(folder.glob("[0-9]*.json"))
     if config.resume and settings_path.exists():
@@ -102,11 +103,15 @@ def _prepare(config: EvalConfig) -> dict[int, EpisodeRecord]:
         if changed:
             what = ", ".join(f"{name}={before.get(name)}" for name in changed)
             raise ConfigError(f"{config.out} holds an evaluation with {what}; choose another out=, or resume=false")
+        other = differences(before.get("made_with"), made_with(config))
+        if other:
+            what = "; ".join(other)
+            raise ConfigError(f"{config.out} was made with {what}; choose another out=, or resume=false")
         return {record.index: record for record in map(EpisodeRecord.read, found) if record.index < config.n}
     for path in found:
         for stale in folder.glob(f"{path.stem}*"):
             stale.unlink()
-    replace_json(settings_path, config.settings())
+    replace_json(settings_path, config.settings() | {"made_with": made_with(config)})
     return {}
 
 

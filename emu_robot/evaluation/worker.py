@@ -108,6 +108,7 @@ class EpisodeRunner:
             failure=failure,
             detail=detail,
             control_hz=environment.spec.control_hz,
+            max_steps=environment.max_steps,
             clip=clip,
             policy_s=round(result.policy_s, 3),
             wall_s=round(result.wall_s, 3),

@@ -146,6 +146,33 @@ def test_resuming_runs_only_what_is_missing(tmp_path):
     assert run(config(tmp_path, n=1)).records[0].instruction != "kept"
 
 
+@pytest.mark.parametrize(
+    ("part", "value", "said"),
+    [
+        ("weights", {"head": "0" * 64}, "weights.head 0+, here [0-9a-f]{64}"),
+        ("versions", {"torch": "1.0"}, r"versions.torch 1\.0, here 2"),
+        ("commit", "abc", "commit abc, here"),
+        ("control_hz", 10, "control_hz 10, here 20"),
+        ("renderer", {"MUJOCO_GL": "osmesa"}, "renderer.MUJOCO_GL osmesa, here egl"),
+    ],
+)
+def test_an_evaluation_by_other_weights_or_versions_is_not_resumed(tmp_path, monkeypatch, part, value, said):
+    monkeypatch.setenv("MUJOCO_GL", "egl")
+    run(config(tmp_path, n=1))
+    path = tmp_path / "settings.json"
+    settings = json.loads(path.read_text())
+    assert settings["made_with"] == json.loads((tmp_path / "eval_info.json").read_text())["made_with"]
+    old = settings["made_with"][part]
+    settings["made_with"][part] = old | value if isinstance(value, dict) else value
+    path.write_text(json.dumps(settings))
+    with pytest.raises(ConfigError, match=f"was made with {said}"):
+        run(config(tmp_path, n=2, resume=True))
+    del settings["made_with"]
+    path.write_text(json.dumps(settings))
+    with pytest.raises(ConfigError, match="not recorded"):
+        run(config(tmp_path, n=2, resume=True))
+
+
 def test_every_knob_of_the_policy_is_set_recorded_and_repeated(tmp_path):
     typed = ["replan.dwell=3", "replan.confirmations=1", "chunk.noise_scale=0.5", "n_action_steps=4", "decoder=ar"]
     settings = load_config("demo", [*typed, f"out={tmp_path}"])

@@ -1,0 +1,60 @@
+"""Record of everything that an evaluation's outcome depends on besides its settings: weights, versions, rendering."""
+
+import os
+from importlib.metadata import version
+from typing import Any
+
+from emu_robot.evaluation.config import EvalConfig
+from emu_robot.policy.config import GoalMode
+from emu_robot.shared.provenance import commit
+
+PACKAGES = ("numpy", "torch")
+RENDERERS = ("MUJOCO_GL", "PYOPENGL_PLATFORM")
+"""Environment variables that choose the renderer."""
+
+
+def made_with(config: EvalConfig) -> dict[str, Any]:
+    """JSON values: sha256 of each stage's weights, versions, commit, control rate [Hz], cameras [px], renderer.
+
+    Raises `WeightsError` where weights are missing.
+    """
+    spec = config.suite().spec
+    return {
+        "weights": _weights(config),
+        "versions": {name: version(name) for name in PACKAGES} | dict(spec.versions),
+        "commit": commit(),
+        "control_hz": spec.control_hz,
+        "cameras": {name: f"{camera.width} x {camera.height}" for name, camera in spec.cameras.items()},
+        "renderer": {name: os.environ[name] for name in RENDERERS if name in os.environ},
+    }
+
+
+def differences(before: Any, now: dict[str, Any]) -> list[str]:
+    """What differs, for instance "torch 2.11.0, here 2.12.0"; everything where `before` is no such record."""
+    known, present = _flat(before), _flat(now)
+    return [
+        f"{name} {known.get(name, 'not recorded')}, here {present.get(name, 'none')}"
+        for name in dict.fromkeys([*known, *present])
+        if known.get(name) != present.get(name)
+    ]
+
+
+def _weights(config: EvalConfig) -> dict[str, str]:
+    if config.policy == "expert":
+        return {}
+    from emu_robot.models.weights import resolve_weights, stage_hash  # reading weights loads torch
+
+    folder = resolve_weights(config.policy)
+    stages = ("head", "planner", "tokenizer") if GoalMode(config.goal).needs_planner else ("head",)
+    return {stage: stage_hash(folder, stage) for stage in stages}
+
+
+def _flat(record: Any) -> dict[str, Any]:
+    """One level of names: "weights.head" for a nested one."""
+    if not isinstance(record, dict):
+        return {}
+    values: dict[str, Any] = {}
+    for name, value in record.items():
+        nested = isinstance(value, dict)
+        values |= {f"{name}.{key}": one for key, one in _flat(value).items()} if nested else {name: value}
+    return values
