@@ -1,7 +1,7 @@
 """The environment of the tabletop with all optional capabilities: oracle, experts, failures, places of objects."""
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,7 +29,7 @@ class TabletopEnvironment:
     robot and cameras are checked by name: the tabletop has a Panda with the cameras of its `RobotSpec`.
     """
 
-    spec: ClassVar[EnvironmentSpec] = SPEC
+    spec: EnvironmentSpec = SPEC
 
     def __init__(
         self,
