@@ -118,7 +118,7 @@ class ActionGate:
             self._gate.estop(reason or f"{self._stop_file} is there")
 
     def estop(self, reason: str) -> None:
-        """Stop until a person clears it. Raises `InvalidValueError` if the stop, though made, would not survive a restart."""
+        """Stop until a person clears it. Raises `InvalidValueError` if the stop holds, but not over a restart."""
         self._gate.estop(reason)
 
     # -- what goes out
