@@ -15,17 +15,17 @@ from emu_robot.emu35.config import Task, WorldModelConfig
 from emu_robot.errors import InvalidValueError
 
 SINGLE = (Task.t2i, Task.x2i)
-"""Tasks of one picture, for which the authors released weights of their own."""
+"""Tasks of one picture, which have official weights of their own."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class GenerateConfig(WorldModelConfig):
-    """What is asked of an official checkpoint, and where the answer goes."""
+    """Settings of `emu-robot generate`."""
 
     task: Task = Task.story
     """t2i, x2i, howto, story, explore or vla."""
     prompt: str = ""
-    """What is asked, in words."""
+    """The question in words."""
     image: tuple[Path, ...] = ()
     """Input pictures, in the order in which the model sees them."""
     weights: str = ""
@@ -34,7 +34,7 @@ class GenerateConfig(WorldModelConfig):
     """Folder of the answer."""
 
     def check(self) -> None:
-        """Raise `InvalidValueError` unless there is what the task needs."""
+        """Raise `InvalidValueError` unless the task's inputs are given."""
         if not self.prompt.strip():
             raise InvalidValueError('prompt= is missing: prompt="…" says in words what is asked')
         if self.task == Task.x2i and not self.image:
@@ -63,7 +63,7 @@ def run(arguments: Sequence[str]) -> None:
 
 
 def _told(parts: Iterator[Words | Image | End]) -> Iterator[Words | Image | End]:
-    """The same parts, each printed in a line."""
+    """The same parts, each printed on a line."""
     for part in parts:
         if isinstance(part, Words):
             print(f"{part.role.replace('_', ' ')}: {' '.join(part.text.split())}", flush=True)

@@ -24,20 +24,20 @@ MARGIN, CAPTION, HEIGHT = 6, 34, 256  # [px]
 
 @dataclass(frozen=True, kw_only=True)
 class PlanConfig:
-    """What to plan from, and by which weights."""
+    """Settings of `emu-robot plan`."""
 
     weights: str = "mini"
     """Released name, weights folder, or an official Emu3.5 checkpoint by hub id or folder."""
     instruction: str | None = None
-    """What to do; null takes that of the environment's task."""
+    """The task in words; null takes the environment's."""
     image: Path | None = None
-    """Picture to plan from, with `instruction`; null: what the environment shows."""
+    """Picture to plan from, with `instruction`; null: the environment's camera."""
     fit: ImageFit = ImageFit.pad
-    """How a picture becomes the square that weights of ours see: black borders, its middle, or stretched."""
+    """How a picture is made square for our weights: black borders, its middle, or stretched."""
     env: str = "tabletop"
     """Environment that sets up a scene."""
     tasks: tuple[str, ...] = ()
-    """Tasks, or groups of them, of which the scene is one; none means the environment's default."""
+    """Tasks, or groups of them, for the scene; none means the environment's default."""
     split: str = "seen"
     """Which compositions of a task: seen or heldout."""
     seed: int = number(10_000_000, 0)
@@ -93,7 +93,7 @@ def run(arguments: Sequence[str]) -> None:
 
 
 def _ours(config: PlanConfig) -> tuple[Image, str, Iterator[PlanStep]]:
-    """What is seen, what is asked for, and the steps as they are decoded."""
+    """The picture, the instruction, and the steps as they are decoded."""
     from emu_robot.models.weights import resolve_weights, stage_config
     from emu_robot.planner.planner import Planner
 
@@ -123,7 +123,7 @@ def _official(config: PlanConfig) -> tuple[Image, str, Iterator[PlanStep | str]]
 def plan_steps(parts: Iterable[Words | Image | End]) -> Iterator[PlanStep | str]:
     """Each picture of an answer with the words before it; words after the last picture are a step without one.
 
-    Between the steps, as lines: what the model reasons, and why the answer stopped before the model ended it.
+    Lines between the steps hold the model's reasoning, and why the answer stopped before the model ended it.
     """
     words = ""
     for part in parts:
@@ -177,13 +177,13 @@ def save_strip(path: Path, current: Image, plan: Plan) -> None:
 
 
 def _scene(config: PlanConfig, camera: str) -> tuple[Observation, str]:
-    """What is seen, and what is asked for."""
+    """The observation and the instruction."""
     if config.image is not None:
         from emu_robot.observation.image_file import open_picture
 
         image, turned = open_picture(config.image)
         print(f"picture: {config.image}, {_size(image)}{', turned as its EXIF data say' if turned else ''}")
-        state = np.zeros(8, np.float32)  # the planner looks, it does not feel
+        state = np.zeros(8, np.float32)  # the planner uses pictures alone
         return Observation(images={camera: image}, state=state), str(config.instruction)
     known = suite(config.env).spec.cameras
     if camera not in known:

@@ -24,7 +24,7 @@ def array_names(cameras: Iterable[str]) -> tuple[str, ...]:
 
 
 def row_specs_of(episode: Episode) -> RowSpecs:
-    """The specs of a buffer whose first episode this is."""
+    """The specs of a buffer that begins with this episode."""
     shapes: RowSpecs = {name: ((), np.dtype(np.int32)) for name in ROW_ARRAYS}
     shapes |= {name: ((), np.dtype(np.int64)) for name in EPISODE_ARRAYS}
     shapes |= {
@@ -44,10 +44,10 @@ def check_row_specs(what: str, given: RowSpecs, expected: RowSpecs) -> None:
 
 
 def create_arrays(root: zarr.Group, specs: RowSpecs) -> None:
-    """Empty arrays of these specs, replacing any that an unfinished first append left behind.
+    """Create empty arrays of these specs in place of any that an unfinished first append left.
 
-    Images are stored as they are, so that `MappedImages` can read single ones: camera noise leaves next to nothing to
-    compress (2400 images of 128 px: 105 MB by zstd, 118 MB without).
+    Images are uncompressed, so that `MappedImages` can read single ones. Camera noise hardly compresses (2400 images of
+    128 px: 105 MB by zstd, 118 MB without).
     """
     for name, (shape, dtype) in specs.items():
         is_image = len(shape) == 3
@@ -62,7 +62,7 @@ def create_arrays(root: zarr.Group, specs: RowSpecs) -> None:
 
 
 def rows_of(episodes: Sequence[Episode], n_episodes: int, n_frames: int, n_images: int) -> dict[str, NDArray[Any]]:
-    """What these episodes add to each array of a buffer that holds so many already."""
+    """Array path -> the rows that these episodes add to a buffer that holds the given counts."""
     lengths = np.array([len(episode) for episode in episodes])
     ends = n_frames + np.cumsum(lengths)
     image_ends = n_images + np.cumsum([len(episode.image_frames) for episode in episodes])

@@ -1,4 +1,4 @@
-"""index.json of a replay buffer: the committed counts. Whatever lies beyond them in the arrays does not exist."""
+"""index.json of a replay buffer: the committed counts. Rows beyond them do not count."""
 
 import json
 from dataclasses import asdict

@@ -1,4 +1,4 @@
-"""Collect expert demonstrations in parallel into a replay buffer; run again after any interruption to continue.
+"""Collect expert demonstrations in parallel into a replay buffer. A second run continues an interrupted one.
 
 Episode i is a function of `seed + i` and the configuration alone. Workers leave complete episode files in
 <out>/pending; this process commits them in the order of their seeds, so the buffer does not depend on the workers.
@@ -36,20 +36,20 @@ from emu_robot.shared.progress import progress
 from emu_robot.shared.settings import check_ranges, number
 
 SEED_LIMIT = 10_000_000
-"""Demonstrations use seeds below it, evaluations from it on."""
+"""Demonstrations use seeds below it, evaluations this one and those above."""
 FIRST_GUESS = {"frames": 150, "marked_images": 10, "image_bytes": 2 * 128 * 128 * 3, "frame_bytes": 100}
-"""Of one episode before any is measured, images uncompressed."""
+"""Guessed sizes of an episode before one is measured; images are uncompressed."""
 LOG, PENDING = "collection.json", "pending"
 CONTINUABLE = ("n", "out", "workers", "lerobot")
-"""What may differ when a collection is continued."""
+"""Settings that may differ when a collection is continued."""
 
 type PolicyLoader = Callable[[str, Callable[[], PlanStep | None]], Policy]
-"""Weights, and what gives the true next step -> the policy that drives; each worker calls it once."""
+"""Weights, and a function that gives the true next step -> the policy that drives. Each worker calls it once."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CollectConfig:
-    """What to demonstrate, how disturbed, and where to."""
+    """Settings of a collection of demonstrations."""
 
     env: str = "tabletop"
     """Environment."""
@@ -70,14 +70,14 @@ class CollectConfig:
     burst_probability: float = number(0.3, 0, 1)
     """Probability, per subtask, of a short push that the expert has to recover from."""
     policy: str = ""
-    """Released name or weights folder whose head drives for some stretches, shown true subgoals, while the expert's
-    actions are recorded; empty: the expert drives."""
+    """Weights (released name or folder) of a policy that drives for some stretches towards true subgoals, while the
+    expert's actions are recorded; empty: the expert drives."""
     policy_share: float = number(0.0, 0, 1)
     """Share of the subtasks in which the policy drives for a stretch."""
     image_every: int = number(1, 1)
     """Frames from one stored image to the next; starts, keyframes and dwell frames are always stored."""
     keep_failed: bool = False
-    """Keep unsuccessful episodes, too."""
+    """Keep failed episodes, too."""
     lerobot: bool = True
     """Write a LeRobotDataset to <out>_lerobot, too; needs image_every=1."""
 
@@ -97,7 +97,7 @@ class CollectConfig:
 
 
 class _CollectionLog:
-    """<out>/collection.json: the configuration and the seeds not kept; the others are in the buffer itself."""
+    """<out>/collection.json: the configuration and the seeds that were not kept. The buffer itself holds the others."""
 
     def __init__(self, out: Path, config: CollectConfig) -> None:
         self._path = out / LOG
@@ -113,7 +113,7 @@ class _CollectionLog:
         check_settings(f"{out} was collected", settings, before)
 
     def begin(self) -> None:
-        """Write the configuration down."""
+        """Write the configuration if it is not there yet."""
         if not self._path.exists():
             replace_json(self._path, self._value)
 
@@ -128,12 +128,12 @@ class _CollectionLog:
 
 
 def collect(config: CollectConfig, load_policy: PolicyLoader | None = None) -> Path:
-    """Attempt every seed not yet attempted and return the replay buffer's path; prints what succeeded and failed.
+    """Attempt every seed not yet attempted; return the replay buffer's path. Prints what succeeded and failed.
 
     load_policy: loads `config.policy`; with several workers it must be a function of a module.
-    Raises `UnknownNameError` for an environment, task, split or policy, `ConfigError` if there is a policy and nothing
-    that loads it, or if `out` was collected with another configuration, `DataError` if it is something else, all before
-    anything is written; `SystemSetupError` if the disk is, or would be, too full; episodes committed before stay.
+    Raises before anything is written: `UnknownNameError` for an environment, task, split or policy; `ConfigError` for a
+    policy without `load_policy`, and for an `out` of another configuration; `DataError` if `out` is something else.
+    Raises `SystemSetupError` if the disk is, or would be, too full. Committed episodes stay.
     """
     if config.policy and load_policy is None:
         raise ConfigError(f"policy={config.policy!r}: nothing was given that loads it")
@@ -154,7 +154,7 @@ def collect(config: CollectConfig, load_policy: PolicyLoader | None = None) -> P
 
 
 def _check(config: CollectConfig, load_policy: PolicyLoader | None) -> None:
-    """Raise what is wrong with the names in `config` or with what is in their place; nothing is written."""
+    """Raise for a wrong name in `config` or a wrong thing at its paths. Writes nothing."""
     require_maker(config.out, LOG)
     _CollectionLog(config.out, config)
     if config.lerobot:
@@ -190,7 +190,7 @@ def _report(config: CollectConfig, buffer: ReplayBuffer, log: _CollectionLog) ->
 
 
 def _bytes_per_episode(config: CollectConfig, buffer: ReplayBuffer) -> int:
-    """Measured if the buffer holds episodes, else a generous guess."""
+    """Bytes of an episode: measured if the buffer holds some, else a generous guess."""
     if buffer.n_episodes:
         return sum(file.stat().st_size for file in buffer.path.rglob("*") if file.is_file()) // buffer.n_episodes
     guess = FIRST_GUESS
@@ -227,14 +227,14 @@ def _record_all(
 
 
 def chosen_tasks(config: CollectConfig) -> list[str]:
-    """The tasks that are demonstrated. Raises `UnknownNameError` for an environment, task or split."""
+    """The tasks to demonstrate. Raises `UnknownNameError` for an environment, task or split."""
     return [task.name for task in select_tasks(suite(config.env).tasks, config.families or (ALL,), config.split)]
 
 
 class _Recorder:
-    """A world, and the policy that drives in it if there is one; both are kept from episode to episode.
+    """Records episodes with one world and, if given, one policy. Both are kept from episode to episode.
 
-    A suite that mixes tasks draws one for each seed; of another, seed i demonstrates task i modulo their number.
+    A suite that mixes tasks draws one for each seed. In other suites seed i demonstrates task i modulo their number.
     """
 
     def __init__(self, config: CollectConfig, load_policy: PolicyLoader | None, pending: Path) -> None:
@@ -260,7 +260,7 @@ class _Recorder:
         return require(self._world, HasOracle, "collecting with a policy").oracle_step()
 
     def run(self, index: int) -> tuple[int, bool]:
-        """Leave the episode of seed `index` in `pending` unless there or not wanted; the seed, and its success."""
+        """Record seed `index` into `pending`, unless it is there or is a failure not to be kept; (seed, success)."""
         seed, config = index, self._config
         file = self._pending / f"{seed}.npz"
         if file.exists():

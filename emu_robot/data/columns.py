@@ -1,4 +1,4 @@
-"""One dimension of a LeRobotDataset's feature, and what is known of it."""
+"""One dimension of a LeRobotDataset's feature, and what is known about it."""
 
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -12,32 +12,32 @@ class Column:
 
     feature: str
     index: int
-    """In the feature."""
+    """Index in the feature."""
     place: int
-    """In the features that are joined."""
+    """Index in the joined features."""
     name: str
     whole: bool
-    """It holds booleans or integers."""
+    """Whether it holds booleans or integers."""
     kind: DimensionKind | None = None
-    """None while it is not known."""
+    """Kind of its numbers; None while unknown."""
     why: str = "not known"
-    """What `kind` was told from, in words."""
+    """Evidence for `kind`, in words."""
     period: float = 0.0
-    """Of an angle: a full turn, in the unit of its numbers."""
+    """A full turn of an angle, in the unit of its numbers; 0: no angle."""
     wraps: bool = False
-    """It goes around at least once."""
+    """Whether it goes around at least once."""
 
     @property
     def path(self) -> str:
-        """Its feature and its name, which say it where the name alone stands for several."""
+        """Feature and name. They are unique where the name alone is not."""
         return self.name if self.name.startswith(f"{self.feature}.") else f"{self.feature}.{self.name}"
 
     def is_called(self, wanted: str) -> bool:
-        """By its name, by feature and name, or by feature and number."""
+        """Whether `wanted` is its name, its feature and name, or its feature and number."""
         return wanted in self._called
 
     def matches(self, wanted: str) -> bool:
-        """It is called so, or so with wildcards."""
+        """Whether `wanted` is one of its names; wildcards are allowed."""
         return self.is_called(wanted) or any(fnmatchcase(name, wanted) for name in self._called)
 
     @property

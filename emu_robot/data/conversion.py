@@ -1,4 +1,4 @@
-"""One episode of a LeRobotDataset as an `Episode`: chosen cameras and dimensions, another rate, another picture size.
+"""Convert an episode of a LeRobotDataset to an `Episode`: choose cameras and dimensions, change rate and picture size.
 
 Suffixes: T frames, D dimensions.
 """
@@ -26,19 +26,19 @@ from emu_robot.robots.spec import ActionKind, DimensionKind, RobotLayout
 
 @dataclass(frozen=True, kw_only=True)
 class Conversion:
-    """What becomes of a set's features."""
+    """How the features of a set are converted."""
 
     cameras: Mapping[str, str]
-    """Our name -> the set's."""
+    """Our name of each camera -> the set's."""
     dimensions: Dimensions
     hz: int
-    """Rate of the result [Hz]; one that rounds to the set's own changes nothing."""
+    """Rate of the result [Hz]; the set's own rate, rounded, changes nothing."""
     image_size: int
-    """Of the square pictures [px]."""
+    """Side of the square pictures [px]."""
     fit: ImageFit
     image_every: int
     use_success: bool = True
-    """Whether an episode that never says next.success failed, where the set says it at all."""
+    """Where the set has next.success: an episode without it at any frame failed."""
 
     def numbers(self, files: LeRobotFiles, episode: EpisodeFiles, rows: pa.Table) -> tuple[Floats32, Floats32]:
         """State and action of an episode, (T, D) each, at the set's own rate."""
@@ -46,7 +46,10 @@ class Conversion:
         return _gather(files, episode, rows, dimensions.state), _gather(files, episode, rows, dimensions.action)
 
     def settled(self, files: LeRobotFiles, states: Sequence[Floats32], actions: Sequence[Floats32]) -> "Conversion":
-        """With the kind of every dimension told from all numbers. Raises `ConfigError` if another rate needs more."""
+        """This conversion, the kind of each dimension read from all numbers.
+
+        Raises `ConfigError` if resampling needs a kind that stays unknown.
+        """
         dimensions = self.dimensions.settled(states, actions, files.fps)
         if dimensions.unknown and self.hz != round(files.fps):
             raise ConfigError(
@@ -56,7 +59,7 @@ class Conversion:
         return replace(self, dimensions=dimensions)
 
     def layout(self, states: Sequence[Floats32], actions: Sequence[Floats32]) -> RobotLayout:
-        """Names, kinds and places, and which actions are targets of the state: told from the numbers."""
+        """Names, kinds and places, and the actions that are targets of the state, as the numbers show."""
         dimensions = self.dimensions
         relative_dims = dimensions.relative_dims(states, actions)
         is_rate = any(column.kind and column.kind.is_rate for column in dimensions.action)
@@ -79,9 +82,10 @@ class Conversion:
 
 
 def choose_cameras(files: LeRobotFiles, wanted: Mapping[str, str]) -> dict[str, str]:
-    """Our name -> the set's, checked; all of the set's if none is wanted.
+    """Our name -> the set's, checked; all cameras of the set if none is wanted.
 
-    Raises `UnknownNameError`, `ConfigError`, and `DataError` for one that gives no colour pictures.
+    Raises `UnknownNameError` for an unknown camera, `DataError` for one without colour pictures, `ConfigError` if there
+    is no camera.
     """
     for ours, camera in wanted.items():
         check_camera_name(f"cameras.{ours}", ours)
@@ -144,7 +148,7 @@ class Converter:
         )
 
     def _caption(self, images: dict[str, NDArray[np.uint8]], pair: NDArray[np.int64], instruction: str) -> str:
-        """What the captioner says of the first camera's pictures at a subtask's start and keyframe."""
+        """The captioner's words for the first camera's pictures at a subtask's start and keyframe."""
         assert self._captioner is not None
         first, last = next(iter(images.values()))[pair]
         words = self._captioner(first, last, instruction)
@@ -159,7 +163,7 @@ def _gather(files: LeRobotFiles, episode: EpisodeFiles, rows: pa.Table, columns:
 
 
 def says_success(rows: pa.Table) -> bool | None:
-    """Whether the set says at any frame that the episode succeeded; None where it says nothing of it."""
+    """Whether next.success is true at any frame; None without that column."""
     if "next.success" not in rows.column_names:
         return None
     return bool(np.any([np.any(value) for value in rows.column("next.success").to_pylist() if value is not None]))

@@ -1,4 +1,4 @@
-"""The dataset card of a LeRobotDataset: README.md with the front matter the hub lists it by, what is in it, whence."""
+"""The dataset card of a LeRobotDataset: README.md with the hub's front matter, the contents and their origin."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ from emu_robot.shared.files import replace_text
 
 CARD = "README.md"
 UNKNOWN = "unknown"
-"""The hub's word for a licence that nobody stated."""
+"""The hub's word for a licence that is not stated."""
 MEANINGS = {
     "timestamp": "time since the episode's first frame [s]",
     "frame_index": "frame within the episode",
@@ -28,28 +28,29 @@ MEANINGS = {
     "next.success": "true at the last frame of an episode that succeeded",
     "language_persistent": "LeRobot's annotations, style `subtask`, stamped where each subtask starts",
 }
-"""Feature -> what it holds, where every set of ours agrees."""
+"""Feature -> its meaning, the same in all our sets."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Origin:
-    """What no file of a set says of it.
-
-    summary: one sentence. license: an identifier of the hub's, as "apache-2.0" or "cc-by-4.0". provenance: Markdown.
-    limits: one sentence each. meanings: feature -> what it holds, with units, where it is not one of `MEANINGS`.
-    """
+    """Facts about a set that none of its files states."""
 
     summary: str
+    """One sentence."""
     license: str = UNKNOWN
+    """Identifier of the hub, such as "apache-2.0" or "cc-by-4.0"."""
     provenance: str = ""
+    """Markdown."""
     limits: tuple[str, ...] = ()
+    """One sentence each."""
     meanings: Mapping[str, str] = field(default_factory=dict)
+    """Feature outside `MEANINGS` -> its meaning, with units."""
 
 
 def write_card(root: Path, origin: Origin, name: str = "") -> Path:
-    """Write the card of the dataset in `root`, in place of the one before, and return its path.
+    """Write the card of the dataset in `root`, replacing an older one; return its path.
 
-    name: of the set; none given: its folder's. Raises `DataError` if `root` is not a LeRobotDataset.
+    name: the set's name; empty: its folder's name. Raises `DataError` if `root` is not a LeRobotDataset.
     """
     files = LeRobotFiles(root)
     card = create_lerobot_dataset_card(tags=["emu_robot"], license=origin.license)
@@ -68,8 +69,10 @@ def write_card(root: Path, origin: Origin, name: str = "") -> Path:
 
 
 def origin_of(buffer: ReplayBuffer, license: str = "") -> Origin:
-    """What a replay buffer knows of its origin. license: none given means Apache-2.0, that of our code, for what
-    `emu_robot.data.collect` made, and unknown for the rest."""
+    """The origin that a replay buffer records.
+
+    license: empty means Apache-2.0, our code's, for buffers of `emu_robot.data.collect`, and unknown for others.
+    """
     names = ("collection.json", "prepared.json", "recorded.json")
     collected, prepared, recorded = (_settings(buffer.path / name) for name in names)
     if collected:
@@ -112,7 +115,7 @@ def family_table(buffer: ReplayBuffer) -> str:
 
 
 def _of_recordings(recordings: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
-    """Summary and provenance of what `emu-robot data from-mcap` made."""
+    """Summary and provenance of a set that `emu-robot data from-mcap` made."""
     robots = ", ".join(f"`{name}`" for name in sorted({one["robot"] for one in recordings}))
     software = {" ".join(f"{name} {state}" for name, state in one["software"].items() if state) for one in recordings}
     weights = sorted({one["weights"] for one in recordings} - {""})

@@ -1,4 +1,4 @@
-"""What a dimension is, told from how it moves in a whole set. Suffixes: T frames of an episode."""
+"""Recognise the kind of a dimension by its motion in a whole set. Suffixes: T frames of an episode."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -10,20 +10,20 @@ from emu_robot.data.columns import Column
 from emu_robot.robots.spec import DimensionKind
 
 FOLLOWS, RATES = 0.9, 0.6
-"""Correlation from which an action is a target of a state, or its change (which lags behind what is commanded)."""
+"""Least correlation for an action that is a target of a state; for one that is its change, which lags the command."""
 LONGEST_LAG = 3
-"""Frames that a robot may take until it moves as it is told; one less is looked at."""
+"""Frames within which a robot follows its command; lags below it are tried."""
 
 
 def measured(column: Column, values: Sequence[Floats32]) -> Column:
-    """A dimension of the state: a position unless it is known otherwise."""
+    """A dimension of the state; a position unless its kind is known."""
     if column.kind is None:
         column = replace(column, kind=DimensionKind.position, why="it is measured")
     return turning(column, values)
 
 
 def turning(column: Column, values: Sequence[Floats32]) -> Column:
-    """With a full turn in its unit if it is an angle, which positions that jump by about that much are as well."""
+    """The column with a full turn as `period` if it is an angle. Positions that jump by about a turn are angles."""
     if column.kind not in (None, DimensionKind.position, DimensionKind.angle):
         return column
     largest = max(float(np.abs(v).max()) for v in values)
@@ -35,7 +35,7 @@ def turning(column: Column, values: Sequence[Floats32]) -> Column:
 
 
 def _wraps(values: Sequence[Floats32], period: float) -> bool:
-    """Whether numbers that stay within one turn jump from one end of it to the other, and move little otherwise."""
+    """Whether the numbers stay within one turn, jump from one end of it to the other, and move little otherwise."""
     low, high = min(float(v.min()) for v in values), max(float(v.max()) for v in values)
     steps = np.abs(np.concatenate([np.diff(v) for v in values]))
     jumps = steps > 0.75 * period
@@ -48,7 +48,7 @@ def _wraps(values: Sequence[Floats32], period: float) -> bool:
 def moving(
     column: Column, measured: Column, states: Sequence[Floats32], actions: Sequence[Floats32], fps: float
 ) -> Column:
-    """What an action is by the motion of the state in its place: where that goes, or how it changes."""
+    """An action's kind by the motion of the state in its place: a target of the state, or its change."""
     turn = measured.period if measured.wraps else 0.0
     follows = _follows(np.concatenate(states), np.concatenate(actions), turn)
     changes = [_shorter(np.diff(state), turn) for state in states]
@@ -64,7 +64,7 @@ def moving(
 
 
 def _follows(state: Floats32, action: Floats32, turn: float) -> float:
-    """How well the state stands for the action, 1 at best; both may go around a full turn."""
+    """How closely the state equals the action, at most 1; both may go around a full turn."""
     if not turn:
         return correlation(state, action)
     off = _shorter(action - state, turn)
@@ -86,7 +86,7 @@ def _shorter(way: Floats32, turn: float) -> Floats32:
 
 
 def correlation(a: Floats32, b: Floats32) -> float:
-    """Of two dimensions; 1 where neither changes."""
+    """Correlation of two dimensions; 1 where neither changes."""
     if len(a) < 2 or np.ptp(a) == 0 or np.ptp(b) == 0:
         return float(len(a) < 2 or np.ptp(a) == np.ptp(b))
     return float(np.corrcoef(a, b)[0, 1])

@@ -1,7 +1,7 @@
-"""Which dimensions of a LeRobotDataset become state and action, in what order, and what each of them is.
+"""Choose the dimensions of a LeRobotDataset that become state and action, their order and their kinds.
 
-What a dimension is comes from the user, else from its name and type, else from how it moves (`settled`). A state is
-what is measured, so it is never a delta. Suffixes: T frames, D dimensions.
+A kind comes from the user, else from name and type, else from motion (`settled`). A state is measured, so it is never a
+delta. Suffixes: T frames, D dimensions.
 """
 
 import re
@@ -18,7 +18,7 @@ from emu_robot.errors import ConfigError, UnknownNameError
 from emu_robot.robots.spec import DimensionKind
 
 MOST_FINGERS = 4
-"""In a feature; more of them are a hand, whose fingers are joints."""
+"""Most gripper fingers of a feature; more of them are a hand, whose fingers are joints."""
 GRIPPER, FINGER = re.compile(r"gripper|^grip|[._ -]grip|claw|jaw"), re.compile(r"finger")
 _D = re.compile(r"d(x|y|z|r|p|rx|ry|rz|roll|pitch|yaw|theta|pos)")
 WORDS: dict[DimensionKind, frozenset[str]] = {
@@ -32,12 +32,12 @@ WORDS: dict[DimensionKind, frozenset[str]] = {
         {"roll", "pitch", "yaw", "heading", "theta", "phi", "psi", "angle", "euler", "rx", "ry", "rz"}
     ),
 }
-"""Words of a name that say what the dimension is."""
+"""Kind -> words in a dimension's name that mean it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Wanted:
-    """What the user says of one set's dimensions, as `PrepareConfig` has it."""
+    """The user's choice of dimensions; see `PrepareConfig`."""
 
     state: Sequence[str]
     action: Sequence[str]
@@ -49,12 +49,16 @@ class Wanted:
 
 @dataclass(frozen=True, kw_only=True)
 class Dimensions:
-    """state, action: in our order, grippers last. n_grippers: how many those are in both. left_out: of the action."""
+    """The chosen dimensions in our order."""
 
     state: tuple[Column, ...]
+    """Dimensions of the state, grippers last."""
     action: tuple[Column, ...]
+    """Dimensions of the action, grippers last."""
     n_grippers: int
+    """Grippers at the end of both."""
     left_out: tuple[str, ...] = ()
+    """Dimensions of the set's action that are left out."""
 
     @property
     def n_arm(self) -> int:
@@ -63,11 +67,11 @@ class Dimensions:
 
     @property
     def unknown(self) -> list[str]:
-        """Actions of which nothing says what they are."""
+        """Actions of unknown kind."""
         return [column.path for column in self.action if column.kind is None]
 
     def settled(self, states: Sequence[Floats32], actions: Sequence[Floats32], fps: float) -> "Dimensions":
-        """With the kind of every dimension that the numbers (T, D) of all episodes tell."""
+        """These dimensions, with every kind that the numbers (T, D) of all episodes show."""
         state = tuple(measured(column, [s[:, i] for s in states]) for i, column in enumerate(self.state))
         n_pairs = len(self.state) - self.n_grippers
         action = []
@@ -79,7 +83,7 @@ class Dimensions:
         return replace(self, state=state, action=tuple(action))
 
     def relative_dims(self, states: Sequence[Floats32], actions: Sequence[Floats32]) -> int:
-        """How many of the first actions are targets of the states in their places: all of the arm's, or none."""
+        """Number of leading actions that are targets of the states in their places: all of the arm's, or none."""
         n_arm, n_states = self.n_arm, len(self.state) - self.n_grippers
         if n_arm > n_states or any((c.kind and c.kind.is_rate) or c.wraps for c in self.action[:n_arm]):
             return 0
@@ -88,10 +92,10 @@ class Dimensions:
 
 
 def choose_dimensions(files: LeRobotFiles, wanted: Wanted) -> Dimensions:
-    """The dimensions that are asked for (all where no names are given), each with the kind that is known so far.
+    """The wanted dimensions (all where no names are given), each with the kind that is known so far.
 
-    Raises `UnknownNameError` for a name that stands in neither feature, `ConfigError` for a name that stands for
-    several, for an unknown kind, and for grippers in one feature that the other one lacks.
+    Raises `UnknownNameError` for an unknown kind or a name in neither feature, `ConfigError` for an ambiguous name and
+    for grippers in one feature that the other lacks.
     """
     known = {what: _columns(files, getattr(wanted, what)) for what in ("state", "action")}
     both = [*known["state"], *known["action"]]
@@ -136,7 +140,7 @@ def _kept(files: LeRobotFiles, known: Sequence[Column], names: Sequence[str]) ->
 
 
 def _told(column: Column, is_state: bool, columns: Sequence[Column], wanted: Wanted) -> Column:
-    """With its kind as the user, its name or its type tell it; a wildcard means no gripper."""
+    """The column with the kind that the user, its name or its type gives; wildcards in `kinds` leave grippers alone."""
     if any(column.matches(name) for name in wanted.grippers):
         return replace(column, kind=DimensionKind.gripper, why="grippers=")
     meant = [kind for kind, names in wanted.kinds.items() if any(column.is_called(name) for name in names)]
@@ -153,7 +157,7 @@ def _told(column: Column, is_state: bool, columns: Sequence[Column], wanted: Wan
 
 
 def _by_name(name: str, is_state: bool) -> DimensionKind | None:
-    """An angle in an action may be a change of it as well: the numbers tell."""
+    """The kind in a name. None for an angle in an action: it may be a change of one, which the numbers show."""
     words = [word for word in re.split(r"[^a-z0-9]+", re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower()) if word]
     words += [word.rstrip("0123456789") for word in words]
     is_place = bool({"pos", "position", "target"} & set(words))
@@ -172,7 +176,7 @@ def _is_gripper(name: str, names: Sequence[str]) -> bool:
 
 
 def _pairs(state: Sequence[Column], action: Sequence[Column]) -> int:
-    """How many grippers state and action have both; several fingers may stand against one command.
+    """Number of grippers in both state and action; several fingers may match one command.
 
     Raises `ConfigError` if one feature has grippers and the other one has none, or if their numbers do not fit.
     """
@@ -184,14 +188,14 @@ def _pairs(state: Sequence[Column], action: Sequence[Column]) -> int:
         ", ".join(c.path for c in columns if c.kind is DimensionKind.gripper) or "none" for columns in (state, action)
     ]
     paths = ", ".join(c.path for c in (*state, *action))
-    advice = "name those of both by grippers=, or by kinds.discrete= what has no counterpart"
+    advice = "name those of both by grippers=, and those without a counterpart by kinds.discrete="
     raise ConfigError(
         f"{counts[0]} grippers in the state, {counts[1]} in the action ({told[0]}; {told[1]}); {advice}; known: {paths}"
     )
 
 
 def _grippers_last(columns: Sequence[Column], n_grippers: int) -> tuple[Column, ...]:
-    """Of several fingers of a gripper the last one stands for it, and the others stay before."""
+    """The columns, grippers last. The last finger of a gripper stands for it; its other fingers stay before."""
     hands = [column for column in columns if column.kind is DimensionKind.gripper]
     each = len(hands) // n_grippers if n_grippers else 0
     last = hands[each - 1 :: each] if each else []

@@ -22,32 +22,34 @@ META_KEYS = ("instruction", "family", "split", "seed", "success", "fps")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Episode:
-    """A demonstration at a fixed rate: frame t holds the state seen and the clean action wanted at tick t.
-
-    instruction, family, split, seed: which task it was and the seed that reproduces it.
-    success: the whole task's predicate held at the end.
-    fps: control ticks per second [Hz].
-    subtasks: one sentence per subtask, in order.
-    keyframes: (N,) int32, the first frame at which subtask k is complete; a failed episode may hold fewer.
-    starts: (N,) int32, the first frame of subtask k, starts[0] == 0; a failed episode may hold fewer.
-    state: (T, S) float32. action: (T, A) float32.
-    image_frames: (M,) int32, ascending frames at which images are stored; holds 0, all keyframes and starts.
-    images: camera -> (M, H, W, 3) uint8.
-    """
+    """A demonstration at a fixed rate: frame t holds the state seen and the clean action wanted at tick t."""
 
     instruction: str
+    """The task in words."""
     family: str
+    """Family of the task."""
     split: str
+    """Split of the task, such as seen or heldout."""
     seed: int
+    """Seed that reproduces the episode."""
     success: bool
+    """Whether the whole task was done at the end."""
     fps: int
+    """Control ticks per second [Hz]."""
     subtasks: tuple[str, ...]
+    """One sentence per subtask, in order."""
     keyframes: NDArray[np.int32]
+    """(N,) first frame at which each subtask is complete; a failed episode may hold fewer."""
     starts: NDArray[np.int32]
+    """(N,) first frame of each subtask, starts[0] == 0; a failed episode may hold fewer."""
     state: Floats32
+    """(T, S)."""
     action: Floats32
+    """(T, A)."""
     image_frames: NDArray[np.int32]
+    """(M,) ascending frames with stored images; 0, all keyframes and all starts are among them."""
     images: Mapping[str, NDArray[np.uint8]]
+    """Camera -> (M, H, W, 3)."""
 
     def __len__(self) -> int:
         return len(self.state)
@@ -58,7 +60,7 @@ class Episode:
         return (np.searchsorted(self.starts, np.arange(len(self)), side="right") - 1).astype(np.int32)
 
     def thinned(self, image_every: int) -> "Episode":
-        """With the images of every so many frames, and of starts, keyframes and the dwells after these."""
+        """The episode with images of every `image_every`-th frame, and of starts, keyframes and their dwells."""
         frames = self.image_frames
         done = np.searchsorted(self.keyframes, frames, side="right")
         dwells = done > np.searchsorted(self.starts, frames, side="right") - 1
@@ -132,7 +134,7 @@ class Episode:
 
 
 def check_camera_name(what: str, name: str) -> None:
-    """Raise `ConfigError` for a camera that could not be stored: its name stands among those of arrays and files."""
+    """Raise `ConfigError` for a camera name that cannot name an array and a file."""
     if not is_camera_name(name):
         raise ConfigError(
             f"{what}: no camera can be called {name!r}; take letters, digits, _ and -, no frame, codes_..."
@@ -140,7 +142,7 @@ def check_camera_name(what: str, name: str) -> None:
 
 
 def is_camera_name(name: str) -> bool:
-    """Whether a camera of a replay buffer may be called so."""
+    """Whether a camera of a replay buffer may have this name."""
     is_ours = name in ("frame", "frames") or name.startswith("codes_")
     return bool(re.fullmatch(r"[A-Za-z0-9_-]+", name)) and not is_ours
 

@@ -14,20 +14,20 @@ from emu_robot.robots.spec import RobotLayout
 DWELL = 3
 """Frames recorded after each keyframe before the next subtask starts, and after the last one."""
 NOISE_CORRELATION = 0.9
-"""Of the noise between one control tick and the next: at 20 Hz it wanders over about half a second."""
+"""Correlation of the noise from one control tick to the next: at 20 Hz it wanders over about half a second."""
 BURST_START, BURST_LENGTH = (5, 60), (4, 13)
 """Ranges [control ticks] of a burst's start within its subtask and of its duration."""
 BURST_OFFSET = 0.15
 """Largest displacement of a joint target in a burst [rad]."""
 POLICY_START, POLICY_LENGTH = (0, 60), (20, 100)
-"""Ranges [control ticks] of where in a subtask a policy takes over, and for how long; half the time from the start."""
+"""Ranges [control ticks] of a policy's start within a subtask and of its duration. Half of the starts are at 0."""
 
 
 class Disturbance:
-    """Executed action from a clean one: correlated joint noise, and bursts that push the arm or the gripper off."""
+    """Turns a clean action into the executed one: correlated joint noise, and bursts that push arm or gripper away."""
 
     def __init__(self, rng: np.random.Generator, layout: RobotLayout, noise: float, burst_probability: float) -> None:
-        """noise: standard deviation of the arm's actions, in their unit. burst_probability: of a burst per subtask."""
+        """noise: standard deviation, in the unit of the arm's actions. burst_probability: per subtask, in [0, 1]."""
         self._rng, self._layout, self._noise, self._probability = rng, layout, noise, burst_probability
         self._noise_A: Floats | float = 0.0
         self.start_subtask()
@@ -41,7 +41,7 @@ class Disturbance:
         self._offset_A = None
 
     def __call__(self, action: Floats32) -> Floats32:
-        """(A,) the arm's actions and, last, the grippers' -> what is executed instead."""
+        """Clean action (A,), grippers last -> the executed one (A,)."""
         n_joints, grippers = len(action) - self._layout.n_grippers, list(self._layout.gripper_actions)
         fresh = self._rng.normal(scale=self._noise, size=n_joints)
         self._noise_A = NOISE_CORRELATION * self._noise_A + np.sqrt(1 - NOISE_CORRELATION**2) * fresh
@@ -63,8 +63,8 @@ class Disturbance:
 
 
 class PolicyDriver:
-    """Lets a policy drive for a stretch of some subtasks; what the expert wants meanwhile is what is recorded (DAgger,
-    Ross et al. 2011), so the policy's own mistakes come with their remedy."""
+    """Lets a policy drive for a stretch of some subtasks. The expert's actions are recorded meanwhile (DAgger, Ross et
+    al. 2011), so the data holds corrections of the policy's own mistakes."""
 
     def __init__(self, env: Environment, policy: Policy, rng: np.random.Generator, share: float) -> None:
         """share: probability that it drives in a subtask."""
@@ -80,7 +80,7 @@ class PolicyDriver:
         self._span = range(begin, begin + length) if self._rng.random() < self._share else range(0)
 
     def __call__(self, observation: Observation) -> Floats32 | None:
-        """The policy's action (A,) for this tick, given the last observation; None while the expert drives."""
+        """The policy's action (A,) for the last observation; None while the expert drives."""
         tick, self._ticks = self._ticks, self._ticks + 1
         if tick not in self._span:
             return None
@@ -102,12 +102,12 @@ def record_episode(
     policy: Policy | None = None,
     policy_share: float = 0.0,
 ) -> Episode:
-    """Let the expert solve the task of `seed`; recorded actions are what it wanted, not the disturbed ones executed.
-    A `policy`, if any, drives in `policy_share` of the subtasks for a while.
+    """Let the expert solve the task of `seed`; its clean actions are recorded, the disturbed ones executed.
 
-    Images are stored every `image_every` frames and at each start, keyframe and dwell frame. The last action is held
-    while dwelling. The episode ends `DWELL` frames after its last keyframe, or unsuccessful after the environment's
-    `max_steps`. An environment that tells no subtasks has a single one, its instruction.
+    A `policy`, if any, drives in `policy_share` of the subtasks for a while. Images are stored every `image_every`
+    frames and at each start, keyframe and dwell frame. The last action is held while dwelling. The episode ends `DWELL`
+    frames after its last keyframe, or fails after the environment's `max_steps`. An environment without subtasks has a
+    single one, its instruction.
     Raises `InvalidValueError` if the environment has no expert.
     """
     observation = env.reset(seed)

@@ -1,4 +1,4 @@
-"""The first reading of a set: what its numbers are, where its episodes are cut, and what the user should know of it."""
+"""The first reading of a set: the kinds of its numbers, the cuts of its episodes, and notes for the user."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -17,17 +17,17 @@ from emu_robot.shared.progress import progress
 
 @dataclass(frozen=True, kw_only=True)
 class Found:
-    """What the first reading of a set showed."""
+    """Result of the first reading of a set."""
 
     layout: RobotLayout
     conversion: Conversion
-    """With the kind of every dimension."""
+    """The conversion with the kind of every dimension."""
     segmentations: dict[int, Segmentation]
-    """By episode index, at the set's own rate."""
+    """Episode index -> its subtasks, at the set's own rate."""
     method: str
-    """How subtasks were found where there were no labels."""
+    """Method that found subtasks where there were no labels."""
     notes: list[str]
-    """What the user should know, a line each."""
+    """Notes for the user, a line each."""
 
     def __str__(self) -> str:
         counts = Counter(found.source.value for found in self.segmentations.values())
@@ -48,8 +48,8 @@ def read_set(
 ) -> Found:
     """Read every number of these episodes, and the subtasks of each, from labels or from motion.
 
-    excluded: which were left out. Raises `DataError` for all that is damaged, before anything is converted, and
-    `ConfigError` for another rate where it is not known what the numbers are.
+    excluded: episodes that are left out. Raises, before anything is converted, `DataError` for damaged data and
+    `ConfigError` if resampling needs a kind that is unknown.
     """
     found: dict[int, Segmentation] = {}
     states, actions, successes = [], [], []
@@ -90,7 +90,7 @@ def _notes(
     successes: Sequence[bool | None],
     found: Mapping[int, Segmentation],
 ) -> list[str]:
-    """What was left out and what was not understood. Raises `DataError` if no subtask was completed."""
+    """Notes on omissions and unknown kinds. Raises `DataError` if no subtask was completed."""
     notes = [f"left out: camera {camera}, which {why}" for camera, why in files.left_out.items()]
     notes += [
         f"renamed: camera {theirs} is {ours} here" for ours, theirs in conversion.cameras.items() if ours != theirs

@@ -1,4 +1,4 @@
-"""Recordings of the graph as a LeRobotDataset: MCAP in, episodes at a steady rate out. Needs no ROS."""
+"""Convert recordings of the graph (MCAP) to a LeRobotDataset at a steady rate. Needs no ROS."""
 
 import shutil
 from collections import Counter
@@ -29,7 +29,7 @@ from emu_robot.shared.progress import progress
 from emu_robot.shared.settings import check_ranges, number
 
 RECORD = "recorded.json"
-"""In the replay buffer: where its episodes come from, for the dataset card."""
+"""File of the replay buffer with the origin of its episodes, for the dataset card."""
 FAMILY = "recorded"
 
 
@@ -38,11 +38,11 @@ class FromMcapConfig:
     """Settings of a conversion."""
 
     recording: list[Path] = field(default_factory=list)
-    """What the recorder wrote: folders, their .mcap files, or folders that hold several of either; an episode each."""
+    """Recordings, an episode each: the recorder's folders, their .mcap files, or folders with several of either."""
     out: Path = Path("data/recorded")
     """Folder of the new LeRobotDataset."""
     license: str = ""
-    """License for the dataset card, as the hub calls it."""
+    """License for the dataset card, by the hub's identifier."""
     control_hz: int = number(20, 1)
     """Rate of the result [Hz]."""
     max_gap_s: float = number(0.25, above=0)
@@ -50,15 +50,15 @@ class FromMcapConfig:
     image_size: int = number(128, 8)
     """Height and width of the stored pictures [px]."""
     fit: ImageFit = ImageFit.pad
-    """How pictures of another shape come to the stored one."""
+    """How pictures of another shape are fitted to the stored one."""
     robot: str = ""
     """Deployment, by name or YAML file, of recordings without a contract."""
     namespace: str = ""
-    """Namespace of its topics in these recordings."""
+    """Namespace of the robot's topics in these recordings."""
     task: str = ""
-    """Instruction of all recordings, in place of what they say themselves."""
+    """Instruction of all recordings; replaces their own."""
     keyframes: KeyframeConfig = field(default_factory=KeyframeConfig)
-    """How subtasks are found where no planner said them."""
+    """How subtasks are found where no planner named them."""
 
     def __post_init__(self) -> None:
         check_ranges(self)
@@ -70,9 +70,9 @@ class FromMcapConfig:
 
 
 def from_mcap(config: FromMcapConfig) -> Path:
-    """Write the dataset `config.out`, which appears only when it is complete, and return its path.
+    """Write the dataset `config.out` and return its path. It appears only when it is complete.
 
-    Raises `DataError` naming recording and topic of what is missing or makes no sense, before anything is written;
+    Raises `DataError` before anything is written, naming the recording and topic that is missing or wrong;
     `SystemSetupError` for a full disk.
     """
     if config.out.exists():
@@ -103,7 +103,7 @@ class Take(NamedTuple):
 
 
 def find_recordings(given: Sequence[Path]) -> list[Path]:
-    """The .mcap files that are meant, in order. Raises `DataError` for what is none and holds none."""
+    """The .mcap files of the given paths, in order. Raises `DataError` for a path that is none and holds none."""
     if not given:
         raise ConfigError("recording= is missing: a folder that the recorder wrote, or several")
     found: list[Path] = []
@@ -141,7 +141,7 @@ def layout_of(robot: Deployment) -> RobotLayout:
 
 
 def _read(config: FromMcapConfig) -> list[Take]:
-    """All but the pictures; says which recordings were cut off."""
+    """Read all but the pictures; print which recordings were cut off."""
     takes, paths = [], find_recordings(config.recording)
     with progress("reading", len(paths)) as report:
         for path in paths:
@@ -150,10 +150,10 @@ def _read(config: FromMcapConfig) -> list[Take]:
             takes.append(Take(recorded, numbers))
             report("")
     if config.robot and all(take.recorded.contract for take in takes):
-        raise ConfigError(f"robot={config.robot} has no effect: every recording says itself which robot it is of")
+        raise ConfigError(f"robot={config.robot} has no effect: every recording names its robot")
     for recorded, numbers in takes:
         if not recorded.is_whole:
-            print(f"{recorded.path}: was never closed, or still is written to; taken up to {numbers.times[-1]:.1f} s")
+            print(f"{recorded.path}: not closed, or still being written; taken up to {numbers.times[-1]:.1f} s")
     return takes
 
 
@@ -168,7 +168,7 @@ def _common_robot(takes: Sequence[Take]) -> Deployment:
 
 
 def _segment(takes: Sequence[Take], config: FromMcapConfig) -> tuple[list[Segmentation], str]:
-    """The subtasks of every episode, and in words how those were found that no planner said."""
+    """The subtasks of every episode, and in words the method that found those without a planner."""
     planned = [planned_subtasks(take.recorded, take.numbers.times) for take in takes]
     known = [one for one in planned if one is not None]
     if len(known) == len(takes):
@@ -196,7 +196,7 @@ def _write_buffer(
 
 
 def make_episode(index: int, take: Take, segmentation: Segmentation, config: FromMcapConfig) -> Episode:
-    """An episode with pictures at every frame; its seed is the simulation's, or else its place among the recordings."""
+    """An episode with pictures at every frame. Its seed is the simulation's, or else its index among the recordings."""
     recorded, numbers = take
     success, keyframes = succeeded(recorded), segmentation.keyframes
     return Episode(
@@ -217,7 +217,7 @@ def make_episode(index: int, take: Take, segmentation: Segmentation, config: Fro
 
 
 def read_pictures(recorded: Recorded, numbers: Numbers, size: int, fit: ImageFit) -> dict[str, NDArray[np.uint8]]:
-    """Camera -> (T, size, size, 3): what is shown at each tick. Raises `DataError` for a picture that is none."""
+    """Camera -> (T, size, size, 3), the picture of each tick. Raises `DataError` for an unreadable picture."""
     images = {name: np.zeros((len(numbers.times), size, size, 3), np.uint8) for name in numbers.shown}
     names = {samples.topic: name for name, samples in recorded.cameras.items()}
     counts: Counter[str] = Counter()

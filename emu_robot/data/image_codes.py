@@ -1,4 +1,4 @@
-"""Image tokens beside the images that they were made of: which tokenizer made them, and how far it came."""
+"""Image tokens stored beside their images, with the tokenizer that made them and the number of rows done."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -14,14 +14,14 @@ from emu_robot.errors import DataError, InvalidValueError, ShapeError
 from emu_robot.shared.progress import progress
 
 CODES_PER_BLOCK = 1024
-"""Images that are encoded, and written, together."""
+"""Images encoded and written together."""
 
 type Encoder = Callable[[NDArray[np.uint8]], NDArray[np.integer]]
 """(B, H, W, 3) uint8 -> (B, L) integers in [0, 2**32)."""
 
 
 def codes_name(camera: str) -> str:
-    """Where the codes of a camera are in a replay buffer."""
+    """Path of a camera's codes in a replay buffer."""
     return f"images/codes_{camera}"
 
 
@@ -47,7 +47,7 @@ def store_codes(root: zarr.Group, camera: str, images: MappedImages, encode: Enc
 
 
 def read_codes(array: zarr.Array, path: Path, n_images: int, source: str) -> NDArray[np.uint32]:
-    """(M, L) uint32 of `source`; path: of the array, for messages. See `ReplayBuffer.load_codes`."""
+    """(M, L) uint32 of `source`; path: the array's path, for messages. See `ReplayBuffer.load_codes`."""
     if array.attrs.get("source") != source:
         raise DataError(f"{path}: made by another image tokenizer; encode the buffer again")
     if array.attrs["n_done"] != n_images:

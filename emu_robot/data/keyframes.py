@@ -1,4 +1,4 @@
-"""Where subtasks end in episodes that nobody labelled: at rest, at grips and releases, at pauses, at bends of the path.
+"""Find where subtasks end in unlabelled episodes: at rest, at grips and releases, at pauses, at bends of the path.
 
 A keyframe is the frame at which a subtask is complete. Knows neither images nor words.
 Suffixes: T frames of an episode, S state dimensions.
@@ -18,14 +18,14 @@ from emu_robot.shared.settings import check_ranges, number
 type Frames = NDArray[np.int32]
 
 RETURNS = 0.8
-"""Share of the episodes that have to end at the rest pose for keyframes to be looked for there."""
+"""Least share of episodes that allow a method, for `auto` to choose it."""
 GRIPPER_NEAR = 0.25
-"""Of its range: how near to its rest position a gripper counts as there."""
+"""Largest distance of a gripper from its rest position at which it counts as there, as a share of its range."""
 GRIPPER_MOVES = 0.02
-"""Of its range per frame: from which change on a gripper moves."""
+"""Least change per frame of a gripper that moves, as a share of its range."""
 FAST, SLOW = 99, 0.1
-"""Percentile of all speeds that counts as fast, and the share of it below which the robot is not under way. Usual
-speeds are those of robots under way: in a recording with long rests most frames are none."""
+"""Percentile of all speeds that counts as fast, and the share of it from which on the robot is under way. The usual
+speed counts only such frames, since most frames may be rests."""
 SETTLED = 0.1
 """Share of the usual speed below which the robot has come to rest."""
 
@@ -33,9 +33,9 @@ SETTLED = 0.1
 class KeyframeMethod(StrEnum):
     """What ends a subtask.
 
-    rest: the robot is back where episodes begin and end, its gripper as it was then. gripper: it opened or closed (so
-    PerAct and RVT take their keyframes). pause: the robot stands nearly still. waypoint: straight lines between the
-    keyframes stay near the path (AWE, Shi et al. 2023). auto: the first of these that the set allows.
+    rest: the robot is back where episodes begin and end, its gripper as it was then. gripper: it opened or closed (as
+    in PerAct and RVT). pause: the robot stands nearly still. waypoint: straight lines between the keyframes stay near
+    the path (AWE, Shi et al. 2023). auto: the first of these that the set allows.
     """
 
     auto = "auto"
@@ -55,9 +55,9 @@ class KeyframeConfig:
     min_seconds: float = number(0.75, above=0)
     """Shortest time between two keyframes [s]."""
     rest_radius: float = number(0.35, above=0)
-    """How near the rest pose counts as there."""
+    """Distance from the rest pose within which the robot is at rest."""
     pause_speed: float = number(0.3, above=0)
-    """Share of the 75th percentile of the speeds of robots under way below which one stands still."""
+    """Speed below which the robot stands still, as a share of the 75th percentile of the speeds under way."""
     waypoint_error: float = number(0.5, above=0)
     """Largest distance of the path from straight lines between waypoints."""
 
@@ -80,19 +80,19 @@ USED_BY = {
     KeyframeMethod.pause: ("pause_speed",),
     KeyframeMethod.waypoint: ("waypoint_error",),
 }
-"""The settings that belong to one method alone."""
+"""Setting -> the only method that uses it."""
 
 
 class KeyframeFinder:
-    """Finds keyframes in the episodes of one dataset; what is usual there is measured when it is made.
+    """Finds keyframes in the episodes of one dataset. The constructor measures the usual speeds and poses.
 
-    method: what it goes by, never `auto`.
+    method: the method in use, never `auto`.
     """
 
     def __init__(self, states: Sequence[Floats32], grippers: Sequence[int], fps: float, config: KeyframeConfig) -> None:
         """states: (T, S) of every episode; grippers: which state dimensions are grippers.
 
-        Raises `DataError` if nothing ever moves, `ConfigError` for a method that needs what the set lacks.
+        Raises `DataError` if nothing ever moves, `ConfigError` for the method gripper without a gripper.
         """
         everything = np.concatenate(states)
         std_S = everything.std(0)
@@ -112,15 +112,15 @@ class KeyframeFinder:
         self.method = self._choose(states)
 
     def find(self, state: Floats32) -> Frames:
-        """(N,) ascending frames of an episode (T, S) at which a subtask is complete, each the first such frame.
+        """(N,) ascending frames of an episode (T, S), each the first at which a subtask is complete.
 
-        Where motion ends for good is always one of them.
+        The end of all motion is always one of them.
         """
         found = self._bends(state) if self.method is KeyframeMethod.waypoint else self._moments(state)
         return self._spaced(found, self._end(state))
 
     def cut(self, state: Floats32) -> tuple[Frames, Frames]:
-        """(N,) what `find` finds, and the first frame of each subtask: after a rest, where motion goes on."""
+        """(N,) keyframes of `find`, and (N,) first frames of the subtasks: where motion goes on after a rest."""
         keyframes, moves = self.find(state), self._moves(state)
         starts = [0]
         for keyframe, following in zip(keyframes[:-1].tolist(), keyframes[1:].tolist(), strict=True):
@@ -154,7 +154,7 @@ class KeyframeFinder:
         return [a + self._arrival(speed[a:b]) for a, b in stretches]
 
     def _arrival(self, speed: Floats32) -> int:
-        """The first frame of a stretch at which the robot is as still as it comes to be there, but for noise."""
+        """The first frame of a stretch at which the robot is about as still as it gets there."""
         return int(np.argmax(speed <= max(self._settled, 1.5 * np.percentile(speed, 25))))
 
     def _moves(self, state: Floats32) -> NDArray[np.bool_]:
@@ -168,13 +168,13 @@ class KeyframeFinder:
         return (speed >= self._settled) | (turns > reach).any(1)
 
     def _end(self, state: Floats32) -> int:
-        """The last frame, or the one from which on nothing moves any more."""
+        """The frame at which all motion ends."""
         moving = np.flatnonzero(self._moves(state))
         return min(int(moving[-1]) + 1, len(state) - 1) if moving.size else len(state) - 1
 
     def _bends(self, state: Floats32) -> list[int]:
-        """Ends of straight lines that stay near the path: split where it is farthest from its line, as often as
-        needed (Douglas and Peucker)."""
+        """Ends of straight lines that stay near the path (Douglas and Peucker). A line is split at the frame that is
+        farthest from it."""
         path = state[:, self._arm] / self._scale_S[self._arm]
         bends, open_ = [], [(0, len(path) - 1)]
         while open_:
@@ -188,7 +188,7 @@ class KeyframeFinder:
         return sorted(bends)
 
     def _spaced(self, frames: list[int], last: int) -> Frames:
-        """Those that keep their distance, and the end of all motion, unless it is near the one before."""
+        """The frames that keep the least distance, and the end of all motion unless it is near the one before."""
         kept: list[int] = []
         for t in frames:
             if t - (kept[-1] if kept else 0) >= self._gap and t <= last:
@@ -209,13 +209,13 @@ class KeyframeFinder:
         return (np.flatnonzero((closed[1:] != closed[:-1]).any(1)) + 1).astype(np.int32)
 
     def _speed(self, state: Floats32) -> Floats32:
-        """(T,) per frame, towards the next one."""
+        """(T,) speed from each frame to the next."""
         step = np.diff(state[:, self._arm], axis=0) / self._scale_S[self._arm]
         return _rms(np.concatenate([step, step[-1:]])) if len(step) else np.zeros(1, np.float32)
 
     @staticmethod
     def _stretches(there: NDArray[np.bool_]) -> list[tuple[int, int]]:
-        """Where `there` holds without a break: begin and (exclusive) end."""
+        """Begin and exclusive end of each unbroken run of True."""
         edges = np.flatnonzero(np.diff(np.concatenate([[False], there, [False]]).astype(np.int8)))
         return list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))
 

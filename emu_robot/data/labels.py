@@ -1,6 +1,6 @@
 """Subtasks of a LeRobotDataset's episode: from the labels the set carries, or from keyframes found in its motion.
 
-What is read, in this order: the columns `subtask_index` (with meta/subtasks) and `keyframe`; rows of style "subtask"
+Labels are read in this order: the columns `subtask_index` (with meta/subtasks) and `keyframe`; rows of style "subtask"
 in `language_persistent` or `language_events`, as lerobot-annotate writes them; a `task_index` that changes within the
 episode.
 """
@@ -19,7 +19,7 @@ from emu_robot.errors import DataError
 
 type Frames = NDArray[np.int32]
 type Captioner = Callable[[Image, Image, str], str]
-"""First image of a subtask, image at its keyframe, instruction of the episode -> what the subtask is, in words."""
+"""First image of a subtask, image at its keyframe, instruction of the episode -> the subtask in words."""
 
 
 class LabelSource(StrEnum):
@@ -34,16 +34,20 @@ class LabelSource(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Segmentation:
-    """subtasks: words of each; starts, keyframes: (N,) first frame, and frame at which it is complete."""
+    """The subtasks of an episode."""
 
     subtasks: tuple[str, ...]
+    """Words of each subtask."""
     starts: Frames
+    """(N,) first frame of each."""
     keyframes: Frames
+    """(N,) frame at which each is complete."""
     source: LabelSource
+    """Where they come from."""
 
 
 def read_labels(files: LeRobotFiles, episode: EpisodeFiles, rows: pa.Table) -> Segmentation | None:
-    """What the set itself says; None if it says nothing. Raises `DataError` for labels that contradict themselves."""
+    """Subtasks by the set's own labels; None without labels. Raises `DataError` for contradictory labels."""
     if "subtask_index" in rows.column_names and files.subtasks:
         return _by_index(files, episode, rows, "subtask_index", files.subtasks)
     starts = _language_starts(episode, rows)
@@ -55,7 +59,7 @@ def read_labels(files: LeRobotFiles, episode: EpisodeFiles, rows: pa.Table) -> S
 
 
 def from_motion(keyframes: Frames, starts: Frames, instruction: str) -> Segmentation:
-    """Every keyframe ends a subtask, called like the whole instruction until somebody words it better."""
+    """Subtasks that end at the keyframes. Each is worded like the whole instruction until a captioner words it."""
     words = (instruction,) * len(keyframes)
     return Segmentation(subtasks=words, starts=starts, keyframes=keyframes, source=LabelSource.motion)
 
@@ -97,7 +101,7 @@ def _language_starts(episode: EpisodeFiles, rows: pa.Table) -> dict[int, str]:
 
 
 def _segments(starts: Sequence[int], words: Sequence[str], length: int, source: LabelSource) -> Segmentation:
-    """Each subtask is complete at the last frame before the next one; the first begins with the episode."""
+    """Subtasks, each complete at the last frame before the next; the first begins with the episode."""
     begins = np.array([0, *starts[1:]], np.int32)
     keyframes = np.append(begins[1:], length).astype(np.int32) - 1
     return Segmentation(subtasks=tuple(words), starts=begins, keyframes=keyframes, source=source)

@@ -6,10 +6,10 @@
     next.success  (1,) bool  at the last frame: whether the episode succeeded
     language_persistent      LeRobot's annotation column, style "subtask", stamped at each subtask's start
 
-README.md is its dataset card, which is rewritten when episodes are added.
+README.md is the dataset card. Adding episodes rewrites it.
 
-Episodes are written in parts, each renamed into place when complete, and merged at the end: an interrupted export keeps
-its complete parts, and a buffer that has grown adds only its new episodes.
+Episodes are written in parts, each renamed into place when complete, and merged at the end. An interrupted export keeps
+its complete parts, and an export of a buffer that has grown adds only the new episodes.
 """
 
 import json
@@ -82,11 +82,11 @@ def export_lerobot(
     crf: int = H264_CRF,
     workers: int = 1,
 ) -> Path:
-    """Export the episodes of the replay buffer `source` that the dataset `out` does not hold yet; returns `out`.
+    """Export the episodes of the replay buffer `source` that the dataset `out` does not hold yet; return `out`.
 
-    robot: its name; none given means the known one with the buffer's layout. license: for the dataset card, see
-    `origin_of`. gop: frames from one picture that is stored whole to the next; 2 makes random access quick, 20 makes
-    videos smaller. crf: quality of the videos, 0 (lossless) to 51. workers: processes; 1 writes in this one.
+    robot: name of the robot; empty: the known one with the buffer's layout. license: see `origin_of`. gop: frames from
+    one whole picture to the next; 2 makes random access quick, 20 makes videos smaller. crf: quality of the videos, 0
+    (lossless) to 51. workers: processes; 1 writes in this one.
 
     Raises `DataError` if `source` is not a buffer or `out` is something else, `ConfigError` if images are not stored
     for every frame (collect with image_every=1), `InvalidValueError` for a number out of its range, `SystemSetupError`
@@ -133,7 +133,7 @@ def create_set(
     gop: int = 2,
     crf: int = H264_CRF,
 ) -> LeRobotDataset:
-    """An empty dataset in the new folder `root` to add frames to, its videos in H.264; see `export_lerobot`."""
+    """Create an empty dataset in the new folder `root`, with videos in H.264; see `export_lerobot`."""
     return LeRobotDataset.create(
         repo_id,
         fps=fps,
@@ -152,7 +152,7 @@ def create_set(
 def usual_features(
     state_names: Sequence[str], action_names: Sequence[str], images: Mapping[str, tuple[int, ...]]
 ) -> dict[str, dict[str, Any]]:
-    """LeRobot's features of any robot; images: camera -> (height, width, 3)."""
+    """LeRobot's features of a robot; images: camera -> (height, width, 3)."""
     features: dict[str, dict[str, Any]] = {
         key: {"dtype": "float32", "shape": (len(names),), "names": list(names)}
         for key, names in (("observation.state", state_names), ("action", action_names))
@@ -165,7 +165,7 @@ def usual_features(
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep the encoder's statistics and the parquet writer's bars, several per episode, off the terminal."""
+    """Keep the encoder's statistics and the parquet writer's progress bars off the terminal."""
     had_bars = datasets.is_progress_bar_enabled()
     av.logging.set_libav_level(av.logging.ERROR)
     datasets.disable_progress_bars()
@@ -178,7 +178,7 @@ def quiet() -> Iterator[None]:
 
 
 def _n_episodes(path: Path) -> int:
-    """Raises `DataError` unless `path` is a LeRobotDataset written here."""
+    """Episodes of the set. Raises `DataError` unless `path` is a LeRobotDataset written here."""
     try:
         info = json.loads((path / INFO).read_text())
         fits = "subtask_index" in info["features"]
@@ -217,7 +217,7 @@ def _write_parts(export: _Export, n_exported: int, workers: int) -> list[Path]:
 
 
 class _PartWriter:
-    """Writes the part that begins at an episode; how many it holds."""
+    """Writes the part that begins at an episode; returns its number of episodes."""
 
     def __init__(self, export: _Export, episodes: Mapping[int, range]) -> None:
         self._export, self._episodes = export, episodes
@@ -233,7 +233,7 @@ class _PartWriter:
 
 
 def write_part(export: _Export, episodes: range, part: Path) -> None:
-    """Write these episodes as a LeRobotDataset of its own in the folder `part`, which appears when it is complete."""
+    """Write these episodes as a separate LeRobotDataset in the folder `part`, which appears when it is complete."""
     unfinished = part.with_name(f"{part.name}.partial")
     shutil.rmtree(unfinished, ignore_errors=True)
     first = export.buffer.episode(episodes[0])
@@ -288,7 +288,7 @@ def _language(episode: Episode) -> list[dict[str, Any]]:
 
 
 def _add_language(root: Path, language: list[list[dict[str, Any]]]) -> None:
-    """Add the language column as LeRobot's own annotator does: after recording, the same rows at every frame."""
+    """Add the language column after recording, the same rows at every frame, as LeRobot's own annotator does."""
     for path in sorted((root / "data").rglob("*.parquet")):
         table = pq.read_table(path)
         rows = pa.array([language[i] for i in table.column("episode_index").to_pylist()])
@@ -302,7 +302,7 @@ def _add_language(root: Path, language: list[list[dict[str, Any]]]) -> None:
 
 
 def _merge(export: _Export, n_exported: int, parts: list[Path]) -> None:
-    """All of `out` and the parts as one dataset in place of `out`."""
+    """Merge `out` and the parts into one dataset in place of `out`."""
     sources = [*([export.out] if n_exported else []), *parts]
     merged = export.parts / "merged"
     shutil.rmtree(merged, ignore_errors=True)

@@ -1,6 +1,6 @@
-"""A LeRobotDataset on disk (v2.0, v2.1, v3.0): what it holds, its rows and its pictures. Knows neither torch nor zarr.
+"""Read a LeRobotDataset on disk (v2.0, v2.1, v3.0): metadata, rows and pictures. Knows neither torch nor zarr.
 
-Read here rather than by LeRobot because that reads 3.0 only, checks little and needs torch in every process.
+LeRobot itself reads 3.0 only, checks little and needs torch in every process.
 """
 
 import math
@@ -42,13 +42,18 @@ LANGUAGE = ("language_persistent", "language_events")
 
 @dataclass(frozen=True, kw_only=True)
 class EpisodeFiles:
-    """Where one episode lies. tasks: its instructions, as the metadata say."""
+    """The files of one episode."""
 
     index: int
+    """Index in the set."""
     length: int
+    """Frames."""
     tasks: tuple[str, ...]
+    """Instructions in the metadata."""
     table: Path
+    """File with its rows."""
     videos: dict[str, VideoSpan]
+    """Camera's feature -> its part of a video."""
 
 
 class LeRobotFiles:
@@ -84,7 +89,7 @@ class LeRobotFiles:
 
     @cached_property
     def left_out(self) -> dict[str, str]:
-        """Cameras that give no colour pictures -> what they give, in words."""
+        """Cameras without colour pictures -> what they give, in words."""
         told = {camera: self._without_colours(key) for camera, key in self._shown.items()}
         return {camera: why for camera, why in told.items() if why}
 
@@ -95,7 +100,7 @@ class LeRobotFiles:
         return {key.removeprefix(IMAGE_PREFIX): key for key in shown}
 
     def _without_colours(self, key: str) -> str:
-        """What a camera gives instead, by its mark or its first picture; "" for colours and for what cannot be read."""
+        """What a camera without colours gives, by metadata or first picture; "" for colours and unreadable files."""
         if _is_depth(self.features[key]):
             return "gives depth, as info.json says"
         episode = self.episodes[0]
@@ -114,7 +119,7 @@ class LeRobotFiles:
         return str(self.features[key]["dtype"]).startswith(("bool", "int", "uint"))
 
     def check(self, episode: EpisodeFiles, cameras: Iterable[str]) -> None:
-        """Raise `DataError` naming what an episode lacks: its instruction, its table, its part of a camera's video."""
+        """Raise `DataError` if an episode lacks its instruction, its table or its part of a camera's video."""
         where = f"{self.root}: episode {episode.index}"
         if not episode.tasks or not all(task.strip() for task in episode.tasks):
             raise DataError(f"{where}: tasks are {list(episode.tasks)}, expected an instruction")
@@ -138,7 +143,7 @@ class LeRobotFiles:
                 )
 
     def names(self, key: str) -> list[str]:
-        """Names of a feature's dimensions, or <key>.0, <key>.1, ... if it has none. Raises `UnknownNameError`."""
+        """Names of a feature's dimensions, or <key>.0, <key>.1, ... without names. Raises `UnknownNameError`."""
         if key not in self.features:
             raise UnknownNameError(f"feature of {self.root}", key, self.features)
         feature = self.features[key]
@@ -148,7 +153,7 @@ class LeRobotFiles:
     def rows(self, episode: EpisodeFiles) -> pa.Table:
         """The episode's rows, one per frame, in order; columns as stored.
 
-        Raises `DataError` for a file that cannot be read, missing frames, or time stamps that are not 1 / fps apart.
+        Raises `DataError` for an unreadable file, missing frames, or time stamps that are not 1 / fps apart.
         """
         table = read_table(episode.table)
         of_episode = column_of(episode.table, table, "episode_index").to_numpy() == episode.index
@@ -187,7 +192,7 @@ class LeRobotFiles:
         return array
 
     def images(self, episode: EpisodeFiles, rows: pa.Table, camera: str, frames: Sequence[int]) -> Iterator[Image]:
-        """(H, W, 3) uint8 of ascending frames. Raises `DataError` naming a video or picture that cannot be decoded."""
+        """(H, W, 3) uint8 of ascending frames. Raises `DataError` naming an undecodable video or picture."""
         key = self._image_key(camera)
         if self.features[key]["dtype"] == "video":
             span = episode.videos[key]
@@ -202,7 +207,7 @@ class LeRobotFiles:
             yield read_picture(where, self._source(where, column[t].as_py()))
 
     def _source(self, where: str, stored: Any) -> bytes | Path:
-        """A picture as a cell of a table has it."""
+        """The picture in a cell of a table: its bytes or its path."""
         content, path = (stored.get("bytes"), stored.get("path")) if isinstance(stored, dict) else (None, None)
         if isinstance(content, bytes) and content:
             return content
@@ -211,8 +216,8 @@ class LeRobotFiles:
         return self._inside(path)
 
     def check_stats(self, keys: Iterable[str]) -> None:
-        """Raise `DataError` if stats.json says a number of these features that is not finite: a training on the set
-        would use it."""
+        """Raise `DataError` if stats.json holds a number of these features that is not finite: a training would use
+        it."""
         path = self.root / STATS
         values = read_json(path) if path.exists() else {}
         for key in keys:
@@ -235,7 +240,7 @@ class LeRobotFiles:
     # -- metadata
 
     def _inside(self, relative: str) -> Path:
-        """A path of the dataset. Raises `DataError` for one that leads out of it."""
+        """A path in the dataset. Raises `DataError` for one that leads out of it."""
         path = (self.root / relative).resolve()
         if not path.is_relative_to(self.root.resolve()):
             raise DataError(f"{self.root / INFO}: the path {relative!r} leads out of the dataset")
@@ -305,7 +310,7 @@ class LeRobotFiles:
 
 
 def _bounded(episodes: Iterable[EpisodeFiles]) -> list[EpisodeFiles]:
-    """With each span of a video ended where the next one of the same file begins."""
+    """The episodes, each span of a video ended where the next one of the same file begins."""
     episodes = list(episodes)
     begins: dict[Path, list[float]] = defaultdict(list)
     for episode in episodes:

@@ -1,4 +1,4 @@
-"""How a LeRobotDataset calls its dimensions and cameras, in every form that is met, and what we call them."""
+"""Names of dimensions and cameras in a LeRobotDataset, in all known forms, and our names for them."""
 
 import re
 from collections.abc import Iterable
@@ -10,9 +10,9 @@ IMAGE_PREFIX = "observation.images."
 
 
 def dimension_names(names: Any, width: int) -> list[str] | None:
-    """The names of a feature's `width` dimensions; None if it has none or not as many.
+    """The names of a feature's `width` dimensions; None without names or for another number of them.
 
-    Known are lists, lists of lists, {"motors": [...]} and {name: index, ...}. Names may repeat.
+    Known forms: lists, lists of lists, {"motors": [...]} and {name: index, ...}. Names may repeat.
     """
     if isinstance(names, dict) and sorted(map(str, names.values())) == sorted(map(str, range(len(names)))):
         names = sorted(names, key=lambda name: int(names[name]))
@@ -34,7 +34,7 @@ def _flat(names: Any) -> Iterable[str]:
 def camera_names(features: Iterable[str]) -> dict[str, str]:
     """Our name of each camera -> its feature; observation.images.top -> top, observation.image -> observation_image.
 
-    A name that our files take for something else, or that two features would share, becomes another one.
+    A name that our files reserve, or that two features would share, becomes another one.
     """
     features = list(features)
     ours: dict[str, str] = {}

@@ -1,4 +1,4 @@
-"""Parquet, JSON and JSON lines of a LeRobotDataset, read with their errors in one line. Knows nothing of episodes."""
+"""Read Parquet, JSON and JSON lines of a LeRobotDataset, with errors of one line. Knows nothing of episodes."""
 
 import json
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from emu_robot.errors import DataError
 
 
 def read_table(path: Path) -> pa.Table:
-    """A whole parquet file; the last few are kept as long as they are not written again."""
+    """A whole parquet file. The last few stay in memory until they are written again."""
     try:
         written = path.stat()
         return _read_table(path, written.st_mtime_ns, written.st_size)

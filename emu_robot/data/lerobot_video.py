@@ -1,4 +1,4 @@
-"""Pictures of a LeRobotDataset, out of videos and out of cells of its tables. Knows no episodes."""
+"""Read pictures of a LeRobotDataset from videos and from cells of its tables. Knows no episodes."""
 
 import io
 import re
@@ -15,24 +15,24 @@ from emu_robot.core import Image
 from emu_robot.errors import DataError
 
 NO_COLOUR = re.compile(r"I.*|F")
-"""Modes of Pillow: one number of more than 8 bits per pixel."""
+"""Pillow's modes with one number of more than 8 bits per pixel."""
 DEEP_GREY = re.compile(r"gray(f|\d).*")
-"""The same among FFmpeg's pixel formats."""
+"""FFmpeg's pixel formats with one number of more than 8 bits per pixel."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class VideoSpan:
-    """Where an episode's frames of one camera lie."""
+    """The part of a video with an episode's frames of one camera."""
 
     file: Path
     begin_s: float
-    """Time of their first one in the file [s]."""
+    """Time of the first frame in the file [s]."""
     end_s: float
-    """When the next episode begins there, or infinity [s]."""
+    """Time in the file at which the next episode begins, or infinity [s]."""
 
 
 def decode_frames(file: Path, seconds: Sequence[float], fps: float) -> Iterator[Image]:
-    """(H, W, 3) uint8 of the frames shown at ascending times [s] of a video; raises `DataError` if one is missing."""
+    """(H, W, 3) uint8, the frames of a video at ascending times [s]. Raises `DataError` if one is missing."""
     wanted = iter(seconds)
     target = next(wanted, None)
     if target is None:
@@ -55,7 +55,7 @@ def decode_frames(file: Path, seconds: Sequence[float], fps: float) -> Iterator[
 
 
 def read_picture(where: str, source: bytes | Path) -> Image:
-    """(H, W, 3) uint8 of a file's content or of a file. Raises `DataError` for what is damaged or has no colours."""
+    """(H, W, 3) uint8 of a picture's bytes or file. Raises `DataError` if it is damaged or has no colours."""
     picture = _opened(where, source)
     if NO_COLOUR.fullmatch(picture.mode):
         raise DataError(f"{where}: holds numbers of more than 8 bits ({picture.mode}), as depth does, no colours")
@@ -68,14 +68,14 @@ def read_picture(where: str, source: bytes | Path) -> Image:
 
 
 def mode_of_picture(where: str, source: bytes | Path) -> str:
-    """What its pixels hold, as Pillow calls it. Raises `DataError` for what is damaged."""
+    """Pillow's mode of a picture. Raises `DataError` if it is damaged."""
     picture = _opened(where, source)
     picture.close()
     return picture.mode
 
 
 def mode_of_video(file: Path) -> str:
-    """What its pixels hold, as FFmpeg calls it; "" for what cannot be opened."""
+    """FFmpeg's pixel format of a video; "" if it cannot be opened."""
     try:
         with av.open(str(file)) as container:
             mode = container.streams.video[0].codec_context.pix_fmt

@@ -1,4 +1,4 @@
-"""All stored images of one camera, read where and when they are asked for. Knows the layout of the zarr chunks only."""
+"""All stored images of one camera, read from disk at each access. Knows only the layout of the zarr chunks."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,9 +12,9 @@ type Images = NDArray[np.uint8]
 
 
 class MappedImages:
-    """(M, H, W, 3) uint8 on disk: index it with an integer, a slice or an array of integers, and get an array.
+    """(M, H, W, 3) uint8 on disk. An integer, a slice or an array of integers as index gives an array in memory.
 
-    The operating system keeps in memory what is asked for often, as much as there is room for.
+    The operating system caches images that are read often, as far as memory allows.
     """
 
     def __init__(self, folder: Path, shape: tuple[int, ...], chunk: int) -> None:
@@ -36,7 +36,7 @@ class MappedImages:
         return self.shape[0]
 
     def __getitem__(self, which: int | slice | Sequence[int] | NDArray[np.integer]) -> Images:
-        """One image (H, W, 3) or several, in an array of their own. Raises `InvalidValueError` if out of range."""
+        """A copy of one image (H, W, 3) or of several. Raises `InvalidValueError` if out of range."""
         if isinstance(which, slice):
             which = np.arange(*which.indices(len(self)))
         rows = np.asarray(which)

@@ -1,5 +1,6 @@
-"""Go through an MCAP file from its beginning: messages in the order in which they were written, also where the file was
-never closed. Needs no index and no middleware; mcap reads, rosbags decodes.
+"""Read an MCAP file from its beginning: messages in the order of writing, also where the file was never closed.
+
+Needs no index and no middleware; mcap reads, rosbags decodes.
 """
 
 import struct
@@ -28,7 +29,7 @@ class RecordedMessage(NamedTuple):
 
 
 class McapFile:
-    """counts: messages per topic. is_whole: whether it was closed. Both are known once `messages` came to its end."""
+    """An MCAP file. Known at the end of `messages`: counts, messages per topic; is_whole, whether it was closed."""
 
     def __init__(self, path: Path) -> None:
         """Raises `DataError` if it is no MCAP file."""
@@ -46,7 +47,7 @@ class McapFile:
         self._store = get_typestore(Stores.EMPTY)
 
     def messages(self) -> Iterator[RecordedMessage]:
-        """All of them, up to the last that is complete if the file was never closed.
+        """All messages; of a file that was never closed, all complete ones.
 
         Raises `DataError` for a closed file that is damaged.
         """
@@ -82,7 +83,7 @@ class McapFile:
                         pass
 
     def decode(self, message: RecordedMessage) -> Any:
-        """With the fields of its type. Raises `DataError` if definition or data make no sense."""
+        """The message as an object with the fields of its type. Raises `DataError` for a wrong definition or data."""
         try:
             if message.type not in self._store.fielddefs:
                 schema = self._definitions[message.type]

@@ -1,7 +1,7 @@
-"""What a recording holds of an episode: when every camera showed, where joints were, what was commanded and intended.
+"""Read an episode from a recording: times of pictures, positions of joints, commands and subtasks.
 
-Times are those of receiving, in seconds since the recording's first message: what a policy could know at a moment is
-what had come by then. Suffixes: N messages, J joints.
+Times are times of arrival, in seconds since the recording's first message, because a policy knows only what has
+arrived. Suffixes: N messages, J joints.
 """
 
 from collections import defaultdict
@@ -26,11 +26,11 @@ type Taker = Callable[[RecordedMessage, Any], None]
 
 TRAJECTORY = "trajectory_msgs/msg/JointTrajectory"
 OURS = ("action_chunk", "subgoal", "episode_state")
-"""Roles of those of our own topics that say something of an episode; their names where no contract tells others."""
+"""Roles of our own topics that describe an episode, and their names unless a contract names others."""
 
 
 class Samples(NamedTuple):
-    """What a topic said at times (N,) [s], ascending: values (N, ...)."""
+    """Values (N, ...) of a topic at ascending times (N,) [s]."""
 
     topic: str
     times: Floats
@@ -38,7 +38,7 @@ class Samples(NamedTuple):
 
 
 class Intended(NamedTuple):
-    """From `time` [s] on: a subtask in words; without words everything was complete, or it was stopped before."""
+    """The subtask pursued from `time` [s] on. Without words the task was complete (`is_complete`) or stopped."""
 
     time: float
     words: str
@@ -46,7 +46,7 @@ class Intended(NamedTuple):
 
 
 class Openings(NamedTuple):
-    """The gripper's part of a chunk that came at `time`: openings meant for start, start + dt, ... [s]."""
+    """The gripper's part of a chunk that arrived at `time` [s]: openings for start, start + dt, ... [s]."""
 
     time: float
     start: float
@@ -56,41 +56,50 @@ class Openings(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Recorded:
-    """Everything of a recording but its pictures.
-
-    cameras: our name -> times at which pictures came; their values count them. joints: name -> positions.
-    arm: commanded positions (N, J), gripper: commanded openings, both at the times for which they were meant; gripper
-    is None where its driver takes an action, whose goals no topic carries: then chunks say what was wanted. It is also
-    None for robots without gripper.
-    success, seed: of a simulated episode, None where nobody said. is_whole: whether the file was closed.
-    """
+    """Everything in a recording but its pictures."""
 
     path: Path
+    """The MCAP file."""
     contract: Contract | None
+    """What our recorder wrote first; None for recordings of others."""
     robot: Deployment
+    """The robot."""
     task: str
+    """The instruction."""
     cameras: dict[str, Samples]
+    """Our name -> times of its pictures; the values count them."""
     joints: dict[str, Samples]
+    """Name -> measured positions."""
     arm: Samples
+    """Commanded positions (N, J), at the times for which they were meant."""
     gripper: Samples | None
+    """Commanded openings, at the times for which they were meant. None without a gripper, and for a driver that takes
+    action goals, which no topic carries: then `chunks` holds the openings."""
     chunks: list[Openings]
+    """The gripper's parts of the chunks."""
     intended: list[Intended]
+    """The planner's subtasks, in order."""
     success: bool | None
+    """Success of a simulated episode, if recorded."""
     seed: int | None
+    """Seed of a simulated episode, if recorded."""
     is_whole: bool
+    """Whether the file was closed."""
 
 
 def read_recorded(path: Path, *, robot: str = "", namespace: str = "", task: str = "") -> Recorded:
-    """Read an MCAP file. robot, namespace: name or YAML of the deployment, and where its topics are, if the file has no
-    contract; task: the instruction, in place of what the recording says.
+    """Read an MCAP file.
 
-    Raises `DataError` naming what is missing or makes no sense, `UnknownNameError` and `ConfigError` for the robot.
+    robot, namespace: the deployment (name or YAML) and the namespace of its topics, for a file without a contract.
+    task: the instruction; replaces the recording's own.
+
+    Raises `DataError` naming what is missing or wrong, `UnknownNameError` and `ConfigError` for the robot.
     """
     return _Reading(McapFile(path), robot, read_namespace(namespace), task).result()
 
 
 class _Reading:
-    """Takes messages in the order in which they were written; the first one is the contract, if there is one."""
+    """Takes messages in the order of writing; a contract comes first."""
 
     def __init__(self, file: McapFile, robot: str, namespace: str, task: str) -> None:
         self._file, self._namespace, self._task, self._contract = file, namespace, task, None
@@ -160,7 +169,7 @@ class _Reading:
         self._pictures[name].append(self._seconds(message.time_ns))
 
     def _on_joint_state(self, role: str, message: RecordedMessage, state: Any) -> None:
-        """Each joint from its own topic only, should another one tell of it, too."""
+        """Take each joint from its own topic only, as other topics may hold it, too."""
         self._check_stamp(message, state)
         now = self._seconds(message.time_ns)
         for name, position in zip(state.name, state.position, strict=False):
@@ -168,13 +177,13 @@ class _Reading:
                 self._joints[name].append((now, float(position)))
 
     def _role_of(self, joint: str) -> str:
-        """Of the topic that a joint's position comes on."""
+        """Role of the topic with a joint's positions."""
         gripper = self._robot.gripper
         is_apart = gripper is not None and gripper.joint == joint and gripper.joint_states != ""
         return "gripper_joint_states" if is_apart else "joint_states"
 
     def _on_command(self, names: Sequence[str], message: RecordedMessage, command: Any) -> None:
-        """A trajectory of one point, as the safety gate sends them, or positions for at once."""
+        """Take a trajectory of one point, as the safety gate sends it, or positions for now."""
         offset, given = 0.0, list(names)
         if message.type == TRAJECTORY:
             if len(command.points) != 1:
@@ -191,7 +200,7 @@ class _Reading:
         self._commands[message.topic].append((self._seconds(message.time_ns) + offset, ordered))
 
     def _on_chunk(self, message: RecordedMessage, chunk: Any) -> None:
-        """The gripper's part of a chunk that the gate may have taken; nothing of a robot without gripper."""
+        """Take the gripper's part of a valid chunk; nothing for a robot without gripper."""
         names = self._robot.dimension_names
         if self._robot.gripper is None:
             return
@@ -221,7 +230,7 @@ class _Reading:
     def result(self) -> Recorded:
         task = self._task or (self._contract.task if self._contract else "") or self._instruction
         if not task:
-            raise DataError(f"{self._file.path}: neither its contract nor a subgoal says what was done; say task=")
+            raise DataError(f"{self._file.path}: neither its contract nor a subgoal holds the task; say task=")
         robot = self._robot
         return Recorded(
             path=self._file.path,
@@ -291,5 +300,5 @@ class _Reading:
 
 
 def _stamp_ns(message: Any) -> int:
-    """Of its header [ns]; 0 where nobody set it."""
+    """Stamp of a message's header [ns]; 0 if it was not set."""
     return message.header.stamp.sec * 1_000_000_000 + message.header.stamp.nanosec

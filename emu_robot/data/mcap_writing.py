@@ -1,8 +1,8 @@
-"""Write a recording: a rosbag2 folder with one MCAP file, by a thread of its own. Knows no middleware.
+"""Write a recording, a rosbag2 folder with one MCAP file, in a separate thread. Knows no middleware.
 
-Whatever is a second old is in the file, in chunks that are complete: a killed process loses that much, and the index,
-the summary and metadata.yaml that `close` writes. `emu-robot data from-mcap` and every reader that goes through a file
-from its beginning take what is left as it is.
+Messages reach the file within a second, in complete chunks. A killed process loses the last second, and the index,
+summary and metadata.yaml that `close` writes. `emu-robot data from-mcap` and all readers that start at the beginning of
+a file can read the rest.
 """
 
 import json
@@ -37,9 +37,9 @@ FOREVER = QosTime(9223372036, 854775807)
 
 
 class Topic(NamedTuple):
-    """type: "package/msg/Name"; definition: its text and those of what it contains; digest: its RIHS01 hash.
+    """A topic. type: "package/msg/Name"; definition: text of the type and of all types in it; digest: RIHS01 hash.
 
-    is_reliable, is_latched: how it is to be played back.
+    is_reliable, is_latched: quality of service for playback.
     """
 
     name: str
@@ -71,15 +71,14 @@ class _Message(NamedTuple):
 
 
 class McapRecording:
-    """Open from when it is made until `close`. `put` never waits for the disk: what does not fit into the queue any
-    more is dropped and counted.
+    """A recording, open until `close`. `put` never waits for the disk: a full queue drops messages and counts them.
 
-    received: messages taken per topic; dropped: those for which there was no room; problem: why nothing is written any
-    more, in words, empty while all is well.
+    received: messages taken per topic; dropped: messages dropped per topic; problem: why writing has ended, in words;
+    empty while all is well.
     """
 
     def __init__(self, path: Path, contract: Contract, *, time_ns: int, queue_bytes: int) -> None:
-        """path: of the folder, which must not exist. time_ns: of the contract, the recording's first message."""
+        """path: the folder, which must not exist. time_ns: time of the contract, the first message [ns]."""
         self.path = path
         self.received: Counter[str] = Counter()
         self.dropped: Counter[str] = Counter()
@@ -96,12 +95,12 @@ class McapRecording:
         self._thread.start()
 
     def add(self, topic: Topic) -> None:
-        """From now on messages of this topic may come."""
+        """Add a topic, before its first message."""
         with self._changed:
             self._queue.append(topic)
 
     def put(self, topic: str, time_ns: int, data: bytes) -> None:
-        """A message in CDR, received at `time_ns`."""
+        """Queue a message in CDR, received at `time_ns` [ns]."""
         with self._changed:
             if self.problem or self._ending or self._pending + len(data) > self._limit:
                 self.dropped[topic] += 1
@@ -112,7 +111,7 @@ class McapRecording:
             self._changed.notify()
 
     def close(self) -> None:
-        """Write what waits, index, summary and metadata.yaml; `problem` says if that failed."""
+        """Write the queue, index, summary and metadata.yaml; `problem` says if that failed."""
         with self._changed:
             self._ending = True
             self._changed.notify()
@@ -132,15 +131,15 @@ class McapRecording:
         self._storage.bio.flush()
 
     def _run(self) -> None:
-        """The thread: write batches until the end. A disk that takes no more leaves the file as a killed process does:
-        whole up to its last complete chunk."""
+        """The thread: write batches until the end. After a disk error the file ends with its last complete chunk, as
+        after a kill."""
         failed = self._attempt(self._write_batches)
         if isinstance(failed, OSError) or self._attempt(self._writer.close) is not None:
             with suppress(Exception):
                 self._writer.abort()
 
     def _attempt(self, step: Callable[[], None]) -> Exception | None:
-        """What went wrong, if anything did; whatever it is, whoever records has to hear of it."""
+        """Run a step; return its error, if any, and set `problem`."""
         try:
             step()
         except Exception as error:
@@ -180,6 +179,6 @@ def free_gb(folder: Path) -> float:
 
 
 def without_spaces(text: str) -> str:
-    """JSON that means the same: the YAML writer that rosbags uses folds long text, and where it takes a space for the
-    place to do so, that comes back as a space more behind a backslash."""
+    """Equal JSON without spaces. The YAML writer of rosbags folds long text at spaces and adds a space and a backslash
+    there."""
     return json.dumps(json.loads(text), separators=(",", ":")).replace(" ", r"\u0020")

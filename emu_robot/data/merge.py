@@ -1,4 +1,4 @@
-"""Several replay buffers as one, or one with fewer images."""
+"""Merge replay buffers into one, or thin out the images of one."""
 
 import json
 import shutil
@@ -18,7 +18,7 @@ from emu_robot.shared.settings import check_ranges, number
 
 RECORD = "merged.json"
 BLOCK = 64
-"""Episodes read and written together."""
+"""Episodes that are read and written together."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,19 +28,19 @@ class MergeConfig:
     sources: list[Path] = field(default_factory=list)
     """Replay buffers, at least one."""
     out: Path = Path("data/merged")
-    """The new replay buffer that holds all their episodes, in order."""
+    """The new replay buffer with all their episodes, in order."""
     image_every: int = number(1, 1)
-    """Frames from one kept image to the next; those of starts, keyframes and the dwells after these stay."""
+    """Frames from one kept image to the next; those of starts, keyframes and their dwells stay."""
 
     def __post_init__(self) -> None:
         check_ranges(self)
 
 
 def merge(config: MergeConfig) -> Path:
-    """Write `out`, which appears only when it is complete, and return it; nothing to do if it was merged before.
+    """Write `out` and return it. It appears only when it is complete; an `out` that was merged before stays.
 
-    Image codes are left behind: another tokenizer may have made them. Raises `DataError` if `out` is something
-    else, a source is missing, or rates, cameras or dimensions differ, `ShapeError` if the sizes of pictures do,
+    Image codes are not copied, as different tokenizers may have made them. Raises `DataError` if `out` is something
+    else, a source is missing, or rates, cameras or dimensions differ; `ShapeError` if sizes of pictures differ;
     `SystemSetupError` for a full disk.
     """
     sources, out = config.sources, config.out
@@ -83,7 +83,7 @@ def _check_alike(buffers: Sequence[ReplayBuffer]) -> None:
 
 
 def differences(one: RobotLayout, other: RobotLayout) -> dict[str, tuple[Any, Any]]:
-    """Field -> both values, where two layouts contradict each other or dimensions are of other kinds or places."""
+    """Field -> both values, for each field in which two layouts differ so that they cannot be merged."""
     strict = ("relative_dims", "state_kinds", "action_kinds", "state_order", "action_order", "unused_actions")
     pairs = {name: (getattr(one, name), getattr(other, name)) for name in strict}
     return one.differences(other) | {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
@@ -101,6 +101,6 @@ def _rates(buffer: ReplayBuffer) -> list[int]:
 
 
 def _image_every(out: Path) -> int | None:
-    """What `out` was merged with; None if it is no merged buffer."""
+    """The setting `image_every` that `out` was merged with; None if it is no merged buffer."""
     path = out / RECORD
     return json.loads(path.read_text())["image_every"] if path.exists() else None

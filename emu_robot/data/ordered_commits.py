@@ -1,4 +1,4 @@
-"""Several processes write episode files, finished in any order; one commits them in the right one, several at once."""
+"""Commit episode files in their order, several at once, while other processes finish them in any order."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -9,13 +9,13 @@ from emu_robot.data.episode import Episode
 from emu_robot.data.replay_buffer import ReplayBuffer
 
 COMMITTED_AT_ONCE = 16
-"""Episodes; every commit writes the last chunk of each array anew."""
+"""Episodes of a commit; each commit rewrites the last chunk of every array."""
 
 
 def blocks_in_order[Piece](
     pieces: Iterable[Piece], is_done: Callable[[Piece], bool], results: Iterable[object]
 ) -> Iterator[list[Piece]]:
-    """All pieces in their order, in blocks as soon as they are done; each of `results` says that another one may be."""
+    """All pieces in their order, in blocks as soon as they are done. They are checked after each of `results`."""
     waiting = deque(pieces)
 
     def take(at_least: int) -> list[Piece]:

@@ -1,6 +1,6 @@
-"""Any LeRobotDataset as a replay buffer: cameras, numbers and rate as asked for, episodes cut into subtasks.
+"""Convert a LeRobotDataset to a replay buffer: chosen cameras, dimensions and rate, episodes cut into subtasks.
 
-Episodes are converted by several processes and committed in order, so a run that was cut off goes on where it was.
+Several processes convert episodes, which are committed in order. A second run continues an interrupted one.
 """
 
 import importlib
@@ -39,25 +39,25 @@ from emu_robot.shared.settings import check_ranges, number
 
 RECORD, PAGE = "prepared.json", "segmentation.html"
 CONTINUABLE = ("dataset", "out", "workers", "n")
-"""What may differ when a preparation is continued. The set is known by its contents, not by its folder."""
+"""Settings that may differ when a preparation is continued. A set is recognised by its contents, not by its folder."""
 FORMAT = 3
-"""Of what a preparation makes; another one is prepared again."""
+"""Version of a preparation's result; other versions are prepared again."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Preparation:
-    """How to prepare a LeRobotDataset, whichever it is."""
+    """Settings of a preparation that hold for any LeRobotDataset."""
 
     n: int = number(0, 0)
-    """Episodes, the first ones; 0 takes all."""
+    """Number of first episodes to take; 0 takes all."""
     exclude: list[int] = field(default_factory=list)
     """Episodes to leave out, by their index."""
     workers: int = number(2, 0)
     """Processes; 0 converts in this one."""
     cameras: dict[str, str] = field(default_factory=dict)
-    """Our name of a camera and the set's, as cameras.front=top; none given takes all by their own names."""
+    """Our name of a camera -> the set's, as in cameras.front=top; none takes all by their own names."""
     fit: ImageFit = ImageFit.pad
-    """How pictures of another shape come to the stored one."""
+    """How pictures of another shape are fitted to the stored one."""
     image_every: int = number(1, 1)
     """Frames from one stored picture to the next; starts and keyframes are always stored."""
     state: list[str] = field(default_factory=lambda: ["observation.state"])
@@ -69,22 +69,22 @@ class Preparation:
     action_names: list[str] = field(default_factory=list)
     """Dimensions of the action to keep; none keeps all."""
     grippers: list[str] = field(default_factory=list)
-    """Dimensions that are grippers, in state or action; none means those whose names say so. They are moved to the end,
-    as the action head wants them."""
+    """Dimensions of state or action that are grippers; none means those named so. They move to the end, where the
+    action head needs them."""
     kinds: dict[str, list[str]] = field(default_factory=dict)
-    """What other dimensions are (see `robots.spec.DimensionKind`), as kinds.delta=[dx,dy]; names may hold wildcards and
-    their feature, as in action.*. Else names, types and motion tell."""
+    """Kind (see `robots.spec.DimensionKind`) -> its other dimensions, as in kinds.delta=[dx,dy]. Names may hold
+    wildcards and their feature, as in action.*. By default names, types and motion decide."""
     control_hz: int = number(0, 0)
     """Rate to resample to [Hz]; 0 keeps the set's."""
     use_success: bool = True
     """An episode without next.success at any frame failed, where the set has that column."""
     use_labels: bool = True
-    """Take subtasks from the set where it has them (see `labels`); else, and without, `keyframes` finds them."""
+    """Take subtasks from the set's labels where it has them (see `labels`); otherwise `keyframes` finds them."""
     keyframes: KeyframeConfig = field(default_factory=KeyframeConfig)
     """How subtasks are found in motion."""
     captioner: str = ""
-    """package.module:function that words subtasks found in motion, see `labels.Captioner`; empty: each is worded like
-    the whole instruction."""
+    """package.module:function that words subtasks found in motion, see `labels.Captioner`; empty: the whole instruction
+    words each."""
 
     def __post_init__(self) -> None:
         check_ranges(self)
@@ -103,11 +103,11 @@ class PrepareConfig(Preparation):
 
 
 def prepare(config: PrepareConfig) -> Path:
-    """Convert what is not converted yet; returns the replay buffer's path. Prints what was found and where to look.
+    """Convert all episodes not yet converted; return the replay buffer's path. Prints a summary and the page's path.
 
-    Raises `DataError` naming file and field of what is damaged, `UnknownNameError` for a camera or dimension,
-    `ConfigError` if `out` was prepared otherwise, `DataError` if it is something else, all before anything is written;
-    `SystemSetupError` for a full disk; what was committed stays.
+    Raises before anything is written: `DataError` for damaged data, naming file and field, and for an `out` that is
+    something else; `UnknownNameError` for a camera or dimension; `ConfigError` if `out` was prepared with other
+    settings. Raises `SystemSetupError` for a full disk. Committed episodes stay.
     """
     require_maker(config.out, RECORD)
     files = LeRobotFiles(locate(config.dataset))
@@ -141,7 +141,7 @@ def prepare(config: PrepareConfig) -> Path:
 
 
 def choose(files: LeRobotFiles, config: PrepareConfig) -> Conversion:
-    """What is to become of a set's features. Raises `UnknownNameError`, `ConfigError`, `DataError`."""
+    """The conversion of a set's features. Raises `UnknownNameError`, `ConfigError`, `DataError`."""
     wanted = Wanted(
         state=config.state,
         action=config.action,
@@ -163,7 +163,7 @@ def choose(files: LeRobotFiles, config: PrepareConfig) -> Conversion:
 
 
 def chosen(files: LeRobotFiles, config: PrepareConfig) -> list[EpisodeFiles]:
-    """The episodes to convert. Raises `UnknownNameError` for one that is to be left out but is not there."""
+    """The episodes to convert. Raises `UnknownNameError` for an unknown one in `exclude`."""
     known = [episode.index for episode in files.episodes]
     for index in config.exclude:
         if index not in known:
@@ -175,7 +175,7 @@ def chosen(files: LeRobotFiles, config: PrepareConfig) -> list[EpisodeFiles]:
 
 
 def locate(dataset: str) -> Path:
-    """Folder of a dataset given by path or hub id, fetched if need be. Raises `DataError` if there is none."""
+    """Folder of a dataset by path or hub id, downloaded if needed. Raises `DataError` if there is none."""
     if not dataset:
         raise ConfigError("dataset= is missing: the folder of a LeRobotDataset or its id on the hub")
     if Path(dataset).exists():
@@ -193,7 +193,7 @@ def locate(dataset: str) -> Path:
 
 
 def captioner(name: str) -> Captioner | None:
-    """What package.module:function names; None for no name. Raises `ConfigError` if there is no such function."""
+    """The function at package.module:function; None for no name. Raises `ConfigError` if there is no such function."""
     module, _, function = name.partition(":")
     try:
         return getattr(importlib.import_module(module), function) if name else None
@@ -202,12 +202,12 @@ def captioner(name: str) -> Captioner | None:
 
 
 def record_of(config: PrepareConfig, root: Path) -> dict[str, Any]:
-    """What a prepared set depends on: settings, the set's contents, and the version of what is made of them."""
+    """All that a prepared set depends on: settings, the set's contents and `FORMAT`."""
     return settings_of(config, CONTINUABLE) | {"contents": digest_of(root), "format": FORMAT}
 
 
 def _check_record(config: PrepareConfig, record: Mapping[str, Any], n_episodes: int) -> None:
-    """Raise `ConfigError` if the buffer was prepared otherwise, from another set, or holds more episodes."""
+    """Raise `ConfigError` if the buffer has other settings, comes from another set, or holds more episodes."""
     path = config.out / RECORD
     if not path.exists():
         return

@@ -1,4 +1,4 @@
-"""From what a recording holds to numbers at a steady rate, and to subtasks. Suffixes: T ticks, S state, A action."""
+"""Turn a recording into numbers at a steady rate and into subtasks. Suffixes: T ticks, S state, A action."""
 
 from dataclasses import dataclass
 
@@ -14,23 +14,23 @@ from emu_robot.robots.deployment import Gripper
 
 @dataclass(frozen=True, kw_only=True)
 class Numbers:
-    """times (T,) [s] since the recording's first message; state, action (T, D) float32: joints, then the gripper if
-    there is one.
-
-    shown: our camera -> (T,) number of the last picture that had come at each tick, counted from 0.
-    """
+    """A recording at a steady rate. Dimensions are the joints, then the gripper if there is one."""
 
     times: Floats
+    """(T,) since the recording's first message [s]."""
     state: Floats32
+    """(T, S)."""
     action: Floats32
+    """(T, A)."""
     shown: dict[str, NDArray[np.int64]]
+    """Our camera -> (T,) index of the last picture that had arrived at each tick."""
 
 
 def resample(recorded: Recorded, *, control_hz: int, max_gap_s: float) -> Numbers:
-    """Ticks from when everything has come to where something ends, or the planner says stop.
+    """Resample to `control_hz`, from the first tick with all data to the first end of any, or to the planner's stop.
 
-    State: between the two nearest joint states, the gripper as opening. Action: the position commanded for the tick's
-    end. Raises `DataError` for a longer silence than `max_gap_s` in between, or if less than two ticks remain.
+    State: interpolated between joint states, the gripper as opening. Action: the position commanded for the tick's end.
+    Raises `DataError` for a silence longer than `max_gap_s`, or if less than two ticks remain.
     """
     needed = [*recorded.cameras.values(), *recorded.joints.values(), recorded.arm]
     needed += [recorded.gripper] if recorded.gripper else []
@@ -39,7 +39,7 @@ def resample(recorded: Recorded, *, control_hz: int, max_gap_s: float) -> Number
     n_ticks = int((end - begin) * control_hz + 1e-6)
     if n_ticks < 2:
         spans = ", ".join(sorted({f"{one.topic} {one.times[0]:.2f} to {one.times[-1]:.2f} s" for one in needed}))
-        raise DataError(f"{recorded.path}: too little in which everything is there: {spans}")
+        raise DataError(f"{recorded.path}: the topics overlap for too short a time: {spans}")
     for one in needed:
         _check_gaps(recorded, one, begin, end, max_gap_s)
     times = begin + np.arange(n_ticks) / control_hz
@@ -58,8 +58,7 @@ def resample(recorded: Recorded, *, control_hz: int, max_gap_s: float) -> Number
 
 
 def succeeded(recorded: Recorded) -> bool:
-    """What the simulation said last; else whether the planner held the task complete; a recording in which neither
-    spoke is a demonstration."""
+    """The simulation's last verdict, else the planner's. A recording without either is a demonstration: success."""
     if recorded.success is not None:
         return recorded.success
     plan = [one for one in recorded.intended if one.words or one.is_complete]
@@ -67,10 +66,10 @@ def succeeded(recorded: Recorded) -> bool:
 
 
 def planned_subtasks(recorded: Recorded, times: Floats) -> Segmentation | None:
-    """What the planner had done, by its subgoals; None where there are none.
+    """Subtasks by the planner's subgoals; None without any.
 
     A subtask begins with its subgoal, the first one with the episode. It is complete when the planner says so, or at
-    the last tick before the next one begins. Of several that came between two ticks the last one counts.
+    the last tick before the next one begins. If several arrive between two ticks, the last one counts.
     """
     begun: list[tuple[float, str]] = []
     done: dict[int, float] = {}
@@ -97,7 +96,7 @@ def planned_subtasks(recorded: Recorded, times: Floats) -> Segmentation | None:
 
 
 def _stops(recorded: Recorded) -> list[float]:
-    """When the planner, having begun, let go of the task [s]."""
+    """Times at which the planner stopped a task that it had begun [s]."""
     begun = [one.time for one in recorded.intended if one.words]
     stops = [one.time for one in recorded.intended if not one.words and not one.is_complete]
     return [time for time in stops if begun and time > begun[0]]
@@ -114,7 +113,7 @@ def _check_gaps(recorded: Recorded, samples: Samples, begin: float, end: float, 
 
 
 def _latest(times: Floats, at: Floats) -> NDArray[np.int64]:
-    """(T,) the last one of `times` that is not after each of `at`; -1 before all of them."""
+    """(T,) index of the last of `times` not after each of `at`; -1 before all of them."""
     return np.searchsorted(times, at + 1e-9, "right") - 1
 
 
@@ -124,7 +123,7 @@ def _measured_opening(recorded: Recorded, gripper: Gripper, times: Floats) -> Fl
 
 
 def _commanded_opening(recorded: Recorded, gripper: Gripper, times: Floats) -> Floats:
-    """(T,) as last commanded; of a driver that takes an action: as the last chunk wants it, before it as measured."""
+    """(T,) openings as last commanded. For a driver with action goals: of the last chunk, before it as measured."""
     if recorded.gripper is not None:
         return recorded.gripper.values[_latest(recorded.gripper.times, times)]
     openings = _measured_opening(recorded, gripper, times)

@@ -1,4 +1,4 @@
-"""What a recording says of itself: task, robot, topics, weights, software. Knows neither files nor middleware."""
+"""A recording's description: task, robot, topics, weights, software. Knows neither files nor middleware."""
 
 import hashlib
 import json
@@ -13,34 +13,36 @@ FORMAT = "emu_robot recording 1"
 CONTRACT_TOPIC = "/recording_contract"
 """std_msgs/String in JSON, the first message of every recording."""
 CONTRACT_KEY = "emu_robot_contract"
-"""In custom_data of metadata.yaml: the same JSON."""
+"""Key of the same JSON in custom_data of metadata.yaml."""
 RELEASED = Path(__file__).resolve().parents[1] / "weights"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Contract:
-    """task: instruction of what was done, may be empty. robot: the deployment's YAML as text.
-
-    topics: role -> absolute name. Roles: camera.<our name>, joint_states, gripper_joint_states (if the gripper has its
-    own), arm_command, gripper_command (if it is a topic), and the names of our own topics. weights, weights_sha256:
-    name, and hash of their manifest; empty where not
-    known. software: package -> version, "git" -> commit. simulated_clock: the times are those of /clock.
-    """
+    """The first message of a recording."""
 
     task: str
+    """Instruction; may be empty."""
     robot: str
+    """The deployment's YAML as text."""
     topics: Mapping[str, str]
+    """Role -> absolute name. Roles: camera.<our name>, joint_states, gripper_joint_states (if the gripper has its own),
+    arm_command, gripper_command (if it is a topic), and the names of our own topics."""
     weights: str = ""
+    """Name of the policy's weights; empty if unknown."""
     weights_sha256: str = ""
+    """Hash of their manifest; empty if unknown."""
     software: Mapping[str, str] = field(default_factory=dict)
+    """Package -> version, and "git" -> commit."""
     simulated_clock: bool = False
+    """Whether times are those of /clock."""
 
     def to_json(self) -> str:
         return json.dumps({"format": FORMAT, **asdict(self)})
 
     @classmethod
     def from_json(cls, text: str, source: str) -> "Contract":
-        """Raises `DataError` naming `source` and what is not as `to_json` writes it."""
+        """The contract that `to_json` wrote. Raises `DataError` naming `source` and the fault."""
         try:
             values = dict(json.loads(text))
         except (ValueError, TypeError) as error:
@@ -55,12 +57,12 @@ class Contract:
         return cls(**values)
 
     def deployment(self, source: str) -> Deployment:
-        """Raises `ConfigError` naming `source` if the robot's text is wrong."""
+        """The robot's deployment. Raises `ConfigError` naming `source` if its text is wrong."""
         return parse_deployment(self.robot, f"{source}, its contract's robot")
 
 
 def topics_of(robot: Deployment) -> dict[str, str]:
-    """Role -> topic as the robot's file names it, of those that its drivers have."""
+    """Role -> topic of the robot's drivers, as its file names it."""
     names = {f"camera.{name}": topic for name, topic in robot.cameras.items()}
     names |= {"joint_states": robot.joint_states, "arm_command": robot.command_topic}
     gripper = robot.gripper
@@ -72,7 +74,7 @@ def topics_of(robot: Deployment) -> dict[str, str]:
 
 
 def weights_sha256(name: str) -> str:
-    """Of the manifest, which holds the hash of every file; empty if there are no such weights on this machine."""
+    """Hash of the manifest, which holds the hash of every file; empty if this machine lacks the weights."""
     for folder in (RELEASED / name, Path(name)):
         if name and (folder / "manifest.json").is_file():
             return hashlib.sha256((folder / "manifest.json").read_bytes()).hexdigest()

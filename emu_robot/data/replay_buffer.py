@@ -3,7 +3,7 @@
     frames/    state (N, S) f32 · action (N, A) f32 · episode (N,) i32 · subtask (N,) i32, index within the episode
     images/    frame (M,) i32, global frame index · <camera> (M, H, W, 3) u8 · codes_* (M, L) u32, once tokenized
     episodes/  end (E,) i64, global frame end · image_end (E,) i64 · metadata.jsonl, one line per episode
-    index.json the committed counts, replaced atomically: whatever lies beyond them does not exist
+    index.json the committed counts, replaced atomically; rows beyond them do not count
 
 A process killed at any moment leaves all episodes committed before.
 """
@@ -40,7 +40,7 @@ METADATA = "episodes/metadata.jsonl"
 
 
 class ReplayBuffer:
-    """Open one with `open` or `create`. Counts are those of the last commit known to this object."""
+    """A replay buffer, from `open` or `create`. Its counts are those of the last commit known to this object."""
 
     def __init__(self, path: Path, index: dict[str, Any]) -> None:
         self.path = path
@@ -53,7 +53,7 @@ class ReplayBuffer:
 
     @classmethod
     def create(cls, path: str | Path, layout: RobotLayout = PANDA.layout) -> Self:
-        """A new empty buffer; the first episode fixes cameras, image size and dimensions, which `layout` names.
+        """A new empty buffer. `layout` names its dimensions; the first episode fixes cameras and image size.
 
         Raises `DataError` if `path` exists and is not an empty directory.
         """
@@ -116,7 +116,7 @@ class ReplayBuffer:
 
     @property
     def layout(self) -> RobotLayout:
-        """What the dimensions of state and action are."""
+        """Names and kinds of the dimensions of state and action."""
         return RobotLayout.from_dict(self._index["layout"])
 
     @property
@@ -165,7 +165,7 @@ class ReplayBuffer:
         )
 
     def episodes(self, begin: int, end: int) -> list[Episode]:
-        """Episodes begin .. end - 1 with their images in memory, read together: much quicker than one by one."""
+        """Episodes begin .. end - 1 with their images in memory; much quicker than one by one."""
         episodes = [self.episode(i) for i in range(begin, end)]
         bounds = [self._span("episodes/image_end", i) for i in range(begin, end)]
         first, last = bounds[0][0], bounds[-1][1]
@@ -204,7 +204,7 @@ class ReplayBuffer:
         self.extend([episode])
 
     def extend(self, episodes: Sequence[Episode]) -> None:
-        """Commit episodes together: after a kill either all of them are there or none.
+        """Commit episodes together: after a kill, all of them are there or none.
 
         Raises `ShapeError` or `DataError` before anything is written if one does not fit the buffer,
         `SystemSetupError` if another process is writing to it.
@@ -250,9 +250,9 @@ class ReplayBuffer:
                 raise ShapeError(f"{episode} for {self.path}, {name}", f"{width} dimensions", f"{len(names)}: {names}")
 
     def encode(self, camera: str, encode: Encoder, source: str) -> None:
-        """Store image tokens of one camera as images/codes_<camera>; those that `source` stored before are kept.
+        """Store image tokens of one camera as images/codes_<camera>; keep those that `source` stored before.
 
-        encode: (B, H, W, 3) uint8 -> (B, L) integers in [0, 2**32); source: says which tokenizer that is.
+        encode: (B, H, W, 3) uint8 -> (B, L) integers in [0, 2**32); source: identifies the tokenizer.
         Raises `UnknownNameError` for a camera, `InvalidValueError` for values out of range, `ShapeError`.
         """
         images = self.images(camera)
@@ -260,9 +260,9 @@ class ReplayBuffer:
         store_codes(self._root, camera, images, encode, source)
 
     def lock(self) -> None:
-        """Become the only writer and drop what a killed one left behind; writing does it when first needed.
+        """Become the only writer and remove the leftovers of a killed one. Writing methods lock by themselves.
 
-        The lock ends with `close` or the process. Raises `SystemSetupError` if someone else is writing.
+        The lock ends with `close` or the process. Raises `SystemSetupError` if another process is writing.
         """
         if self._lock is None:
             self._lock = lock_directory(self.path)
@@ -270,14 +270,14 @@ class ReplayBuffer:
                 shutil.rmtree(partial) if partial.is_dir() else partial.unlink()
 
     def close(self) -> None:
-        """Let others write."""
+        """Release the lock."""
         if self._lock is not None:
             self._lock.close()
             self._lock = None
 
 
 def require_maker(path: Path, record: str) -> None:
-    """Raise `DataError` if `path` is a replay buffer with episodes but without `record`, the file of what fills it."""
+    """Raise `DataError` if `path` is a replay buffer with episodes but without `record`, its maker's file."""
     if (path / INDEX).exists() and not (path / record).exists() and ReplayBuffer.open(path).n_episodes:
         raise DataError(f"{path}: a replay buffer that something else filled (it has no {record}); choose another path")
 

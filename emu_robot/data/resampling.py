@@ -1,4 +1,4 @@
-"""Numbers at one rate, taken at another one: each dimension by its kind. Suffixes: T frames, N frames of the result."""
+"""Resample numbers to another rate, each dimension by its kind. Suffixes: T frames, N frames of the result."""
 
 from collections.abc import Sequence
 
@@ -12,25 +12,25 @@ from emu_robot.robots.spec import DimensionKind
 type Doubles = NDArray[np.float64]
 
 NEAR = 1e-6
-"""Of a frame: what is nearer to the next one has reached it."""
+"""Share of a frame within which a time counts as the next frame's."""
 
 
 def frames_at(n_frames: int, fps: float, hz: float) -> Doubles:
-    """(N,) frames, as fractions, at which an episode of `n_frames` at `fps` is sampled to come to `hz`."""
+    """(N,) fractional frames at which an episode of `n_frames` at `fps` is sampled for the rate `hz`."""
     return np.arange(0, n_frames - min(1.0, fps / hz) / 2, fps / hz, dtype=np.float64)
 
 
 def frames_before(frame_N: Doubles) -> NDArray[np.int64]:
-    """(N,) the last whole frames that had come by then."""
+    """(N,) the last whole frame at or before each."""
     return np.floor(frame_N + NEAR).astype(np.int64)
 
 
 def resample(frame_N: Doubles, values: Floats32, columns: Sequence[Column], *, measured: bool = False) -> Floats32:
-    """(N, D) of values (T, D) whose dimensions are these. measured: a state, which never looks ahead.
+    """Values (T, D) of these dimensions, resampled to (N, D). measured: they are states, not actions.
 
-    Positions: on the straight line between two frames. Angles: the shorter way around. Deltas: what they add up to
-    until the next sample, so that their sum stays. Velocities: their mean until then, or measured as positions are. All
-    others: as they last were. Whole numbers stay whole.
+    Positions are interpolated, angles the shorter way around. Deltas are summed until the next sample, so their total
+    stays. Commanded velocities are averaged until then, measured ones interpolated. All others keep the last value.
+    Whole numbers stay whole.
     """
     if len(frame_N) == len(values) and np.array_equal(frame_N, np.arange(len(values))):
         return values
@@ -56,7 +56,7 @@ def _one(frame_N: Doubles, values: Doubles, column: Column, measured: bool) -> D
 
 
 def _between(a: Doubles, b: Doubles, share: Doubles, period: float) -> Doubles:
-    """From a to b; with a period the shorter way, within the same turn as they are."""
+    """Interpolate from a to b; with a period the shorter way, within their turn."""
     straight = a + share * (b - a)
     if not period:
         return straight
@@ -67,12 +67,12 @@ def _between(a: Doubles, b: Doubles, share: Doubles, period: float) -> Doubles:
 
 
 def _borders(frame_N: Doubles, n_frames: int) -> Doubles:
-    """(N + 1,) where each sample begins, and where the last one ends."""
+    """(N + 1,) begin of each sample and end of the last one."""
     return np.append(frame_N, n_frames)
 
 
 def _sums(frame_N: Doubles, values: Doubles, *, whole: bool = False) -> Doubles:
-    """(N + 1,) sum of all that is moved before each border."""
+    """(N + 1,) sum of the values before each border."""
     total = np.concatenate([[0.0], np.cumsum(values)])
     sums = np.interp(_borders(frame_N, len(values)), np.arange(len(total)), total)
     return np.round(sums) if whole else sums

@@ -1,4 +1,4 @@
-"""A page to check by eye what was understood of a dataset: its dimensions, cameras and tasks, and its subtasks."""
+"""A page to check the reading of a dataset by eye: its dimensions, cameras, tasks and subtasks."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -18,15 +18,15 @@ from emu_robot.robots.spec import DimensionKind, RobotLayout
 from emu_robot.shared.html import picture_url, write_html
 
 SHOWN = 12
-"""Episodes on the page, spread over the set; more where there are more tasks, one of each."""
+"""Least number of episodes on the page, spread over the set; every task has one."""
 WIDTH, HEIGHT, AXIS = 900, 70, 18
-"""Of the motion curves and of the axis below them [px]."""
+"""Size of the motion curves, and height of the axis below them [px]."""
 TICKS_S = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 60, 120, 300, 600)
-"""Distances of the time axis' ticks that it chooses from [s]."""
+"""Possible distances of the time axis' ticks [s]."""
 
 
 class Understood(Protocol):
-    """What was found in a set; segmentations by episode index."""
+    """The reading of a set; segmentations by episode index."""
 
     @property
     def layout(self) -> RobotLayout: ...
@@ -40,31 +40,42 @@ class Understood(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Dimension:
-    """One number of state or action, in words for a table."""
+    """One dimension of state or action, as a row of a table."""
 
     name: str
+    """Our name."""
     place: str
+    """Feature and index in the set."""
     kind: str
+    """Kind of its numbers."""
     why: str
+    """Evidence for the kind."""
     low: float
+    """Least value in the set."""
     high: float
+    """Greatest value in the set."""
     meaning: str
+    """How the head learns an action; empty for a state."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cut:
-    """One subtask of an episode; times in seconds, pictures as data URLs.
-
-    x: of the keyframe, rest: until the next subtask begins, in pixels of the curves.
-    """
+    """One subtask of an episode."""
 
     words: str
+    """The subtask in words."""
     start_s: float
+    """Time of its first frame [s]."""
     keyframe_s: float
+    """Time of its keyframe [s]."""
     start: str
+    """Data URL of the first picture."""
     keyframe: str
+    """Data URL of the keyframe's picture."""
     x: float
+    """Place of the keyframe on the curves [px]."""
     rest: float
+    """Width of the rest until the next subtask begins [px]."""
 
 
 def write_page(buffer: ReplayBuffer, path: Path, found: Understood) -> Path:
@@ -127,7 +138,7 @@ def _dimensions(
 
 
 def _meaning(i: int, column: Column, layout: RobotLayout) -> str:
-    """How the head learns an action, and what it sends to stay where it is."""
+    """How the head learns an action, and what it sends to hold still."""
     if i < layout.relative_dims:
         return f"relative to the state's {layout.state_names[i]}; holding sends that"
     held = "0" if column.kind is not None and column.kind.is_rate else "the last command"
@@ -172,7 +183,7 @@ def _curves(state: Floats32, n_grippers: int) -> list[str]:
 
 
 def _ticks(n_frames: int, fps: int) -> list[tuple[float, str]]:
-    """Place [px] and label [s] of the time axis' ticks, ten at most but for the last distance."""
+    """Place [px] and label [s] of the time axis' ticks, at most ten unless the episode is too long."""
     last_s = (n_frames - 1) / fps
     step = next((tick for tick in TICKS_S if last_s / tick <= 10), TICKS_S[-1])
     seconds = np.arange(0, last_s + 1e-9, step)

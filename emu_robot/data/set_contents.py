@@ -1,16 +1,16 @@
-"""Which contents a LeRobotDataset has, whatever its folder is called: two sets of the same digest are the same set."""
+"""Digest of a LeRobotDataset's contents. Sets with equal digests are the same set, in any folder."""
 
 import hashlib
 from pathlib import Path
 
 ENDS = 1 << 16
-"""Of a video: bytes at its begin and end that are read. Its index of frames is among them."""
+"""Bytes read at the begin and end of a video; its index of frames is among them."""
 
 
 def digest_of(root: Path) -> str:
-    """Hexadecimal digits over metadata and tables as a whole, and over sizes and ends of all other files.
+    """Hexadecimal digest of whole metadata and tables, and of sizes and ends of all other files.
 
-    Other folders of the set, a cache of ours among them, do not count.
+    Other folders of the set, such as our cache, do not count.
     """
     digest = hashlib.sha256()
     for part in ("meta", "data", "images", "videos"):

@@ -1,11 +1,11 @@
-"""What an answer is made of besides pictures: words with a role, and why it ended."""
+"""Parts of an answer besides pictures: words with a role, and its end."""
 
 from dataclasses import dataclass
 from enum import StrEnum
 
 
 class Role(StrEnum):
-    """What words are for: the answer itself, or the model's reasoning about all of it or about its next picture."""
+    """Role of words: the answer itself, or the model's reasoning about all of it or about its next picture."""
 
     TEXT = "text"
     GLOBAL_REASONING = "global_reasoning"
@@ -13,7 +13,7 @@ class Role(StrEnum):
 
 
 class EndReason(StrEnum):
-    """COMPLETE: the model ended it. Else a bound did: no room for the next picture, too many ids, enough pictures."""
+    """COMPLETE: the model ended the answer. Else a bound did: room for the next picture, ids, or pictures."""
 
     COMPLETE = "complete"
     PICTURE_TOO_LARGE = "picture_too_large"

@@ -1,4 +1,4 @@
-"""An answer of the world model as one page, and as files beside it: pictures as PNG, words and order as JSON."""
+"""Write an answer of the world model as one page, with its pictures as PNG and its words and order as JSON."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -15,9 +15,9 @@ TEMPLATE = Path(__file__).with_name("answer_page.html.j2")
 def write_answer(
     folder: Path, question: str, pictures: Sequence[Image], parts: Iterable[Words | Image | End], **about: Any
 ) -> Path:
-    """Write `index.html`, `answer.json` and `01.png`, `02.png` … under `folder`; returns the page.
+    """Write `index.html`, `answer.json` and `01.png`, `02.png` … under `folder`; return the page.
 
-    about: what else the page and the JSON shall say of the answer, such as the task and the weights.
+    about: other facts for the page and the JSON, such as the task and the weights.
     """
     from PIL import Image as PillowImage
 

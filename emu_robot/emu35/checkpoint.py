@@ -1,4 +1,4 @@
-"""Official Emu3.5 checkpoints read into our own modules: the language model and the vision tokenizer.
+"""Read official Emu3.5 checkpoints into our own modules: the language model and the vision tokenizer.
 
 A name is a local folder or a Hugging Face id, resolved through the hub's cache. Nothing in a file is executed: weights
 are safetensors, or a pickle read with `weights_only`. Sizes are compared with the files before anything is built.
@@ -32,10 +32,10 @@ LANGUAGE_FILES = (
 OURS = {"tie_word_embeddings": False, "references": False, "unrotated_groups": 0}
 """Settings that the official config.json may leave out."""
 SAME = {"hidden_act": "silu", "rope_scaling": None, "attention_bias": False, "use_sliding_window": False}
-"""Settings of the official code that this model has in one way only; a missing one is taken for that."""
+"""Official settings with the only value that this model supports, which is also their default."""
 COMPUTES = re.compile("rope|scal|bias|window|quant|act|softcap|moe|expert|norm|adapter|layer_types")
 HARMLESS = {"sliding_window", "max_window_layers", "layer_types", "rope_theta", "rms_norm_eps"}
-"""Names that look as if they changed what is computed; those under SAME or checked apart are no matter."""
+"""Settings that look as if they changed the computation, but do not, or are checked apart."""
 
 
 def resolve_checkpoint(name_or_path: str | Path, files: tuple[str, ...] = LANGUAGE_FILES) -> Path:
@@ -64,8 +64,8 @@ def resolve_checkpoint(name_or_path: str | Path, files: tuple[str, ...] = LANGUA
 def read_language_config(folder: Path) -> TransformerConfig:
     """Our configuration of an official `config.json`.
 
-    Raises `WeightsError` for another model's, a field that is missing or out of range, and a setting that would change
-    what is computed in a way that this model does not have.
+    Raises `WeightsError` for another model's configuration, a field that is missing or out of range, and a setting that
+    this model does not support.
     """
     path = folder / "config.json"
     official = read_json(path)
@@ -94,7 +94,7 @@ def read_language_config(folder: Path) -> TransformerConfig:
 def load_language_model(
     folder: Path, placement: PlacementConfig | None = None, demand: Demand | None = None
 ) -> CausalTransformer:
-    """The language model of an official checkpoint, part by part, so that no more than one block is held unpacked.
+    """The language model of an official checkpoint, read part by part, so that at most one block is unpacked.
 
     Raises `WeightsError` naming the file for a missing, truncated or incomplete shard or a shape that does not fit,
     `SystemSetupError` if the devices are too small for it and `demand`.
@@ -136,7 +136,7 @@ def save_language_model(folder: Path, model: CausalTransformer, source: Path) ->
 
 
 class _Shards:
-    """The tensors of a checkpoint by name, read when asked for; files stay mapped, not loaded."""
+    """The tensors of a checkpoint by name, read on request; files stay mapped, not loaded."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -163,7 +163,7 @@ class _Shards:
 
 
 def _shards(folder: Path) -> Mapping[Path, set[str]]:
-    """File -> names that the index puts there (none named: all it holds)."""
+    """File -> names of its tensors in the index; an empty set means all."""
     index = folder / INDEX
     if not index.exists():
         return {folder / SINGLE: set()}

@@ -1,4 +1,4 @@
-"""Settings of an official checkpoint: where it lives, how it answers, what each task presets. Imports nothing heavy."""
+"""Settings of an official checkpoint: placement, generation, presets of each task. Imports nothing heavy."""
 
 import re
 from dataclasses import dataclass, field, replace
@@ -13,7 +13,7 @@ HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
 class Task(StrEnum):
-    """What the official model was taught to be asked; members are named as they are typed in a configuration."""
+    """Tasks of the official model; members are named as they are typed in a configuration."""
 
     t2i = "t2i"
     x2i = "x2i"
@@ -52,13 +52,13 @@ _PRESETS: dict[Task, dict[str, Any]] = {
     Task.explore: _WORDS,
     Task.vla: _WORDS,
 }
-"""The official settings of each task, those of single pictures for Emu3.5-Image."""
+"""The official settings of each task; those for single pictures belong to Emu3.5-Image."""
 _AREAS = {Task.t2i: 1024 * 1024, Task.x2i: 1024 * 1024}
 _AREA = 720 * 720
 
 
 def known_task(task: str) -> Task:
-    """Raises `UnknownNameError` for a task that the official model does not know."""
+    """The task of this name. Raises `UnknownNameError` for a task that the official model does not know."""
     if task not in set(Task):
         raise UnknownNameError("task", task, [known.value for known in Task])
     return Task(task)
@@ -66,7 +66,7 @@ def known_task(task: str) -> Task:
 
 @dataclass(frozen=True, kw_only=True)
 class PlacementConfig:
-    """Where a model's weights lie, and in which form."""
+    """Place and form of a model's weights."""
 
     dtype: DType = DType.bfloat16
     """Number format of the weights."""
@@ -75,9 +75,9 @@ class PlacementConfig:
     device: str = "auto"
     """auto (every GPU, then main memory; main memory alone without a GPU), cpu, cuda or cuda:N."""
     memory: dict[str, float] = field(default_factory=dict)
-    """Memory that may be used of each device, by name [GiB], at least 0; what is free, when empty."""
+    """Device -> memory that may be used, at least 0 [GiB]; empty: all free memory."""
     reserve: float = number(4.0, 0)
-    """Memory of each device left for activations, those of the vision tokenizer above all [GiB]."""
+    """Memory of each device left for activations, mainly the vision tokenizer's [GiB]."""
 
     def __post_init__(self) -> None:
         check_ranges(self, "placement")
@@ -87,13 +87,13 @@ class PlacementConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class GenerationConfig:
-    """How an answer is written. None takes what the task presets, see docs/world_model.md."""
+    """How an answer is generated. None takes the task's preset, see docs/world_model.md."""
 
     guidance: float | None = number(None, 1, 1000)
     """Scale of classifier-free guidance of picture codes; 1 is without and saves half of keys and values."""
     size: tuple[int, int] | None = None
-    """Height and width of the pictures in codes; 0,0 lets the model choose those of the first one. None: what the task
-    presets, else the last input picture's size, else the model's choice."""
+    """Height and width of the pictures in codes; 0,0 lets the model choose with the first one. None: the task's preset,
+    else the last input picture's size, else the model's choice."""
     max_images: int | None = number(None, 1)
     """Most pictures of an answer; None: no bound but `max_ids`."""
     max_ids: int = number(16_384, 2, 1_000_000)
@@ -103,7 +103,7 @@ class GenerationConfig:
     text_top_k: int | None = number(None, 0)
     """Likeliest words that are drawn from; 0: all."""
     text_top_p: float | None = number(None, above=0, high=1)
-    """Share of the probability that the words drawn from make up."""
+    """Share of the probability in (0, 1]; the likeliest words that make it up are drawn from."""
     image_temperature: float = number(1.0, 0, 1000)
     """Temperature of picture codes; 0 is greedy."""
     image_top_k: int | None = number(None, 0)
@@ -118,7 +118,7 @@ class GenerationConfig:
             raise InvalidValueError(f"generation.size is {size}, must be height,width in 1..4096, or 0,0")
 
     def for_task(self, task: str) -> "GenerationConfig":
-        """With what the task presets wherever this leaves it open. Raises `UnknownNameError` for an unknown task."""
+        """These settings, each None replaced by the task's preset. Raises `UnknownNameError` for an unknown task."""
         preset = _PRESETS[known_task(task)].items()
         return replace(self, **{name: value for name, value in preset if getattr(self, name) is None})
 
@@ -134,18 +134,18 @@ class GenerationConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class WorldModelConfig:
-    """What an official checkpoint is asked, where its parts lie and how it answers."""
+    """Task, placement and generation of an official checkpoint."""
 
     task: Task = Task.vla
-    """What the model is asked for: names the prompt and presets what is left open."""
+    """Task; it selects the prompt and the presets."""
     vision: str = ""
     """Folder or hub id of the vision tokenizer; empty: the checkpoint's folder `vision`, else the official one."""
     image_area: int | None = number(None, 1, 2**26)
     """Area that input pictures are resized to; None: 1024 x 1024 for t2i and x2i, else 720 x 720 [px]."""
     placement: PlacementConfig = field(default_factory=PlacementConfig)
-    """Where the model lives."""
+    """Place and form of the weights."""
     generation: GenerationConfig = field(default_factory=GenerationConfig)
-    """How it answers."""
+    """How an answer is generated."""
 
     def __post_init__(self) -> None:
         check_ranges(self)
@@ -153,7 +153,7 @@ class WorldModelConfig:
 
     @property
     def area(self) -> int:
-        """`image_area`, or what the task presets."""
+        """`image_area`, or the task's preset [px]."""
         return _AREAS.get(known_task(self.task), _AREA) if self.image_area is None else self.image_area
 
 

@@ -1,4 +1,4 @@
-"""Interleaved text and images from the official model: what is forced is forced, what is sampled is sampled apart.
+"""Generate interleaved text and images with the official model. Fixed ids are forced, words and codes sampled apart.
 
 Words come from ids below the visual ones. Inside an image the size, the row ends and the image end follow from the
 position; every other place takes a visual code, with classifier-free guidance on request: u + s (c - u) of the
@@ -26,10 +26,10 @@ CHOICE = (0, 0)
 
 
 class InterleavedGenerator:
-    """Answers one prompt at a time: `Words`, a (h, w) array for each image, and `End`."""
+    """Answers one prompt at a time: `Words`, an (h, w) array for each image, and `End`."""
 
     def __init__(self, model: CausalTransformer, text: Emu3Text, config: GenerationConfig, task: str = "vla") -> None:
-        """task: what it presets stands wherever `config` leaves it open."""
+        """task: its presets replace each None in `config`."""
         if model.config.vocab_size < text.size:
             raise InvalidValueError(f"the model knows {model.config.vocab_size} ids, its tokenizer has {text.size}")
         self._model, self._text, self._config = model, text, config.for_task(task)
@@ -83,7 +83,7 @@ class InterleavedGenerator:
             images += 1
 
     def _split(self, words: Sequence[int]) -> Iterator[Words]:
-        """Words by role; the marks between them and that of the answer's end are left out."""
+        """Words by role, without the marks between them and at the answer's end."""
         ids, stretch = self._text.ids, list[int]()
         turns = {
             ids.begin_global: Role.GLOBAL_REASONING,
@@ -107,7 +107,7 @@ class InterleavedGenerator:
             row.append(token)
 
     def _words(self) -> tuple[list[int], int | None]:
-        """Ids of text up to boi, the end of the answer or of the budget; and which of them it was."""
+        """Ids of text, and the id that ended it: boi or the answer's end, None for the end of the budget."""
         ids, words, config = self._text.ids, [], self._config
         while self._left > 0:
             logits = self._model.logits(self._rows.read()[:1], slice(0, ids.first_code)).float()
@@ -121,7 +121,7 @@ class InterleavedGenerator:
         return words, None
 
     def _image(self) -> Grid | End:
-        """The codes of one image, boi read already; the end when the budget does not hold it."""
+        """The codes of one image after its boi; `End` if the budget does not hold it."""
         ids, size = self._text.ids, self._size
         written = self._text.encode(f"{size[0]}*{size[1]}") if size else [0] * 5
         least = size or (10, 10)
@@ -155,7 +155,7 @@ class InterleavedGenerator:
         return End(reason=EndReason.PICTURE_TOO_LARGE, detail=detail)
 
     def _choose_size(self) -> Size:
-        """Let the model write "DD*DD", two digits for each side, the first of them not 0."""
+        """The size that the model writes as "DD*DD"; the first digit of a side is not 0."""
         sides: list[int] = []
         for side in range(2):
             tens = self._digit(1)
@@ -186,7 +186,7 @@ class InterleavedGenerator:
 
 
 class _Rows:
-    """The asked sequence, and with guidance the free one, over one cache: a pass reads the weights once for both."""
+    """The conditional and, with guidance, the unconditional sequence over one cache: a pass serves both."""
 
     def __init__(self, model: CausalTransformer, prompts: Sequence[Sequence[int]], slots: int) -> None:
         self._model, self._device = model, model.lm_head.weight.device
@@ -196,7 +196,7 @@ class _Rows:
         self._cache = KVCache(model.config, len(prompts), slots, self._device, dtype, places)
 
     def read(self) -> Tensor:
-        """(rows, D) hidden states after each row's last pending id; that of a row without any means nothing."""
+        """(rows, D) hidden states after each row's last pending id; undefined for a row without any."""
         length = max(map(len, self.pending))
         ids, positions, valid = [], [], []
         for row, tokens in enumerate(self.pending):
@@ -212,7 +212,7 @@ class _Rows:
 
 
 def one_id(text: Emu3Text, sign: str) -> int:
-    """The id of a sign that is one. Raises `InvalidValueError` if the vocabulary splits it."""
+    """The id of a character. Raises `InvalidValueError` if the vocabulary splits it."""
     ids = text.encode(sign)
     if len(ids) != 1:
         raise InvalidValueError(f"the vocabulary spells {sign!r} with {len(ids)} ids; sizes need one for each sign")
@@ -220,6 +220,6 @@ def one_id(text: Emu3Text, sign: str) -> int:
 
 
 def _value[T](setting: T | None) -> T:
-    """What `for_task` has filled in."""
+    """A setting that `for_task` has filled in."""
     assert setting is not None
     return setting

@@ -1,8 +1,8 @@
-"""Where the parts of a large model live, and in how many bits: accelerate moves them, bitsandbytes packs them.
+"""Place the parts of a large model on devices, in the wanted number of bits. Uses accelerate and bitsandbytes.
 
-The first device, the main one, holds embeddings, last norm and head, so that inputs and outputs are at one place; the
-blocks fill the devices in order. Blocks that only main memory can hold are brought to the main device one by one, at
-every pass.
+The first device, the main one, holds embeddings, last norm and head, so that inputs and outputs are on one device. The
+blocks fill the devices in order. Blocks that fit main memory only are brought to the main device one by one at every
+pass.
 """
 
 from collections.abc import Sequence
@@ -20,32 +20,36 @@ GIB = 2**30
 
 
 def torch_dtype(config: PlacementConfig) -> torch.dtype:
-    """The type that weights are computed in."""
+    """The type of computation."""
     return getattr(torch, config.dtype)
 
 
 @dataclass(frozen=True, kw_only=True)
 class DeviceMap:
-    """main: of embeddings, last norm and head; blocks: of each block, where "offload" means brought to main."""
+    """Device of each part of a model."""
 
     main: str
+    """Device of embeddings, last norm and head."""
     blocks: tuple[str, ...]
+    """Device of each block; "offload": brought to main at every pass."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Demand:
-    """What an answer needs beside the language model: keys and values of `rows` sequences of `ids` ids, and bytes on
-    the main device (the vision tokenizer)."""
+    """Memory that an answer needs beside the language model."""
 
     ids: int = 0
+    """Ids of a sequence, whose keys and values are kept."""
     rows: int = 1
+    """Sequences."""
     beside: int = 0
+    """Bytes on the main device for other parts, such as the vision tokenizer."""
 
 
 def device_map(model: CausalTransformer, config: PlacementConfig, demand: Demand | None = None) -> DeviceMap:
-    """Fill the devices in order; `model` may be on the meta device. A block's keys and values are where it computes.
+    """Fill the devices in order; `model` may be on the meta device. A block's keys and values share its device.
 
-    Raises `SystemSetupError` saying how many GiB are needed and how many there are.
+    Raises `SystemSetupError` with the GiB needed and present.
     """
     demand, free = demand or Demand(), config.memory or free_memory(config.device)
     names = [name for name in free if name != "cpu"] or ["cpu"]
@@ -78,7 +82,7 @@ def _fill(needed: Sequence[float], room: dict[str, float]) -> list[str] | None:
     """The device of each block, in order, or None where they do not fit."""
     places: list[str] = []
     devices = iter(room)
-    if next(iter(room.values())) < 0:  # the main device does not even hold what is not a block
+    if next(iter(room.values())) < 0:  # the main device does not hold the parts beside the blocks
         return None
     current, left = "", -1.0
     for gib in needed:
@@ -93,7 +97,7 @@ def _fill(needed: Sequence[float], room: dict[str, float]) -> list[str] | None:
 
 
 def free_memory(device: str) -> dict[str, float]:
-    """GiB free of each device that `PlacementConfig.device` allows. Raises `SystemSetupError` for one that is not."""
+    """Free GiB of each device that `PlacementConfig.device` allows. Raises `SystemSetupError` for a missing device."""
     import psutil
 
     count = torch.cuda.device_count()
@@ -108,7 +112,7 @@ def free_memory(device: str) -> dict[str, float]:
 
 
 def packed_bytes(block: nn.Module, size: int, quantize: Quantize) -> float:
-    """Bytes of a block with `size` bytes per number that is not packed; nf4 has a scale for every 64 numbers."""
+    """Bytes of a block with `size` bytes per unpacked number; nf4 has a scale for every 64 numbers."""
     per_number = {Quantize.none: float(size), Quantize.int8: 1.0, Quantize.nf4: 0.5 + 4 / 64}[quantize]
     matrices = sum(module.weight.numel() for module in block.modules() if isinstance(module, nn.Linear))
     others = sum(parameter.numel() for parameter in block.parameters()) - matrices
@@ -153,7 +157,7 @@ def connect(model: CausalTransformer, places: DeviceMap) -> None:
 
 
 def block_devices(model: CausalTransformer) -> list[torch.device]:
-    """Where each block computes, and where its keys and values therefore belong."""
+    """Device on which each block computes and keeps its keys and values."""
     main, devices = model.lm_head.weight.device, []
     for block in model.model.layers:
         assert isinstance(block, Block)

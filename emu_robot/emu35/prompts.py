@@ -1,4 +1,4 @@
-"""The official prompt of each task, with the images it is asked about. Knows words and ids, not pixels."""
+"""The official prompt of each task, with its images. Knows words and ids, not pixels."""
 
 from collections.abc import Sequence
 
@@ -31,7 +31,7 @@ def image_ids(text: Emu3Text, grid: Grid) -> list[int]:
 
 
 def task_prompt(text: Emu3Text, task: str, question: str, images: Sequence[Grid] = ()) -> list[int]:
-    """Ids up to where the answer begins; x2i shows the images before the question, every other task behind it.
+    """Ids before the answer. x2i shows the images before the question, all other tasks after it.
 
     Raises `UnknownNameError` for an unknown task.
     """
@@ -43,12 +43,12 @@ def task_prompt(text: Emu3Text, task: str, question: str, images: Sequence[Grid]
 
 
 def unconditional_prompt(text: Emu3Text, images: Sequence[Grid] = ()) -> list[int]:
-    """What classifier-free guidance compares with: the images without the question."""
+    """Ids of the images without the question, for classifier-free guidance."""
     return _prompt(text, "<|extra_203|>You are a helpful assistant. USER: ", images, ANSWER)
 
 
 def _prompt(text: Emu3Text, before: str, images: Sequence[Grid], after: str) -> list[int]:
-    """Words that no image separates are encoded as one, as ids may reach across where they were put together."""
+    """Ids of a prompt. Adjacent words are encoded together, as an id may span both."""
     if not images:
         return text.encode(before + after)
     ids = text.encode(before)

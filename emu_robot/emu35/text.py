@@ -1,7 +1,6 @@
 """The official Emu3.5 text tokenizer: byte-pair ranks, then special tokens, then one token per visual code.
 
-Everything follows from the two files that come with the official weights, so a small vocabulary of the same form works
-too. Knows nothing of models.
+It reads the two files of the official weights, or a small vocabulary of the same form. Knows nothing of models.
 """
 
 import base64
@@ -25,28 +24,40 @@ CODE = re.compile(r"<\|visual token (\d+)\|>")
 
 @dataclass(frozen=True, kw_only=True)
 class ControlIds:
-    """Ids with a role. bos/eos: of a sequence; eol: between rows of an image; eof: end of a text file; boi, img, eoi:
-    before an image's size, before its codes, after them; begin_answer, end_answer; begin_global, end_global: around
-    reasoning about the whole answer; begin_picture, end_picture: about its next image; first_code, n_codes: visual
-    codes.
-    """
+    """Ids with a role."""
 
     pad: int
+    """Padding."""
     bos: int
+    """Begin of a sequence."""
     eos: int
+    """End of a sequence."""
     eol: int
+    """Between rows of an image."""
     eof: int
+    """End of a text file."""
     boi: int
+    """Before an image's size."""
     img: int
+    """Before an image's codes."""
     eoi: int
+    """After an image's codes."""
     begin_answer: int
+    """Before the answer."""
     end_answer: int
+    """After the answer."""
     begin_global: int
+    """Before reasoning about the whole answer."""
     end_global: int
+    """After reasoning about the whole answer."""
     begin_picture: int
+    """Before reasoning about the next image."""
     end_picture: int
+    """After reasoning about the next image."""
     first_code: int
+    """Id of visual code 0."""
     n_codes: int
+    """Number of visual codes."""
 
 
 class Emu3Text:
@@ -84,7 +95,7 @@ class Emu3Text:
 
     @classmethod
     def load(cls, folder: str | Path) -> "Emu3Text":
-        """From `emu3.tiktoken` and `emu3_vision_tokens.txt`. Raises `WeightsError` naming a missing or damaged file."""
+        """Read `emu3.tiktoken` and `emu3_vision_tokens.txt`. Raises `WeightsError` naming a missing or damaged file."""
         folder = Path(folder)
         table, lines = _read_ranks(folder / RANKS), read_text(folder / VISION).splitlines()
         codes = [int(match[1]) for line in lines if (match := CODE.fullmatch(line))]
@@ -110,7 +121,7 @@ class Emu3Text:
         return self._special[token]
 
     def encode(self, text: str) -> list[int]:
-        """Ids of a text, in which special tokens and `<|visual token N|>` mean themselves. Normalised to NFC."""
+        """Ids of a text, normalised to NFC. Special tokens and `<|visual token N|>` become their ids."""
         ids: list[int] = []
         end = 0
         text = unicodedata.normalize("NFC", text)

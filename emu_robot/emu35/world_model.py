@@ -39,9 +39,9 @@ class WorldModel:
     def generate(
         self, question: str, pictures: Sequence[Image] = (), config: WorldModelConfig | None = None
     ) -> Iterator[Words | Image | End]:
-        """Stretches of words, pictures (H, W, 3) uint8, each as soon as it is complete, and at last why it ended.
+        """Stretches of words and pictures (H, W, 3) uint8, each as soon as it is complete, and at last an `End`.
 
-        pictures: (H, W, 3) uint8 of any size. Input is checked at the call. Raises `ShapeError` for what is no picture,
+        pictures: (H, W, 3) uint8 of any size. Input is checked at the call. Raises `ShapeError` for a wrong array,
         `InvalidValueError` when the prompt leaves no room for an answer.
         """
         config = config or WorldModelConfig()
@@ -55,7 +55,7 @@ class WorldModel:
 
     @torch.inference_mode()
     def encode(self, picture: Image, area: int) -> Grid:
-        """Codes (h, w) of a picture (H, W, 3) uint8, resized to about `area` pixels, its sides whole codes."""
+        """Codes (h, w) of a picture (H, W, 3) uint8, resized to about `area` pixels; its sides are whole codes."""
         if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8 or 0 in picture.shape:
             raise ShapeError("picture", f"{picture.shape} {picture.dtype}", "(H, W, 3) uint8")
         height, width = sides(picture.shape[0], picture.shape[1], area, self.images.config.downscale)
@@ -77,7 +77,7 @@ class WorldModel:
 
 
 def load_world_model(name_or_path: str | Path, config: WorldModelConfig | None = None) -> WorldModel:
-    """An official checkpoint, by folder or hub id ("BAAI/Emu3.5").
+    """Load an official checkpoint by folder or hub id ("BAAI/Emu3.5").
 
     Raises `WeightsError` naming the missing or damaged file, `SystemSetupError` if the hub cannot be reached or the
     devices are too small for the weights and an answer of `max_ids`.
@@ -105,7 +105,7 @@ def load_world_model(name_or_path: str | Path, config: WorldModelConfig | None =
 
 
 def sides(height: int, width: int, area: int, multiple: int) -> tuple[int, int]:
-    """Height and width of about `area` pixels in the same proportion: cut to whole pixels, then the nearest multiple of
+    """Height and width of about `area` pixels in the same proportion: whole pixels, then the nearest multiple of
     `multiple`, at least one."""
     ratio = width / height
     high = int((area / ratio) ** 0.5)

@@ -1,4 +1,4 @@
-"""emu_robot inside LeRobot: importing this registers our devices and environments with LeRobot's own commands.
+"""Importing this package registers our policy, devices and environments with LeRobot's own commands.
 
 LeRobot imports it by itself, see `plugin/`. Nothing else in emu_robot may import it.
 """

@@ -1,4 +1,4 @@
-"""The safety gate for a caller that gives one action at a time, by name and in its arm's own units. Numpy only."""
+"""The safety gate for callers that give one action at a time, by name and in their arm's own units. Numpy only."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,18 +12,18 @@ from emu_robot.errors import InvalidValueError
 from emu_robot.lerobot.arm_limits import ArmLimits
 
 SESSION = 1
-"""Of the only sender there is."""
+"""Session of the only sender."""
 START_MARGIN = 0.05
-"""How far beyond its limits a joint may stand when it is taken over, in the gate's numbers [rad]: servos sag."""
+"""Distance beyond its limits at which a joint may be taken over, as servos sag, in the gate's numbers [rad]."""
 RESTING = 0.01
-"""Speed of a command, in the gate's numbers, that counts as none [rad/s]."""
+"""Largest speed of a command that counts as rest, in the gate's numbers [rad/s]."""
 
 
 class ActionGate:
     """One `SafetyGate` for one action at a time.
 
     Times are seconds of one steady clock. Positions by name are in the units of `limits`.
-    problem: what is wrong with the last action, empty if nothing. stop_file: being there, it is an emergency stop.
+    problem: fault of the last action; empty if none. stop_file: its presence is an emergency stop.
     """
 
     def __init__(self, limits: ArmLimits, config: SafetyConfig, stop_file: Path | None) -> None:
@@ -36,7 +36,7 @@ class ActionGate:
         self.forget()
 
     def forget(self) -> None:
-        """Know nothing of where the arm is, and command nothing, until `begin`. An emergency stop stays one."""
+        """Forget the arm's position and command nothing until `begin`. An emergency stop stays."""
         limits = self._limits
         self._gate = SafetyGate(
             config=self._config, limits=limits.scaled, joints=limits.joints, names=limits.names, latch=self._latch
@@ -44,14 +44,14 @@ class ActionGate:
         self._command = None
 
     def close(self) -> None:
-        """Let another gate keep the e-stop file."""
+        """Release the e-stop file for another gate."""
         self._gate.close()
 
     # -- what is known
 
     @property
     def is_stopped(self) -> bool:
-        """Whether only a person may let it go on."""
+        """Whether only a person may release the arm."""
         return self._gate.state in (GateState.FAULT, GateState.ESTOP)
 
     @property
@@ -64,7 +64,7 @@ class ActionGate:
 
     @property
     def reason(self) -> str:
-        """Why the arm is stopped, or holds, on one line."""
+        """Why the arm is stopped or holds, in one line."""
         said = self._gate.reason.splitlines()[0] if self._gate.reason else ""
         if self.is_holding and self.problem:
             return self.problem
@@ -76,19 +76,19 @@ class ActionGate:
         return self._command is None or bool(np.abs(self._command.velocity).max() <= RESTING)
 
     def state_age(self, now: float) -> float:
-        """Seconds since the last state that was believed was asked for."""
+        """Age of the last accepted state, since its request [s]."""
         return now - self._seen_at
 
     # -- what comes in
 
     def observe(self, observation: Mapping[str, Any], at: float, now: float) -> None:
-        """The arm's state, asked for at the time `at`; what is missing in it is not a number."""
+        """Take the arm's state, requested at the time `at`; missing positions count as NaN."""
         seen = np.array([_number(observation.get(name)) for name in self._limits.names])
         if self._gate.on_state(self._limits.to_gate(seen), now, now - at):
             self._seen, self._seen_at = seen, at
 
     def begin(self, now: float) -> str:
-        """Begin to command, at rest where the arm was seen; why not, if it may not."""
+        """Begin to command, at rest at the arm's last position; the reason if this is refused, else ""."""
         try:
             self._gate.arm(now)
         except InvalidValueError as error:
@@ -98,18 +98,18 @@ class ActionGate:
         return ""
 
     def outside(self, observation: Mapping[str, Any]) -> str:
-        """Which position of an observation is beyond its limits, or no number, and what to do; empty if none is."""
+        """The first position of an observation beyond its limits or not a number, with advice; empty if none is."""
         motion = self._limits.motion
         slack = START_MARGIN * self._limits.scale
         for i, name in enumerate(self._limits.names):
             place, low, high = _number(observation.get(name)), float(motion.lower[i]), float(motion.upper[i])
             if not low - slack[i] <= place <= high + slack[i]:
-                remedy = "move it inside by hand, or give the limits or unit that it has"
+                remedy = "move it inside by hand, or correct its limits or unit"
                 return f"{name} is at {place:.4g}, outside [{low:.4g}, {high:.4g}]: {remedy}"
         return ""
 
     def watch_stop_file(self) -> None:
-        """Stop if somebody has laid the file since."""
+        """Stop if the e-stop file has appeared."""
         if self._stop_file is not None and not self.is_estopped and self._stop_file.exists():
             try:
                 reason = self._stop_file.read_text(errors="replace").strip()
@@ -118,13 +118,13 @@ class ActionGate:
             self._gate.estop(reason or f"{self._stop_file} is there")
 
     def estop(self, reason: str) -> None:
-        """Stop until a person clears it. Raises `InvalidValueError` if it has stopped, but not over a restart."""
+        """Stop until a person clears it. Raises `InvalidValueError` if the stop holds, but not over a restart."""
         self._gate.estop(reason)
 
     # -- what goes out
 
     def step(self, action: Mapping[str, Any], now: float) -> dict[str, float] | None:
-        """What to send for this action: along it, or on hold; None where nothing may be sent."""
+        """The command for this action: towards it, or a hold; None where nothing may be sent."""
         wanted, self.problem = self._wanted(action)
         jumps = "" if self.problem else self._jumps(wanted)
         if jumps:
@@ -155,7 +155,7 @@ class ActionGate:
     # -- by name
 
     def _wanted(self, action: Mapping[str, Any]) -> tuple[Floats, str]:
-        """The action (A,) and what is wrong with it; one with wrong names says nothing that may be used."""
+        """The action (A,) and its fault, "" if none; an action with wrong names is all NaN."""
         names = self._limits.names
         missing = [name for name in names if name not in action]
         extra = sorted(str(name) for name in action if name not in names)
@@ -168,7 +168,7 @@ class ActionGate:
         return values, f"the action is not finite: {', '.join(wrong)}" if wrong else ""
 
     def _jumps(self, wanted: Floats) -> str:
-        """Which joints are asked to be too far from where they were sent last."""
+        """The joints whose targets are too far from the last command, in words; "" if none is."""
         assert self._command is not None
         limits, last = self._limits, self._limits.from_gate(self._command.position)
         far = np.flatnonzero(np.abs(wanted - last)[: limits.joints] > limits.max_jump[: limits.joints])
@@ -179,7 +179,7 @@ class ActionGate:
 
 
 def _number(value: Any) -> float:
-    """A float; what cannot be one, text included, is not a number."""
+    """The value as a float; NaN for text and all else that is no number."""
     try:
         return float("nan" if isinstance(value, str) else value)
     except (TypeError, ValueError, OverflowError):

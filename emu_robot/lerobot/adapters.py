@@ -1,7 +1,7 @@
-"""What training with PEFT adapters needs: where they go, and what their checkpoint has to say beside them.
+"""Training with PEFT adapters: their places in the policy, and the facts that their checkpoint keeps.
 
-LeRobot stores adapters and config.json alone. Whoever loads them starts from the same weights as the training did and
-has to give the head the same shape again; `Fitted`, kept in config.json, says which.
+LeRobot stores adapters and config.json alone. Loading starts from the weights of the training and must rebuild its
+head; `Fitted`, kept in config.json, describes it.
 """
 
 import json
@@ -17,18 +17,23 @@ from emu_robot.models.normalize import NormStats
 from emu_robot.robots.spec import RobotLayout
 
 WITHOUT = "head.text"
-"""PyTorch's own attention layers read their weights past any adapter."""
+"""Module without adapters: PyTorch's attention layers read their weights directly."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Fitted:
-    """What a training fits to its set beside the weights. max_words: ids of the longest subtask the planner says."""
+    """Everything but weights that a training fits to its set."""
 
     head: HeadConfig
+    """Shape of the head."""
     stats: NormStats
+    """Statistics that normalise states and actions."""
     layout: RobotLayout
+    """Names and kinds of dimensions."""
     control_hz: int
+    """Rate of the set [Hz]."""
     max_words: int
+    """Ids of the longest subtask."""
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values; `from_dict` reverses it."""
@@ -42,7 +47,7 @@ class Fitted:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Raises `ConfigError` if something is missing or does not fit."""
+        """From the JSON values of `to_dict`. Raises `ConfigError` if something is missing or does not fit."""
         try:
             return cls(
                 head=HeadConfig(**values["head"]),
@@ -55,12 +60,12 @@ class Fitted:
             raise ConfigError(f"config.json: `fitted` cannot be read ({error!r})") from error
 
 
-def default_targets(policy: nn.Module, anew: Iterable[str]) -> dict[str, list[str]]:
-    """Adapters on the linear layers of head and planner; trained whole and stored is what starts anew.
+def default_targets(policy: nn.Module, untrained: Iterable[str]) -> dict[str, list[str]]:
+    """Adapters go on the linear layers of head and planner; modules with untrained parameters are trained whole.
 
-    anew: names of the head's parameters.
+    untrained: names of the head's parameters that the weights lack.
     """
-    whole = sorted({f"head.{name}".rpartition(".")[0] for name in anew})
+    whole = sorted({f"head.{name}".rpartition(".")[0] for name in untrained})
     linear = [name for name, module in policy.named_modules() if type(module) is nn.Linear]
     parts = ("head.", "world_model.model.layers.")
     left_out = (WITHOUT, *whole)

@@ -1,7 +1,7 @@
-"""What LeRobot's recording commands tell the operator about their episodes. Knows nothing of robots.
+"""Listen to the words by which LeRobot's recording commands announce episodes. Knows nothing of robots.
 
-LeRobot calls neither robot nor teleoperator when an episode begins or ends; a human at the table hears it. The words
-go through Python's log as well (`lerobot.utils.utils.log_say`), and that is where we listen.
+LeRobot calls neither robot nor teleoperator when an episode begins or ends. It tells the operator, in words that pass
+through Python's log as well (`lerobot.utils.utils.log_say`).
 """
 
 import logging
@@ -9,21 +9,21 @@ from enum import Enum
 
 
 class Phase(Enum):
-    """What the program that drives the robot is doing, as far as it was heard."""
+    """The last announced phase of the program that drives the robot."""
 
     UNANNOUNCED = "unannounced"
     RECORDING = "recording"
     RESETTING = "resetting"
 
 
-# Said by `lerobot-record` and by `lerobot-rollout --strategy.type=episodic`.
+# Words of `lerobot-record` and of `lerobot-rollout --strategy.type=episodic`.
 _ANNOUNCED = {"Recording episode": Phase.RECORDING, "Reset the environment": Phase.RESETTING}
 
 
 class Announcements(logging.Filter):
     """Keeps the phase last announced on the root logger while listening; lets every record pass.
 
-    reset_requested: somebody is expected to lay a new scene; whoever does sets it back.
+    reset_requested: a new scene is due; the robot clears it when the scene is laid.
     """
 
     def __init__(self) -> None:

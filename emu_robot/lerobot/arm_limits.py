@@ -1,4 +1,4 @@
-"""What each dimension of a LeRobot arm may do, in the units of the arm's own driver. Numpy only."""
+"""Limits of each dimension of a LeRobot arm, in the units of the arm's own driver. Numpy only."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, fields
@@ -11,11 +11,11 @@ from emu_robot.robots.deployment import read_deployment
 from emu_robot.robots.limits import MotionLimits
 
 UNITS = {"degrees": 180 / np.pi, "radians": 1.0}
-"""Unit of a driver's joints -> how many of it are one radian."""
+"""Unit of a driver's joints -> units per radian."""
 JUMP_SHARE = 0.1
-"""Share of a dimension's range that counts as a jump where nothing else says so."""
+"""Default of the largest jump, as a share of a dimension's range."""
 SUFFIX = ".pos"
-"""What LeRobot adds to the name of a motor where its position is meant."""
+"""LeRobot's suffix of a motor's position."""
 
 
 @dataclass(kw_only=True)
@@ -31,25 +31,30 @@ class DimensionLimits:
     acceleration: float | None = None
     """Highest acceleration, both ways [1/s^2]; none given takes the robot file's."""
     max_jump: float | None = None
-    """Largest distance of an action from where the motor was sent last; none given takes the gate's, or a tenth of the
-    range where no robot file names the motor."""
+    """Largest distance of an action from the motor's last command; none given takes the gate's, or a tenth of the range
+    where no robot file names the motor."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ArmLimits:
-    """names: of the arm's (A,) actions, joints first; joints: how many of these are joints, the others are grippers.
+    """Limits of an arm, and the numbers that the gate sees for its positions.
 
-    motion, max_jump (A,): in the driver's units. offset, scale (A,): the gate's number times `scale` plus `offset` is
-    the driver's. For joints this makes one number of the gate (a jump, a tracking error) right for all of them; a
-    gripper's range is 0 to 1 to the gate.
+    driver's number = gate's number * scale + offset. The scale lets one setting of the gate (a jump, a tracking error)
+    fit all joints; the gate sees a gripper's range as 0 to 1.
     """
 
     names: tuple[str, ...]
+    """Names of the arm's (A,) actions, joints first."""
     joints: int
+    """Number of joints; the other actions are grippers."""
     motion: MotionLimits
+    """Limits of motion, in the driver's units."""
     max_jump: Floats
+    """(A,) largest jump, in the driver's units."""
     offset: Floats
+    """(A,)."""
     scale: Floats
+    """(A,)."""
 
     def to_gate(self, values: Floats) -> Floats:
         """Positions (A,) in the driver's units -> in the gate's numbers."""
@@ -61,7 +66,7 @@ class ArmLimits:
 
     @property
     def scaled(self) -> MotionLimits:
-        """In the gate's numbers."""
+        """The limits of motion in the gate's numbers."""
         motion, scale = self.motion, self.scale
         return MotionLimits(
             lower=self.to_gate(motion.lower),
@@ -74,10 +79,10 @@ class ArmLimits:
 def read_limits(
     name_or_path: str, unit: str, gripper_open: float, grippers: Collection[str], max_jump: float
 ) -> dict[str, DimensionLimits]:
-    """Motor -> the limits that a robot file gives it; every one of `grippers` has those of the file's gripper.
+    """Motor -> its limits in a robot file; all `grippers` get those of the file's gripper.
 
-    unit: see UNITS. gripper_open: the driver's number for an open gripper, 0 is closed. max_jump: of joints [rad].
-    Raises `UnknownNameError` or `ConfigError` for what is wrong.
+    unit: see UNITS. gripper_open: the driver's number of an open gripper; 0 is closed. max_jump: of joints [rad].
+    Raises `UnknownNameError` for the file's or unit's name, `ConfigError` for a wrong value.
     """
     if unit not in UNITS:
         raise UnknownNameError("unit", unit, UNITS)
@@ -102,9 +107,10 @@ def arm_limits(
     grippers: Collection[str],
     max_jump: float,
 ) -> ArmLimits:
-    """Of an arm with these motors: what is `given` goes before what is `known` of a robot file. max_jump: the gate's.
+    """The limits of an arm with these motors. `given` ones override the `known` ones of a robot file.
 
-    Raises `UnknownNameError` for limits of a motor that the arm has not, `ConfigError` for one without limits.
+    max_jump: the gate's. Raises `UnknownNameError` for limits of an unknown motor, `ConfigError` for a motor without
+    limits.
     """
     for name in (*given, *(name for name in known if name not in grippers)):
         if name not in motors:
@@ -130,7 +136,7 @@ def arm_limits(
 
 
 def _complete(name: str, known: DimensionLimits | None, given: DimensionLimits | None) -> dict[str, float]:
-    """The limits of one motor, none of them missing."""
+    """All limits of one motor. Raises `ConfigError` if one is missing."""
     values = {**asdict(known or DimensionLimits())}
     values |= {key: value for key, value in asdict(given or DimensionLimits()).items() if value is not None}
     missing = [key for key, value in values.items() if value is None and key != "max_jump"]
@@ -144,7 +150,7 @@ def _complete(name: str, known: DimensionLimits | None, given: DimensionLimits |
 
 
 def _check(names: Collection[str], columns: Mapping[str, Floats]) -> None:
-    """Raise `ConfigError` naming the first motor and limit that cannot be one."""
+    """Raise `ConfigError` naming the first motor with an impossible limit."""
     for i, name in enumerate(names):
         for key, column in columns.items():
             if not np.isfinite(column[i]) or (key not in ("lower", "upper") and column[i] <= 0):

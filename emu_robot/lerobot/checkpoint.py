@@ -1,4 +1,4 @@
-"""Weights of ours as a checkpoint that LeRobot's commands load."""
+"""Turn our weights into a checkpoint for LeRobot's commands."""
 
 from pathlib import Path
 
@@ -14,10 +14,10 @@ from emu_robot.policy.action_decoder import ActionDecoder
 
 
 def to_lerobot(weights: str | Path, out: Path) -> Path:
-    """Write `out`: the weights folder itself, and LeRobot's config and processors; returns it.
+    """Write `out`: the weights folder, LeRobot's config and processors; return it.
 
-    Raises `UnknownNameError` for weights that are not there, `WeightsError` for damaged ones, `ConfigError` for weights
-    that command some of a set's actions only: LeRobot's robots and environments take all of them.
+    Raises `UnknownNameError` for missing weights, `WeightsError` for damaged ones, `ConfigError` for weights that
+    command only some of a set's actions, since LeRobot's robots and environments need all.
     """
     folder = resolve_weights(weights)
     decoder = ActionDecoder.load(folder)

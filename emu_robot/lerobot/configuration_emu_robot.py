@@ -1,4 +1,4 @@
-"""What `--policy.type=emu_robot` is configured with."""
+"""Settings of `--policy.type=emu_robot`."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,41 +18,46 @@ from emu_robot.policy.config import ChunkConfig, GoalMode
 class EmuRobotConfig(PreTrainedConfig):
     """Our planner and action head as a LeRobot policy.
 
-    weights: released name or folder to start from; a checkpoint loaded by `--policy.path` takes its place.
-    planner_camera: name of the camera, without `observation.images.`, in whose view subgoals are imagined; none given
-    takes the weights' own, or the set's first one.
-    chunk_size: actions predicted, n_action_steps: of these executed. goal: see `emu_robot.policy.config.GoalMode`.
-    seed: what plans and chunks draw from, together with an episode's task and first observation.
-    chunk: how a chunk is sampled; replan: when the next step is planned.
-    train_planner: adapt the planner, too, with the weight `planner_weight` beside the head's loss.
-    use_labels: take subtasks from the set where it has them, else find them in its motion.
-    cache_dir: where starts and keyframes of the training set are kept; none given puts them beside the set.
-    save_predicted_video: `lerobot-eval` writes the imagined subgoals as pred_episode_N.mp4.
-    rtc_config: real-time chunking, set by `lerobot-rollout --inference.type=rtc`.
-    state_order, action_order: where the head's dimensions stand in the set's, as `robots.order` has it; filled in by a
-    training and by `to-lerobot`, empty where nothing moves. Pictures, states and actions are normalised by statistics
-    in the weights, not by LeRobot's.
-    fitted: see `adapters.Fitted`, filled in by a training with adapters (`--peft.method_type=LORA`).
+    Statistics in the weights, not LeRobot's, normalise pictures, states and actions.
     """
 
     n_obs_steps: int = 1
+    """Observations per decision; always 1."""
     weights: str = "mini"
+    """Released name or folder to start from; a checkpoint loaded by `--policy.path` replaces it."""
     planner_camera: str = ""
+    """Camera, without `observation.images.`, in whose view subgoals are imagined; empty: the weights' own, or the set's
+    first one."""
     chunk_size: int = 16
+    """Actions predicted at once."""
     n_action_steps: int = 8
+    """Actions of a chunk that are executed [1..chunk_size]."""
     goal: str = GoalMode.PLANNER.value
+    """Source of subtask and subgoal image, see `emu_robot.policy.config.GoalMode`."""
     seed: int = 0
+    """Seed of plans and chunks, together with an episode's task and first observation; at least 0."""
     chunk: ChunkConfig = field(default_factory=ChunkConfig)
+    """How a chunk is sampled."""
     replan: ReplanConfig = field(default_factory=ReplanConfig)
+    """When the next step is planned."""
     train_planner: bool = True
+    """Train the planner, too."""
     planner_weight: float = 0.5
+    """Weight of the planner's loss; the head's has 1."""
     use_labels: bool = True
+    """Take subtasks from the set's labels where it has them, else find them in its motion."""
     cache_dir: str | None = None
+    """Folder for starts and keyframes of the training set; none given puts them beside the set."""
     save_predicted_video: bool = False
+    """Let `lerobot-eval` write the imagined subgoals as pred_episode_N.mp4."""
     rtc_config: RTCConfig | None = None
+    """Real-time chunking, set by `lerobot-rollout --inference.type=rtc`."""
     state_order: list[int] = field(default_factory=list)
+    """Places of the head's state dimensions in the set's, see `robots.order`; set by a training and by `to-lerobot`."""
     action_order: list[int] = field(default_factory=list)
+    """The same for actions."""
     fitted: dict[str, Any] = field(default_factory=dict)
+    """See `adapters.Fitted`; set by a training with adapters (`--peft.method_type=LORA`)."""
 
     normalization_mapping: dict[str, NormalizationMode] = field(
         default_factory=lambda: dict.fromkeys(("VISUAL", "STATE", "ACTION"), NormalizationMode.IDENTITY)
@@ -83,7 +88,7 @@ class EmuRobotConfig(PreTrainedConfig):
 
     @property
     def cameras(self) -> dict[str, str]:
-        """Name of each camera, as the head's modules carry it -> its feature."""
+        """Name of each camera, as in the head's modules -> its feature."""
         features = (self.input_features or {}).items()
         return camera_names(key for key, feature in features if feature.type is FeatureType.VISUAL)
 
@@ -93,7 +98,7 @@ class EmuRobotConfig(PreTrainedConfig):
 
     @property
     def action_delta_indices(self) -> None:
-        """None: chunks are cut out of the whole episode, as a subtask's end is where they have to hold."""
+        """None: we cut chunks out of the whole episode, because they end with their subtask."""
         return None
 
     @property

@@ -24,32 +24,34 @@ from emu_sim.tabletop import ACTION_MODES, make_resting
 from emu_sim.tasks import resolve_families
 
 _starting = Lock()
-"""One thread at a time starts worker processes (LeRobot can evaluate several tasks at once)."""
+"""Lets one thread at a time start worker processes, as LeRobot can evaluate several tasks at once."""
 
 
 @EnvConfig.register_subclass("emu_tabletop")
 @dataclass
 class EmuTabletopEnv(EnvConfig):
-    """Which tasks, and how they are seen and acted in; see `emu_sim.tabletop.TabletopEnv` for observation and action.
-
-    task: families or the groups "single", "long", "all", joined by commas. split: "seen" or "heldout".
-    pooled: False gives each family a task_id of its own, so that results come per family, in the order of the families;
-    True one task_id, whose episodes each draw their family.
-    fps: control ticks per second, 20 only. action_mode: "joint" or "ee_delta". render_size: of videos [px].
-    seed_offset: added to every seed. With the default no episode has the layout of a demonstration, and
-    `lerobot-eval --seed=0` plays in each family the layouts of `emu-robot eval tasks=<family> seed=0`.
+    """Tasks, observations and actions of the tabletop; see `emu_sim.tabletop.TabletopEnv`.
 
     Policies see observation.images.front and .wrist (3, 128, 128) in [0, 1], observation.state (8,) and, as `task`, the
-    instruction of each episode. Raises `UnknownNameError` or `InvalidValueError` for what does not exist.
+    instruction of each episode. Raises `UnknownNameError` for an unknown name, `InvalidValueError` for a wrong number.
     """
 
     task: str | None = "single"
+    """Families or the groups "single", "long", "all", joined by commas."""
     fps: int = PANDA.control_hz
+    """Control ticks per second; 20 only [Hz]."""
     split: str = "seen"
+    """Compositions of a task: "seen" or "heldout"."""
     pooled: bool = False
+    """False gives each family a task_id and results of its own, in the order of the families; True gives all one
+    task_id, and each episode draws its family."""
     action_mode: str = "joint"
+    """Kind of action: "joint" or "ee_delta"."""
     render_size: int = 256
+    """Side of the videos, at least 1 [px]."""
     seed_offset: int = SEED_LIMIT
+    """Number added to every seed, at least 0. With the default no episode has the layout of a demonstration, and
+    `lerobot-eval --seed=0` plays in each family the layouts of `emu-robot eval tasks=<family> seed=0`."""
 
     def __post_init__(self) -> None:
         self.families = resolve_families((self.task or "").split(","), self.split)
@@ -62,7 +64,7 @@ class EmuTabletopEnv(EnvConfig):
                 raise InvalidValueError(f"{key} is {getattr(self, key)}; it must be at least {least}")
         n_actions = len(PANDA.action_names) if self.action_mode == "joint" else 4
         size = PANDA.image_size
-        # Cameras have the names that `--eval.recording` writes; "pixels/front" it would not find.
+        # Cameras have the names that `--eval.recording` writes; it would not find "pixels/front".
         cameras = [f"{OBS_IMAGES}.{camera}" for camera in PANDA.cameras]
         self.features = {
             ACTION: PolicyFeature(FeatureType.ACTION, (n_actions,)),
@@ -81,9 +83,9 @@ class EmuTabletopEnv(EnvConfig):
         }
 
     def create_envs(self, n_envs: int, use_async_envs: bool = False) -> dict[str, dict[int, Any]]:
-        """{"emu_tabletop": {task_id: vector environment}}: n_envs episodes at once, in processes of their own if async.
+        """{"emu_tabletop": {task_id: vector environment}} of n_envs episodes at once, in separate processes if async.
 
-        Each is built when first used, LeRobot going through the tasks one after the other.
+        Each is built at its first use, as LeRobot goes through the tasks one after the other.
         """
         families = [self.families] if self.pooled else [(family,) for family in self.families]
         make_one = [partial(make_resting, families=names, **self.gym_kwargs) for names in families]
@@ -99,7 +101,7 @@ class EmuTabletopEnv(EnvConfig):
 
 
 class _LazyVectorEnv(_LazyAsyncVectorEnv):
-    """LeRobot's, except that worker processes never load LeRobot: what they are sent comes from emu_sim alone."""
+    """LeRobot's class, but its worker processes load emu_sim alone, never LeRobot."""
 
     _env: Any
 
@@ -115,7 +117,7 @@ class _LazyVectorEnv(_LazyAsyncVectorEnv):
 
 @contextmanager
 def _anonymous_main() -> Iterator[None]:
-    """Processes started meanwhile do not import the main module; `lerobot-eval` would cost each some 20 s."""
+    """Keep new processes from importing the main module; `lerobot-eval` would cost each some 20 s."""
     with _starting:
         main = sys.modules["__main__"]
         sys.modules["__main__"] = ModuleType("__main__")

@@ -18,18 +18,18 @@ from emu_robot.lerobot.action_gate import ActionGate
 from emu_robot.lerobot.arm_limits import SUFFIX, ArmLimits, DimensionLimits, arm_limits, read_limits
 
 BRAKING_S = 2.0
-"""Longest time that coming to rest may take before the arm is let go anyway [s]."""
+"""Longest braking before the arm is let go anyway [s]."""
 TAKE_OVER_S = 1.0
-"""Longest time that an arm is looked at before it is taken over [s]."""
+"""Longest wait for a usable state before a take-over fails [s]."""
 SAY_EVERY_S = 2.0
-"""How often a lasting reason to hold is logged [s]."""
+"""Time between logs of a lasting reason to hold [s]."""
 
 if TYPE_CHECKING:
     ArmConfig = RobotConfig
 else:
 
     class ArmConfig(draccus.ChoiceRegistry):
-        """Every robot but our own wrapper: LeRobot's parser would look into a choice that contains itself for ever."""
+        """Every robot but our own wrapper: LeRobot's parser never ends on a choice that contains itself."""
 
         @classmethod
         def get_known_choices(cls) -> dict[str, type[RobotConfig]]:
@@ -47,38 +47,36 @@ else:
 @RobotConfig.register_subclass("emu_gated")
 @dataclass(kw_only=True)
 class EmuGatedConfig(RobotConfig):
-    """An arm of LeRobot's, or of a plugin, and what it may do. `id` is that of the arm unless given."""
+    """An arm of LeRobot or of a plugin, and its limits. `id` is the arm's unless given."""
 
     arm: ArmConfig
-    """The robot that is sent what the gate lets through, with all its own settings, cameras among them."""
+    """The robot behind the gate, with all its own settings, such as cameras."""
     limits: str = ""
-    """Robot file of ours that holds the arm's limits (so101, or the path of such a YAML file); empty: all of them are
-    in `joints`."""
+    """Our robot file with the arm's limits (so101, or the path of such a YAML file); empty: `joints` holds all."""
     unit: str = "degrees"
-    """In what the arm gives and takes its joints where `limits` is used: degrees (`use_degrees=true`) or radians."""
+    """Unit of the arm's joints where `limits` is used: degrees (`use_degrees=true`) or radians."""
     gripper_open: float = 100.0
-    """What the arm calls an open gripper where `limits` is used, in its own unit; a closed one is 0."""
+    """The arm's number of an open gripper where `limits` is used; a closed one is 0."""
     grippers: list[str] = field(default_factory=lambda: ["gripper"])
-    """Motors that are grippers: limited in position, speed and acceleration, but free to jump and to be stopped by what
-    they hold. Names that the arm has not are passed over."""
+    """Motors that are grippers: limited in position, speed and acceleration, but free to jump and to be stopped by an
+    object. Names of other motors are ignored."""
     joints: dict[str, DimensionLimits] = field(default_factory=dict)
-    """Limits by motor in the arm's own units; they go before those of `limits`, number by number."""
+    """Limits by motor in the arm's own units; each number overrides that of `limits`."""
     fps: float = 30.0
-    """Actions per second, as of the command that drives the arm (`--dataset.fps`, `--fps`) [Hz, 10..1000]. Calls that
-    come sooner wait for their turn."""
+    """Actions per second, equal to that of the command that drives the arm (`--dataset.fps`, `--fps`) [Hz, 10..1000].
+    Earlier calls wait."""
     late_s: float = 0.2
-    """Time between two actions from which the caller was late: the arm has stood still, and begins again at rest where
-    it is measured [s, 2 / fps..1]."""
+    """Time between two actions after which the arm begins again at rest, from its measured position
+    [s, 2 / fps..1]."""
     max_jump: float = 0.35
-    """Largest distance of an action from where a joint was sent last [rad, 0.001..3.2]; `joints` may say it
-    by motor."""
+    """Largest distance of an action from a joint's last command [rad, 0.001..3.2]; `joints` may set it by motor."""
     max_tracking_error: float = 0.5
-    """Distance of a joint from where it was sent that is a fault [rad, 0.01..3.2]; a motor with a `max_jump` of its own
-    has one that is as many times larger."""
+    """Distance of a joint from its command that is a fault [rad, 0.01..3.2]; a motor's own `max_jump` scales it
+    alike."""
     max_wrong_actions: int = 5
-    """Actions in a row that are not finite or not complete and make a fault [1..1000]."""
+    """Number of infinite or incomplete actions in a row that is a fault [1..1000]."""
     estop_file: str = "~/.emu_robot/{robot}-{id}.estop"
-    """A file that is there is an emergency stop, over restarts, too; {robot} and {id} are the arm's. Empty: none."""
+    """A file whose presence is an emergency stop, over restarts, too; {robot} and {id} are the arm's. Empty: none."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -91,7 +89,7 @@ class EmuGatedConfig(RobotConfig):
 
     @property
     def safety(self) -> SafetyConfig:
-        """Of the gate. Raises `InvalidValueError` naming what is out of its range."""
+        """The gate's settings. Raises `InvalidValueError` naming a value out of its range."""
         return SafetyConfig(
             control_hz=self.fps,
             heartbeat_timeout_s=self.late_s,
@@ -104,7 +102,7 @@ class EmuGatedConfig(RobotConfig):
         )
 
     def known_limits(self) -> dict[str, DimensionLimits]:
-        """Of the robot file, if there is one. Raises `EmuRobotError` for what is wrong with it, or with the gate's."""
+        """Limits in the robot file, if any. Raises `EmuRobotError` for a fault in it or in the gate's settings."""
         max_jump = self.safety.max_jump
         if not self.limits:
             return {}
@@ -112,20 +110,19 @@ class EmuGatedConfig(RobotConfig):
 
 
 class EmuGated(Robot):
-    """Passes an arm's observations on as they are, and its actions through `emu_robot.control.safety.SafetyGate`.
+    """Passes an arm's observations on unchanged, and its actions through `emu_robot.control.safety.SafetyGate`.
 
-    Every action must name every motor of the arm with a finite position. What is sent keeps the limits of position,
-    velocity and acceleration. An action far from where a joint was sent last is not begun: the arm holds, the log names
-    the joint, and it goes on when the two meet. Wrong actions in a row, an arm that does not follow, a silent driver:
-    the arm comes to rest, and `send_action` raises `RobotStoppedError`. So it does while the e-stop file is there.
+    Every action must name every motor of the arm with a finite position. Commands keep the limits of position, velocity
+    and acceleration. If an action is far from a joint's last command, the arm holds, the log names the joint, and
+    motion resumes when the two are close. After several wrong actions in a row, a large tracking error or a silent
+    driver, and while the e-stop file exists, the arm comes to rest and `send_action` raises `RobotStoppedError`.
 
-    There is no thread here, as LeRobot's buses may not be shared by two. The gate acts when `send_action` is called,
-    and only then: while its caller computes, saves an episode or is dead, servos hold the last position they were sent,
-    which is at most one action's step ahead, and the file is not looked at. A program killed by SIGKILL leaves them
-    there under torque; one that ends otherwise disconnects, which by LeRobot's default switches the torque off: the arm
-    sinks. Not safety-rated: keep a hand at the power switch.
+    There is no thread here, as two threads may not share LeRobot's buses. The gate acts only in `send_action`. Between
+    calls, and after a crash, servos hold their last command, which is at most one action's step ahead, and the e-stop
+    file is not read. After SIGKILL the servos stay under torque. A program that ends otherwise disconnects, which by
+    LeRobot's default switches the torque off: the arm sinks. Not safety-rated: keep a hand at the power switch.
 
-    Name, features and cameras are the arm's, so that datasets are those of the arm itself. LeRobot 0.6.1 stores the
+    Name, features and cameras are the arm's, so that datasets equal those of the arm itself. LeRobot 0.6.1 stores the
     action that it was given, not the one that `send_action` returns.
     """
 
@@ -143,12 +140,12 @@ class EmuGated(Robot):
         self._stop_file = Path(path).expanduser() if path else None
         self._connected_gate: ActionGate | None = None
         self._layouts: int | None = None
-        """Of an arm in a simulation, which puts it elsewhere with every new one."""
+        """Layouts that a simulated arm has had; each new one moves it."""
         self._sent_at = self._said_at = -float("inf")
         self._said = ""
 
     def _limits_of_arm(self) -> ArmLimits:
-        """Raises `ConfigError` for an arm that is not driven by positions alone, or without limits."""
+        """The arm's limits. Raises `ConfigError` if it is not driven by positions alone, or lacks limits."""
         actions, seen = self._arm.action_features, self._arm.observation_features
         wrong = [name for name in actions if not name.endswith(SUFFIX) or seen.get(name) is not float]
         if wrong or not actions:
@@ -178,7 +175,7 @@ class EmuGated(Robot):
 
     @property
     def arm(self) -> Robot:
-        """The robot behind the gate; what is sent to it directly is not checked."""
+        """The robot behind the gate; actions sent to it directly are not checked."""
         return self._arm
 
     @property
@@ -201,10 +198,10 @@ class EmuGated(Robot):
 
     @check_if_already_connected
     def connect(self, calibrate: bool = True) -> None:
-        """Connect the arm and take it over at rest where it is.
+        """Connect the arm and take it over at rest at its position.
 
-        Raises `RobotStoppedError` while an emergency stop lasts, `InvalidValueError` for an arm that is beyond its
-        limits or whose place is not known; such an arm is disconnected again.
+        Raises `RobotStoppedError` while an emergency stop lasts, `InvalidValueError` for an arm beyond its limits or at
+        an unknown position; such an arm is disconnected again.
         """
         gate = ActionGate(self._limits, self.config.safety, self._stop_file)
         self._raise_if_stopped(gate)
@@ -219,7 +216,7 @@ class EmuGated(Robot):
 
     @check_if_not_connected
     def get_observation(self) -> dict[str, Any]:
-        """The arm's observation; its positions are what the gate knows of the arm."""
+        """The arm's observation; the gate takes its positions."""
         gate, at = self._gate, time.monotonic()
         observation = self._arm.get_observation()
         if self._layouts != getattr(self._arm, "layouts", None) and not gate.is_stopped:
@@ -231,10 +228,10 @@ class EmuGated(Robot):
 
     @check_if_not_connected
     def send_action(self, action: Mapping[str, Any]) -> dict[str, float]:
-        """Send what the gate makes of an action; returns what the arm says that it was sent.
+        """Send an action through the gate; return the action that the arm reports as sent.
 
-        Waits until an action's time has passed since the last one. Raises `RobotStoppedError`, the arm at rest, on an
-        emergency stop and on a fault.
+        Waits until an action's time has passed since the last one. Raises `RobotStoppedError` on an emergency stop and
+        on a fault, after the arm has come to rest.
         """
         gate, sent = self._gate, {}
         self._wait_for_turn()
@@ -254,7 +251,7 @@ class EmuGated(Robot):
 
     @check_if_not_connected
     def disconnect(self) -> None:
-        """Come to rest, then disconnect the arm, also after an error."""
+        """Come to rest, then disconnect the arm, even after an error."""
         try:
             if self._connected_gate is not None:
                 self._come_to_rest(self._connected_gate)
@@ -273,7 +270,7 @@ class EmuGated(Robot):
         return self._connected_gate
 
     def _take_over(self, gate: ActionGate) -> None:
-        """Look at the arm until the gate begins. Raises `InvalidValueError` if it does not."""
+        """Observe the arm until the gate begins. Raises `InvalidValueError` if it does not."""
         began, why = time.monotonic(), "not seen yet"
         while why:
             at = time.monotonic()
@@ -288,11 +285,11 @@ class EmuGated(Robot):
                 self._wait_for_turn()
 
     def _wait_for_turn(self) -> None:
-        """Two commands closer than a tick would be two steps in the time of one."""
+        """Wait for a tick after the last command: closer ones would double the speed."""
         time.sleep(max(0.0, self._sent_at + 1.0 / self.config.fps - time.monotonic()))
 
     def _refresh(self, gate: ActionGate) -> None:
-        """Begin again after a silence; look at the arm where the caller has not."""
+        """Begin again after a silence; observe the arm if the caller has not."""
         now = time.monotonic()
         if self._is_late(now):
             logging.warning("%s: no action for %.2f s, beginning again at rest", self, now - self._sent_at)
@@ -303,12 +300,12 @@ class EmuGated(Robot):
         return now - self._sent_at > self.config.late_s
 
     def _send(self, command: dict[str, float] | None) -> dict[str, float]:
-        """What the arm was sent; nothing where the gate has nothing to say."""
+        """Send a command; return the arm's report of it, empty without a command."""
         self._sent_at = time.monotonic()
         return dict(self._arm.send_action(command)) if command else {}
 
     def _come_to_rest(self, gate: ActionGate) -> None:
-        """Brake, by a command per tick; an arm that was sent nothing lately stands still already."""
+        """Brake by a command per tick. An arm without a recent command stands still already."""
         began = time.monotonic()
         if self._is_late(began):
             return
@@ -324,7 +321,7 @@ class EmuGated(Robot):
             raise RobotStoppedError(f"{self}: fault ({gate.reason}); mend its cause and start again")
 
     def _say(self, gate: ActionGate) -> None:
-        """Log why the arm holds: at once when that is new, from time to time while it lasts."""
+        """Log why the arm holds: at once if the reason is new, then every `SAY_EVERY_S`."""
         reason, now = gate.reason if gate.is_holding else "", time.monotonic()
         kind = reason.split(",")[0]
         if reason and (kind != self._said or now - self._said_at > SAY_EVERY_S):

@@ -1,4 +1,4 @@
-"""How LeRobot's own commands end on an error that a user can mend: with one line, after everything else."""
+"""Let LeRobot's own commands end with one line on an error that a user can fix, after all other output."""
 
 import sys
 from pathlib import Path

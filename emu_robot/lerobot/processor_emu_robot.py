@@ -1,4 +1,4 @@
-"""LeRobot's pipelines around our policy: names, batch and device; numbers pass as they are."""
+"""LeRobot's pipelines around our policy: names, batch and device. Numbers pass unchanged."""
 
 from typing import Any
 

@@ -21,34 +21,32 @@ from emu_sim.environment import TabletopEnvironment
 from emu_sim.tasks import resolve_families, sample_task
 
 REST_TICKS = 20
-"""Of the arm at home with its task done, after which the next layout comes if nobody announces episodes."""
+"""Ticks at home after a finished task until the next layout, where no episodes are announced."""
 SEARCHED_SEEDS = 20_000
-"""How far a seed is looked for whose task has the instruction asked for."""
+"""Number of seeds searched for a given instruction."""
 
 _connected: WeakValueDictionary[str | None, "EmuSimPanda"] = WeakValueDictionary()
-"""Robot id -> the robot of this process, for teleoperators that have to see its simulation."""
+"""Robot id -> the robot of this process, for teleoperators that need its simulation."""
 
 
 @RobotConfig.register_subclass("emu_sim_panda")
 @dataclass(kw_only=True)
 class EmuSimPandaConfig(RobotConfig):
-    """Which layouts the arm meets.
-
-    families: families or the groups "single", "long", "all", joined by commas. split: "seen" or "heldout".
-    seed: of the first layout; each new layout takes the next one. Below 10_000_000 are demonstrations, from there on
-    evaluations (`--robot.seed=10000000` for a policy under `lerobot-rollout`).
-    instruction: if given, seeds are passed over until a task has exactly these words. LeRobot stores the one
-    `--dataset.single_task` with every frame whatever the arm does, so it is true of a recording only where this fixes
-    the task: give both the same words.
-    noise: standard deviation of what the arm executes around the targets it is sent [rad], as `emu-robot collect` has
-    it. Without it, layouts that differ only in what lies beside the way are solved by the very same motion.
-    """
+    """Layouts of the simulated arm."""
 
     families: str = "single"
+    """Families or the groups "single", "long", "all", joined by commas."""
     split: str = "seen"
+    """Compositions of a task: "seen" or "heldout"."""
     seed: int = 0
+    """Seed of the first layout, at least 0; each new layout takes the next one. Seeds below 10_000_000 are
+    demonstrations, the others evaluations (`--robot.seed=10000000` for a policy under `lerobot-rollout`)."""
     instruction: str = ""
+    """If given, only seeds whose task has exactly these words. LeRobot stores `--dataset.single_task` with every frame,
+    so give both the same words to make it true."""
     noise: float = 0.0
+    """Standard deviation of the executed targets around the sent ones [rad, 0..1], as in `emu-robot collect`. Without
+    noise, layouts that differ only beside the arm's path give the same motion."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -60,15 +58,15 @@ class EmuSimPandaConfig(RobotConfig):
 
 
 class EmuSimPanda(Robot):
-    """An arm whose every `send_action` is one control tick of 50 ms; real time is the calling loop's affair (20 Hz).
+    """A simulated arm. Each `send_action` is one control tick of 50 ms; the calling loop keeps real time (20 Hz).
 
     Observation: joint1.pos .. joint7.pos [rad], gripper.pos in [0, 1] (1 open), and the cameras front and wrist, each
     (128, 128, 3) uint8. Action: the same eight numbers, as targets.
 
     A new layout comes with `connect`, at each reset phase that LeRobot announces (`lerobot-record`,
-    `lerobot-rollout --strategy.type=episodic`; `--dataset.reset_time_s=0` is enough), and, where nothing is announced
-    (`lerobot-teleoperate`), once the task is done and the arm has been home for a second. layouts: how many came; with
-    each the arm is at home at once.
+    `lerobot-rollout --strategy.type=episodic`; `--dataset.reset_time_s=0` is enough), and, without announcements
+    (`lerobot-teleoperate`), once the task is done and the arm has been home for a second. Each puts the arm home at
+    once. layouts: number of them so far.
     """
 
     config_class = EmuSimPandaConfig
@@ -106,7 +104,7 @@ class EmuSimPanda(Robot):
 
     @property
     def instruction(self) -> str:
-        """Of the present layout."""
+        """Instruction of the present layout."""
         return self.environment.instruction
 
     @property
@@ -118,7 +116,7 @@ class EmuSimPanda(Robot):
     def connect(self, calibrate: bool = True) -> None:
         """Build the simulation and lay a scene.
 
-        Raises `InvalidValueError` if the id is in use, or if no task has the instruction asked for.
+        Raises `InvalidValueError` if the id is in use, or if no task has the given instruction.
         """
         if self.id in _connected:
             raise InvalidValueError(f"robot id {self.id!r} is connected already; give each robot its own id")
@@ -140,7 +138,7 @@ class EmuSimPanda(Robot):
 
     @check_if_not_connected
     def new_episode(self) -> None:
-        """Lay the next scene: the next seed, or the next one with the instruction asked for."""
+        """Lay the next scene: the next seed, or the next one with the given instruction."""
         self._lay_next(self.environment)
 
     def _lay_next(self, environment: TabletopEnvironment) -> None:
@@ -180,10 +178,10 @@ class EmuSimPanda(Robot):
 
     @check_if_not_connected
     def send_action(self, action: Mapping[str, float]) -> dict[str, float]:
-        """One control tick; returns the targets that were sent, clipped to joint limits and gripper range. The arm
-        executes them disturbed by the configured noise.
+        """Run one control tick; return the targets, clipped to joint limits and gripper range. The configured noise
+        disturbs their execution.
 
-        Raises `InvalidValueError` for a missing or non-finite target, `UnknownNameError` for one too many.
+        Raises `InvalidValueError` for a missing or non-finite target, `UnknownNameError` for an unknown one.
         """
         sent = targets.clipped(targets.checked(action))
         self.environment.step(targets.clipped(self._disturbance(sent)), observe=False)

@@ -12,7 +12,7 @@ from emu_robot.robots.spec import PANDA
 
 
 def named(values: NDArray[Any]) -> dict[str, float]:
-    """(8,) by the names of `RobotSpec.action_names`, which are those of the state as well."""
+    """Name -> value of (8,) targets or states; both have the names `RobotSpec.action_names`."""
     return dict(zip(PANDA.action_names, values.tolist(), strict=True))
 
 
@@ -22,9 +22,9 @@ def clipped(targets: NDArray[Any]) -> Floats32:
 
 
 def checked(action: Mapping[str, float]) -> Floats:
-    """(8,) in the order of `RobotSpec.action_names`.
+    """The action (8,) in the order of `RobotSpec.action_names`.
 
-    Raises `UnknownNameError` for a name too many, `InvalidValueError` for a missing name or a value that is not finite.
+    Raises `UnknownNameError` for an unknown name, `InvalidValueError` for a missing name or a non-finite value.
     """
     for name in action:
         if name not in PANDA.action_names:

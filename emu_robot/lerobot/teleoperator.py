@@ -18,16 +18,17 @@ HOME = np.array([*PANDA.home, 1.0], np.float32)
 @TeleoperatorConfig.register_subclass("emu_sim_expert")
 @dataclass(kw_only=True)
 class EmuSimExpertConfig(TeleoperatorConfig):
-    """robot_id: the `--robot.id` of the `emu_sim_panda` to drive; both have none unless given."""
+    """Settings of the expert."""
 
     robot_id: str | None = None
+    """The `--robot.id` of the `emu_sim_panda` to drive; both are none by default."""
 
 
 class EmuSimExpert(Teleoperator):
-    """Drives an `EmuSimPanda` of the same process by its simulation's true state, which the robot lends by its id.
+    """Drives the `EmuSimPanda` of this process that has the configured id, by its simulation's true state.
 
-    Holds still at home once the whole task is done, and while LeRobot announces that the environment is being reset.
-    Its targets lie within the joint limits, so that what is recorded is what was sent.
+    It holds still at home once the whole task is done, and while LeRobot announces a reset. Its targets lie within the
+    joint limits, so that recorded and sent targets are equal.
     """
 
     config_class = EmuSimExpertConfig
@@ -67,7 +68,7 @@ class EmuSimExpert(Teleoperator):
 
     @check_if_not_connected
     def get_action(self) -> dict[str, float]:
-        """The next targets; raises `DeviceNotConnectedError` if no robot of this id is connected."""
+        """The next targets. Raises `DeviceNotConnectedError` if no robot of this id is connected."""
         robot = connected_robot(self.config.robot_id)
         environment = robot.environment
         is_idle = robot.is_resetting or environment.subtask is None

@@ -1,7 +1,7 @@
-"""What our losses need of a LeRobotDataset beyond a batch of it: subtasks, keyframes, whole episodes of numbers.
+"""Inputs of our losses that a LeRobotDataset's batch lacks: subtasks, keyframes, whole episodes of numbers.
 
-LeRobot's batches say which frame a sample is (`index`); the rest is looked up in a replay buffer that `prepare` made of
-the set, with every number of it and pictures of starts and keyframes only.
+LeRobot's batches hold the frame of a sample (`index`). The rest comes from a replay buffer that `prepare` made of the
+set, with every number of it and pictures of starts and keyframes only.
 """
 
 import hashlib
@@ -31,16 +31,16 @@ from emu_robot.training.planner_config import SequenceConfig
 from emu_robot.training.planner_data import PlanQueries
 
 MARKED_ONLY = 1_000_000_000
-"""Store pictures every so many frames: those of starts and keyframes alone."""
+"""Value of `image_every` that stores pictures of starts and keyframes alone."""
 WAIT_S = 900.0
-"""How long a process waits for another one of the same training that prepares the set [s]."""
+"""Longest wait for another process of the same training that prepares the set [s]."""
 
 
 def prepare_once(config: PrepareConfig) -> ReplayBuffer:
-    """The prepared set; of several processes one prepares it and the others wait.
+    """The prepared set. One of several processes prepares it and the others wait.
 
-    The folder's name ends with a digest of the set's contents and the settings: what was recorded since, or is asked
-    for otherwise, is prepared beside it.
+    The folder's name ends with a digest of the set's contents and the settings, so that other contents or settings get
+    a folder beside it.
     """
     record = record_of(config, locate(config.dataset))
     digest = hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()[:12]
@@ -56,13 +56,13 @@ def prepare_once(config: PrepareConfig) -> ReplayBuffer:
 
 
 class TrainingExamples:
-    """Looks up, by global frame index, what head and planner learn from.
+    """Looks up examples for head and planner by global frame index.
 
-    config: the head's, fitted to the set. stats: what normalises its numbers.
+    config: the head's configuration, fitted to the set. stats: statistics that normalise its numbers.
     """
 
     def __init__(self, buffer: ReplayBuffer, head: HeadConfig, planner: Planner, weights: Path) -> None:
-        """head: what to start from; its dimensions, cameras and text length become those of the set."""
+        """head: the initial configuration; dimensions and text length are fitted to the set."""
         data, layout = Demonstrations.load(buffer, head.cameras), buffer.layout
         sentences = {*data.segments.text_K, *data.segments.instruction_K}
         longest = max(len(planner.text.encode(sentence)) for sentence in sentences)
@@ -97,7 +97,7 @@ class TrainingExamples:
         self.longest_subtask = max(len(planner.text.encode(text)) for text in data.segments.text_K)
 
     def in_subtask(self, frame: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Which frames (B,) lie in a subtask that was completed; the others teach the head nothing."""
+        """Whether each frame (B,) lies in a completed subtask; the head learns from no others."""
         return self._data.segments.at(frame) >= 0
 
     def of_head(
@@ -110,7 +110,7 @@ class TrainingExamples:
     def of_planner(
         self, frame: NDArray[np.int64], codes: NDArray[np.uint32], rng: np.random.Generator
     ) -> dict[str, Tensor]:
-        """A batch for the planner of those frames that have an answer; codes: (B, n) of their pictures."""
+        """A batch for the planner of the frames with an answer; codes: (B, n) of their pictures."""
         query = np.searchsorted(self._queries.frame, frame).clip(max=len(self._queries) - 1)
         known = self._queries.frame[query] == frame
         images = {
@@ -121,7 +121,7 @@ class TrainingExamples:
 
 
 def seeded(frame: NDArray[np.int64]) -> np.random.Generator:
-    """Random numbers of a batch, by which frames (B,) it holds and in what order: a resumed training repeats them.
+    """A generator seeded by a batch's frames (B,) and their order, so that a resumed training repeats its numbers.
 
     LeRobot resumes the order of samples exactly, but not torch's random state.
     """

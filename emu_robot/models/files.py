@@ -1,7 +1,6 @@
-"""Files from outside, each format read in one place: regular files of bounded size, typed values, one line per fault.
+"""Read files from outside: regular files of bounded size, typed values, one line per fault.
 
-Knows formats, not what they describe. Every function raises `WeightsError` naming the file, and the field where one is
-at fault.
+Knows formats, not their meaning. Every function raises `WeightsError` naming the file and, if there is one, the field.
 """
 
 import dataclasses
@@ -21,12 +20,12 @@ from torch import Tensor
 from emu_robot.errors import EmuRobotError, WeightsError
 
 TEXT_BYTES = 64 * 2**20
-"""Most that a text file may hold, a vocabulary or an index of weights."""
+"""Largest size of a text file, such as a vocabulary or an index of weights [bytes]."""
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 def regular_file(path: Path, largest: int | None = None) -> Path:
-    """The path itself, if a regular file of at most `largest` bytes is there; links are followed."""
+    """The path itself, if it is a regular file of at most `largest` bytes; links are followed."""
     try:
         status = path.stat()
     except FileNotFoundError as error:
@@ -57,7 +56,7 @@ def read_text(path: Path, largest: int = TEXT_BYTES) -> str:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object without numbers that are not finite."""
+    """A JSON object whose numbers are finite."""
 
     def refuse(name: str) -> float:
         raise ValueError(f"{name} is no number")
@@ -72,7 +71,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_yaml(path: Path, largest: int = 2**16) -> dict[str, Any]:
-    """A YAML table of plain values; without aliases, which let a small file describe a huge one."""
+    """A YAML table of plain values, without aliases, by which a small file can expand to a huge one."""
     import yaml
 
     class Loader(yaml.SafeLoader):
@@ -91,14 +90,14 @@ def read_yaml(path: Path, largest: int = 2**16) -> dict[str, Any]:
 
 
 def plain_name(source: Path, name: Any) -> str:
-    """A name that `source` gives to a file beside it; nothing that leads elsewhere."""
+    """A file's name in `source`, checked to be that of a file beside it."""
     if not isinstance(name, str) or name in ("", ".", "..") or set(name) & set("/\\\0"):
         raise WeightsError(f"{source}: {name!r} is not a file beside it")
     return name
 
 
 class TensorFile:
-    """A safetensors file that stays mapped; names and shapes are known before anything is read."""
+    """A mapped safetensors file; names and shapes come from its header."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -121,7 +120,7 @@ class TensorFile:
 
 
 def finite(path: Path, name: str, tensor: Any) -> Tensor:
-    """The tensor, if it is one of finite floating numbers that are no codes of 8 bits."""
+    """The tensor, if it holds finite floating numbers of more than 8 bits."""
     if not isinstance(tensor, Tensor):
         raise WeightsError(f"{path}: {name} is a {type(tensor).__name__}, must be a tensor")
     if tensor.dtype not in FLOATS:
@@ -132,9 +131,9 @@ def finite(path: Path, name: str, tensor: Any) -> Tensor:
 
 
 def build[T](schema: type[T], values: Any, source: str) -> T:
-    """A dataclass from values of a file: every type fits, no key is unknown, nested dataclasses are built, too.
+    """A dataclass from values of a file, with checked types and keys; nested dataclasses are built, too.
 
-    source: the file, and where in it. Ranges are checked by the dataclass itself.
+    source: the file and the place in it. The dataclass itself checks ranges.
     """
     if not isinstance(values, Mapping):
         raise WeightsError(f"{source} is {_short(values)}, must be a table")

@@ -20,10 +20,10 @@ from emu_robot.shared.settings import check_ranges, number
 
 @dataclass(frozen=True, kw_only=True)
 class TransformerSizes:
-    """What may be chosen of a transformer. Names follow the official config.json; defaults are the mini planner.
+    """Sizes of a transformer. Names follow the official config.json; defaults are the mini planner's.
 
-    Four choices differ from the official model. Three make copying a code from the image before easy: a small
-    `rope_theta`, tied embeddings, and `references`. The fourth is for words: `unrotated_groups`.
+    Four defaults differ from the official model. A small `rope_theta`, tied embeddings and `references` help to copy
+    codes from the image before. `unrotated_groups` helps with words.
     """
 
     hidden_size: int = number(256, 1, 2**17)
@@ -41,8 +41,8 @@ class TransformerSizes:
     rope_theta: float = number(10.0, above=0, high=1e12)
     """Base of the rotary positions. With the official 1e6, few of 32 dimensions tell neighbouring places apart."""
     unrotated_groups: int = number(2, 0, 4096)
-    """Key-value heads without rotary positions, at most all: they find words and what looks like them at any distance.
-    At a small `rope_theta`, no frequency is slow enough for that."""
+    """Key-value heads without rotary positions, at most all. They find similar words at any distance, for which a small
+    `rope_theta` has no slow frequency."""
     rms_norm_eps: float = number(1e-6, 0, 1)
     """Added to the mean square that a norm divides by."""
     initializer_range: float = number(0.02, above=0, high=100)
@@ -50,8 +50,8 @@ class TransformerSizes:
     tie_word_embeddings: bool = True
     """One matrix reads and writes ids."""
     references: bool = True
-    """Where an image follows another, tell the model the code that the other one has at the next place: its embedding
-    is added to the input, and a gate adds to its logit."""
+    """In an image after another, give the model the other one's code at the next place: its embedding is added to the
+    input, and a gate adds to its logit."""
 
     def __post_init__(self) -> None:
         check_ranges(self)
@@ -68,23 +68,23 @@ class TransformerSizes:
 
 @dataclass(frozen=True, kw_only=True)
 class TransformerConfig(TransformerSizes):
-    """A whole transformer: its sizes, and the ids that its tokenizers give it."""
+    """A whole transformer: its sizes and its vocabulary."""
 
     vocab_size: int = number(5136, 1, 2**24)
-    """Ids that it reads and writes."""
+    """Number of ids that it reads and writes."""
 
 
 FIRST_SLOTS = 1024
-"""What a cache holds at first, if it may hold as much."""
+"""Initial slots of a cache, or its maximum if that is less."""
 PREFILL = 512
-"""Longer blocks are fed to a cache in pieces of so many tokens, so that memory grows with their length alone."""
+"""Tokens of the pieces in which longer blocks are fed to a cache, so that memory grows linearly with their length."""
 
 
 class KVCache:
-    """Keys and values of tokens already seen. The memory grows with them, by doubling, one layer after the other.
+    """Keys and values of tokens already seen. Memory grows by doubling, one layer after the other.
 
-    All rows share slot numbers; `valid_BS` says which slots hold a token of the row and which are padding.
-    `length`: slots in use. Setting it back forgets what follows (a rejected or noisy image).
+    All rows share slot numbers; `valid_BS` is False for slots of padding. `length`: slots in use. Setting it back
+    forgets later tokens (a rejected or noisy image).
     """
 
     def __init__(
@@ -96,8 +96,7 @@ class KVCache:
         dtype: torch.dtype = torch.float32,
         layer_devices: Sequence[torch.device] = (),
     ) -> None:
-        """slots: the most it may come to hold. layer_devices: where each layer's keys and values belong, if not all
-        on `device`."""
+        """slots: the maximum. layer_devices: device of each layer's keys and values, if not `device`."""
         empty = (batch, config.num_key_value_heads, 0, config.head_dim)
         places = layer_devices or [device] * config.num_hidden_layers
         self.keys = [torch.empty(empty, device=place, dtype=dtype) for place in places]
@@ -108,11 +107,11 @@ class KVCache:
 
     @property
     def capacity(self) -> int:
-        """Slots that there is memory for at present."""
+        """Slots with memory at present."""
         return self.valid_BS.shape[1]
 
     def reserve(self, count: int, valid_BL: Tensor | None = None) -> slice:
-        """Claim the next slots for a block of `count` tokens; valid_BL: False where it is padding, None without any.
+        """Claim the next slots for a block of `count` tokens; valid_BL: False for padding, None without any.
 
         Raises `InvalidValueError` beyond `slots`.
         """
@@ -127,7 +126,7 @@ class KVCache:
         return slots
 
     def mask(self, slots: slice) -> Tensor | None:
-        """(B, 1, L, length) bool: which slots each new token may attend to; None where it may attend to all, or the
+        """(B, 1, L, length) bool, the slots that each new token may attend to; None if it may attend to all, or if the
         block is the first and causal."""
         count = slots.stop - slots.start
         if not self.padded and (count == 1 or slots.start == 0):
@@ -163,7 +162,7 @@ class RMSNorm(nn.Module):
 
 
 class JoinedLinear(nn.Module):
-    """Linear layers that read the same input as one product; the output of each."""
+    """Linear layers with the same input, computed as one product; returns the output of each."""
 
     def __init__(self, *layers: nn.Linear) -> None:
         super().__init__()
@@ -281,9 +280,9 @@ class Backbone(nn.Module):
     ) -> Tensor:
         """Hidden states (B, L, D).
 
-        references_BL: see `TransformerSizes`; ids, -1 for none. Left out, there are none.
-        positions_BL: default 0, 1, ... (after `cache.length` tokens). mask: see `AttentionMask`;
-        default causal. cache: the block is appended to it. valid_BL: False where the block is padding; None: nowhere.
+        references_BL: ids, -1 for none, see `TransformerSizes`; default none. positions_BL: default 0, 1, ... (after
+        `cache.length` tokens). mask: see `AttentionMask`; default causal. cache: the block is appended to it. valid_BL:
+        False for padding; default none.
         """
         if cache is not None and mask is None and ids_BL.shape[1] > PREFILL:
             blocks = (ids_BL, positions_BL, references_BL, valid_BL)
@@ -329,11 +328,11 @@ class CausalTransformer(nn.Module):
             nn.init.zeros_(self.copy_gate.weight)
         if config.tie_word_embeddings:
             self.lm_head.weight = self.model.embed_tokens.weight
-        self.heads: dict[tuple[int, int], nn.Module] = {}  # what stands in for rows of lm_head, see `to_int8`
+        self.heads: dict[tuple[int, int], nn.Module] = {}  # replace rows of lm_head, see `to_int8`
 
     @property
     def is_int8(self) -> bool:
-        """Whether `to_int8` has rounded it."""
+        """Whether `to_int8` has rounded the weights."""
         return bool(self.heads)
 
     def forward(
@@ -349,7 +348,7 @@ class CausalTransformer(nn.Module):
         return self.logits(hidden_BLD, references=None if references_BL is None else references_BL[:, first:])
 
     def logits(self, hidden: Tensor, ids: slice | None = None, references: Tensor | None = None) -> Tensor:
-        """(..., V) logits of hidden states (..., D), of a range of ids only if given; references (...): the input's."""
+        """(..., V) logits of hidden states (..., D), for all ids or a range; references (...): the input's."""
         ids = ids or slice(0, self.config.vocab_size)
         head = self.heads.get((ids.start, ids.stop))
         logits = F.linear(hidden, self.lm_head.weight[ids]) if head is None else head(hidden)

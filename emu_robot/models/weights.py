@@ -27,19 +27,19 @@ RELEASED = Path(__file__).parents[1] / "weights"
 
 @dataclass(frozen=True, kw_only=True)
 class StageWeights:
-    """One stage's weights.
-
-    state: float32 tensors by state-dict name; config: what rebuilds the module; extra: whatever else the stage
-    stored (normalisation statistics, metrics), JSON values; source: where it was read, for messages.
-    """
+    """One stage's weights."""
 
     state: dict[str, Tensor]
+    """State-dict name -> float32 tensor."""
     config: dict[str, Any]
+    """Configuration that rebuilds the module."""
     extra: dict[str, Any]
+    """Other JSON values of the stage, such as normalisation statistics and metrics."""
     source: str = "weights"
+    """Where it was read, for messages."""
 
     def settings[T](self, schema: type[T]) -> T:
-        """`config` as the dataclass it was written from. Raises `WeightsError` naming the field that does not fit."""
+        """`config` as the given dataclass. Raises `WeightsError` naming the field that does not fit."""
         return build(schema, self.config, f"{self.source}: config")
 
 
@@ -49,7 +49,7 @@ def released_names() -> list[str]:
 
 
 def resolve_weights(name: str | Path) -> Path:
-    """The folder of released weights by name ("mini"), or of weights at a path. Raises `UnknownNameError`."""
+    """The folder of weights, by released name ("mini") or path. Raises `UnknownNameError`."""
     for folder in (RELEASED / name, Path(name)):
         if (folder / MANIFEST).is_file():
             return folder
@@ -92,7 +92,7 @@ def save_file(folder: Path, name: str, content: bytes) -> None:
 
 
 def load_weights(folder: str | Path, stage: str) -> StageWeights:
-    """Read and check one stage. Raises `WeightsError` naming the file, `UnknownNameError` for a stage not there."""
+    """Read and check one stage. Raises `WeightsError` naming the file, `UnknownNameError` for a missing stage."""
     folder = Path(folder)
     entry = read_stage(folder, stage)
     path = folder / entry["file"]
@@ -117,9 +117,9 @@ def load_file(folder: str | Path, name: str) -> bytes:
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest of a weights folder; raises `WeightsError` when missing, damaged or of another format.
+    """The manifest of a weights folder. Raises `WeightsError` when missing, damaged or of another format.
 
-    Files that it names lie beside it: nothing is read or copied from elsewhere.
+    It may name only files beside it; nothing is read or copied from elsewhere.
     """
     path = folder / MANIFEST
     if not path.exists():
@@ -144,7 +144,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def copy_weights(source: Path, target: Path) -> None:
-    """Copy a weights folder's manifest and the files it names. All of them are looked for before any is written."""
+    """Copy a weights folder's manifest and its files, after checking that all are there."""
     manifest = read_manifest(source)
     names = [*(stage["file"] for stage in manifest["stages"].values()), *manifest["files"], MANIFEST]
     files = [regular_file(source / name) for name in names]
@@ -154,17 +154,17 @@ def copy_weights(source: Path, target: Path) -> None:
 
 
 def stage_config(folder: Path, stage: str) -> dict[str, Any]:
-    """What rebuilds a stage's module, read without its weights. Raises `UnknownNameError` for a stage not there."""
+    """A stage's configuration, read without its weights. Raises `UnknownNameError` for a missing stage."""
     return read_stage(folder, stage)["config"]
 
 
 def stage_hash(folder: Path, stage: str) -> str:
-    """The sha256 of a stage's weights: says which weights something was made with."""
+    """The sha256 of a stage's weights, which identifies them."""
     return read_stage(folder, stage)["sha256"]
 
 
 def restore[M: nn.Module](make: Callable[[], M], weights: StageWeights, what: str) -> M:
-    """The module that `make` builds from a stage's config, with its state; `WeightsError` when they do not fit.
+    """The module that `make` builds, with a stage's state. Raises `WeightsError` when they do not fit.
 
     Names, shapes and types are compared before anything is built, so an absurd config costs no memory.
     """
@@ -198,7 +198,7 @@ def check_fit(expected: Mapping[str, Tensor], given: Mapping[str, tuple[int, ...
 
 
 def read_stage(folder: Path, stage: str) -> dict[str, Any]:
-    """A stage's entry in the manifest, read without its weights. Raises `UnknownNameError` for a stage not there."""
+    """A stage's entry in the manifest, read without its weights. Raises `UnknownNameError` for a missing stage."""
     stages = read_manifest(folder)["stages"]
     if stage not in stages:
         raise UnknownNameError(f"stage of the weights in {folder}", stage, stages)

@@ -1,4 +1,4 @@
-"""Observation and instruction in, plan out: the world model that says what comes next and what it will look like."""
+"""Observation and instruction in, plan out: a world model that predicts the next subtasks and their images."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -28,17 +28,17 @@ from emu_robot.tokenizers.vocabulary import Vocabulary
 
 @dataclass(frozen=True, kw_only=True)
 class PlannerSettings:
-    """What may be chosen of a planner."""
+    """Settings of a planner that may be chosen."""
 
     camera: str = "front"
-    """What the planner sees."""
+    """Camera that the planner sees."""
     max_steps: int = number(4, 1)
     """Steps of a plan unless asked otherwise."""
     max_words: int = number(24, 1)
     """Ids of the longest subtask."""
     image_stride: int = number(96, 0)
-    """Position ids of an image's start are rounded up to a multiple of it, so that the same place of two images is
-    always equally far apart; 0 leaves them."""
+    """Number to whose multiples the position ids of image starts are rounded up, so that equal places of two images are
+    always equally far apart; 0 rounds nothing."""
     image_guidance: float = number(2.0, 1)
     """`SamplingConfig.image_guidance` where none is given; 1 is without guidance."""
     image: ImageSpelling = field(default_factory=ImageSpelling)
@@ -52,14 +52,14 @@ class PlannerSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class PlannerConfig(PlannerSettings):
-    """A whole planner: what was chosen, and what follows from its tokenizers and its training."""
+    """A whole planner: its settings, and values that follow from its tokenizers and its training."""
 
     dida_path: str = ""
     """The noise path that stage dida adapted the weights to; empty: none."""
     dida_alpha: float = number(ALPHA, above=0)
-    """Of the metric path: how late near codes are preferred."""
+    """How late the metric path prefers near codes."""
     dida_c: float = number(C, above=0)
-    """Of the metric path: how strongly near codes are preferred."""
+    """How strongly the metric path prefers near codes."""
     image: ImageFormat = field(default_factory=ImageFormat)
     """Form of an image in a sequence."""
     model: TransformerConfig = field(default_factory=TransformerConfig)
@@ -67,7 +67,7 @@ class PlannerConfig(PlannerSettings):
 
     @classmethod
     def of(cls, settings: PlannerSettings, text: TextTokenizer, images: ImageTokenizerConfig) -> "PlannerConfig":
-        """What `settings` come to with these tokenizers."""
+        """The configuration of these settings with these tokenizers."""
         form = ImageFormat(**vars(settings.image), rows=images.grid, columns=images.grid)
         n_ids = Vocabulary(text_size=text.size, n_codes=images.n_embed).size
         model = TransformerConfig(**vars(settings.model), vocab_size=n_ids)
@@ -77,7 +77,7 @@ class PlannerConfig(PlannerSettings):
 class Planner:
     """Predicts subtasks and subgoal images from the camera image and the instruction.
 
-    One planner is for one thread. The same input and the same seed give the same plan, whatever was asked before.
+    One planner serves one thread. The same input and the same seed always give the same plan.
     """
 
     def __init__(
@@ -134,7 +134,7 @@ class Planner:
 
     @property
     def image_size(self) -> int:
-        """Side of the square image that it looks at [px]."""
+        """Side of the square image that it sees [px]."""
         return self.images.config.resolution
 
     def save(
@@ -147,8 +147,8 @@ class Planner:
     ) -> None:
         """Add the planner's own weights to a weights folder that holds both tokenizers; tied ones are stored once.
 
-        half: in float16, as released; a training that goes on from them wants them whole. state: the model's, if it
-        was gathered elsewhere.
+        half: in float16, as released; a continued training needs full precision. state: the model's state, if gathered
+        elsewhere.
         """
         state = dict(self.model.state_dict() if state is None else state)
         if self.config.model.tie_word_embeddings:
@@ -156,7 +156,7 @@ class Planner:
         save_weights(folder, "planner", state, asdict(self.config), half=half, extra=extra)
 
     def plan(self, observation: Observation, instruction: str, max_steps: int | None = None, *, seed: int = 0) -> Plan:
-        """The next steps, at most `max_steps`; none if the planner holds the task complete. seed: of what is drawn.
+        """The next steps, at most `max_steps`; none if the planner holds the task complete. seed: of random draws.
 
         Raises `InvalidValueError` for an empty instruction, `UnknownNameError` for a missing camera, `ShapeError` for
         an image of the wrong size.
@@ -205,9 +205,9 @@ class Planner:
         return (drawn[:, inside] - vocabulary.first_code).astype(np.uint32)
 
     def imagine(self, observation: Observation, subtasks: Sequence[str], *, seed: int = 0) -> Iterator[Image]:
-        """What the camera will show after each of these subtasks in turn, (H, W, 3) uint8, nothing being done.
+        """The camera's predicted images (H, W, 3) uint8 after each of these subtasks in turn.
 
-        Every image is drawn from the codes of the one before, which are not decoded and encoded again in between.
+        Every image follows from the codes of the one before, which are not decoded and encoded in between.
         """
         codes = self._codes(self._camera_image(observation))
         for depth, subtask in enumerate(subtasks):

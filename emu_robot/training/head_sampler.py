@@ -1,4 +1,4 @@
-"""Batches for the action head: which frames, which goals and words, how they are disturbed.
+"""Batches for the action head: choice of frames, goals and words, and their augmentation.
 
 Every batch depends on (seed, step) alone. Suffixes: B batch, M images, K subtasks, N noise samples, L text ids.
 """
@@ -25,7 +25,7 @@ from emu_robot.training.loop import step_rng
 type Images = NDArray[np.uint8]
 
 NOISE_POOL = 1 << 22
-"""Normal numbers from which every image's noise is a piece: to draw it anew would take most of a batch's time."""
+"""Size of a pool of normal numbers. Each image's noise is a piece of it, as drawing is slow."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,23 +35,23 @@ class SamplingConfig:
     no_goal: float = number(0.25, 0, 1)
     """Probability that the goal image is dropped."""
     instruction_only: float = number(0.5, 0, 1)
-    """Share of these that get the whole instruction as words and run on across subtasks."""
+    """Share of examples without a goal that get the whole instruction as words and run on across subtasks."""
     no_text: float = number(0.05, 0, 1)
     """Probability that words are dropped though there is a goal."""
     reconstructed: float = number(0.6, 0, 1)
     """Share of goals that have been through the image tokenizer."""
     generated: float = number(0.25, 0, 1)
-    """Share of goals that the planner drew, where it drew one; with `reconstructed` at most 1."""
+    """Share of goals drawn by the planner, where it drew one; with `reconstructed` at most 1."""
     goal_window: int = number(3, 0)
-    """Frames before the keyframe from which a goal may be taken, besides those after it, in its dwell."""
+    """Frames before the keyframe that may serve as goals, besides those of its dwell."""
     event_weight: float = number(1.5, 0)
-    """How much likelier frames near a gripper event are."""
+    """Weight of frames near a gripper event; others have 1."""
     event_radius: int = number(8, 0)
-    """Frames before a gripper event that are near it."""
+    """Number of frames before a gripper event that count as near it."""
     dwell_weight: float = number(2.0, 0)
-    """How much likelier frames after the keyframe are."""
+    """Weight of frames after the keyframe; others have 1."""
     verb_weights: dict[str, float] = field(default_factory=dict)
-    """How much likelier frames of subtasks are that begin with a word, at least 0."""
+    """First word of a subtask -> weight of its frames, at least 0; others have 1."""
     shift: int = number(1, 0)
     """Largest random translation of an image [px]."""
     brightness: float = number(0.08, 0)
@@ -61,7 +61,7 @@ class SamplingConfig:
     noise: float = number(0.02, 0)
     """Standard deviation of the noise on pixels in [-1, 1]."""
     flow_samples: int = number(4, 1)
-    """Noises per example."""
+    """Noise samples per example."""
 
     def __post_init__(self) -> None:
         check_ranges(self, "sampling")
@@ -77,7 +77,7 @@ class SamplingConfig:
 
 
 class GeneratedGoals(NamedTuple):
-    """The planner's subgoals: images (G, H, W, 3) uint8; row_K: which one each subtask has, -1 if none."""
+    """The planner's subgoals: images (G, H, W, 3) uint8; row_K: each subtask's row, -1 if none."""
 
     images: Images
     row_K: Ints
@@ -196,7 +196,7 @@ class HeadSampler:
         return images
 
     def disturb(self, images: Images, rng: np.random.Generator) -> Tensor:
-        """Images (B, H, W, 3) as the head sees them (B, 3, H, W), each disturbed by itself."""
+        """Images (B, H, W, 3) as the head sees them (B, 3, H, W), each augmented separately."""
         s = self._sampling
         if s.shift:
             images = shift_images(images, rng.integers(-s.shift, s.shift + 1, (len(images), 2)))
@@ -212,7 +212,7 @@ class HeadSampler:
 
 
 def shift_images(images: Images, offsets_B2: Ints) -> Images:
-    """Each image translated by its (rows, columns) [px]; at the borders it keeps its own pixels."""
+    """Each image translated by its (rows, columns) [px]; uncovered borders keep their pixels."""
     height, width = images.shape[1:3]
     shifted = images.copy()
     for image, source, (dy, dx) in zip(shifted, images, offsets_B2.tolist(), strict=True):

@@ -33,7 +33,7 @@ class WorldModelTrainConfig:
     data: Path = Path("outputs/data/train")
     """Replay buffer to learn from; several become one by `emu-robot data merge`."""
     camera: str = "front"
-    """What the model is shown."""
+    """Camera that the model sees."""
     weights: str = "BAAI/Emu3.5"
     """Official-format checkpoint to start from: a folder or a hub id."""
     out: Path = Path("outputs/train")
@@ -64,9 +64,9 @@ class WorldModelTrainConfig:
 
 
 def train(config: WorldModelTrainConfig) -> Path:
-    """Run the stage, resuming what was cut off; returns the folder with the tuned checkpoint."""
+    """Run the stage, resuming an interrupted run; return the folder with the tuned checkpoint."""
     check_loop(config.loop, config.out / "world_model")
-    ReplayBuffer.open(config.data).images(config.camera)  # before a model is loaded that may take minutes
+    ReplayBuffer.open(config.data).images(config.camera)  # checked before loading the model, which may take minutes
     torch.manual_seed(config.loop.seed)
     world = load_world_model(config.weights, config.model)
     sampler = WorldModelSampler(world, config)
@@ -87,9 +87,9 @@ def train(config: WorldModelTrainConfig) -> Path:
 
 
 class WorldModelSampler:
-    """step -> batch of packed ids, positions (B, L), mask (B, 1, L, L), targets and weights (B, L - 1).
+    """Step -> batch of packed ids, positions (B, L), mask (B, 1, L, L), targets and weights (B, L - 1).
 
-    Images are encoded when they are first drawn and kept as codes.
+    Images are encoded at their first use and kept as codes.
     """
 
     def __init__(self, world: WorldModel, config: WorldModelTrainConfig) -> None:
@@ -108,7 +108,7 @@ class WorldModelSampler:
         return {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
 
     def sequence(self, query: int) -> tuple[list[int], list[float]]:
-        """Ids of one plan and the weight of each as a target; the prompt and what the format fixes weigh nothing."""
+        """Ids of one plan and the weight of each as a target; 0 for the prompt and ids that the format fixes."""
         text, queries, config = self._world.text, self._queries, self._config
         rows = queries.image_rows(query, config.steps_per_plan)
         grids = [self._grid(row) for row in rows]

@@ -340,7 +340,7 @@ def test_a_recording_that_was_never_closed(tmp_path: Path, capsys: pytest.Captur
     n = len(after.times)
     assert 10 < n < len(before.times) and np.array_equal(before.state[:n], after.state)
     from_mcap(FromMcapConfig(recording=[cut], out=tmp_path / "set", image_size=32))
-    assert "cut.mcap: was never closed, or still is written to; taken up to" in capsys.readouterr().out
+    assert "cut.mcap: not closed, or still being written; taken up to" in capsys.readouterr().out
     cut.write_bytes(data[: len(data) // 2] + data[len(data) // 2 + 1000 :])
     with pytest.raises(DataError, match="damaged"):
         read_recorded(cut)

@@ -1,3 +1,3 @@
-"""What LeRobot imports when it looks for plugins: everything of ours registers itself."""
+"""The module that LeRobot imports as a plugin. It registers our policy, devices and environments."""
 
 import emu_robot.lerobot  # noqa: F401

@@ -1,1 +1,1 @@
-"""From ids to ids: how a plan is sampled from the transformer. Knows no robots."""
+"""Sampling of plans from the transformer, ids in, ids out. Knows no robots."""

@@ -9,10 +9,10 @@ from emu_robot.planner.decoding.session import DecodingSession
 
 
 class AutoregressiveImageDecoder:
-    """One code per pass; ids that the template fixes cost no pass. How codes are chosen: see `SamplingConfig`."""
+    """Chooses one code per pass by `SamplingConfig`; ids that the template fixes cost no pass."""
 
     def __init__(self, sampling: SamplingConfig, codebook_KD: Tensor | None = None) -> None:
-        """codebook_KD: what codes look like, for `SamplingConfig.image_likeness`; without it each stands for itself."""
+        """codebook_KD: vectors of the codes, for `SamplingConfig.image_likeness`; without them no codes are alike."""
         self._sampling, self._codebook_KD = sampling, codebook_KD
 
     @property

@@ -24,7 +24,7 @@ class DecoderConfig:
     steps: int = number(1, 1)
     """Passes per image; only for dida."""
     temperature: float = number(1.0, 0)
-    """Temperature of each pass's guess at the image but the last, which is greedy; only for dida."""
+    """Temperature of the guess of every pass but the last, which is greedy; only for dida."""
     guided_until: float = number(1.0, 0, 1)
     """Time at which guidance ends; 1 is the clean image; only for dida."""
 

@@ -1,8 +1,8 @@
-"""Images decoded in parallel (DiDA): every code at once, a few times over. Ids in, ids out.
+"""Decode images in parallel (DiDA): all codes at once, in a few passes. Ids in, ids out.
 
-The block [boi, image] is noised and denoised as a whole: each of its tokens sees everything before the image and the
-whole block, and the output at a token predicts the one after it, as in autoregressive decoding. Then the clean ids are
-left pending, so the next pass writes their keys and values causally, as if they had been decoded one by one.
+The block [boi, image] is noised and denoised as a whole: each of its tokens sees all ids before the image and the whole
+block, and the output at a token predicts the next one, as in autoregressive decoding. Then the clean ids are left
+pending, so the next pass writes their keys and values causally, as after autoregressive decoding.
 Shapes: B rows, n codes of an image, L block.
 """
 
@@ -26,9 +26,9 @@ class DidaConfig:
     steps: int = number(1, 1)
     """Passes per image."""
     temperature: float = number(1.0, 0)
-    """Temperature of each pass's guess at the image but the last, which is greedy."""
+    """Temperature of the guess of every pass but the last, which is greedy."""
     top_k: int = number(0, 0)
-    """Only so many of the likeliest codes stay in a guess; 0 keeps all."""
+    """Number of likeliest codes to guess from; 0: all."""
     likeness: float = number(0.1, 0)
     """See `SamplingConfig.image_likeness`."""
     guidance: float = number(1.0, 1)
@@ -120,7 +120,7 @@ class _Block:
         return session.model.logits(hidden_BLD[:, readers], session.grammar.code_ids, self._references_BL[:, readers])
 
     def finish(self, codes_Bn: Tensor) -> None:
-        """Leave boi and the image pending, and say that the image was produced."""
+        """Leave boi and the image pending, and record the image as produced."""
         ids_BL = self._filled(codes_Bn).tolist()
         for row in self.rows:
             boi, *inside = ids_BL[row]

@@ -1,4 +1,4 @@
-"""Which image decoder a planner uses: one code at a time, or all at once where its weights were adapted to it."""
+"""Choose a planner's image decoder: one code at a time, or all at once if its weights were adapted to it."""
 
 from torch import Tensor
 
@@ -13,9 +13,9 @@ from emu_robot.planner.decoding.session import ImageDecoder
 def make_image_decoder(
     config: DecoderConfig, path: NoisePath | None, codebook_KD: Tensor, sampling: SamplingConfig
 ) -> ImageDecoder:
-    """The decoder that `config` asks for; path: the one that the weights were adapted to, None for none.
+    """The decoder of `config`; path: the noise path that the weights were adapted to, None for none.
 
-    Raises `ConfigError` if dida is asked of weights that were not adapted.
+    Raises `ConfigError` for dida with weights that were not adapted.
     """
     check_adapted(config.kind, path is not None)
     if config.kind is Decoder.AR or path is None:

@@ -1,7 +1,7 @@
-"""What may come next in a plan, so that every sequence produced can be read back. Knows ids only.
+"""The grammar of plans, so that every produced sequence can be read back. Knows ids only.
 
-A plan is a series of steps; a step is words, then an image whose ids a template fixes; the plan may end only where a
-step could begin. The grammar is small, so it is data that decoders act on rather than a mask over the vocabulary.
+A plan is a series of steps. A step is words, then an image in the form of a template. The plan may end only where a
+step could begin. Decoders act on this small grammar as data, without a mask over the vocabulary.
 """
 
 from dataclasses import dataclass
@@ -13,17 +13,18 @@ from emu_robot.tokenizers.vocabulary import Vocabulary
 
 @dataclass(frozen=True, kw_only=True)
 class PlanGrammar:
-    """The rules of one vocabulary and image format.
-
-    template: what stands between boi and eoi; None where a code goes. blank: words that may not begin a subtask (they
-    could leave it empty). max_words: at most so many ids of words in a subtask. image_stride: see `Interleaver`.
-    """
+    """The rules of one vocabulary and image format."""
 
     vocabulary: Vocabulary
+    """Ids by role."""
     template: tuple[int | None, ...]
+    """Ids between boi and eoi; None for a code."""
     blank: tuple[int, ...] = ()
+    """Ids that may not begin a subtask, as they could leave it empty."""
     max_words: int = 24
+    """Most ids of words in a subtask; at least 1."""
     image_stride: int = 0
+    """See `Interleaver`."""
 
     def __post_init__(self) -> None:
         if self.max_words < 1 or None not in self.template:
@@ -33,7 +34,7 @@ class PlanGrammar:
 
     @classmethod
     def of(cls, interleaver: Interleaver, max_words: int = 24) -> "PlanGrammar":
-        """The rules under which `interleaver` can read everything back."""
+        """The rules of sequences that `interleaver` can read back."""
         text = interleaver.text
         return cls(
             vocabulary=interleaver.vocabulary,
@@ -50,5 +51,5 @@ class PlanGrammar:
 
     @property
     def step_length(self) -> int:
-        """The most ids one step can take."""
+        """Most ids of a step."""
         return 1 + self.max_words + 1 + len(self.template) + 1

@@ -1,8 +1,8 @@
-"""Probability paths from noise to image codes, for parallel decoding: how codes are corrupted, and how they come back.
+"""Probability paths from noise to image codes, for parallel decoding: corruption of codes and its reversal.
 
 Time t runs from 0 (noise) to 1 (the image). Discrete flow matching (Gat et al. 2024) with the metric path of Shaul et
-al. 2024; constants are by default those of URSA: alpha 0.9, c 3, time shift 3. Codes are 0 .. K-1; the mask path alone
-knows a code K. Knows neither the model nor sequences.
+al. 2024; default constants are those of URSA: alpha 0.9, c 3, time shift 3. Codes are 0 .. K-1; the mask path alone has
+a code K. Knows neither the model nor sequences.
 
 Shapes: B images, n codes of an image, K codebook, D its dimensions.
 """
@@ -20,10 +20,10 @@ from emu_robot.planner.decoding.sampling import Randomness, draw, uniform
 
 TIME_SHIFT = 3.0
 ALPHA, C = 0.9, 3.0
-"""Of the metric path: how late and how strongly near codes are preferred. What suits depends on the codebook: with that
-of `mini` 0.2 % of the codes are the image's at t = 0.5, 43 % at t = 0.99."""
+"""How late and how strongly the metric path prefers near codes. Good values depend on the codebook: with that of `mini`
+0.2 % of the codes are the image's at t = 0.5, 43 % at t = 0.99."""
 T_END = 0.999
-"""The metric path's slope has no bound at t = 1."""
+"""Latest time at which the metric path's slope is evaluated; it has no bound at t = 1."""
 
 
 class PathName(StrEnum):
@@ -46,12 +46,12 @@ class NoisePath(Protocol):
         ...
 
     def step(self, codes_Bn: Tensor, guess_Bn: Tensor, time: float, dt: float, randomness: Randomness) -> Tensor:
-        """From t to t + dt, taking `guess_Bn` for the image (Euler step of the continuous-time Markov chain)."""
+        """Codes at t + dt if `guess_Bn` is the image (Euler step of the continuous-time Markov chain)."""
         ...
 
 
 def make_noise_path(name: PathName | str, codebook_KD: Tensor, alpha: float = ALPHA, c: float = C) -> NoisePath:
-    """The path of that name over a codebook; alpha, c: of the metric path."""
+    """The path of this name over a codebook; alpha, c: parameters of the metric path."""
     match PathName(name):
         case PathName.metric:
             return MetricPath(codebook_KD, alpha, c)
@@ -94,9 +94,9 @@ class UniformPath:
 
 
 class MaskPath(UniformPath):
-    """Each code is the image's with probability t, else the mask; what was unmasked stays.
+    """Each code is the image's with probability t, else the mask; unmasked codes stay.
 
-    A step of dt unmasks with probability dt / (1 - t), which keeps p_t whatever the step.
+    A step of dt unmasks with probability dt / (1 - t), which keeps p_t for any step.
     """
 
     def start(self, shape: tuple[int, int], randomness: Randomness) -> Tensor:
@@ -136,7 +136,7 @@ class MetricPath(UniformPath):
         return torch.where(jumps_Bn, target_Bn, codes_Bn)
 
     def _distance(self, codes_Bn: Tensor) -> Tensor:
-        """(B, n, K) to every code."""
+        """(B, n, K) distances to every code."""
         return 2 - 2 * self._book_KD[codes_Bn] @ self._book_KD.T
 
     def _beta(self, time: float) -> float:
@@ -150,7 +150,7 @@ class MetricPath(UniformPath):
 
 
 def jump_probability(time: float, dt: float) -> float:
-    """Of a chain that jumps at the rate 1 / (1 - t), within dt; certain for a step that reaches 1."""
+    """Probability that a chain with the rate 1 / (1 - t) jumps within dt; 1 for a step that reaches t = 1."""
     return 1.0 if time + dt >= 1 else 1 - math.exp(-dt / (1 - time))
 
 

@@ -1,7 +1,7 @@
-"""Plans decoded under a grammar: words one by one, images by an `ImageDecoder`. Ids in, ids out.
+"""Decode plans under a grammar: words one by one, images by an `ImageDecoder`. Ids in, ids out.
 
 All rows of a batch go through the same phase together; a row that is done waits, padded. Each row draws from its own
-seed, so that it does not matter which others are in the batch.
+seed, so that the other rows of the batch do not matter.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,7 +17,7 @@ from emu_robot.planner.decoding.session import DecodingSession, ImageDecoder
 
 
 class PlanDecoder:
-    """Continues prompts by plan steps; `sampling` is how words are chosen, the decoder how images are."""
+    """Continues prompts by plan steps. `sampling` chooses words, the image decoder images."""
 
     def __init__(
         self,
@@ -37,7 +37,7 @@ class PlanDecoder:
         self._next_word[vocabulary.boi] = True
 
     def generate(self, prompts: Sequence[Sequence[int]], max_steps: int, seeds: Sequence[int]) -> list[list[int]]:
-        """Continue every prompt by at most `max_steps` steps; the ids after it, eos last where the plan ended."""
+        """Continue every prompt by at most `max_steps` steps; return the new ids, eos last where the plan ended."""
         produced: list[list[int]] = []
         for rows in self._blocks(prompts, seeds):
             *_, found = self._steps(prompts[rows], max_steps, seeds[rows])
@@ -53,7 +53,7 @@ class PlanDecoder:
 
     @torch.inference_mode()
     def draw(self, sequences: Sequence[Sequence[int]], seeds: Sequence[int]) -> list[list[int]]:
-        """The image that each sequence goes on with, which ends in boi: what stands between that and eoi."""
+        """The ids between boi and eoi of the image that continues each sequence, which ends with boi."""
         produced: list[list[int]] = []
         for rows in self._blocks(sequences, seeds):
             slots = max(map(len, sequences[rows])) + len(self.grammar.template)
@@ -63,8 +63,8 @@ class PlanDecoder:
         return produced
 
     def _blocks(self, prompts: Sequence[Sequence[int]], seeds: Sequence[int]) -> list[slice]:
-        """Rows that go through the model together: all, but each alone in int8, which rounds the activations of a pass
-        together, so that a row would depend on the others. Raises `InvalidValueError` unless each has a seed."""
+        """Rows that go through the model together: all, but in int8 each alone, as int8 rounds the activations of a
+        pass together and rows would affect each other. Raises `InvalidValueError` unless each has a seed."""
         count = len(prompts)
         if len(seeds) != count:
             raise InvalidValueError(f"{len(seeds)} seeds for {count} prompts, must be one for each")
@@ -93,7 +93,7 @@ class PlanDecoder:
                 return
 
     def _begin_steps(self, session: DecodingSession, active: list[int], generators: RowGenerators) -> list[int]:
-        """Another step or the end of the plan; the rows that go on."""
+        """Choose another step or the plan's end for each row; return the rows that go on."""
         vocabulary = self.grammar.vocabulary
         choices = (vocabulary.bos_step, vocabulary.eos)
         hidden_BD = session.advance()
@@ -107,7 +107,7 @@ class PlanDecoder:
         return goes_on
 
     def _words(self, session: DecodingSession, active: Sequence[int], generators: RowGenerators) -> None:
-        """Words of one subtask for each row, up to and with boi."""
+        """Choose the words of one subtask for each row, up to and with boi."""
         boi, writing = self.grammar.vocabulary.boi, list(active)
         for count in range(self.grammar.max_words):
             waiting = [row for row in active if row not in writing]
@@ -123,6 +123,6 @@ class PlanDecoder:
             session.choose(row, boi)
 
     def _sample_words(self, logits: Tensor, generators: RowGenerators) -> Tensor:
-        """An id for each row; what a session with guidance sees without words says nothing here."""
+        """An id for each row; the rows without words of a session with guidance are ignored."""
         logits = logits[: len(generators.rows)]
         return sample(logits, self.sampling.text_temperature, self.sampling.text_top_k, generators)

@@ -16,14 +16,14 @@ class SamplingConfig:
     text_temperature: float = number(0.0, 0)
     """Temperature of words; 0 is greedy."""
     text_top_k: int = number(0, 0)
-    """Only so many of the likeliest words stay; 0 keeps all."""
+    """Number of likeliest words to draw from; 0: all."""
     image_temperature: float = number(0.0, 0)
     """Temperature of codes; 0 is greedy."""
     image_top_k: int = number(0, 0)
-    """Only so many of the likeliest codes stay; 0 keeps all."""
+    """Number of likeliest codes to draw from; 0: all."""
     image_likeness: float = number(0.1, 0)
-    """Squared distance in the codebook within which codes count as alike in greedy choice, see `likeliest_look`; 0 lets
-    each stand for itself."""
+    """Squared distance in the codebook within which codes count as alike in greedy choice, see `likeliest_look`; 0: no
+    codes are alike."""
     image_guidance: float = number(1.0, 1)
     """Scale of classifier-free guidance, see `guided`; 1 is without."""
 
@@ -47,7 +47,7 @@ class RowGenerators:
         return cls([torch.Generator(device).manual_seed(seed) for seed in seeds], device)
 
     def only(self, rows: Collection[int]) -> "RowGenerators":
-        """The same generators, of which only those of `rows` draw."""
+        """These generators, with None for all rows but `rows`."""
         return RowGenerators([one if i in rows else None for i, one in enumerate(self.rows)], self.device)
 
 
@@ -55,7 +55,7 @@ type Randomness = torch.Generator | RowGenerators
 
 
 def uniform(shape: Sequence[int], randomness: Randomness | None, device: torch.device) -> Tensor:
-    """Numbers in [0, 1) of this shape, whose first dimension is that of the rows."""
+    """Numbers in [0, 1) of this shape; the first dimension counts rows."""
     if not isinstance(randomness, RowGenerators):
         return torch.rand(tuple(shape), generator=randomness, device=device)
     inner = tuple(shape[1:])
@@ -67,7 +67,7 @@ def uniform(shape: Sequence[int], randomness: Randomness | None, device: torch.d
 def sample(
     logits: Tensor, temperature: float, top_k: int, randomness: Randomness | None = None, top_p: float = 1.0
 ) -> Tensor:
-    """(..., V) logits -> (...) int64 ids. top_p: of the probability, the likeliest ids that make it up stay."""
+    """(..., V) logits -> (...) int64 ids. top_p: share of the probability that the likeliest ids must make up."""
     if temperature == 0:
         return logits.argmax(-1)
     if 0 < top_k < logits.shape[-1]:
@@ -82,7 +82,7 @@ def sample(
 
 
 def draw(weights: Tensor, randomness: Randomness | None = None) -> Tensor:
-    """(..., V) weights that are not all 0 -> (...) an id each, as likely as its weight.
+    """(..., V) weights, not all 0 -> (...) ids, each as likely as its weight.
 
     One random number a row; `torch.multinomial` draws one for every id, which takes most of its time on a CPU.
     """
@@ -97,7 +97,7 @@ def guided(logits: Tensor, scale: float, candidates: int = 64) -> Tensor:
 
     log p(without words) + scale * (log p(with words) - log p(without words)).
     The first half of the rows is with words, the second without. Only the `candidates` likeliest with words stay.
-    What would norm the probabilities is left out: it is the same for every id of a row.
+    The normalising constant is left out, as it is the same for every id of a row.
     """
     with_words, without = logits.float().chunk(2)
     threshold = with_words.topk(min(candidates, with_words.shape[-1]), -1).values[..., -1:]
@@ -107,8 +107,8 @@ def guided(logits: Tensor, scale: float, candidates: int = 64) -> Tensor:
 def likeliest_look(logits_BK: Tensor, codebook_KD: Tensor, likeness: float, candidates: int = 64) -> Tensor:
     """(B,) the code that is likeliest together with those that look like it: argmax of sum_y p(y) exp(-|x - y|² / l).
 
-    Plain greedy choice would let the one code of a cell that stays as it is win over many that show the same change a
-    little differently. Only the `candidates` likeliest codes count.
+    Plain greedy choice would prefer the one code of an unchanged cell to many codes that show the same change with
+    small differences. Only the `candidates` likeliest codes count.
     """
     top = logits_BK.float().topk(min(candidates, logits_BK.shape[-1]), -1)
     looks_BCD = codebook_KD[top.indices]

@@ -1,6 +1,6 @@
-"""Rows of ids decoded together over one cache: feed what was chosen, read what may come next.
+"""Rows of ids decoded together over one cache: feed chosen ids, read logits of the next.
 
-What is fixed by the grammar waits in `pending` and is fed with the next choice, so no pass is spent on it.
+Ids that the grammar fixes wait in `pending` and are fed with the next choice, so they cost no pass.
 Shapes: B rows, L block, D hidden.
 """
 
@@ -17,7 +17,7 @@ from emu_robot.tokenizers.interleave import References
 
 
 class DecodingSession:
-    """State of B sequences: cache, last position ids, and ids chosen but not yet seen by the model.
+    """State of B sequences: cache, last position ids, and chosen ids that the model has not seen.
 
     With `guidance` the model also sees each sequence without its words, as row B + r for row r; see `guided`.
     """
@@ -52,12 +52,12 @@ class DecodingSession:
         return range(row, len(self.pending), len(self.rows))
 
     def finish(self, row: int) -> None:
-        """Feed nothing more of a row."""
+        """End a row; no more of it is fed."""
         for copy in self.copies(row):
             self.pending[copy].clear()
 
     def positions(self, row: int, tokens: Sequence[int]) -> list[int]:
-        """Position ids that `tokens` would get next."""
+        """Position ids of `tokens` if they came next."""
         positions, position = [], self._position[row]
         for token in tokens:
             position = self.grammar.vocabulary.next_position(position, token, self.grammar.image_stride)
@@ -65,10 +65,10 @@ class DecodingSession:
         return positions
 
     def advance(self, waiting: Sequence[int] = ()) -> Tensor:
-        """Feed all pending ids but those of rows that are `waiting`; hidden states (B, D) after each row's last one.
+        """Feed all pending ids but those of `waiting` rows; return hidden states (B, D) after each row's last id.
 
-        Rows with fewer ids are padded on the left; a row with none gets a state that means nothing. With guidance
-        there are (2 B, D), those without words after those with.
+        Rows with fewer ids are padded on the left; the state of a row without ids is undefined. With guidance there are
+        (2 B, D), those without words after those with.
         """
         fed = [[] if row % len(self.rows) in waiting else tokens for row, tokens in enumerate(self.pending)]
         length = max(map(len, fed))
@@ -94,7 +94,7 @@ class DecodingSession:
         return hidden_BLD[:, -1]
 
     def logits(self, ids: slice) -> Tensor:
-        """`advance`, and the logits (B or 2 B, V) of a range of ids for what comes next."""
+        """Call `advance`; return the next id's logits (B or 2 B, V) over a range of ids."""
         return self.model.logits(self.advance(), ids, self._last_references)
 
     def image_before(self, row: int) -> list[int]:
@@ -104,7 +104,7 @@ class DecodingSession:
     def peek(self, ids_BL: Tensor, positions_BL: Tensor, references_BL: Tensor, having: Collection[int]) -> Tensor:
         """Hidden states (B, L, D) of a block that sees the whole cache and all of itself, and leaves no trace.
 
-        having: rows that have a block; the others' states mean nothing.
+        having: rows with a block; the states of others are undefined.
         """
         cache, (rows, count) = self.cache, ids_BL.shape
         before, padded = cache.length, cache.padded
@@ -125,9 +125,9 @@ class DecodingSession:
 
 
 class ImageDecoder(Protocol):
-    """Produces the images of rows, in whatever order and number of passes it likes.
+    """Produces the images of rows, in any order and number of passes.
 
-    guides: it needs a session with guidance.
+    guides: whether it needs a session with guidance.
     """
 
     @property
@@ -136,7 +136,7 @@ class ImageDecoder(Protocol):
     def decode_image(self, session: DecodingSession, rows: Sequence[int], generators: RowGenerators) -> None:
         """Choose every id of the template for each of `rows`, drawing from the row's generator alone.
 
-        On entry boi is the last pending id of `rows` and other rows have none pending. On return what was chosen is in
-        `session.produced`, and each of its ids is either in the cache, causally, or pending.
+        On entry boi is the last pending id of `rows`, and other rows have none pending. On return the chosen ids are in
+        `session.produced`, and each is either in the cache, causally, or pending.
         """
         ...
