@@ -107,13 +107,13 @@ class EmuRobotPolicy(PreTrainedPolicy):
     def _fit(self, fitted: Fitted, planner: Planner) -> None:
         """A head of this shape and a planner for its camera, both started from the weights.
 
-        What starts anew is always the same, so that adapters find below them what they were trained on.
+        New parameters always start from the same values, so that adapters find the base that they were trained on.
         """
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             self.head = ActionHead(fitted.head)
-        anew = self._anew = warm_start(self.head, load_weights(self._folder, "head"))
-        logging.info("head: %d parameters start anew%s", len(anew), f" ({', '.join(anew[:8])} ...)" if anew else "")
+        new = self._new = warm_start(self.head, load_weights(self._folder, "head"))
+        logging.info("head: %d parameters are new%s", len(new), f" ({', '.join(new[:8])} ...)" if new else "")
         settings = replace(planner.config, camera=fitted.head.cameras[0], max_words=fitted.max_words)
         planner = self._planner = Planner(settings, planner.model, planner.text, planner.images)
         self.world_model = planner.model.requires_grad_(True) if self.config.train_planner else None
@@ -211,7 +211,7 @@ class EmuRobotPolicy(PreTrainedPolicy):
         return super().wrap_with_peft(peft_config, peft_cli_overrides)
 
     def _get_default_peft_targets(self) -> dict[str, Any]:
-        return default_targets(self, self._anew)
+        return default_targets(self, self._new)
 
     def _validate_peft_config(self, peft_config: Any) -> None:
         """Any will do: there are always weights to start from."""
@@ -298,8 +298,8 @@ class EmuRobotPolicy(PreTrainedPolicy):
         return True
 
     def _driver(self, task: str, first: Observation) -> EmuPolicy:
-        """Of one episode. LeRobot tells a policy neither seeds nor which environment a row is, so that what the episode
-        draws follows from its task and first observation: not from the batch, nor from the episodes before."""
+        """The policy of one episode. LeRobot passes neither seeds nor the environment of a row, so the episode's random
+        numbers depend on its task and first observation alone, not on the batch or on earlier episodes."""
         config = PolicyConfig(
             goal=GoalMode(self.config.goal),
             n_action_steps=self.config.n_action_steps,
