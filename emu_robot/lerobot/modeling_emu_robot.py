@@ -253,8 +253,7 @@ class EmuRobotPolicy(PreTrainedPolicy):
                 n_episodes = len(here.drivers)
                 raise InvalidValueError(f"{len(observations)} observations for {n_episodes} episodes; call reset")
             chunks = [driver.act(seen, prefix) for driver, seen in zip(here.drivers, observations, strict=True)]
-        subgoal = chunks[0].step.subgoal if chunks[0].step is not None else None
-        here.latents = None
+        subgoal, here.latents = chunks[0].step.subgoal if chunks[0].step is not None else None, None
         if self.config.save_predicted_video and subgoal is not None:
             picture_3HW = torch.from_numpy(np.ascontiguousarray(subgoal.transpose(2, 0, 1)))
             here.latents = picture_3HW[None, :, None].repeat(1, 1, self.config.n_action_steps, 1, 1)
