@@ -253,10 +253,11 @@ class EmuRobotPolicy(PreTrainedPolicy):
                 n_episodes = len(here.drivers)
                 raise InvalidValueError(f"{len(observations)} observations for {n_episodes} episodes; call reset")
             chunks = [driver.act(seen, prefix) for driver, seen in zip(here.drivers, observations, strict=True)]
-        subgoal, here.latents = chunks[0].step.subgoal if chunks[0].step is not None else None, None
+        here.latents, step = None, chunks[0].step
+        subgoal = step.subgoal if step is not None else None
         if self.config.save_predicted_video and subgoal is not None:
-            picture_3HW = torch.from_numpy(np.ascontiguousarray(subgoal.transpose(2, 0, 1)))
-            here.latents = picture_3HW[None, :, None].repeat(1, 1, self.config.n_action_steps, 1, 1)
+            picture = torch.from_numpy(np.ascontiguousarray(subgoal.transpose(2, 0, 1)))[None, :, None]
+            here.latents = picture.repeat(1, 1, self.config.n_action_steps, 1, 1)
         actions_BTA = to_theirs(np.stack([chunk.actions for chunk in chunks]), self.config.action_order)
         return torch.from_numpy(np.ascontiguousarray(actions_BTA)).to(next(self.head.parameters()).device)
 
