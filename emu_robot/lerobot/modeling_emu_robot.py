@@ -347,5 +347,4 @@ class EmuRobotPolicy(PreTrainedPolicy):
         for name in ("strict", "force_download", "resume_download", "proxies"):
             kwargs.pop(name, None)
         policy = cls(config, **kwargs)
-        policy.to(config.device)
-        return policy.eval()
+        return policy.to(config.device).eval()
