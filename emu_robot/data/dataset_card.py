@@ -86,7 +86,7 @@ def origin_of(buffer: ReplayBuffer, license: str = "") -> Origin:
         dataset = str(prepared.get("dataset", ""))
         given = Path(dataset).name if Path(dataset).exists() else dataset
         summary = f"The LeRobotDataset `{given}`, its episodes cut into subtasks."
-        said = f"Made by `emu-robot data prepare`; the terms of `{given}` hold for this one."
+        said = f"Made by `emu-robot data prepare`; the terms of `{given}` hold for this one, too."
     elif recorded:
         summary, said = _of_recordings(recorded["recordings"])
     else:

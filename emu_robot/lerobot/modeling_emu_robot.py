@@ -5,21 +5,16 @@ Suffixes: B batch (environments or samples), T chunk, A action, S state.
 """
 
 import copy
-import hashlib
 import logging
-from collections import deque
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from threading import Lock, get_ident
 from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
-from huggingface_hub import snapshot_download
 from lerobot.configs import PreTrainedConfig
 from lerobot.policies.pretrained import PreTrainedPolicy
-from lerobot.policies.rtc.modeling_rtc import RTCProcessor
-from lerobot.utils.constants import OBS_STATE
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -28,24 +23,18 @@ from emu_robot.data.lerobot_names import IMAGE_PREFIX
 from emu_robot.data.prepare import PrepareConfig
 from emu_robot.errors import ConfigError, InvalidValueError, UnknownNameError
 from emu_robot.lerobot.adapters import Fitted, default_targets
+from emu_robot.lerobot.batches import to_observations, to_pictures, to_prefix
 from emu_robot.lerobot.configuration_emu_robot import EmuRobotConfig
+from emu_robot.lerobot.episodes import Episodes, episode_seed
+from emu_robot.lerobot.saved_policy import find_policy, save_fitted
 from emu_robot.lerobot.training_examples import MARKED_ONLY, TrainingExamples, prepare_once, seeded
 from emu_robot.models.action_head import ActionHead, HeadConfig
-from emu_robot.models.weights import (
-    copy_weights,
-    load_weights,
-    read_manifest,
-    released_names,
-    resolve_weights,
-    save_weights,
-)
-from emu_robot.observation.image_fit import ImageFit, fit_image
+from emu_robot.models.weights import copy_weights, load_weights, read_manifest, resolve_weights
 from emu_robot.planner.planner import Planner
-from emu_robot.policy.action_decoder import ActionDecoder, ActionPrefix
+from emu_robot.policy.action_decoder import ActionDecoder
 from emu_robot.policy.config import GoalMode, PolicyConfig
 from emu_robot.policy.emu_policy import EmuPolicy
-from emu_robot.robots.order import to_ours, to_theirs
-from emu_robot.shared.draws import draw_seed
+from emu_robot.robots.order import to_theirs
 from emu_robot.training.head import HeadTrainConfig, head_loss
 from emu_robot.training.losses import near_codes
 from emu_robot.training.planner import planner_loss
@@ -53,24 +42,15 @@ from emu_robot.training.planner_config import SequenceConfig
 from emu_robot.training.warm_start import warm_start
 
 CACHE = ".emu_robot"
-"""Folder of a dataset, beside its `meta`, that keeps what is looked up of it."""
+"""Folder of a dataset, beside its `meta`, for the prepared set."""
 _deciding = Lock()
-"""One thread at a time decides: a planner is for one."""
-
-
-@dataclass
-class _Episodes:
-    """What goes on in the environments of one thread; `--env.max_parallel_tasks` has several share a policy."""
-
-    queue: deque[Tensor] = field(default_factory=deque)
-    drivers: list[EmuPolicy] = field(default_factory=list)
-    latents: Tensor | None = None
+"""Lets one thread at a time decide, as a planner serves one thread."""
 
 
 class EmuRobotPolicy(PreTrainedPolicy):
     """Our policy under LeRobot's contract; one `EmuPolicy` for each environment of a batch.
 
-    Threads have episodes of their own, and decide one after the other.
+    Each thread has its own episodes; threads decide one after the other.
     """
 
     config_class = EmuRobotConfig  # pyright: ignore[reportAssignmentType]  # LeRobot declares both as None
@@ -79,7 +59,7 @@ class EmuRobotPolicy(PreTrainedPolicy):
     _no_split_modules: ClassVar[list[str]] = _fsdp_wrap_modules  # accelerate's, which LeRobot 0.6.1 leaves it to
 
     def __init__(self, config: EmuRobotConfig, dataset_stats: Any = None, dataset_meta: Any = None, **_: Any) -> None:
-        """dataset_meta: of the set to train on; without one the policy can only act. dataset_stats are not used."""
+        """dataset_meta: metadata of the training set; without it the policy can only act. dataset_stats is unused."""
         super().__init__(config)
         config.validate_features()
         self.config: EmuRobotConfig = config
@@ -88,7 +68,7 @@ class EmuRobotPolicy(PreTrainedPolicy):
         self._fitted: Fitted | None = None
         self._planner: Planner | None = None
         self._planner_device = torch.device("cpu")
-        self._episodes: dict[int, _Episodes] = {}
+        self._episodes: dict[int, Episodes] = {}
         if dataset_meta is not None:
             self._prepare_training(Path(dataset_meta.root))
         elif config.fitted:
@@ -100,20 +80,21 @@ class EmuRobotPolicy(PreTrainedPolicy):
     # -- building
 
     def _load(self) -> None:
-        """Everything from the weights folder, to act with."""
+        """Load the head from the weights folder, to act."""
         self._action_decoder = ActionDecoder.load(self._folder)
         self.head = self._action_decoder.head
 
     def _fit(self, fitted: Fitted, planner: Planner) -> None:
-        """A head of this shape and a planner for its camera, both started from the weights.
+        """Make a head of this shape and a planner for its camera, both started from the weights.
 
-        New parameters always start from the same values, so that adapters find the base that they were trained on.
+        Parameters that the weights lack are always initialised alike, so that adapters find the head of their training.
         """
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             self.head = ActionHead(fitted.head)
-        new = self._new = warm_start(self.head, load_weights(self._folder, "head"))
-        logging.info("head: %d parameters are new%s", len(new), f" ({', '.join(new[:8])} ...)" if new else "")
+        untrained = self._untrained = warm_start(self.head, load_weights(self._folder, "head"))
+        some = f" ({', '.join(untrained[:8])} ...)" if untrained else ""
+        logging.info("head: %d parameters start untrained%s", len(untrained), some)
         settings = replace(planner.config, camera=fitted.head.cameras[0], max_words=fitted.max_words)
         planner = self._planner = Planner(settings, planner.model, planner.text, planner.images)
         self.world_model = planner.model.requires_grad_(True) if self.config.train_planner else None
@@ -121,7 +102,7 @@ class EmuRobotPolicy(PreTrainedPolicy):
         self._fitted = fitted
 
     def _prepare_training(self, root: Path) -> None:
-        """A head for the set's cameras and dimensions, started from the weights, and what the losses look up."""
+        """Make a head for the set's cameras and dimensions, started from the weights, and the losses' examples."""
         config, planner = self.config, Planner.load(self._folder)
         started = HeadConfig(**read_manifest(self._folder)["stages"]["head"]["config"])
         cameras = self._camera_order(planner)
@@ -138,13 +119,12 @@ class EmuRobotPolicy(PreTrainedPolicy):
         head = replace(started, cameras=cameras, action_horizon=config.chunk_size)
         examples = self._examples = TrainingExamples(buffer, head, planner, self._folder)
         config.state_order, config.action_order = map(list, (examples.layout.state_order, examples.layout.action_order))
-        max_words = max(planner.config.max_words, examples.longest_subtask)
         fitted = Fitted(
             head=examples.config,
             stats=examples.stats,
             layout=examples.layout,
             control_hz=examples.control_hz,
-            max_words=max_words,
+            max_words=max(planner.config.max_words, examples.longest_subtask),
         )
         self._fit(fitted, planner)
         codebook_KD = planner.images.quantize.codebook()
@@ -167,8 +147,8 @@ class EmuRobotPolicy(PreTrainedPolicy):
     def forward(self, batch: dict[str, Any], reduction: str = "mean") -> tuple[Tensor, dict[str, float]]:
         """The head's loss and, weighted, the planner's, with their parts.
 
-        Frames behind the last completed subtask of a failed episode teach nothing. Raises `ConfigError` if the policy
-        was made without a dataset, `InvalidValueError` for another reduction than "mean".
+        Frames after the last completed subtask of a failed episode are ignored. Raises `ConfigError` if the policy was
+        made without a dataset, `InvalidValueError` for another reduction than "mean".
         """
         if self._examples is None:
             raise ConfigError("this policy was made without a dataset (dataset_meta), so it cannot be trained")
@@ -176,7 +156,8 @@ class EmuRobotPolicy(PreTrainedPolicy):
             raise InvalidValueError(f"reduction is {reduction!r}; only 'mean' is there")
         frame, device = batch["index"].cpu().numpy().astype(np.int64).ravel(), next(self.head.parameters()).device
         rng = seeded(frame)
-        views = {camera: self._pictures(batch[key]) for camera, key in self.config.cameras.items()}
+        size = self.head.config.image_size
+        views = {camera: to_pictures(batch[key], size) for camera, key in self.config.cameras.items()}
         taught = self._examples.in_subtask(frame)
         if not taught.any():
             return torch.stack([0.0 * parameter.sum() for parameter in self.parameters()]).sum(), {}
@@ -211,25 +192,27 @@ class EmuRobotPolicy(PreTrainedPolicy):
         return super().wrap_with_peft(peft_config, peft_cli_overrides)
 
     def _get_default_peft_targets(self) -> dict[str, Any]:
-        return default_targets(self, self._new)
+        return default_targets(self, self._untrained)
 
     def _validate_peft_config(self, peft_config: Any) -> None:
-        """Any will do: there are always weights to start from."""
+        """Accept any, as there are always weights to start from."""
 
     # -- acting
 
     def reset(self) -> None:
         """Begin new episodes in this thread's environments."""
-        self._episodes[get_ident()] = _Episodes()
+        self._episodes[get_ident()] = Episodes()
 
     @property
-    def _here(self) -> _Episodes:
-        return self._episodes.setdefault(get_ident(), _Episodes())
+    def _here(self) -> Episodes:
+        return self._episodes.setdefault(get_ident(), Episodes())
 
     @property
     def last_predicted_latents(self) -> Tensor | None:
-        """The subgoal that is pursued in the first environment, (1, 3, T, H, W) uint8, once per chunk of T actions;
-        `decode_predicted_latents` makes a video of many."""
+        """The first environment's subgoal, (1, 3, T, H, W) uint8, once per chunk of T actions.
+
+        `decode_predicted_latents` turns several into a video.
+        """
         return self._here.latents
 
     @last_predicted_latents.setter
@@ -254,14 +237,14 @@ class EmuRobotPolicy(PreTrainedPolicy):
         execution_horizon: int | None = None,
         **_: Any,
     ) -> Tensor:
-        """(B, chunk_size, A) actions as the robot takes them.
+        """(B, chunk_size, A) actions in the robot's order.
 
-        prev_chunk_left_over: (K, A) or (1, K, A) of the chunk before, of which `inference_delay` actions will be
-        executed before this one arrives (real-time chunking, for one environment).
+        prev_chunk_left_over: (K, A) or (1, K, A), the rest of the chunk before. `inference_delay` of its actions will
+        be executed before this chunk arrives (real-time chunking, for one environment).
         """
         observations, here = self._observations(batch), self._here
         tasks = batch["task"] if "task" in batch else [""] * len(observations)
-        prefix = self._prefix(prev_chunk_left_over, inference_delay, execution_horizon)
+        prefix = to_prefix(prev_chunk_left_over, inference_delay, execution_horizon, self.config)
         with _deciding:
             if not here.drivers:
                 tasks = [tasks] if isinstance(tasks, str) else tasks
@@ -270,11 +253,11 @@ class EmuRobotPolicy(PreTrainedPolicy):
                 n_episodes = len(here.drivers)
                 raise InvalidValueError(f"{len(observations)} observations for {n_episodes} episodes; call reset")
             chunks = [driver.act(seen, prefix) for driver, seen in zip(here.drivers, observations, strict=True)]
-        subgoal = chunks[0].step.subgoal if chunks[0].step is not None else None
-        here.latents = None
+        here.latents, step = None, chunks[0].step
+        subgoal = step.subgoal if step is not None else None
         if self.config.save_predicted_video and subgoal is not None:
-            picture_3HW = torch.from_numpy(np.ascontiguousarray(subgoal.transpose(2, 0, 1)))
-            here.latents = picture_3HW[None, :, None].repeat(1, 1, self.config.n_action_steps, 1, 1)
+            picture = torch.from_numpy(np.ascontiguousarray(subgoal.transpose(2, 0, 1)))[None, :, None]
+            here.latents = picture.repeat(1, 1, self.config.n_action_steps, 1, 1)
         actions_BTA = to_theirs(np.stack([chunk.actions for chunk in chunks]), self.config.action_order)
         return torch.from_numpy(np.ascontiguousarray(actions_BTA)).to(next(self.head.parameters()).device)
 
@@ -284,7 +267,7 @@ class EmuRobotPolicy(PreTrainedPolicy):
         return latents[0].permute(1, 2, 3, 0).to(torch.uint8).cpu().numpy()
 
     def generate_text(self, batch: dict[str, Any], query_kind: str = "next_subtask", **_: Any) -> list[str]:
-        """What comes next in each environment, in words; empty where the task is held complete."""
+        """The next subtask of each environment, in words; empty where the planner holds the task complete."""
         if query_kind != "next_subtask":
             raise UnknownNameError("query_kind", query_kind, ["next_subtask"])
         observations = self._observations(batch)
@@ -308,13 +291,13 @@ class EmuRobotPolicy(PreTrainedPolicy):
             replan=self.config.replan,
         )
         planner = self._acting_planner() if config.goal.needs_planner else None
-        seed = draw_seed(f"{task} {_digest(first)}", self.config.seed)
+        seed = episode_seed(task, first, self.config.seed)
         driver = EmuPolicy(self._action_decoder, planner, config, seed=seed)
         driver.reset(task)
         return driver
 
     def _acting_planner(self) -> Planner:
-        """Where the head is; LeRobot moves policies, but no planners."""
+        """The planner, moved to the head's device, since LeRobot moves policies alone."""
         planner, device = self._planner, next(self.head.parameters()).device
         if planner is None:
             self._planner = planner = Planner.load(self._folder, device=device, int8=device.type == "cpu")
@@ -325,35 +308,12 @@ class EmuRobotPolicy(PreTrainedPolicy):
         return planner
 
     def _observations(self, batch: dict[str, Any]) -> list[Observation]:
-        """One per environment, in our order of dimensions and our size of pictures."""
-        views = {camera: self._pictures(batch[key]) for camera, key in self.config.cameras.items()}
-        state_BS = to_ours(batch[OBS_STATE].float().cpu().numpy(), self.config.state_order)
-        return [
-            Observation(images={camera: view[i] for camera, view in views.items()}, state=state)
-            for i, state in enumerate(state_BS)
-        ]
-
-    def _pictures(self, images_B3HW: Tensor) -> NDArray[np.uint8]:
-        """(B, 3, H, W) in [0, 1] -> (B, H, W, 3) uint8 as the head takes them."""
-        size = self.head.config.image_size
-        pictures = (images_B3HW.clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
-        return np.stack([fit_image(picture, size, ImageFit.pad) for picture in pictures])
-
-    def _prefix(self, left_over: Tensor | None, delay: int | None, horizon: int | None) -> ActionPrefix | None:
-        if left_over is None:
-            return None
-        actions_KA = left_over.reshape(-1, left_over.shape[-1]).float().cpu().numpy()
-        actions_KA = to_ours(actions_KA, self.config.action_order)
-        if self.config.rtc_config is None:
-            raise ConfigError("prev_chunk_left_over needs rtc_config, which `--inference.type=rtc` sets")
-        until = min(horizon or self.config.rtc_config.execution_horizon, len(actions_KA))
-        weights = RTCProcessor(self.config.rtc_config).get_prefix_weights(delay or 0, until, len(actions_KA))
-        return ActionPrefix(actions_KA, weights.numpy().astype(np.float32))
+        return to_observations(batch, self.config, self.head.config.image_size)
 
     # -- files
 
     def _save_pretrained(self, save_directory: Path, state_dict: dict[str, Tensor] | None = None) -> None:
-        """Our weights folder, in full precision, and LeRobot's config.json; `state_dict`: gathered elsewhere."""
+        """Write our weights folder, in full precision, and config.json; `state_dict`: if gathered elsewhere."""
         folder = Path(save_directory)
         if folder.resolve() != self._folder.resolve():
             copy_weights(self._folder, folder)
@@ -362,15 +322,8 @@ class EmuRobotPolicy(PreTrainedPolicy):
         here._save_pretrained(folder)
         if self._fitted is None or self._planner is None:
             return
-        state, fitted = self.state_dict() if state_dict is None else state_dict, self._fitted
-        extra = {
-            "norm_stats": fitted.stats.to_dict(),
-            "layout": asdict(fitted.layout),
-            "control_hz": fitted.control_hz,
-        }
-        save_weights(folder, "head", _part(state, "head."), fitted.head, extra=extra)
-        if self.world_model is not None:
-            self._planner.save(folder, half=False, state=_part(state, "world_model."))
+        state = self.state_dict() if state_dict is None else state_dict
+        save_fitted(folder, state, self._fitted, self._planner if self.world_model is not None else None)
 
     @classmethod
     def from_pretrained(
@@ -384,13 +337,9 @@ class EmuRobotPolicy(PreTrainedPolicy):
         local_files_only: bool = False,
         **kwargs: Any,
     ) -> Self:
-        """From a checkpoint or a weights folder, released weights ("mini"), or the hub; in evaluation mode."""
-        folder = Path(pretrained_name_or_path)
-        if str(pretrained_name_or_path) in released_names():
-            folder = resolve_weights(pretrained_name_or_path)
-        elif not folder.is_dir():
-            hub = {"revision": revision, "cache_dir": cache_dir, "token": token, "local_files_only": local_files_only}
-            folder = Path(snapshot_download(str(pretrained_name_or_path), **hub))
+        """Load a checkpoint or weights folder, released weights ("mini") or a hub id, in evaluation mode."""
+        hub = {"revision": revision, "cache_dir": cache_dir, "token": token, "local_files_only": local_files_only}
+        folder = find_policy(pretrained_name_or_path, **hub)
         config = config or PreTrainedConfig.from_pretrained(folder)
         if not isinstance(config, EmuRobotConfig):
             raise ConfigError(f"{folder}: holds a policy of type {config.type}, not {cls.name}")
@@ -398,15 +347,4 @@ class EmuRobotPolicy(PreTrainedPolicy):
         for name in ("strict", "force_download", "resume_download", "proxies"):
             kwargs.pop(name, None)
         policy = cls(config, **kwargs)
-        policy.to(config.device)
-        return policy.eval()
-
-
-def _digest(observation: Observation) -> str:
-    """Tells one observation from others."""
-    parts = [observation.state, *(observation.images[camera] for camera in sorted(observation.images))]
-    return hashlib.blake2b(b"".join(part.tobytes() for part in parts)).hexdigest()
-
-
-def _part(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
+        return policy.to(config.device).eval()

@@ -94,7 +94,7 @@ def test_an_export_has_a_card(source, tmp_path):
     assert "More Information Needed" not in card.text
     (source.path / "prepared.json").write_text('{"dataset": "me/my_set"}')
     card, licence = told()
-    assert licence == "unknown" and "the terms of `me/my_set` hold" in card.text
+    assert licence == "unknown" and "the terms of `me/my_set` hold for this one" in card.text
     (source.path / "collection.json").write_text('{"config": {"env": "tabletop", "noise": 0.01}}')
     card, licence = told()
     assert licence == "apache-2.0" and "with `noise=0.01`" in card.text

@@ -1,0 +1,30 @@
+"""Episodes of a policy under LeRobot: the state of one thread's environments, and an episode's seed."""
+
+import hashlib
+from collections import deque
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from emu_robot.core import Observation
+from emu_robot.policy.emu_policy import EmuPolicy
+from emu_robot.shared.draws import draw_seed
+
+
+@dataclass
+class Episodes:
+    """Episodes in the environments of one thread. With `--env.max_parallel_tasks` several threads share a policy."""
+
+    queue: deque[Tensor] = field(default_factory=deque)
+    """Actions (B, A) still to be executed."""
+    drivers: list[EmuPolicy] = field(default_factory=list)
+    """Policy of each environment; empty before the first observation."""
+    latents: Tensor | None = None
+    """The first environment's subgoal, repeated per action, if predicted video is saved."""
+
+
+def episode_seed(task: str, first: Observation, seed: int) -> int:
+    """Seed of an episode, from its task, its first observation and the policy's seed."""
+    parts = [first.state, *(first.images[camera] for camera in sorted(first.images))]
+    digest = hashlib.blake2b(b"".join(part.tobytes() for part in parts)).hexdigest()
+    return draw_seed(f"{task} {digest}", seed)
