@@ -60,6 +60,8 @@ def load_config(verb: str, overrides: Sequence[str] = ()) -> Any:
         if key == "experiment":
             experiment = value
             continue
+        if key in given:
+            raise ConfigError(f"{key} is given twice")
         given.append(key)
         if _is_table(fields.get(key)) or _is_table(fields.get(key.rpartition(".")[0])):
             arguments.append(f"++{key}={value}")

@@ -19,6 +19,7 @@ from emu_robot.errors import InvalidValueError, UnknownNameError
 from emu_robot.observation.image_fit import ImageFit, fit_image
 from emu_robot.shared.settings import check_ranges, number
 
+PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 MARGIN, CAPTION, HEIGHT = 6, 34, 256  # [px]
 
 
@@ -39,7 +40,7 @@ class PlanConfig:
     tasks: tuple[str, ...] = ()
     """Tasks, or groups of them, for the scene; none means the environment's default."""
     split: str = "seen"
-    """Which compositions of a task: seen or heldout."""
+    """One of the environment's splits."""
     seed: int = number(10_000_000, 0)
     """Seed of the scene."""
     max_steps: int | None = number(None, 1)
@@ -51,6 +52,8 @@ class PlanConfig:
 
     def __post_init__(self) -> None:
         check_ranges(self)
+        if self.instruction is not None and not self.instruction.strip():
+            raise InvalidValueError("instruction= is empty; it must say what to do")
         if self.image is not None and self.instruction is None:
             raise InvalidValueError("instruction= is needed with image=")
         if self.fit is not ImageFit.pad and is_official(self.weights):
@@ -59,7 +62,9 @@ class PlanConfig:
     def without_effect(self) -> dict[str, str]:
         """See `check_effects`."""
         idle = {}
-        if self.image is not None:
+        if self.image is None:
+            idle["fit"] = "image= is not given"
+        else:
             idle |= dict.fromkeys(("env", "tasks", "split", "seed"), f"image={self.image} is the scene")
         if not is_official(self.weights):
             idle["official"] = f"weights={self.weights} are no official checkpoint"
@@ -87,7 +92,7 @@ def run(arguments: Sequence[str]) -> None:
         print(f"{len(steps):>3}. {part.subtask}", flush=True)
     plan = Plan(instruction=instruction, steps=tuple(steps))
     if plan.is_complete and not stopped:
-        print("the planner holds the task complete")
+        print("the planner judges the task complete: no step left")
     save_strip(config.out, view, plan)
     print(f"pictures: {config.out}")
 
@@ -146,11 +151,8 @@ def plan_steps(parts: Iterable[Words | Image | End]) -> Iterator[PlanStep | str]
 
 def check_picture_name(path: Path) -> None:
     """Raise `UnknownNameError` if no picture can be written under this name."""
-    from PIL import Image as PillowImage
-
-    known = PillowImage.registered_extensions()
-    if path.suffix.lower() not in known:
-        raise UnknownNameError("kind of picture", path.suffix, sorted(known))
+    if path.suffix.lower() not in PICTURES:
+        raise UnknownNameError("kind of picture", path.suffix, PICTURES)
 
 
 def save_strip(path: Path, current: Image, plan: Plan) -> None:

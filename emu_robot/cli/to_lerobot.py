@@ -24,4 +24,4 @@ def run(arguments: Sequence[str]) -> None:
         return
     from emu_robot.lerobot.checkpoint import to_lerobot
 
-    print(to_lerobot(config.weights, config.out))
+    print(f"checkpoint {to_lerobot(config.weights, config.out)}")

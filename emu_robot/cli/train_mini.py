@@ -9,7 +9,7 @@ from pathlib import Path
 
 from emu_robot.cli.verb_sequence import run_verbs
 from emu_robot.config import load_config
-from emu_robot.errors import InvalidValueError, WeightsError
+from emu_robot.errors import ConfigError, InvalidValueError, WeightsError
 
 STEPS = (
     ("collect", "mini"),
@@ -31,9 +31,11 @@ MAX_BYTES = 40_000_000
 
 def run(arguments: Sequence[str]) -> int | None:
     """Run every step that is not finished with its present settings, then release."""
-    if arguments:
+    if arguments and arguments[0] in ("-h", "--help"):
         print(__doc__)
-        return 0 if arguments[0] in ("-h", "--help") else 2
+        return 0
+    if arguments:
+        raise ConfigError(f"unknown key {arguments[0]!r}: train-mini takes none, its presets are called mini")
     configs = {step: load_config(step[0], [f"experiment={step[1]}"]) for step in STEPS}
     run_verbs(configs, FINISHED)
     from emu_robot.models.weights import RELEASED

@@ -56,7 +56,7 @@ class CollectConfig:
     families: tuple[str, ...] = ()
     """Families of tasks, or groups of them; none means the environment's default."""
     split: str = "seen"
-    """Which compositions of a task: seen or heldout."""
+    """One of the environment's splits."""
     n: int = number(100, 1)
     """Episodes attempted, with seeds seed .. seed + n - 1."""
     out: Path = Path("data/demonstrations")

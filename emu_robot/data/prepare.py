@@ -77,7 +77,7 @@ class Preparation:
     control_hz: int = number(0, 0)
     """Rate to resample to [Hz]; 0 keeps the set's."""
     use_success: bool = True
-    """An episode without next.success at any frame failed, where the set has that column."""
+    """Read the column next.success where the set has it: an episode in which it is never true failed."""
     use_labels: bool = True
     """Take subtasks from the set's labels where it has them (see `labels`); otherwise `keyframes` finds them."""
     keyframes: KeyframeConfig = field(default_factory=KeyframeConfig)

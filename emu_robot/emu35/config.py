@@ -90,14 +90,14 @@ class GenerationConfig:
     """How an answer is generated. None takes the task's preset, see docs/world_model.md."""
 
     guidance: float | None = number(None, 1, 1000)
-    """Scale of classifier-free guidance of picture codes; 1 is without and saves half of keys and values."""
+    """Scale of classifier-free guidance of picture codes; 1 turns it off and halves the memory for keys and values."""
     size: tuple[int, int] | None = None
     """Height and width of the pictures in codes; 0,0 lets the model choose with the first one. None: the task's preset,
     else the last input picture's size, else the model's choice."""
     max_images: int | None = number(None, 1)
     """Most pictures of an answer; None: no bound but `max_ids`."""
     max_ids: int = number(16_384, 2, 1_000_000)
-    """Most ids of a prompt and its answer; memory for their keys and values is counted when the model is placed."""
+    """Most ids of prompt and answer together. The model's placement reserves memory for their keys and values."""
     text_temperature: float | None = number(None, 0, 1000)
     """Temperature of words; 0 is greedy."""
     text_top_k: int | None = number(None, 0)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 from emu_robot.core import Floats32, Observation, Transition
-from emu_robot.errors import InvalidValueError, SystemSetupError, UnknownNameError
+from emu_robot.errors import EmuRobotError, InvalidValueError, SystemSetupError, UnknownNameError
 from emu_robot.robots.spec import RobotLayout
 
 SEEN = "seen"
@@ -127,10 +127,33 @@ class Suite(Protocol):
 
 
 def open_task(suite: Suite, task: str, split: str) -> Environment:
-    """A new world. Raises `SystemSetupError` naming the members that it lacks."""
-    world = suite.open(task, split)
-    check_members(type(world).__qualname__, world, Environment)
+    """A new world. Raises `SystemSetupError` if it cannot be opened, or naming the members that it lacks."""
+    what = f"task {task!r} of {type(suite).__module__}.{type(suite).__qualname__}"
+    try:
+        world = suite.open(task, split)
+    except EmuRobotError:
+        raise
+    except Exception as error:  # a plug-in may raise anything
+        raise SystemSetupError(f"{what} cannot be opened ({type(error).__name__}: {error})") from error
+    check_members(f"{what}: {type(world).__qualname__}", world, Environment)
     return world
+
+
+def check_observation(what: str, observation: Observation, spec: EnvironmentSpec) -> None:
+    """Raise `SystemSetupError` naming both values where a first observation is not as `spec` says."""
+    given = {name: f"{image.shape[1]} x {image.shape[0]}" for name, image in observation.images.items()}
+    said = {name: f"{camera.width} x {camera.height}" for name, camera in spec.cameras.items()}
+    if given != said:
+        raise SystemSetupError(f"{what}: reset shows cameras {_listed(given)}; its spec says {_listed(said)}")
+    n_states = len(spec.layout.state_names)
+    if observation.state.shape != (n_states,):
+        raise SystemSetupError(
+            f"{what}: the state has shape {observation.state.shape}; its spec names {n_states} entries"
+        )
+
+
+def _listed(cameras: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} ({size})" for name, size in cameras.items()) or "none"
 
 
 def check_members(what: str, value: object, protocol: type) -> None:

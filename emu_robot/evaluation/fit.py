@@ -4,7 +4,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from emu_robot.environments.capabilities import HasExpert, HasOracle, require
-from emu_robot.environments.contract import EnvironmentSpec, open_task
+from emu_robot.environments.contract import EnvironmentSpec, check_observation, open_task
 from emu_robot.errors import WeightsError
 from emu_robot.evaluation.config import EvalConfig, LayoutsConfig, PlannedLayoutsConfig
 from emu_robot.evaluation.worker import policy_config
@@ -23,13 +23,16 @@ def check_fit(config: EvalConfig) -> None:
     a split or weights.
     """
     suite, task, goal = config.suite(), config.selected()[0], GoalMode(config.goal)
+    if config.policy != "expert":
+        _check_weights(config, goal)
     needed = HasExpert if config.policy == "expert" else HasOracle if goal.needs_source else None
-    if needed is not None:
-        purpose = "policy=expert" if needed is HasExpert else f"goal={goal}"
-        with closing(open_task(suite, task.name, config.split)) as world:
-            require(world, needed, purpose)
-    if config.policy == "expert":
-        return
+    with closing(open_task(suite, task.name, config.split)) as world:
+        if needed is not None:
+            require(world, needed, "policy=expert" if needed is HasExpert else f"goal={goal}")
+        check_observation(f"environment {config.env}", world.reset(config.episode_seed(0)), suite.spec)
+
+
+def _check_weights(config: EvalConfig, goal: GoalMode) -> None:
     from emu_robot.models.weights import resolve_weights, stage_config
     from emu_robot.policy.weights_contract import check_steps, head_contract
 
@@ -37,7 +40,7 @@ def check_fit(config: EvalConfig) -> None:
     for stage in ("head", "planner", "tokenizer") if goal.needs_planner else ("head",):
         stage_config(folder, stage)  # raises `WeightsError` where one is missing
     head = head_contract(folder)
-    check_head(config, head, suite.spec)
+    check_head(config, head, config.suite().spec)
     check_steps(policy_config(config).n_action_steps, head.action_horizon)
     if goal.needs_planner:
         check_planner(config)
@@ -73,7 +76,8 @@ def _check_camera(config: LayoutsConfig, camera: str, size: int, spec: Environme
 
 
 def _unfit(config: LayoutsConfig, what: str, theirs: str, its: str) -> WeightsError:
-    return WeightsError(f"weights {config.policy} do not fit env={config.env}: {what} is {theirs}, there {its}")
+    both = f"{theirs} in the weights, {its} in the environment"
+    return WeightsError(f"weights {config.policy} do not fit env={config.env}: {what} is {both}")
 
 
 def _words(value: Any) -> str:

@@ -42,7 +42,7 @@ class Imagines(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class ImagineConfig(PlannedLayoutsConfig):
-    """Settings of a look ahead. Every scene has a chain of subtasks of its own."""
+    """Settings of a long plan without motion. Every scene has a chain of subtasks of its own."""
 
     n: int = number(50, 1, SEED_STRIDE)
     """Number of scenes."""

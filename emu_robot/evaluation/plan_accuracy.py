@@ -65,7 +65,7 @@ class Query:
     truth: str | None
     """The true next subtask; None when the task is complete."""
     said: str | None
-    """The planner's next subtask; None if it holds the task complete."""
+    """The planner's next subtask; None if it judges the task complete."""
     plan_s: float
     """Duration of the plan [s]."""
     mae: float | None = None

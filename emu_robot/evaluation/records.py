@@ -26,7 +26,7 @@ class StepRecord:
     last_tick: int
     """Tick at which the step was left."""
     reached: bool
-    """Whether a subtask of these words was completed meanwhile."""
+    """Whether a subtask of these words was completed during the step."""
     before: str | None = None
     """Picture of the view at `first_tick`."""
     predicted: str | None = None

@@ -27,11 +27,14 @@ from emu_robot.evaluation.records import (
 from emu_robot.evaluation.report import write_report
 from emu_robot.evaluation.statistics import Proportion
 from emu_robot.evaluation.worlds import by_task
-from emu_robot.shared.files import replace_json
+from emu_robot.shared.files import replace_json, require_own_folder
 from emu_robot.shared.parallel import run_parallel
 from emu_robot.shared.progress import progress
 
 __all__ = ["EvalConfig", "EvalResult", "evaluate"]
+
+SETTINGS = "settings.json"
+"""File in the folder of an evaluation that says how it was made."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +69,7 @@ def evaluate(config: EvalConfig, policy_factory: worker.PolicyFactory = worker.l
     The factory must be an importable function, because it is sent to other processes. Raises the errors of `check_fit`
     before anything is written, and the typed error of an episode. Finished episodes stay; `resume=true` continues.
     """
+    require_own_folder(config.out, SETTINGS, "evaluation")
     check_fit(config)  # before a process starts and before old results are removed
     started = time.monotonic()
     records = _prepare(config)
@@ -95,7 +99,7 @@ def evaluate(config: EvalConfig, policy_factory: worker.PolicyFactory = worker.l
 
 def _prepare(config: EvalConfig) -> dict[int, EpisodeRecord]:
     """Prepare `out`. Returns the episodes to keep: with `resume` those of the same settings, weights and versions."""
-    settings_path, folder = config.out / "settings.json", config.out / "episodes"
+    settings_path, folder = config.out / SETTINGS, config.out / "episodes"
     found = sorted(folder.glob("[0-9]*.json"))
     if config.resume and settings_path.exists():
         before = read_json(settings_path)

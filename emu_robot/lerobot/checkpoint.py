@@ -11,14 +11,16 @@ from emu_robot.lerobot.modeling_emu_robot import EmuRobotPolicy
 from emu_robot.lerobot.processor_emu_robot import make_emu_robot_pre_post_processors
 from emu_robot.models.weights import resolve_weights
 from emu_robot.policy.action_decoder import ActionDecoder
+from emu_robot.shared.files import require_own_folder
 
 
 def to_lerobot(weights: str | Path, out: Path) -> Path:
     """Write `out`: the weights folder, LeRobot's config and processors; return it.
 
-    Raises `UnknownNameError` for missing weights, `WeightsError` for damaged ones, `ConfigError` for weights that
-    command only some of a set's actions, since LeRobot's robots and environments need all.
+    Raises `UnknownNameError` for missing weights, `WeightsError` for damaged ones, `ConfigError` if `out` holds other
+    files, or for weights that command only some of a set's actions: LeRobot's robots and environments need all.
     """
+    require_own_folder(out, "manifest.json", "weights")
     folder = resolve_weights(weights)
     decoder = ActionDecoder.load(folder)
     layout = decoder.layout

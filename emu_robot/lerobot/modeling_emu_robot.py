@@ -267,7 +267,7 @@ class EmuRobotPolicy(PreTrainedPolicy):
         return latents[0].permute(1, 2, 3, 0).to(torch.uint8).cpu().numpy()
 
     def generate_text(self, batch: dict[str, Any], query_kind: str = "next_subtask", **_: Any) -> list[str]:
-        """The next subtask of each environment, in words; empty where the planner holds the task complete."""
+        """The next subtask of each environment, in words; empty where the planner judges the task complete."""
         if query_kind != "next_subtask":
             raise UnknownNameError("query_kind", query_kind, ["next_subtask"])
         observations = self._observations(batch)

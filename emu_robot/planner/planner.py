@@ -156,7 +156,7 @@ class Planner:
         save_weights(folder, "planner", state, asdict(self.config), half=half, extra=extra)
 
     def plan(self, observation: Observation, instruction: str, max_steps: int | None = None, *, seed: int = 0) -> Plan:
-        """The next steps, at most `max_steps`; none if the planner holds the task complete. seed: of random draws.
+        """The next steps, at most `max_steps`; none if the planner judges the task complete. seed: of random draws.
 
         Raises `InvalidValueError` for an empty instruction, `UnknownNameError` for a missing camera, `ShapeError` for
         an image of the wrong size.

@@ -39,6 +39,17 @@ def replacing(path: Path) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
 
 
+def require_own_folder(path: Path, record: str, kind: str) -> None:
+    """Raise `ConfigError` if `path` is a file, or a folder that holds anything but not `record`, the mark of its kind.
+
+    So results never mix with the files of others, nor replace them.
+    """
+    if path.exists() and not path.is_dir():
+        raise ConfigError(f"out={path} is a file; it must be a folder, new or empty")
+    if path.is_dir() and any(path.iterdir()) and not (path / record).exists():
+        raise ConfigError(f"out={path} holds other files and no {kind} (no {record}); choose a new or empty folder")
+
+
 def replace_bytes(path: Path, content: bytes) -> None:
     """Write `content` as `replacing` does."""
     with replacing(path) as partial:

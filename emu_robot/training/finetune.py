@@ -48,7 +48,8 @@ class FinetuneConfig:
     out: Path = Path("outputs/finetune")
     """Folder that gets `data` (the prepared set), `run` (checkpoints, metrics), `weights` and report.html."""
     prepare: Preparation = field(default_factory=Preparation)
-    """Preparation of the data set. Without prepare.cameras the planner's camera is that of its name, or the first."""
+    """Preparation of the data set. Without prepare.cameras the planner sees the camera of its own camera's name,
+    else the first one."""
     planner: PlannerTraining = field(default_factory=_planner)
     """Stage planner."""
     dida: DidaTraining = field(default_factory=_dida)
@@ -56,7 +57,7 @@ class FinetuneConfig:
     head: HeadTraining = field(default_factory=_head)
     """Stage head."""
     track: TrackerName = field(default=TrackerName.none, repr=False)
-    """Tracker of all three trainings besides metrics.jsonl; none: each has its own."""
+    """Tracker of all three trainings, besides metrics.jsonl; none: the tracker of each stage's loop."""
 
     def without_effect(self) -> dict[str, str]:
         """See `check_effects`."""

@@ -33,7 +33,7 @@ class SamplePlan:
     instruction: str
     """The task in words."""
     said: str | None
-    """The planner's next subtask; None if it holds the task complete."""
+    """The planner's next subtask; None if it judges the task complete."""
     due: str
     """The next subtask in the data set."""
     present: str

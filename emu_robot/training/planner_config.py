@@ -77,7 +77,7 @@ class PlannerTraining:
 
 @dataclass(frozen=True, kw_only=True)
 class PlannerTrainConfig(PlannerTraining):
-    """Settings of stage planner. Vocabulary and codes of an image follow from the tokenizers."""
+    """Settings of stage planner. The tokenizers determine the vocabulary and the number of codes per image."""
 
     data: Path = Path("outputs/data/train")
     """Replay buffer with codes of the planner's camera."""

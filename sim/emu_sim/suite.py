@@ -18,7 +18,7 @@ SPEC = EnvironmentSpec(
     cameras={name: CameraSpec(height=PANDA.image_size, width=PANDA.image_size) for name in PANDA.cameras},
     planner_camera=PANDA.planner_camera,
     layout=PANDA.layout,
-    success_rule="every subtask was achieved in order, and what no later subtask undoes holds, at any step",
+    success_rule="every subtask has been achieved in order, and the results that no later subtask undoes still hold",
     versions={"tabletop": PROTOCOL, "mujoco": version("mujoco")},
     failure_kinds={
         "wrong object": "an object that the due subtask does not name was grasped, or moved by more than 5 cm",

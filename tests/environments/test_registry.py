@@ -6,8 +6,9 @@ import fakes
 import pytest
 
 from emu_robot import environments
+from emu_robot.core import Observation
 from emu_robot.environments.capabilities import HasOracle, LocatesGripper, require
-from emu_robot.environments.contract import TaskSpec, open_task, select_tasks
+from emu_robot.environments.contract import TaskSpec, check_observation, open_task, select_tasks
 from emu_robot.errors import InvalidValueError, SystemSetupError, UnknownNameError
 
 TASKS = (
@@ -116,3 +117,24 @@ def test_what_a_world_lacks_is_told():
         InvalidValueError, match="reading grippers needs the place of the gripper, .*; it offers render"
     ):
         require(world, LocatesGripper, "reading grippers")
+
+
+def test_a_world_that_cannot_be_opened_is_named():
+    class Suite(fakes.FakeSuite):
+        def open(self, task, split):
+            raise RuntimeError("no GPU here")
+
+    with pytest.raises(SystemSetupError, match=r"task 'one' of .*Suite cannot be opened \(RuntimeError: no GPU here\)"):
+        open_task(Suite(), "one", "seen")
+
+
+def test_a_world_that_contradicts_its_spec_is_told():
+    world = fakes.FakeEnvironment("one")
+    seen = world.reset(1)
+    check_observation("environment fake", seen, world.spec)
+    other = Observation(images={"cam": seen.images[world.spec.planner_camera]}, state=seen.state)
+    with pytest.raises(SystemSetupError, match=r"fake: reset shows cameras cam \(\d+ x \d+\); its spec says"):
+        check_observation("environment fake", other, world.spec)
+    short = Observation(images=seen.images, state=seen.state[:-1])
+    with pytest.raises(SystemSetupError, match="the state has shape"):
+        check_observation("environment fake", short, world.spec)

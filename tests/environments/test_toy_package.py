@@ -75,7 +75,10 @@ def test_a_learned_policy_is_evaluated(place):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["policy=mini"], "weights mini do not fit env=toy: control rate is 20 Hz, there 10 Hz"),
+        (
+            ["policy=mini"],
+            "weights mini do not fit env=toy: control rate is 20 Hz in the weights, 10 Hz in the",
+        ),
         (["policy=expert", "tasks=circle"], "unknown task 'circle'; known: left, right, top left, top right, sides"),
         (["policy=expert", "split=heldout"], "unknown split 'heldout'; known: seen"),
         (["policy=tiny", "goal=oracle"], "goal=oracle needs oracle steps, which the environment does not offer"),

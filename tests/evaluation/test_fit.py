@@ -40,17 +40,25 @@ NAMES = ("shoulder", *PANDA.action_names[1:])
 @pytest.mark.parametrize(
     ("head", "spec", "said"),
     [
-        ({"control_hz": 10}, {}, "control rate is 10 Hz, there 20 Hz"),
-        ({"cameras": ("top",)}, {}, "camera is top, there front, wrist"),
+        ({"control_hz": 10}, {}, "control rate is 10 Hz in the weights, 20 Hz"),
+        ({"cameras": ("top",)}, {}, "camera is top in the weights, front, wrist"),
         (
             {},
             {"cameras": CAMERA | {"front": CameraSpec(height=96, width=128)}},
-            "size of camera front is 128 x 128, there 96 x 128",
+            "size of camera front is 128 x 128 in the weights, 96 x 128",
         ),
         ({"layout": replace(PANDA.layout, action_names=NAMES)}, {}, "action names is shoulder, joint2.pos"),
-        ({"layout": replace(PANDA.layout, action_kind=ActionKind.DELTA)}, {}, "action kind is delta, there target"),
-        ({"layout": replace(PANDA.layout, n_grippers=0)}, {}, "n grippers is 0, there 1"),
-        ({"layout": replace(PANDA.layout, gripper_open=-1.0)}, {}, "gripper open is -1.0, there 1.0"),
+        (
+            {"layout": replace(PANDA.layout, action_kind=ActionKind.DELTA)},
+            {},
+            "action kind is delta in the weights, target",
+        ),
+        ({"layout": replace(PANDA.layout, n_grippers=0)}, {}, "n grippers is 0 in the weights, 1"),
+        (
+            {"layout": replace(PANDA.layout, gripper_open=-1.0)},
+            {},
+            "gripper open is -1.0 in the weights, 1.0",
+        ),
         ({"layout": replace(PANDA.layout, state_units=("deg",) * 8)}, {}, "state units is deg, deg"),
     ],
 )
@@ -61,7 +69,7 @@ def test_what_does_not_fit_names_both_values(head, spec, said):
 
 def test_the_planner_must_see_what_it_plans_in(tmp_path):
     write_weights(tmp_path, cameras=("top", "front"))
-    with pytest.raises(WeightsError, match="camera is top, there front, wrist"):
+    with pytest.raises(WeightsError, match="camera is top in the weights, front, wrist"):
         check_fit(EvalConfig(env="fake", policy=str(tmp_path)))
 
 
@@ -78,7 +86,11 @@ def unadapted(tmp_path: Path) -> Path:
     [
         ({"decoder": Decoder.DIDA}, ConfigError, "decoder=dida needs weights adapted"),
         ({"goal": GoalMode.NONE, "n_action_steps": 17}, ConfigError, "n_action_steps is 17; the head predicts 16"),
-        ({"env": "tabletop"}, WeightsError, "size of camera front is 32 x 32, there 128 x 128"),
+        (
+            {"env": "tabletop"},
+            WeightsError,
+            "size of camera front is 32 x 32 in the weights, 128 x 128",
+        ),
     ],
 )
 def test_settings_that_do_not_fit_the_weights_are_refused_before_old_results_go(
@@ -89,9 +101,10 @@ def test_settings_that_do_not_fit_the_weights_are_refused_before_old_results_go(
     old = tmp_path / "out/episodes/00000.json"
     old.parent.mkdir(parents=True)
     old.write_text("{}")
+    (tmp_path / "out/settings.json").write_text("old")
     with pytest.raises(error, match=said):
         evaluate(EvalConfig(**{"env": "fake", "policy": str(unadapted), "out": tmp_path / "out"} | settings))
-    assert old.read_text() == "{}" and not (tmp_path / "out/settings.json").exists()
+    assert old.read_text() == "{}" and (tmp_path / "out/settings.json").read_text() == "old"
 
 
 @pytest.mark.parametrize(("config", "measure"), [(ImagineConfig, imagination), (PlanAccuracyConfig, plan_accuracy)])

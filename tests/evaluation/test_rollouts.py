@@ -110,7 +110,7 @@ def test_worlds_are_opened_per_task_and_closed(tmp_path):
 
 def test_weights_that_do_not_fit_are_refused_before_anything_is_written(tmp_path):
     weights = write_weights(tmp_path / "weights", control_hz=50)
-    with pytest.raises(WeightsError, match="control rate is 50 Hz, there 20 Hz"):
+    with pytest.raises(WeightsError, match="control rate is 50 Hz in the weights, 20 Hz in the environment"):
         run(config(tmp_path / "out", policy=str(weights)))
     assert not (tmp_path / "out").exists()
 
@@ -144,6 +144,17 @@ def test_resuming_runs_only_what_is_missing(tmp_path):
     with pytest.raises(ConfigError, match="goal=oracle"):
         run(config(tmp_path, goal=GoalMode.SHUFFLED, resume=True))
     assert run(config(tmp_path, n=1)).records[0].instruction != "kept"
+
+
+def test_files_of_others_in_the_folder_stay(tmp_path):
+    (tmp_path / "episodes").mkdir()
+    precious = tmp_path / "episodes" / "00000.json"
+    precious.write_text("precious")
+    with pytest.raises(ConfigError, match=r"holds other files and no evaluation \(no settings.json\)"):
+        run(config(tmp_path, n=1))
+    assert precious.read_text() == "precious" and sorted(tmp_path.iterdir()) == [tmp_path / "episodes"]
+    with pytest.raises(ConfigError, match="00000.json is a file; it must be a folder"):
+        run(config(precious, n=1))
 
 
 @pytest.mark.parametrize(
