@@ -336,7 +336,7 @@ def test_planner_draws_steps_to_learn_from_and_goes_on_where_it_was_killed(root:
     assert np.array_equal(planner.draw([prompt], data.texts(int(chosen[3]), 1), [0])[0], whole.images[3, 1])
     step = planner.first_steps([prompt], [0])[0]
     assert step is not None and np.array_equal(planner.draw([prompt], [step[0]], [0])[0], step[1])
-    with pytest.raises(DataError, match="not up to 8"):
+    with pytest.raises(DataError, match="expected at most 8"):
         draw(8)
 
 
