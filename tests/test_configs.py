@@ -96,8 +96,10 @@ def test_choices_are_typed_by_their_values() -> None:
     assert {"decoder", "dtype", "fit", "goal", "method", "path", "quantize", "task", "track"} <= names
     for verb, keys in found.items():
         for key, choice in ((key, choice) for key, choices in keys.items() for choice in choices):
-            checkpoint = ["weights=BAAI/Emu3.5"] if key.startswith("official.") else []
-            assert attrgetter(key)(load_config(verb, [*checkpoint, f"{key}={choice.value}"])) is choice
+            needed = ["weights=BAAI/Emu3.5"] if key.startswith("official.") else []
+            if (verb, key) == ("plan", "fit"):
+                needed = ["image=photo.png", "instruction=look"]
+            assert attrgetter(key)(load_config(verb, [*needed, f"{key}={choice.value}"])) is choice
 
 
 @pytest.mark.usefixtures("toy")

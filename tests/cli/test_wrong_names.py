@@ -236,10 +236,17 @@ def test_a_wrong_name_changes_no_file(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     before = tree(world.root, tmp_path)
-    assert cli.main(world.words(f"{base} {wrong}")) == 1
+    assert cli.main(world.words(changed(base, wrong))) == 1
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 1 and lines[0].startswith("error: ") and said in lines[0], lines
     assert tree(world.root, tmp_path) == before
+
+
+def changed(base: str, wrong: str) -> str:
+    """The words of `base`, with those of `wrong` instead of the ones of the same keys."""
+    keys = {word.partition("=")[0] for word in wrong.split() if "=" in word}
+    kept = [word for word in base.split() if "=" not in word or word.partition("=")[0] not in keys]
+    return f"{' '.join(kept)} {wrong}"
 
 
 QUICK = "loop.steps=1 loop.batch_size=2 loop.threads=1 loop.device=cpu loop.compile=false"
@@ -270,6 +277,6 @@ def test_the_corrected_command_works(
     base: str, wrong: str, right: str, made: str, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert cli.main(world.words(f"{base} {wrong}")) == 1
+    assert cli.main(world.words(changed(base, wrong))) == 1
     assert cli.main(world.words(f"{base} {right}")) in (0, None)
     assert (tmp_path / made).exists()

@@ -392,7 +392,7 @@ BROKEN: dict[str, tuple[Callable[[list[Sent]], list[Sent]], str]] = {
     "camera froze": (silent("/front/image_raw", 0.7, 1.2), r"/front/image_raw: nothing from 0.68 to 1.22 s"),
     "states stopped": (silent("/joint_states", 0.5, 0.8), r"/joint_states: nothing from 0.50 to 0.80 s, .*=0.25"),
     "disarmed": (silent(ARM, 1.0, 1.5), r"/arm_controller/joint_trajectory: nothing from 1.0\d to 1.5\d s"),
-    "too short": (lambda sent: [one for one in sent if one.time < 0.12], r"too short a time.*/front/image_raw 0.05 to 0.12 s"),
+    "too short": (lambda sent: [one for one in sent if one.time < 0.12], r"too short.*/front/image_raw 0.05 to 0.12 s"),
     "clock set back": (set_clock_back, r"times run backwards by 0.4\d\d s after 0.9"),
     "stamps": (restamp, r"/front/image_raw: stamps run backwards by 2.967 s"),
     "wrong type": (retype, r"/front/image_raw at 1.99\d? s: std_msgs/msg/String, expected sensor_msgs/msg/Image"),
