@@ -29,7 +29,8 @@ def run(*command: object, cwd: Path) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory) -> Path:
-    """A folder with an environment `env` that holds wheels of ours and of the toy; dependencies are this one's."""
+    """A folder with untrained weights `tiny` for the toy, and an environment `env` that holds wheels of ours and of the
+    toy; dependencies are this one's."""
     folder = tmp_path_factory.mktemp("installed")
     for source in (ROOT, TOY):
         built = run(sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", folder / "wheels", cwd=source)
@@ -41,6 +42,7 @@ def place(tmp_path_factory) -> Path:
     assert done.returncode == 0, done.stderr
     site = next((folder / "env/lib").glob("python*/site-packages"))
     (site / "dependencies.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")
+    write_weights(folder / "tiny", cameras=("overhead",), layout=LAYOUT, control_hz=10)
     return folder
 
 
@@ -64,7 +66,6 @@ def test_the_expert_is_evaluated_with_report_and_clips(place):
 
 
 def test_a_learned_policy_is_evaluated(place):
-    write_weights(place / "tiny", cameras=("overhead",), layout=LAYOUT, control_hz=10)
     done = emu_robot(place, "eval", "env=toy", "policy=tiny", "goal=none", "n=2", "workers=0", "out=learned")
     assert done.returncode == 0, done.stderr
     info = json.loads((place / "learned/eval_info.json").read_text())
