@@ -26,6 +26,10 @@ class CameraSpec:
     width: int
     """Width [px]."""
 
+    def __str__(self) -> str:
+        """Width and height, for instance "640 x 480"."""
+        return f"{self.width} x {self.height}"
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TaskSpec:
@@ -141,10 +145,9 @@ def open_task(suite: Suite, task: str, split: str) -> Environment:
 
 def check_observation(what: str, observation: Observation, spec: EnvironmentSpec) -> None:
     """Raise `SystemSetupError` naming both values where a first observation is not as `spec` says."""
-    given = {name: f"{image.shape[1]} x {image.shape[0]}" for name, image in observation.images.items()}
-    said = {name: f"{camera.width} x {camera.height}" for name, camera in spec.cameras.items()}
-    if given != said:
-        raise SystemSetupError(f"{what}: reset shows cameras {_listed(given)}; its spec says {_listed(said)}")
+    given = {name: CameraSpec(height=len(image), width=image.shape[1]) for name, image in observation.images.items()}
+    if given != dict(spec.cameras):
+        raise SystemSetupError(f"{what}: reset shows cameras {_listed(given)}; its spec says {_listed(spec.cameras)}")
     n_states = len(spec.layout.state_names)
     if observation.state.shape != (n_states,):
         raise SystemSetupError(
@@ -152,7 +155,7 @@ def check_observation(what: str, observation: Observation, spec: EnvironmentSpec
         )
 
 
-def _listed(cameras: Mapping[str, str]) -> str:
+def _listed(cameras: Mapping[str, CameraSpec]) -> str:
     return ", ".join(f"{name} ({size})" for name, size in cameras.items()) or "none"
 
 

@@ -1,12 +1,11 @@
 """`eval_info.json`: results with LeRobot's names and nesting (per_task, per_group, overall), and how to repeat them."""
 
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from emu_robot.evaluation.config import EvalConfig, LayoutsConfig
-from emu_robot.evaluation.made_with import made_with
 from emu_robot.evaluation.records import (
     EpisodeRecord,
     mean_over_groups,
@@ -19,8 +18,13 @@ from emu_robot.evaluation.statistics import Mean, Proportion
 from emu_robot.shared.provenance import commit
 
 
-def eval_info(config: EvalConfig, records: Sequence[EpisodeRecord], eval_s: float) -> dict[str, Any]:
-    """The evaluation as LeRobot writes it. The reward is 1 at the tick at which the task succeeds, else 0."""
+def eval_info(
+    config: EvalConfig, records: Sequence[EpisodeRecord], eval_s: float, made: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The evaluation as LeRobot writes it. The reward is 1 at the tick at which the task succeeds, else 0.
+
+    made: the record that `made_with` gave at the start.
+    """
     spec = config.suite().spec
     overall = _aggregate(records) | {"eval_s": eval_s, "eval_ep_s": eval_s / max(1, len(records))}
     return {
@@ -41,7 +45,7 @@ def eval_info(config: EvalConfig, records: Sequence[EpisodeRecord], eval_s: floa
         "per_episode": [_episode(record) for record in records],
         "failures": failure_counts(records),
         "command": config.command(),
-        "made_with": made_with(config),
+        "made_with": made,
         **measured_with(config),
     }
 

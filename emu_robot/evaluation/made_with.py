@@ -24,7 +24,7 @@ def made_with(config: EvalConfig) -> dict[str, Any]:
         "versions": {name: version(name) for name in PACKAGES} | dict(spec.versions),
         "commit": commit(),
         "control_hz": spec.control_hz,
-        "cameras": {name: f"{camera.width} x {camera.height}" for name, camera in spec.cameras.items()},
+        "cameras": {name: str(size) for name, size in spec.cameras.items()},
         "renderer": {name: os.environ[name] for name in RENDERERS if name in os.environ},
     }
 

@@ -130,6 +130,15 @@ def mean_over_groups(records: Sequence[EpisodeRecord]) -> Mean:
     return Mean.over([mean_over_tasks(some) for some in per_group(records).values()])
 
 
+def group_means(records: Sequence[EpisodeRecord]) -> dict[str, Mean]:
+    """The mean over the tasks of each group, and the mean over groups, by their names in tables; {} for one group."""
+    groups = per_group(records)
+    if len(groups) < 2:
+        return {}
+    means = {f"{name}, mean over tasks": mean_over_tasks(some) for name, some in groups.items()}
+    return means | {"mean over groups": mean_over_groups(records)}
+
+
 def read_json(path: Path) -> Any:
     """Read a JSON file; raises `DataError` naming it."""
     try:

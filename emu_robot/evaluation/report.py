@@ -10,7 +10,7 @@ from emu_robot.evaluation.failures import failure_kinds
 from emu_robot.evaluation.info import failure_counts
 from emu_robot.evaluation.records import (
     EpisodeRecord,
-    mean_over_groups,
+    group_means,
     mean_over_tasks,
     per_group,
     per_task,
@@ -87,12 +87,8 @@ def _row(name: str, records: Sequence[EpisodeRecord]) -> Row:
 
 def _means(records: Sequence[EpisodeRecord]) -> dict[str, Mean]:
     """Name of the mean -> its value."""
-    groups = per_group(records)
-    means = {"all, mean over tasks": mean_over_tasks(records)}
-    if len(groups) > 1:
-        means |= {f"{name}, mean over tasks".replace("_", " "): mean_over_tasks(some) for name, some in groups.items()}
-        means["mean over groups"] = mean_over_groups(records)
-    return means
+    named = {name.replace("_", " "): mean for name, mean in group_means(records).items()}
+    return {"all, mean over tasks": mean_over_tasks(records)} | named
 
 
 def _examples(records: Sequence[EpisodeRecord], kind: str) -> list[EpisodeRecord]:

@@ -5,6 +5,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -17,9 +18,8 @@ from emu_robot.evaluation.info import eval_info
 from emu_robot.evaluation.made_with import differences, made_with
 from emu_robot.evaluation.records import (
     EpisodeRecord,
-    mean_over_groups,
+    group_means,
     mean_over_tasks,
-    per_group,
     per_task,
     read_json,
     successes,
@@ -72,7 +72,8 @@ def evaluate(config: EvalConfig, policy_factory: worker.PolicyFactory = worker.l
     require_own_folder(config.out, SETTINGS, "evaluation")
     check_fit(config)  # before a process starts and before old results are removed
     started = time.monotonic()
-    records = _prepare(config)
+    made = made_with(config)
+    records = _prepare(config, made)
     pending = by_task([index for index in range(config.n) if index not in records], len(config.selected()))
     make_runner = partial(worker.EpisodeRunner, config, policy_factory)
     with (
@@ -90,14 +91,14 @@ def evaluate(config: EvalConfig, policy_factory: worker.PolicyFactory = worker.l
         report=config.out / "report.html",
         info=config.out / "eval_info.json",
     )
-    info = eval_info(config, ordered, result.eval_s)
+    info = eval_info(config, ordered, result.eval_s, made)
     replace_json(result.info, info)
     write_report(result.report, config, ordered, info)
     _print(result)
     return result
 
 
-def _prepare(config: EvalConfig) -> dict[int, EpisodeRecord]:
+def _prepare(config: EvalConfig, made: dict[str, Any]) -> dict[int, EpisodeRecord]:
     """Prepare `out`. Returns the episodes to keep: with `resume` those of the same settings, weights and versions."""
     settings_path, folder = config.out / SETTINGS, config.out / "episodes"
     found = sorted(folder.glob("[0-9]*.json"))
@@ -107,7 +108,7 @@ def _prepare(config: EvalConfig) -> dict[int, EpisodeRecord]:
         if changed:
             what = ", ".join(f"{name}={before.get(name)}" for name in changed)
             raise ConfigError(f"{config.out} holds an evaluation with {what}; choose another out=, or resume=false")
-        other = differences(before.get("made_with"), made_with(config))
+        other = differences(before.get("made_with"), made)
         if other:
             what = "; ".join(other)
             raise ConfigError(f"{config.out} was made with {what}; choose another out=, or resume=false")
@@ -115,18 +116,16 @@ def _prepare(config: EvalConfig) -> dict[int, EpisodeRecord]:
     for path in found:
         for stale in folder.glob(f"{path.stem}*"):
             stale.unlink()
-    replace_json(settings_path, config.settings() | {"made_with": made_with(config)})
+    replace_json(settings_path, config.settings() | {"made_with": made})
     return {}
 
 
 def _print(result: EvalResult) -> None:
-    tasks, groups = per_task(result.records), per_group(result.records)
+    tasks = per_task(result.records)
     if len(tasks) > 1:
         table = Table("task", "success [95% interval]", box=None, pad_edge=False)
         rows = [(name, str(successes(some))) for name, some in tasks.items()]
-        if len(groups) > 1:
-            rows += [(f"{name}, mean over tasks", str(mean_over_tasks(some))) for name, some in groups.items()]
-            rows.append(("mean over groups", str(mean_over_groups(result.records))))
+        rows += [(name, str(mean)) for name, mean in group_means(result.records).items()]
         rows.append(("mean over tasks", str(mean_over_tasks(result.records))))
         for name, figures in rows:
             table.add_row(name, figures.replace("[", "\\["))

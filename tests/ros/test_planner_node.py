@@ -1,21 +1,19 @@
 """The planner node, before cameras that stand still: its plans are those of a policy in one process, to the bit."""
 
 import subprocess
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import rclpy
 import torch
 from conftest import running, wait_until
 from emu_robot_interfaces.msg import PolicyStatus, SafetyState, Subgoal
 from emu_robot_interfaces.srv import SetTask
-from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from ros_robot import ROBOT
+from spun_nodes import SpunNodes
 from test_sensors import Drivers
 
 from emu_robot.core import Observation, PlanStep, PolicyEvent
@@ -42,12 +40,11 @@ def scene() -> Iterator[tuple[str, Observation]]:
     environment.close()
 
 
-class Graph:
+class Graph(SpunNodes):
     """Drivers that show one picture, a gate that holds, and a policy that says how far it is. subgoals: heard."""
 
     def __init__(self, picture: np.ndarray) -> None:
-        self.context = rclpy.Context()
-        rclpy.init(context=self.context)
+        super().__init__()
         self.drivers, self.node = Drivers(ROBOT, self.context), Node("operator", context=self.context)
         front = ROBOT.cameras["front"]
         self.drivers.spoil[front] = lambda message: from_image(picture, message.header.stamp)
@@ -58,11 +55,7 @@ class Graph:
         self._policy = self.node.create_publisher(PolicyStatus, topics.POLICY_STATUS, qos.STATUS)
         self.client = self.node.create_client(SetTask, topics.SET_TASK)
         self.node.create_timer(0.1, self._tell)
-        self.executor = SingleThreadedExecutor(context=self.context)
-        for node in (self.drivers.node, self.node):
-            self.executor.add_node(node)
-        self._thread = threading.Thread(target=self.executor.spin, daemon=True)
-        self._thread.start()
+        self.spin(self.drivers.node, self.node)
 
     def _on_subgoal(self, message: Subgoal) -> None:
         if message.subtask:
@@ -88,13 +81,6 @@ class Graph:
         """The step after `known` others."""
         wait_until(lambda: len(self.subgoals) > known, "a subgoal")
         return PlanStep(subtask=self.subgoals[known].subtask, subgoal=to_image(self.subgoals[known].image))
-
-    def close(self) -> None:
-        self.executor.shutdown()
-        self._thread.join(5)
-        for node in (self.drivers.node, self.node):
-            node.destroy_node()
-        rclpy.shutdown(context=self.context)
 
 
 @pytest.fixture

@@ -1,44 +1,37 @@
 """The real policy, before cameras that fail: it falls silent in time, and goes on once they are well."""
 
 import subprocess
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import rclpy
 from conftest import LATE_S, running, wait_until
 from emu_robot_interfaces.action import RunPolicy
 from emu_robot_interfaces.msg import ActionChunk, PolicyStatus
 from rclpy.action import ActionClient
-from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
+from spun_nodes import SpunNodes
 from test_sensors import FRONT, MIXED, WRIST, Drivers, changed, cut_off, restamped, unstamped
 
 from emu_robot.robots.deployment import ROBOTS
 from emu_robot_ros import qos, topics
 
 
-class Graph:
+class Graph(SpunNodes):
     """Drivers and a listener in one process. chunks, working: when the last chunk and the last status came that says
     that something is being done [s].
     """
 
     def __init__(self) -> None:
-        self.context = rclpy.Context()
-        rclpy.init(context=self.context)
+        super().__init__()
         self.drivers, self.node = Drivers(MIXED, self.context), Node("operator", context=self.context)
         self.chunks = self.working = self.idle = 0.0
         self.node.create_subscription(ActionChunk, topics.ACTION_CHUNK, self._on_chunk, qos.CHUNKS)
         self.node.create_subscription(PolicyStatus, topics.POLICY_STATUS, self._on_status, qos.STATUS)
         self.client = ActionClient(self.node, RunPolicy, topics.RUN_POLICY)
-        self.executor = SingleThreadedExecutor(context=self.context)
-        for node in (self.drivers.node, self.node):
-            self.executor.add_node(node)
-        self._thread = threading.Thread(target=self.executor.spin, daemon=True)
-        self._thread.start()
+        self.spin(self.drivers.node, self.node)
 
     def follow(self, words: str) -> None:
         assert self.client.wait_for_server(60.0), "no policy"
@@ -56,13 +49,9 @@ class Graph:
         else:
             self.idle = time.monotonic()
 
-    def close(self) -> None:
-        self.executor.shutdown()
-        self._thread.join(5)
+    def stop(self) -> None:
+        super().stop()
         self.client.destroy()
-        for node in (self.drivers.node, self.node):
-            node.destroy_node()
-        rclpy.shutdown(context=self.context)
 
 
 @pytest.fixture(scope="module")

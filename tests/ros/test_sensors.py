@@ -2,7 +2,6 @@
 
 import array
 import io
-import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -14,12 +13,12 @@ import rclpy
 from builtin_interfaces.msg import Time as TimeMessage
 from conftest import wait_until
 from PIL import Image as PillowImage
-from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from ros_robot import ROBOT, START
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CompressedImage, Image, JointState
+from spun_nodes import SpunNodes
 
 from emu_robot.errors import EmuRobotError
 from emu_robot.observation.camera_messages import is_compressed
@@ -94,30 +93,18 @@ class Drivers:
             self._send(publisher, topic, message)
 
 
-class Rig:
+class Rig(SpunNodes):
     """Drivers, and a node that listens to them."""
 
     def __init__(self, robot: Deployment, **options: Any) -> None:
-        self.context = rclpy.Context()
-        rclpy.init(context=self.context)
+        super().__init__()
         self.drivers, self.node = Drivers(robot, self.context), Node("listener", context=self.context, **options)
         self.sensors = Sensors(self.node, robot, list(robot.cameras), 48, ImageFit.stretch)
-        self.executor = SingleThreadedExecutor(context=self.context)
-        for node in (self.drivers.node, self.node):
-            self.executor.add_node(node)
-        self._thread = threading.Thread(target=self.executor.spin, daemon=True)
-        self._thread.start()
+        self.spin(self.drivers.node, self.node)
 
     def until(self, said: str) -> float:
         """Wait until the problem is that one; empty for none."""
         return wait_until(lambda: (self.sensors.problem() == "") if not said else said in self.sensors.problem(), said)
-
-    def close(self) -> None:
-        self.executor.shutdown()
-        self._thread.join(5)
-        for node in (self.drivers.node, self.node):
-            node.destroy_node()
-        rclpy.shutdown(context=self.context)
 
 
 @pytest.fixture
