@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from emu_robot.data.conversion import Conversion, says_success
-from emu_robot.data.keyframes import KeyframeConfig, KeyframeFinder
-from emu_robot.data.labels import Segmentation, from_motion, read_labels
+from emu_robot.data.keyframes import KeyframeConfig
+from emu_robot.data.labels import Segmentation, read_labels
 from emu_robot.data.lerobot_files import EpisodeFiles, LeRobotFiles
+from emu_robot.data.motion_subtasks import MotionSubtasks, single_subtasks
 from emu_robot.errors import DataError
 from emu_robot.robots.spec import RobotLayout
 from emu_robot.shared.progress import progress
@@ -25,7 +26,7 @@ class Found:
     segmentations: dict[int, Segmentation]
     """Episode index -> its subtasks, at the set's own rate."""
     method: str
-    """Method that found subtasks where there were no labels."""
+    """Methods that found subtasks where there were no labels."""
     notes: list[str]
     """Notes for the user, a line each."""
 
@@ -74,12 +75,15 @@ def read_set(
     conversion = conversion.settled(files, states, actions)
     layout, method = conversion.layout(states, actions), ""
     if len(found) < len(episodes):
-        finder = KeyframeFinder(states, layout.gripper_states, files.fps, keyframes)
-        method = finder.method.value
+        subtasks = MotionSubtasks(states, [episode.tasks[0] for episode in episodes], layout, files.fps, keyframes)
+        method = subtasks.methods
         for episode, state in zip(episodes, states, strict=True):
             if episode.index not in found:
-                found[episode.index] = from_motion(*finder.cut(state), episode.tasks[0])
+                found[episode.index] = subtasks.of(state, episode.tasks[0])
     notes = _notes(files, conversion, excluded, successes, found)
+    notes += single_subtasks(
+        [episode.tasks[0] for episode in episodes], [len(found[episode.index].subtasks) for episode in episodes]
+    )
     return Found(layout=layout, conversion=conversion, segmentations=found, method=method, notes=notes)
 
 

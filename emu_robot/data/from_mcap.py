@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 
 from emu_robot.data.conversion import ImageFit, fit_image
 from emu_robot.data.episode import Episode
-from emu_robot.data.keyframes import KeyframeConfig, KeyframeFinder
-from emu_robot.data.labels import Segmentation, from_motion
+from emu_robot.data.keyframes import KeyframeConfig
+from emu_robot.data.labels import Segmentation
 from emu_robot.data.mcap_reading import McapFile
 from emu_robot.data.mcap_recording import Recorded, read_recorded
+from emu_robot.data.motion_subtasks import MotionSubtasks, single_subtasks
 from emu_robot.data.recorded_episode import Numbers, planned_subtasks, resample, succeeded
 from emu_robot.data.replay_buffer import ReplayBuffer
 from emu_robot.errors import ConfigError, DataError, EmuRobotError
@@ -91,6 +92,8 @@ def from_mcap(config: FromMcapConfig) -> Path:
         shutil.rmtree(partial, ignore_errors=True)
     sources = ", ".join(f"{name} ({n})" for name, n in Counter(one.source.value for one in segmentations).items())
     n_frames, n_subtasks = sum(len(take.numbers.times) for take in takes), sum(len(s.subtasks) for s in segmentations)
+    for note in single_subtasks([take.recorded.task for take in takes], [len(one.subtasks) for one in segmentations]):
+        print(note)
     print(f"{config.out}: {len(takes)} episodes, {n_frames} frames; {n_subtasks} subtasks from {sources}{method}")
     return config.out
 
@@ -173,13 +176,11 @@ def _segment(takes: Sequence[Take], config: FromMcapConfig) -> tuple[list[Segmen
     known = [one for one in planned if one is not None]
     if len(known) == len(takes):
         return known, ""
-    grippers = layout_of(takes[0].recorded.robot).gripper_states
-    finder = KeyframeFinder([take.numbers.state for take in takes], grippers, config.control_hz, config.keyframes)
-    segmentations = [
-        plan or from_motion(*finder.cut(take.numbers.state), take.recorded.task)
-        for plan, take in zip(planned, takes, strict=True)
-    ]
-    return segmentations, f" by {finder.method.value}"
+    layout, tasks = layout_of(takes[0].recorded.robot), [take.recorded.task for take in takes]
+    states = [take.numbers.state for take in takes]
+    found = MotionSubtasks(states, tasks, layout, config.control_hz, config.keyframes)
+    segmentations = [plan or found.of(state, task) for plan, state, task in zip(planned, states, tasks, strict=True)]
+    return segmentations, f" by {found.methods}"
 
 
 def _write_buffer(

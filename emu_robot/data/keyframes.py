@@ -4,7 +4,7 @@ A keyframe is the frame at which a subtask is complete. Knows neither images nor
 Suffixes: T frames of an episode, S state dimensions.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -30,12 +30,20 @@ SETTLED = 0.1
 """Share of the usual speed below which the robot has come to rest."""
 
 
+MIRRORED = 0.25
+"""Share of its range up to which the numbers of a mirrored finger may rise above 0."""
+STROKE = 8
+"""Least number of frames, on average over all, in which a gripper goes through its range. What is faster is noise."""
+LEAST_MOTION = 0.2
+"""Least spread of a dimension in a task, as a share of its spread in the set. What moves less is taken as noise."""
+
+
 class KeyframeMethod(StrEnum):
     """What ends a subtask.
 
     rest: the robot is back where episodes begin and end, its gripper as it was then. gripper: it opened or closed (as
     in PerAct and RVT). pause: the robot stands nearly still. waypoint: straight lines between the keyframes stay near
-    the path (AWE, Shi et al. 2023). auto: the first of these that the set allows.
+    the path (AWE, Shi et al. 2023). auto: the first of these that the episodes of a task allow.
     """
 
     auto = "auto"
@@ -51,9 +59,11 @@ class KeyframeConfig:
     by its standard deviation in the set."""
 
     method: KeyframeMethod = KeyframeMethod.auto
-    """What ends a subtask; auto: the first of the others that the set allows."""
+    """What ends a subtask; auto: for each task the first of the others that its episodes allow."""
     min_seconds: float = number(0.75, above=0)
-    """Shortest time between two keyframes [s]."""
+    """Shortest time between two keyframes [s]; see `min_share`."""
+    min_share: float = number(0.2, high=1, above=0)
+    """The same as a share of a short episode (25th percentile) of the task. The smaller of the two times holds."""
     rest_radius: float = number(0.35, above=0)
     """Distance from the rest pose within which the robot is at rest."""
     pause_speed: float = number(0.3, above=0)
@@ -83,41 +93,83 @@ USED_BY = {
 """Setting -> the only method that uses it."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Spread:
+    """How far each state dimension moves."""
+
+    std_S: Floats32
+    """Standard deviation."""
+    low_S: Floats32
+    """1st percentile."""
+    high_S: Floats32
+    """99th percentile."""
+
+    @classmethod
+    def of(cls, states: Sequence[Floats32]) -> "Spread":
+        """The spread of these episodes, (T, S) each."""
+        everything = np.concatenate(states)
+        low_S, high_S = np.percentile(everything, [1, 99], axis=0).astype(np.float32)
+        return cls(std_S=everything.std(0), low_S=low_S, high_S=high_S)
+
+    @property
+    def range_S(self) -> Floats32:
+        """Distance from the 1st to the 99th percentile."""
+        return self.high_S - self.low_S
+
+
 class KeyframeFinder:
-    """Finds keyframes in the episodes of one dataset. The constructor measures the usual speeds and poses.
+    """Finds keyframes in episodes of one kind. The constructor measures the usual speeds and poses.
 
     method: the method in use, never `auto`.
     """
 
-    def __init__(self, states: Sequence[Floats32], grippers: Sequence[int], fps: float, config: KeyframeConfig) -> None:
-        """states: (T, S) of every episode; grippers: which state dimensions are grippers.
+    def __init__(
+        self,
+        states: Sequence[Floats32],
+        grippers: Sequence[int],
+        fps: float,
+        config: KeyframeConfig,
+        whole: Sequence[Floats32] = (),
+    ) -> None:
+        """states: (T, S) of every episode; grippers: which state dimensions are grippers. whole: the episodes of the
+        whole set, if `states` are only some of them; robots rest alike in all tasks.
 
         Raises `DataError` if nothing ever moves, `ConfigError` for the method gripper without a gripper.
         """
-        everything = np.concatenate(states)
-        std_S = everything.std(0)
-        if not (std_S > 1e-6).any():
+        whole = whole or states
+        self._whole, self._config, self._grippers = Spread.of(whole), config, list(grippers)
+        moving = np.flatnonzero(self._whole.std_S > 1e-6).tolist()
+        if not moving:
             raise DataError("no state dimension ever changes, so there are no keyframes to find")
-        self._grippers = list(grippers)
-        self._arm = [i for i in np.flatnonzero(std_S > 1e-6).tolist() if i not in self._grippers]
-        self._scale_S = np.maximum(std_S, 1e-6)
-        self._low_S, self._high_S = np.percentile(everything, [1, 99], axis=0)
-        self._gap = max(1, round(config.min_seconds * fps))
-        self._config = config
+        self._arm = [i for i in moving if i not in self._grippers]
+        own = Spread.of(states)
+        per_frame_S = np.mean(np.concatenate([np.abs(np.diff(state, axis=0)) for state in states]), axis=0)
+        self._moves_S = (own.range_S >= LEAST_MOTION * self._whole.range_S) & (STROKE * per_frame_S <= own.range_S)
+        self._range_S = np.where(self._moves_S, own.range_S, self._whole.range_S)
+        self._middle_S = (own.low_S + own.high_S) / 2
+        usual_s = float(np.percentile([len(state) for state in states], 25)) / fps
+        self._gap = max(1, round(min(config.min_seconds, config.min_share * usual_s) * fps))
+        self._measure(whole)
+        self.method = self._rest(states)
+        if self.method is not KeyframeMethod.rest:
+            self._measure(states)
+            self.method = self._choose(states)
+
+    def _measure(self, states: Sequence[Floats32]) -> None:
+        """Measure scales, rest pose and usual speeds of these episodes."""
+        self._scale_S = np.maximum(np.maximum(Spread.of(states).std_S, LEAST_MOTION * self._whole.std_S), 1e-6)
         self._rest_S = np.median([state[t] for state in states for t in (0, -1)], axis=0)
         speeds = np.concatenate([self._speed(state) for state in states])
         under_way = speeds[speeds >= SLOW * np.percentile(speeds, FAST)]
         usual = float(np.percentile(under_way, 75))
-        self._still, self._settled = config.pause_speed * usual, SETTLED * usual
-        self.method = self._choose(states)
+        self._still, self._settled = self._config.pause_speed * usual, SETTLED * usual
 
     def find(self, state: Floats32) -> Frames:
         """(N,) ascending frames of an episode (T, S), each the first at which a subtask is complete.
 
         The end of all motion is always one of them.
         """
-        found = self._bends(state) if self.method is KeyframeMethod.waypoint else self._moments(state)
-        return self._spaced(found, self._end(state))
+        return self._found(state, self.method)
 
     def cut(self, state: Floats32) -> tuple[Frames, Frames]:
         """(N,) keyframes of `find`, and (N,) first frames of the subtasks: where motion goes on after a rest."""
@@ -128,28 +180,67 @@ class KeyframeFinder:
             starts.append(keyframe + 1 + (int(rest[0]) if rest.size else 0))
         return keyframes, np.array(starts, np.int32)
 
-    def _choose(self, states: Sequence[Floats32]) -> KeyframeMethod:
-        method = self._config.method
-        if method is KeyframeMethod.gripper and not self._grippers:
-            raise ConfigError("keyframes.method=gripper, but no state dimension is a gripper; name it by grippers=")
-        if method is not KeyframeMethod.auto:
-            return method
-        if np.mean([self._at_rest(state[-1:])[0] and not self._at_rest(state).all() for state in states]) >= RETURNS:
-            return KeyframeMethod.rest
-        if self._grippers and np.mean([self._switches(state).size > 0 for state in states]) >= RETURNS:
-            return KeyframeMethod.gripper
-        pauses = [self._stretches(self._speed(state) < self._still) for state in states]
-        inner = [any(a > 0 and b < len(s) for a, b in found) for found, s in zip(pauses, states, strict=True)]
-        return KeyframeMethod.pause if np.mean(inner) >= RETURNS else KeyframeMethod.waypoint
+    def opened(self, state: Floats32) -> NDArray[np.bool_]:
+        """(T, G) whether each gripper is in the open half of its range; the same all along for one that stays.
 
-    def _moments(self, state: Floats32) -> list[int]:
+        Larger numbers are open, unless all are negative, as those of the second of two mirrored fingers are.
+        """
+        at = state[:, self._grippers]
+        mirrored = self._whole.high_S < MIRRORED * self._whole.range_S
+        above = (at >= self._middle_S[self._grippers]) != mirrored[self._grippers]
+        return above | ~self._moves_S[self._grippers]
+
+    def distance(self, state: Floats32, pose: Floats32) -> Floats32:
+        """(T,) distance of the arm from a pose (S,), see `KeyframeConfig`."""
+        return _rms((state - pose)[:, self._arm] / self._scale_S[self._arm])
+
+    def _rest(self, states: Sequence[Floats32]) -> KeyframeMethod:
+        """The method rest if it is given or if auto allows it, else the given one."""
+        given = self._config.method
+        if given is KeyframeMethod.auto and self._hold(
+            self._at_rest(state[-1:])[0] and not self._at_rest(state).all() for state in states
+        ):
+            return KeyframeMethod.rest
+        return given
+
+    def _choose(self, states: Sequence[Floats32]) -> KeyframeMethod:
+        """The given method, or for auto the first that is not rest and that the episodes allow."""
+        given = self._config.method
+        if given is KeyframeMethod.gripper and not self._grippers:
+            raise ConfigError("keyframes.method=gripper, but no state dimension is a gripper; name it by grippers=")
+        if given is not KeyframeMethod.auto:
+            return given
+        for method in (KeyframeMethod.gripper, KeyframeMethod.pause):
+            if self._hold(self._cuts(state, method) for state in states):
+                return method
+        return KeyframeMethod.waypoint
+
+    @staticmethod
+    def _hold(each: Iterable[bool]) -> bool:
+        """Whether something holds for most episodes."""
+        return bool(np.mean(list(each)) >= RETURNS)
+
+    def _cuts(self, state: Floats32, method: KeyframeMethod) -> bool:
+        """Whether a method finds more in an episode than its end."""
+        pauses = self._stretches(self._speed(state) < self._still)
+        if method is KeyframeMethod.pause and not any(a > 0 and b < len(state) for a, b in pauses):
+            return False
+        return len(self._found(state, method)) > 1
+
+    def _found(self, state: Floats32, method: KeyframeMethod) -> Frames:
+        """`find` by a method."""
+        found = self._bends(state) if method is KeyframeMethod.waypoint else self._moments(state, method)
+        rests = method in (KeyframeMethod.rest, KeyframeMethod.pause)
+        return self._spaced(found, self._end(state), rests)
+
+    def _moments(self, state: Floats32, method: KeyframeMethod) -> list[int]:
         """The first frame at rest of every stretch in which a subtask may end."""
         speed = self._speed(state)
-        if self.method is KeyframeMethod.gripper:
+        if method is KeyframeMethod.gripper:
             switches = self._switches(state).tolist()
             stretches = [(t, min(t + self._gap, len(state))) for t in switches]
         else:
-            there = self._at_rest(state) if self.method is KeyframeMethod.rest else speed < self._still
+            there = self._at_rest(state) if method is KeyframeMethod.rest else speed < self._still
             stretches = [(a, b) for a, b in self._stretches(there) if a > 0]
         return [a + self._arrival(speed[a:b]) for a, b in stretches]
 
@@ -163,7 +254,7 @@ class KeyframeFinder:
         from_T = np.minimum(np.arange(len(state)), len(state) - 1 - span)
         way = (state[from_T + span] - state[from_T])[:, self._arm] / self._scale_S[self._arm]
         speed = _rms(way) / max(span, 1)
-        reach = GRIPPER_MOVES * (self._high_S - self._low_S)[self._grippers]
+        reach = GRIPPER_MOVES * self._range_S[self._grippers]
         turns = np.abs(np.diff(state[:, self._grippers], axis=0, append=state[-1:, self._grippers]))
         return (speed >= self._settled) | (turns > reach).any(1)
 
@@ -187,25 +278,28 @@ class KeyframeFinder:
                 open_ += [(a, t), (t, b)]
         return sorted(bends)
 
-    def _spaced(self, frames: list[int], last: int) -> Frames:
-        """The frames that keep the least distance, and the end of all motion unless it is near the one before."""
+    def _spaced(self, frames: list[int], last: int, rests: bool) -> Frames:
+        """The frames that keep the least distance, and the end of all motion unless it is near the one before.
+
+        A frame without rest is a step's end only if a step follows, so half the distance is far enough then.
+        """
         kept: list[int] = []
         for t in frames:
             if t - (kept[-1] if kept else 0) >= self._gap and t <= last:
                 kept.append(t)
-        if not kept or last - kept[-1] >= self._gap:
+        if not kept or last - kept[-1] >= (self._gap if rests else self._gap / 2):
             kept.append(last)
         return np.array(kept, np.int32)
 
     def _at_rest(self, state: Floats32) -> NDArray[np.bool_]:
-        off = (state - self._rest_S)[:, self._arm] / self._scale_S[self._arm]
-        reach = GRIPPER_NEAR * (self._high_S - self._low_S)
+        reach = GRIPPER_NEAR * self._range_S
         held = [np.abs(state[:, g] - self._rest_S[g]) <= reach[g] for g in self._grippers]
-        return np.logical_and.reduce([_rms(off) < self._config.rest_radius, *held])
+        return np.logical_and.reduce([self.distance(state, self._rest_S) < self._config.rest_radius, *held])
 
     def _switches(self, state: Floats32) -> Frames:
         """Frames at which a gripper crosses the middle of its range."""
-        closed = state[:, self._grippers] < ((self._low_S + self._high_S) / 2)[self._grippers]
+        moved = [g for g in self._grippers if self._moves_S[g]]
+        closed = state[:, moved] < self._middle_S[moved]
         return (np.flatnonzero((closed[1:] != closed[:-1]).any(1)) + 1).astype(np.int32)
 
     def _speed(self, state: Floats32) -> Floats32:
@@ -220,5 +314,5 @@ class KeyframeFinder:
         return list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))
 
 
-def _rms(values: Floats32) -> Floats32:
+def _rms(values: NDArray[np.floating]) -> Floats32:
     return np.sqrt(np.square(values).mean(-1)) if values.shape[-1] else np.zeros(len(values), np.float32)

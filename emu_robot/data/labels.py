@@ -58,12 +58,6 @@ def read_labels(files: LeRobotFiles, episode: EpisodeFiles, rows: pa.Table) -> S
     return None
 
 
-def from_motion(keyframes: Frames, starts: Frames, instruction: str) -> Segmentation:
-    """Subtasks that end at the keyframes. Each is worded like the whole instruction until a captioner words it."""
-    words = (instruction,) * len(keyframes)
-    return Segmentation(subtasks=words, starts=starts, keyframes=keyframes, source=LabelSource.motion)
-
-
 def _by_index(
     files: LeRobotFiles, episode: EpisodeFiles, rows: pa.Table, name: str, texts: dict[int, str]
 ) -> Segmentation:

@@ -127,7 +127,7 @@ class LeRobotFiles:
             raise DataError(
                 f"{episode.table}: no such file; {INFO} and the metadata of episode {episode.index} name it"
             )
-        for key in map(self._image_key, cameras):
+        for key in map(self.image_key, cameras):
             span = episode.videos.get(key)
             if span is None:
                 continue
@@ -193,7 +193,7 @@ class LeRobotFiles:
 
     def images(self, episode: EpisodeFiles, rows: pa.Table, camera: str, frames: Sequence[int]) -> Iterator[Image]:
         """(H, W, 3) uint8 of ascending frames. Raises `DataError` naming an undecodable video or picture."""
-        key = self._image_key(camera)
+        key = self.image_key(camera)
         if self.features[key]["dtype"] == "video":
             span = episode.videos[key]
             try:
@@ -231,7 +231,8 @@ class LeRobotFiles:
                 if not finite:
                     raise DataError(f"{path}: {name} of {key} holds values that are not finite")
 
-    def _image_key(self, camera: str) -> str:
+    def image_key(self, camera: str) -> str:
+        """The feature of a camera. Raises `UnknownNameError`."""
         for key in (IMAGE_PREFIX + camera, camera):
             if key in self.features:
                 return key

@@ -40,7 +40,7 @@ from emu_robot.shared.settings import check_ranges, number
 RECORD, PAGE = "prepared.json", "segmentation.html"
 CONTINUABLE = ("dataset", "out", "workers", "n")
 """Settings that may differ when a preparation is continued. A set is recognised by its contents, not by its folder."""
-FORMAT = 3
+FORMAT = 4
 """Version of a preparation's result; other versions are prepared again."""
 
 
@@ -83,8 +83,8 @@ class Preparation:
     keyframes: KeyframeConfig = field(default_factory=KeyframeConfig)
     """How subtasks are found in motion."""
     captioner: str = ""
-    """package.module:function that words subtasks found in motion, see `labels.Captioner`; empty: the whole instruction
-    words each."""
+    """package.module:function that words subtasks found in motion, see `labels.Captioner`; empty: the instruction and
+    what arm and grippers do, see `motion_subtasks`."""
 
     def __post_init__(self) -> None:
         check_ranges(self)
@@ -131,7 +131,7 @@ def prepare(config: PrepareConfig) -> Path:
         with closing(ReplayBuffer.open(config.out)) as buffer:
             buffer.lock()
             _check_record(config, record, len(episodes))  # it may have been another process's until now
-            replace_json(buffer.path / RECORD, record)
+            replace_json(buffer.path / RECORD, record | told_of(files, found))
             _convert(config, buffer, episodes, found)
             page = write_page(buffer, buffer.path / PAGE, found)
     for line in found.notes:
@@ -204,6 +204,12 @@ def captioner(name: str) -> Captioner | None:
 def record_of(config: PrepareConfig, root: Path) -> dict[str, Any]:
     """All that a prepared set depends on: settings, the set's contents and `FORMAT`."""
     return settings_of(config, CONTINUABLE) | {"contents": digest_of(root), "format": FORMAT}
+
+
+def told_of(files: LeRobotFiles, found: Found) -> dict[str, Any]:
+    """What a prepared set tells later steps: notes for the user, and the set's feature of each camera of ours."""
+    features = {ours: files.image_key(theirs) for ours, theirs in found.conversion.cameras.items()}
+    return {"notes": found.notes, "camera_features": features}
 
 
 def _check_record(config: PrepareConfig, record: Mapping[str, Any], n_episodes: int) -> None:

@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from emu_robot.core import Floats32
-from emu_robot.data.keyframes import Frames, KeyframeConfig, KeyframeFinder
+from emu_robot.data.keyframes import Frames, KeyframeConfig
 from emu_robot.data.replay_buffer import ReplayBuffer
+from emu_robot.data.task_keyframes import TaskKeyframes
 from emu_robot.evaluation.statistics import Proportion
 from emu_robot.shared.files import replace_json
 from emu_robot.shared.settings import check_ranges, number
@@ -50,10 +50,12 @@ def keyframe_quality(config: KeyframeQualityConfig) -> Matches:
     bounds, state = [0, *buffer.episode_ends.tolist()], buffer.load("frames/state")
     states = [state[bounds[i] : bounds[i + 1]] for i in successes]
     true = [np.asarray(buffer.metadata[i]["keyframes"], np.int32) for i in successes]
-    finder = KeyframeFinder(states, buffer.layout.gripper_states, buffer.metadata[0]["fps"], config.keyframes)
-    found = compare_keyframes(finder, states, true, config.tolerance)
+    tasks = [buffer.metadata[i]["instruction"] for i in successes]
+    finders = TaskKeyframes(states, tasks, buffer.layout.gripper_states, buffer.metadata[0]["fps"], config.keyframes)
+    keyframes = [finders.of(task).find(state) for task, state in zip(tasks, states, strict=True)]
+    found = compare_keyframes(keyframes, true, config.tolerance)
     figures = {
-        "method": finder.method.value,
+        "method": ", ".join(finders.methods),
         "episodes": len(states),
         "precision": str(found.precision),
         "recall": str(found.recall),
@@ -65,19 +67,15 @@ def keyframe_quality(config: KeyframeQualityConfig) -> Matches:
     return found
 
 
-def compare_keyframes(
-    finder: KeyframeFinder, states: Sequence[Floats32], true: Sequence[Frames], tolerance: int
-) -> Matches:
-    """Match each found keyframe to the nearest true one within `tolerance` that has no match yet."""
+def compare_keyframes(found: Sequence[Frames], true: Sequence[Frames], tolerance: int) -> Matches:
+    """Match each found keyframe of each episode to the nearest true one within `tolerance` that has no match yet."""
     offsets: list[int] = []
-    n_found = 0
-    for state, expected in zip(states, true, strict=True):
+    for some, expected in zip(found, true, strict=True):
         free = expected.tolist()
-        for t in finder.find(state).tolist():
-            n_found += 1
+        for t in some.tolist():
             nearest = min(free, key=lambda frame: abs(frame - t), default=None)
             if nearest is not None and abs(nearest - t) <= tolerance:
                 free.remove(nearest)
                 offsets.append(t - nearest)
-    n_true = sum(len(expected) for expected in true)
+    n_found, n_true = sum(map(len, found)), sum(map(len, true))
     return Matches(Proportion(len(offsets), n_found), Proportion(len(offsets), n_true), offsets)

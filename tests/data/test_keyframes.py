@@ -111,7 +111,7 @@ def test_found_ones_match_true_ones_only_once():
     found = finder([state])
     keyframes = found.find(state)
     true = np.array([keyframes[0], keyframes[0] + 3, 999], np.int32)
-    matches = compare_keyframes(found, [state], [true], tolerance=5)
+    matches = compare_keyframes([keyframes], [true], tolerance=5)
     assert (matches.precision.successes, matches.precision.n) == (1, 2)
     assert (matches.recall.successes, matches.recall.n) == (1, 3) and matches.offsets == [0]
 
