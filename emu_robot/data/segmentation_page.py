@@ -1,10 +1,9 @@
 """A page to check the reading of a dataset by eye: its dimensions, cameras, tasks and subtasks."""
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -16,9 +15,13 @@ from emu_robot.data.labels import Segmentation
 from emu_robot.data.replay_buffer import ReplayBuffer
 from emu_robot.robots.spec import DimensionKind, RobotLayout
 from emu_robot.shared.html import picture_url, write_html
+from emu_robot.shared.words import folded
 
-SHOWN = 12
-"""Least number of episodes on the page, spread over the set; every task has one."""
+SHOWN, MOST_TASKS = 12, 200
+"""Least number of episodes on the page, spread over the set; number of tasks up to which every task has one, so that
+the page stays light. The list of tasks is always whole."""
+POINTS = 300
+"""Most points of a motion curve."""
 WIDTH, HEIGHT, AXIS = 900, 70, 18
 """Size of the motion curves, and height of the axis below them [px]."""
 TICKS_S = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 60, 120, 300, 600)
@@ -78,19 +81,45 @@ class Cut:
     """Width of the rest until the next subtask begins [px]."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """One task of the set, under the words of its first episode; upper and lower case are alike."""
+
+    words: str
+    """The task in words."""
+    n_episodes: int
+    """Number of its episodes."""
+    fewest: int
+    """Least number of subtasks of its episodes."""
+    most: int
+    """Greatest number of subtasks of its episodes."""
+    shown: list[dict[str, Any]]
+    """Its episodes on the page, with their cuts and curves."""
+
+
 def write_page(buffer: ReplayBuffer, path: Path, found: Understood) -> Path:
     """Write the page, whole or not at all."""
     n_grippers = buffer.layout.n_grippers
-    shown = [
-        {
-            "episode": episode,
-            "source": found.segmentations[episode.seed].source.value,
-            "cuts": _cuts(episode),
-            "curves": _curves(episode.state, n_grippers),
-            "ticks": _ticks(len(episode), episode.fps),
-        }
-        for episode in (buffer.episode(i) for i in shown_episodes([meta["instruction"] for meta in buffer.metadata]))
-    ]
+    numbers: dict[str, list[int]] = {}
+    for i, meta in enumerate(buffer.metadata):
+        numbers.setdefault(folded(meta["instruction"]), []).append(i)
+    chosen = set(shown_episodes(list(numbers.values()), buffer.n_episodes))
+    tasks = []
+    for own in numbers.values():
+        counts = [len(buffer.metadata[i]["subtasks"]) for i in own]
+        episodes = [buffer.episode(i) for i in own if i in chosen]
+        shown = [
+            {
+                "episode": episode,
+                "source": found.segmentations[episode.seed].source.value,
+                "cuts": _cuts(episode),
+                "curves": _curves(episode.state, n_grippers),
+                "ticks": _ticks(len(episode), episode.fps),
+            }
+            for episode in episodes
+        ]
+        words = buffer.metadata[own[0]]["instruction"]
+        tasks.append(Task(words=words, n_episodes=len(own), fewest=min(counts), most=max(counts), shown=shown))
     lengths = np.diff(buffer.episode_ends, prepend=0)
     return write_html(
         path,
@@ -98,12 +127,11 @@ def write_page(buffer: ReplayBuffer, path: Path, found: Understood) -> Path:
         name=buffer.path.name,
         buffer=buffer,
         found=found,
-        shown=shown,
         tables={
             "State": _dimensions(found.conversion.dimensions.state, buffer.load("frames/state"), found.layout),
             "Action": _dimensions(found.conversion.dimensions.action, buffer.load("frames/action"), found.layout, True),
         },
-        tasks=Counter(meta["instruction"] for meta in buffer.metadata).most_common(),
+        tasks=tasks,
         per_episode=np.bincount([len(meta["subtasks"]) for meta in buffer.metadata]).tolist(),
         seconds=(lengths / buffer.metadata[0]["fps"]).tolist(),
         width=WIDTH,
@@ -112,10 +140,13 @@ def write_page(buffer: ReplayBuffer, path: Path, found: Understood) -> Path:
     )
 
 
-def shown_episodes(tasks: Sequence[str]) -> list[int]:
-    """The first episode of every task, and some more spread over the set, in order."""
-    first = {tasks.index(task) for task in set(tasks)}
-    spread = np.linspace(0, len(tasks) - 1, min(SHOWN, len(tasks))).round().astype(int).tolist()
+def shown_episodes(tasks: Sequence[Sequence[int]], n_episodes: int) -> list[int]:
+    """The first episode of every task, at most of `MOST_TASKS`, and some more spread over the set, in order.
+
+    tasks: the episodes of each task.
+    """
+    first = {own[0] for own in tasks[:MOST_TASKS]}
+    spread = np.linspace(0, n_episodes - 1, min(SHOWN, n_episodes)).round().astype(int).tolist()
     n_more = max(SHOWN - len(first), 0)
     return sorted(first | set([i for i in spread if i not in first][:n_more]))
 
@@ -174,9 +205,10 @@ def _curves(state: Floats32, n_grippers: int) -> list[str]:
     n_arm = state.shape[1] - n_grippers
     arm = state[:, :n_arm] if n_arm else state
     values = [np.sqrt(np.square(arm - arm[0]).mean(1))] + ([state[:, n_arm]] if n_grippers else [])
-    x = np.linspace(0, WIDTH, len(state))
+    kept = np.unique(np.linspace(0, len(state) - 1, min(len(state), POINTS)).round().astype(int))
+    x = WIDTH * kept / max(len(state) - 1, 1)
     lines = []
-    for value in values:
+    for value in (whole[kept] for whole in values):
         y = HEIGHT - 5 - (HEIGHT - 10) * (value - value.min()) / max(float(np.ptp(value)), 1e-9)
         lines.append(" ".join(f"{a:.1f},{b:.1f}" for a, b in zip(x, y, strict=True)))
     return lines

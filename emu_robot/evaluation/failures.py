@@ -11,6 +11,7 @@ from emu_robot.environments.capabilities import FailureWatch as EnvironmentWatch
 from emu_robot.environments.capabilities import KnowsFailures, due_subtask
 from emu_robot.environments.contract import Environment, EnvironmentSpec
 from emu_robot.evaluation.records import StepRecord
+from emu_robot.shared.words import folded, same_words
 
 KINDS = {
     "stopped early": "the policy declared the task complete before it was",
@@ -58,7 +59,7 @@ def classify(result: EpisodeResult, steps: Sequence[StepRecord], watch: FailureW
     if result.ending is Ending.COMPLETE:
         return "stopped early", due and f"left: {due}"
     pursued = _mostly_pursued(steps, watch.since)
-    if due is not None and pursued is not None and pursued != due:
+    if due is not None and pursued is not None and not same_words(pursued, due):
         return "wrong plan step", f"due: {due}; asked for: {pursued}"
     return watch.diagnose() or ("timeout", due)
 
@@ -66,7 +67,10 @@ def classify(result: EpisodeResult, steps: Sequence[StepRecord], watch: FailureW
 def _mostly_pursued(steps: Sequence[StepRecord], since: int) -> str | None:
     """The words pursued for the most ticks since `since`; None without a planner."""
     ticks: dict[str, int] = {}
+    said: dict[str, str] = {}
     for step in steps:
         if step.subtask is not None and step.last_tick > since:
-            ticks[step.subtask] = ticks.get(step.subtask, 0) + step.last_tick - max(step.first_tick, since)
-    return max(ticks, key=lambda words: ticks[words]) if ticks else None
+            words = folded(step.subtask)
+            said.setdefault(words, step.subtask)
+            ticks[words] = ticks.get(words, 0) + step.last_tick - max(step.first_tick, since)
+    return said[max(ticks, key=lambda words: ticks[words])] if ticks else None

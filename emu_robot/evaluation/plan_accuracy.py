@@ -37,6 +37,7 @@ from emu_robot.shared.files import replace_json
 from emu_robot.shared.parallel import run_parallel
 from emu_robot.shared.progress import progress
 from emu_robot.shared.settings import number
+from emu_robot.shared.words import same_words
 
 CHANGED = 24
 """A subtask changes a pixel if one of its channels moves by more than this, of 255."""
@@ -113,7 +114,7 @@ class PlannerExam:
             observation = play_subtask(environment)
             if observation is None:
                 return queries
-            subgoal = None if plan.is_complete or said != truth else plan.steps[0].subgoal
+            subgoal = None if plan.is_complete or not same_words(said, truth) else plan.steps[0].subgoal
             measured = {} if subgoal is None else _compare(environment, before, subgoal, observation, moved)
             queries.append(Query(task=task, truth=truth, said=said, plan_s=plan_s, **measured))
 
@@ -149,7 +150,7 @@ def summarise(queries: Sequence[Query]) -> dict[str, Any]:
     steps = [query for query in queries if query.truth is not None]
     ends = [query for query in queries if query.truth is None]
     tasks = dict.fromkeys(query.task for query in queries)
-    wrong = [{"truth": q.truth, "said": q.said, "task": q.task} for q in queries if q.truth != q.said]
+    wrong = [{"truth": q.truth, "said": q.said, "task": q.task} for q in queries if not same_words(q.truth, q.said)]
     return {
         "next_subtask": _proportion(steps),
         "completion": _proportion(ends),
@@ -185,7 +186,7 @@ def _compare(
 
 
 def _proportion(queries: Sequence[Query]) -> dict[str, Any]:
-    p = Proportion(sum(query.truth == query.said for query in queries), len(queries))
+    p = Proportion(sum(same_words(query.truth, query.said) for query in queries), len(queries))
     return {"n_success": p.successes, "n": p.n, "ci95": list(p.interval), "text": str(p)}
 
 

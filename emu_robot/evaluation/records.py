@@ -11,6 +11,7 @@ from emu_robot.core import PolicyEvent
 from emu_robot.errors import DataError
 from emu_robot.evaluation.statistics import Mean, Proportion
 from emu_robot.shared.files import replace_json
+from emu_robot.shared.words import same_words
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,7 +38,7 @@ class StepRecord:
     @property
     def right(self) -> bool | None:
         """Whether the words are the true next subtask; None when either is unknown."""
-        return None if self.subtask is None or self.truth is None else self.subtask == self.truth
+        return None if self.subtask is None or self.truth is None else same_words(self.subtask, self.truth)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

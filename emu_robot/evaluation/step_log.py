@@ -10,6 +10,7 @@ from emu_robot.core import ActionChunk, Floats32, Image, Observation, PlanStep, 
 from emu_robot.environments.capabilities import HasSubtasks, due_subtask
 from emu_robot.environments.contract import Environment
 from emu_robot.evaluation.records import StepRecord
+from emu_robot.shared.words import same_words
 
 MAX_PICTURED = 16
 """Most plan steps of one episode with pictures, so that a policy that always replans does not fill the disk."""
@@ -49,7 +50,8 @@ class StepLog(Subscriber):
         self._tick, self._done = tick, transition.subtasks_done
         if self._opened is not None and self._pursued is not None and tick - self._opened[0] <= TRUTH_GRACE:
             first_tick, truth, done_then, before = self._opened
-            if truth != self._pursued.subtask and self._truth == self._pursued.subtask:
+            words = self._pursued.subtask
+            if not same_words(truth, words) and same_words(self._truth, words):
                 self._opened = (first_tick, self._truth, self._done or done_then, before)
 
     def on_end(self, result: EpisodeResult, observation: Observation) -> None:
@@ -65,7 +67,7 @@ class StepLog(Subscriber):
         done_then = done_then or (False,) * len(self._done)
         newly = [k for k, (then, now) in enumerate(zip(done_then, self._done, strict=True)) if now and not then]
         texts = subtask_texts(self._environment)
-        reached = any(words is None or not texts or texts[k] == words for k in newly)
+        reached = any(words is None or not texts or same_words(texts[k], words) for k in newly)
         self.steps.append(
             StepRecord(
                 subtask=words,
@@ -94,7 +96,7 @@ def same_step(a: PlanStep | None, b: PlanStep | None) -> bool:
     """Whether two plan steps have equal words and equal subgoals."""
     if a is None or b is None:
         return a is b
-    if a.subtask != b.subtask or (a.subgoal is None) != (b.subgoal is None):
+    if not same_words(a.subtask, b.subtask) or (a.subgoal is None) != (b.subgoal is None):
         return False
     return a.subgoal is b.subgoal or bool(np.array_equal(a.subgoal, b.subgoal))  # type: ignore[arg-type]
 

@@ -33,7 +33,7 @@ class Fitted:
     control_hz: int
     """Rate of the set [Hz]."""
     max_words: int
-    """Ids of the longest subtask."""
+    """Most word ids of a planned subtask."""
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values; `from_dict` reverses it."""

@@ -124,7 +124,7 @@ class EmuRobotPolicy(PreTrainedPolicy):
             stats=examples.stats,
             layout=examples.layout,
             control_hz=examples.control_hz,
-            max_words=max(planner.config.max_words, examples.longest_subtask),
+            max_words=max(planner.config.max_words, examples.longest_words),
         )
         self._fit(fitted, planner)
         codebook_KD = planner.images.quantize.codebook()

@@ -64,14 +64,13 @@ class TrainingExamples:
     def __init__(self, buffer: ReplayBuffer, head: HeadConfig, planner: Planner, weights: Path) -> None:
         """head: the initial configuration; dimensions and text length are fitted to the set."""
         data, layout = Demonstrations.load(buffer, head.cameras), buffer.layout
-        sentences = {*data.segments.text_K, *data.segments.instruction_K}
-        longest = max(len(planner.text.encode(sentence)) for sentence in sentences)
+        self.longest_words = planner.text.longest({*data.segments.text_K, *data.segments.instruction_K})
         self.config = replace(
             head,
             state_dim=len(layout.state_names),
             action_dim=len(layout.action_names),
             relative_dims=layout.relative_dims,
-            text_length=max(head.text_length, longest),
+            text_length=max(head.text_length, self.longest_words),
         )
         self.layout, self.control_hz = layout, int(buffer.metadata[0]["fps"])
         frames = np.flatnonzero(data.segments.at(np.arange(len(data.state))) >= 0)
@@ -94,7 +93,6 @@ class TrainingExamples:
         self._queries = PlanQueries.load(buffer, camera, weights, every_frame=True)
         self._sequences = SequenceSampler(self._queries, planner.interleaver, SequenceConfig(), LoopConfig(), 0.0)
         self.first_target = self._sequences.writer.first_target
-        self.longest_subtask = max(len(planner.text.encode(text)) for text in data.segments.text_K)
 
     def in_subtask(self, frame: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Whether each frame (B,) lies in a completed subtask; the head learns from no others."""

@@ -75,7 +75,7 @@ class HeadConfig(HeadSizes):
     text_vocabulary: int = number(1024, 1)
     """Number of word ids, including padding."""
     text_length: int = number(32, 1)
-    """Number of ids of the longest text."""
+    """Number of word ids of the longest instruction or subtask that can be read."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -229,7 +229,10 @@ class ActionHead(nn.Module):
 def text_ids(tokens: Sequence[int], config: HeadConfig) -> NDArray[np.int64]:
     """Tokens -> (L,) ids of the head's text encoder: shifted by one, padded by 0. Raises for longer texts."""
     if len(tokens) > config.text_length:
-        raise InvalidValueError(f"a text of {len(tokens)} tokens; the head reads at most {config.text_length}")
+        raise InvalidValueError(
+            f"a text of {len(tokens)} word ids; the head reads at most {config.text_length}, as many as its training "
+            "needed; shorten the instruction, or train with instructions of this length"
+        )
     if tokens and not 0 <= min(tokens) <= max(tokens) < config.text_vocabulary - 1:
         raise InvalidValueError(f"text token {max(tokens)}; the head knows {config.text_vocabulary - 1} tokens")
     ids = np.zeros(config.text_length, np.int64)

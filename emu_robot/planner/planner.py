@@ -35,7 +35,7 @@ class PlannerSettings:
     max_steps: int = number(4, 1)
     """Steps of a plan unless asked otherwise."""
     max_words: int = number(24, 1)
-    """Ids of the longest subtask."""
+    """Most word ids of a planned subtask. A training raises it to the longest instruction or subtask of its set."""
     image_stride: int = number(96, 0)
     """Number to whose multiples the position ids of image starts are rounded up, so that equal places of two images are
     always equally far apart; 0 rounds nothing."""

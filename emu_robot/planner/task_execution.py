@@ -13,6 +13,7 @@ from emu_robot.errors import EmuRobotError, InvalidValueError
 from emu_robot.planner.config import ReplanConfig
 from emu_robot.planner.subtask_monitor import SubtaskMonitor
 from emu_robot.shared.draws import EpisodeSeed
+from emu_robot.shared.words import same_words
 
 SILENCE = 2
 """Time limit of a step whose chunks are not reported, as a multiple of the limit of a step whose chunks are."""
@@ -95,7 +96,7 @@ class TaskExecution:
             self._due_at = self._clock() + self._config.recheck_chunks
             return PolicyEvent.COMPLETE
         self._complete, self.step = 0, plan.steps[0]
-        if not self.subtasks or self.subtasks[-1] != self.step.subtask:
+        if not self.subtasks or not same_words(self.subtasks[-1], self.step.subtask):
             self.subtasks.append(self.step.subtask)
         self._monitor.start()
         self._due_at = self._clock() + self.patience

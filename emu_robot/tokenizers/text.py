@@ -12,7 +12,10 @@ FILE = "text.json"
 
 
 class TextTokenizer:
-    """Encodes lower-cased texts with single spaces and one in front, so that a word has the same ids at every place."""
+    """Encodes texts with single spaces and one in front, so that a word has the same ids at every place.
+
+    Upper and lower case have the same ids, and decoded texts are in lower case; compare texts by `shared.words`.
+    """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
@@ -54,6 +57,10 @@ class TextTokenizer:
     def encode(self, text: str) -> list[int]:
         """Ids of a text."""
         return self._tokenizer.encode(text).ids
+
+    def longest(self, texts: Iterable[str]) -> int:
+        """Number of ids of the longest text; 0 without any."""
+        return max((len(self.encode(text)) for text in texts), default=0)
 
     def decode(self, ids: Iterable[int]) -> str:
         """Text of ids, stripped; bytes that are not UTF-8 become replacement characters."""

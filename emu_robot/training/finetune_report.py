@@ -12,6 +12,7 @@ from emu_robot.evaluation.reconstructions import FIGURES, PICTURE
 from emu_robot.evaluation.records import read_json
 from emu_robot.planner.planner import Planner
 from emu_robot.shared.html import file_url, picture_url, write_html
+from emu_robot.shared.words import same_words
 from emu_robot.training.curves import StageMetrics
 from emu_robot.training.finetune import FinetuneConfig
 from emu_robot.training.loop import select_device
@@ -43,10 +44,16 @@ class SamplePlan:
     keyframe: str
     """The view at the end of the due subtask."""
 
+    @property
+    def right(self) -> bool:
+        """Whether the planner's words are those of the set."""
+        return same_words(self.said, self.due)
+
 
 def write_report(config: FinetuneConfig) -> Path:
     """Write report.html into `config.out`, where every training is finished. Returns its path."""
     buffer = ReplayBuffer.open(config.out / "data")
+    prepared = json.loads((buffer.path / RECORD).read_text())
     weights, stages = config.out / "weights", {"planner": config.planner, "dida": config.dida, "head": config.head}
     planner = Planner.load(weights, device=select_device(config.planner.loop.device))
     queries = PlanQueries.load(buffer, planner.config.camera, weights)
@@ -57,7 +64,8 @@ def write_report(config: FinetuneConfig) -> Path:
         title=f"Fine-tuned on {Path(config.dataset).name}",
         config=config,
         buffer=buffer,
-        cameras=json.loads((buffer.path / RECORD).read_text())["cameras"],
+        cameras=prepared["cameras"],
+        notes=prepared["notes"],
         loops={name: stage.loop for name, stage in stages.items()},
         tokenizer=read_json(config.out / FIGURES),
         reconstructions=file_url(config.out / PICTURE),

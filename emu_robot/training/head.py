@@ -157,7 +157,7 @@ def head_config(
     sides = {side for shape in shapes for side in shape}
     if len(sides) > 1:
         raise ConfigError(f"images of {', '.join(config.cameras)} are {sorted(shapes)}, must be square and of one size")
-    sentences = {*data.segments.text_K, *data.segments.instruction_K}
+    longest = text.longest({*data.segments.text_K, *data.segments.instruction_K})
     return HeadConfig(
         **{size.name: getattr(sizes, size.name) for size in fields(HeadSizes)},
         cameras=config.cameras,
@@ -166,7 +166,7 @@ def head_config(
         action_dim=len(layout.action_names),
         relative_dims=layout.relative_dims,
         text_vocabulary=text.size + 1,
-        text_length=max(LEAST_TEXT, *(len(text.encode(words)) for words in sentences)),
+        text_length=max(sizes.text_length if isinstance(sizes, HeadConfig) else LEAST_TEXT, longest),
     )
 
 

@@ -8,6 +8,7 @@ import torch
 
 from emu_robot.core import Image, PlanStep
 from emu_robot.planner.planner import Planner
+from emu_robot.shared.words import same_words
 from emu_robot.tokenizers.image import ImageTokenizer
 from emu_robot.training.drawn_subgoals import Drawn, draw_in_blocks
 from emu_robot.training.head_data import Demonstrations, Ints
@@ -53,6 +54,6 @@ def _draw(data: Demonstrations, segments: Ints, plan: Plans) -> Drawn:
     texts = [data.segments.text_K[k] for k in segments]
     images, right = np.zeros_like(starts), np.zeros(len(starts), np.bool_)
     for i, (step, text) in enumerate(zip(steps, texts, strict=True)):
-        if step is not None and step.subgoal is not None and step.subtask == text:
+        if step is not None and step.subgoal is not None and same_words(step.subtask, text):
             images[i], right[i] = step.subgoal, True
     return {"images": images, "right": right}

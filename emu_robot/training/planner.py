@@ -15,6 +15,7 @@ from emu_robot.errors import InvalidValueError
 from emu_robot.models.transformer import CausalTransformer
 from emu_robot.models.weights import MANIFEST, copy_weights, resolve_weights, stage_hash
 from emu_robot.planner.planner import Planner, PlannerConfig, interleaver
+from emu_robot.shared.words import same_words
 from emu_robot.tokenizers.image import ImageTokenizer
 from emu_robot.tokenizers.interleave import Codes, Interleaver
 from emu_robot.tokenizers.text import TextTokenizer
@@ -35,6 +36,7 @@ def train(config: PlannerTrainConfig) -> Path:
     model, settings = _begin(config, text, images)
     buffer = ReplayBuffer.open(config.data)
     queries = PlanQueries.load(buffer, settings.camera, tokenizers)
+    settings = replace(settings, max_words=max(settings.max_words, text.longest(queries.sentences)))
     form = interleaver(settings, text, images.config.n_embed)
     shifted = shifted_images(tokenizers, buffer, settings.camera, config.sequences, config.loop)
     sampler = SequenceSampler(queries, form, config.sequences, config.loop, config.holdout, shifted)
@@ -288,7 +290,7 @@ def _score(queries: PlanQueries, query: int, answer: tuple[str, Codes] | None) -
     if not truth:
         return {"complete_accuracy": np.array(answer is None)}
     scores = {"false_complete": np.array(answer is None)}
-    scores["subtask_accuracy"] = np.array(answer is not None and answer[0] == truth[0].subtask)
+    scores["subtask_accuracy"] = np.array(answer is not None and same_words(answer[0], truth[0].subtask))
     if answer is not None:
         right, changed = answer[1] == truth[0].codes, truth[0].codes != queries.current_codes(query)
         scores["code_accuracy"] = right

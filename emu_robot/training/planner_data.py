@@ -99,6 +99,11 @@ class PlanQueries:
     def __len__(self) -> int:
         return len(self.row)
 
+    @property
+    def sentences(self) -> set[str]:
+        """Every instruction and subtask."""
+        return set(self.instructions) | {text for texts in self.subtasks for text in texts}
+
     def split(self, holdout: float) -> tuple[Ints, Ints]:
         """Query indices of training and of held-out episodes; every `1 / holdout`-th episode is held out."""
         period = max(round(1 / holdout), 2) if holdout > 0 else len(self.instructions) + 1
@@ -140,8 +145,7 @@ class SequenceWriter:
 
     def __init__(self, queries: PlanQueries, interleaver: Interleaver, weights: dict[str, float]) -> None:
         self._queries, self._interleaver, self._weights = queries, interleaver, weights
-        sentences = set(queries.instructions) | {text for texts in queries.subtasks for text in texts}
-        self._ids = {text: interleaver.text.encode(text) for text in sentences}
+        self._ids = {text: interleaver.text.encode(text) for text in queries.sentences}
         self._template = interleaver.template
         self._is_code = np.array([token is None for token in self._template])
         image = len(self._template) + 2
