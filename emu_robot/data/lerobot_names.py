@@ -1,7 +1,7 @@
 """Names of dimensions and cameras in a LeRobotDataset, in all known forms, and our names for them."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from emu_robot.data.episode import is_camera_name
@@ -29,6 +29,24 @@ def _flat(names: Any) -> Iterable[str]:
             yield from _flat(inner)
     elif names is not None:
         yield str(names)
+
+
+def accepted_features(cameras: Mapping[str, str]) -> dict[str, list[str]]:
+    """Our name of each camera -> the features under which its picture may come, the set's own first.
+
+    cameras: our name -> the set's feature. The others are observation.images.<the set's name>, the same with our name
+    and, for the only camera, observation.image. A feature that another camera has in the set belongs to that one.
+    """
+    taken = set(cameras.values())
+    accepted = {ours: [feature] for ours, feature in cameras.items()}
+    for ours, feature in cameras.items():
+        theirs = feature.removeprefix(IMAGE_PREFIX).removeprefix("observation.")
+        others = [IMAGE_PREFIX + theirs, IMAGE_PREFIX + ours, *(["observation.image"] if len(cameras) == 1 else [])]
+        for other in dict.fromkeys(others):
+            if other not in taken:
+                accepted[ours].append(other)
+                taken.add(other)
+    return accepted
 
 
 def camera_names(features: Iterable[str]) -> dict[str, str]:

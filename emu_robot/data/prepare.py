@@ -212,6 +212,12 @@ def told_of(files: LeRobotFiles, found: Found) -> dict[str, Any]:
     return {"notes": found.notes, "camera_features": features}
 
 
+def camera_features(buffer: Path) -> dict[str, str]:
+    """Our name of each camera -> the feature of the set that a buffer was prepared from; empty for other buffers."""
+    path = buffer / RECORD
+    return dict(json.loads(path.read_text()).get("camera_features", {})) if path.exists() else {}
+
+
 def _check_record(config: PrepareConfig, record: Mapping[str, Any], n_episodes: int) -> None:
     """Raise `ConfigError` if the buffer has other settings, comes from another set, or holds more episodes."""
     path = config.out / RECORD

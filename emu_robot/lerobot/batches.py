@@ -23,7 +23,7 @@ from emu_robot.robots.order import to_ours
 
 def to_observations(batch: Mapping[str, Any], config: EmuRobotConfig, size: int) -> list[Observation]:
     """One observation per environment, in our order of dimensions, with pictures of `size` pixels."""
-    views = {camera: to_pictures(batch[key], size) for camera, key in config.cameras.items()}
+    views = {camera: to_pictures(batch[key], size) for camera, key in config.cameras_in(batch).items()}
     state_BS = to_ours(batch[OBS_STATE].float().cpu().numpy(), config.state_order)
     return [
         Observation(images={camera: view[i] for camera, view in views.items()}, state=state)

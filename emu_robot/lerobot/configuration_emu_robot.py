@@ -1,5 +1,6 @@
 """Settings of `--policy.type=emu_robot`."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -8,7 +9,7 @@ from lerobot.optim import AdamWConfig, CosineDecayWithWarmupSchedulerConfig
 from lerobot.policies.rtc.configuration_rtc import RTCConfig
 
 from emu_robot.data.lerobot_names import camera_names
-from emu_robot.errors import ConfigError
+from emu_robot.errors import ConfigError, UnknownNameError
 from emu_robot.planner.config import ReplanConfig
 from emu_robot.policy.config import ChunkConfig, GoalMode
 
@@ -56,6 +57,9 @@ class EmuRobotConfig(PreTrainedConfig):
     """Places of the head's state dimensions in the set's, see `robots.order`; set by a training and by `to-lerobot`."""
     action_order: list[int] = field(default_factory=list)
     """The same for actions."""
+    camera_features: dict[str, list[str]] = field(default_factory=dict)
+    """Our name of a camera -> features that may give its picture, the training set's first; set by `to-lerobot`. Empty:
+    names follow from `input_features`."""
     fitted: dict[str, Any] = field(default_factory=dict)
     """See `adapters.Fitted`; set by a training with adapters (`--peft.method_type=LORA`)."""
 
@@ -88,9 +92,22 @@ class EmuRobotConfig(PreTrainedConfig):
 
     @property
     def cameras(self) -> dict[str, str]:
-        """Name of each camera, as in the head's modules -> its feature."""
+        """Name of each camera, as in the head's modules -> its feature, that of the training set."""
+        if self.camera_features:
+            return {camera: features[0] for camera, features in self.camera_features.items()}
         features = (self.input_features or {}).items()
         return camera_names(key for key, feature in features if feature.type is FeatureType.VISUAL)
+
+    def cameras_in(self, given: Collection[str]) -> dict[str, str]:
+        """Name of each camera -> its feature among those given. Raises `UnknownNameError` for a camera without one."""
+        found = {}
+        for camera, feature in self.cameras.items():
+            accepted = self.camera_features.get(camera, [feature])
+            found[camera] = next((one for one in accepted if one in given), "")
+            if not found[camera]:
+                images = [one for one in given if one.startswith("observation.image")]
+                raise UnknownNameError(f"feature of camera {camera}", " or ".join(accepted), images)
+        return found
 
     @property
     def observation_delta_indices(self) -> None:

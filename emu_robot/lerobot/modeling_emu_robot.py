@@ -70,7 +70,7 @@ class EmuRobotPolicy(PreTrainedPolicy):
         self._planner_device = torch.device("cpu")
         self._episodes: dict[int, Episodes] = {}
         if dataset_meta is not None:
-            self._prepare_training(Path(dataset_meta.root))
+            self._prepare_training(Path(dataset_meta.root), config.cameras_in(dataset_meta.features))
         elif config.fitted:
             self._fit(Fitted.from_dict(config.fitted), Planner.load(self._folder))
         else:
@@ -101,8 +101,8 @@ class EmuRobotPolicy(PreTrainedPolicy):
         self._action_decoder = ActionDecoder(self.head, fitted.stats, planner.text, fitted.layout, fitted.control_hz)
         self._fitted = fitted
 
-    def _prepare_training(self, root: Path) -> None:
-        """Make a head for the set's cameras and dimensions, started from the weights, and the losses' examples."""
+    def _prepare_training(self, root: Path, features: dict[str, str]) -> None:
+        """Make a head for the set, started from the weights, and the losses' examples. features: camera -> the set's."""
         config, planner = self.config, Planner.load(self._folder)
         started = HeadConfig(**read_manifest(self._folder)["stages"]["head"]["config"])
         cameras = self._camera_order(planner)
@@ -110,7 +110,7 @@ class EmuRobotPolicy(PreTrainedPolicy):
             PrepareConfig(
                 dataset=str(root),
                 out=Path(config.cache_dir or root / CACHE) / f"{cameras[0]}_{started.image_size}",
-                cameras={camera: config.cameras[camera].removeprefix(IMAGE_PREFIX) for camera in cameras},
+                cameras={camera: features[camera].removeprefix(IMAGE_PREFIX) for camera in cameras},
                 image_size=started.image_size,
                 image_every=MARKED_ONLY,
                 use_labels=config.use_labels,
@@ -157,7 +157,7 @@ class EmuRobotPolicy(PreTrainedPolicy):
         frame, device = batch["index"].cpu().numpy().astype(np.int64).ravel(), next(self.head.parameters()).device
         rng = seeded(frame)
         size = self.head.config.image_size
-        views = {camera: to_pictures(batch[key], size) for camera, key in self.config.cameras.items()}
+        views = {camera: to_pictures(batch[key], size) for camera, key in self.config.cameras_in(batch).items()}
         taught = self._examples.in_subtask(frame)
         if not taught.any():
             return torch.stack([0.0 * parameter.sum() for parameter in self.parameters()]).sum(), {}
@@ -323,7 +323,7 @@ class EmuRobotPolicy(PreTrainedPolicy):
         if self._fitted is None or self._planner is None:
             return
         state = self.state_dict() if state_dict is None else state_dict
-        save_fitted(folder, state, self._fitted, self._planner if self.world_model is not None else None)
+        save_fitted(folder, state, self._fitted, here.cameras, self._planner if self.world_model else None)
 
     @classmethod
     def from_pretrained(

@@ -21,12 +21,15 @@ def find_policy(name_or_path: str | Path, **hub: Any) -> Path:
     return folder if folder.is_dir() else Path(snapshot_download(str(name_or_path), **hub))
 
 
-def save_fitted(folder: Path, state: Mapping[str, Tensor], fitted: Fitted, planner: Planner | None) -> None:
+def save_fitted(
+    folder: Path, state: Mapping[str, Tensor], fitted: Fitted, cameras: Mapping[str, str], planner: Planner | None
+) -> None:
     """Write the head and, if given, the planner into a weights folder, in full precision.
 
-    state: the policy's, with the prefixes "head." and "world_model.".
+    state: the policy's, with the prefixes "head." and "world_model.". cameras: our names -> the set's features.
     """
     extra = {"norm_stats": fitted.stats.to_dict(), "layout": asdict(fitted.layout), "control_hz": fitted.control_hz}
+    extra |= {"camera_features": dict(cameras)}
     save_weights(folder, "head", _part(state, "head."), fitted.head, extra=extra)
     if planner is not None:
         planner.save(folder, half=False, state=_part(state, "world_model."))

@@ -1,7 +1,7 @@
 """Control rate, cameras, and meaning of state and action of weights, read from their manifest. Loads no tensor."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
@@ -24,6 +24,8 @@ class HeadContract:
     """Actions of a chunk [control ticks]."""
     layout: RobotLayout
     """State and action. Fields that older weights do not say stay open."""
+    camera_features: Mapping[str, str] = field(default_factory=dict)
+    """Our name of each camera -> its feature in the training set; empty if weights do not say it."""
 
     @classmethod
     def from_stage(cls, folder: Path, config: Mapping[str, Any], extra: Mapping[str, Any]) -> Self:
@@ -35,6 +37,7 @@ class HeadContract:
                 image_size=int(config["image_size"]),
                 action_horizon=int(config["action_horizon"]),
                 layout=RobotLayout.from_dict(extra["layout"]),
+                camera_features=dict(extra.get("camera_features", {})),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise WeightsError(f"{folder}: stage head does not say its layout and control_hz ({error!r})") from error

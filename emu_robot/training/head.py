@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from emu_robot.data.prepare import camera_features
 from emu_robot.data.replay_buffer import ReplayBuffer
 from emu_robot.errors import ConfigError, DataError
 from emu_robot.models.action_head import ActionHead, HeadConfig, HeadContext, HeadSizes, check_cameras
@@ -139,11 +140,13 @@ def train(config: HeadTrainConfig) -> Path:
         settings=config,
     )
     metrics = validate(head.to(device), validation, stats, layout.n_grippers, batches=24)
+    features = camera_features(buffer.path)
     extra = {
         "norm_stats": stats.to_dict(),
         "metrics": metrics,
         "layout": asdict(layout),
         "control_hz": buffer.metadata[0]["fps"],
+        "camera_features": {ours: theirs for ours, theirs in features.items() if ours in config.cameras},
     }
     save_weights(config.weights, "head", head.cpu().state_dict(), shape, half=True, extra=extra)
     return config.weights
