@@ -198,6 +198,24 @@ def test_the_page_shows_every_subtask(tmp_path, episodes):
     assert "task 1" in page and "http" not in page
 
 
+def test_the_page_groups_many_tasks_and_stays_light(tmp_path, capsys):
+    episodes = [small_episode(i, n_subtasks=1, task=f"Task {i % 30}") for i in range(30)]
+    episodes += [small_episode(40, n_subtasks=2, task="task 3")]
+    prepared(write_set(tmp_path / "set", episodes), tmp_path / "out", cameras={"front": "top"})
+    page = (tmp_path / "out/segmentation.html").read_text()
+    for i in range(1, 31):
+        assert page.count(f'href="#task-{i}"') == page.count(f'id="task-{i}"') == 1
+    assert page.count("<h4>Episode") == 30, "a task of two spellings is one task"
+    assert '<a href="#task-4">Task 3</a> <span class="note">2 episodes, 1 to 2 subtasks' in page
+    assert len(page) < 500_000
+    told = capsys.readouterr().out
+    assert "renamed: camera top is front here" in told
+    assert "one subtask in every episode of 29 of 30 tasks (Task 0, Task 1, Task 2, ...): " in told
+    record = json.loads((tmp_path / "out/prepared.json").read_text())
+    assert len(record["notes"]) == 2 and all(note in told and note in page for note in record["notes"])
+    assert record["camera_features"] == {"front": "observation.images.top"}
+
+
 def cut_short(path: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
