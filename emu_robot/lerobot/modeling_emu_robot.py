@@ -102,7 +102,7 @@ class EmuRobotPolicy(PreTrainedPolicy):
         self._fitted = fitted
 
     def _prepare_training(self, root: Path, features: dict[str, str]) -> None:
-        """Make a head for the set, started from the weights, and the losses' examples. features: camera -> the set's."""
+        """Make the set's head, started from the weights, and the losses' examples. features: camera -> the set's."""
         config, planner = self.config, Planner.load(self._folder)
         started = HeadConfig(**read_manifest(self._folder)["stages"]["head"]["config"])
         cameras = self._camera_order(planner)

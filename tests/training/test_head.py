@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,12 +12,13 @@ import torch
 from emu_robot.core import Image, Observation, PlanStep
 from emu_robot.data.episode import Episode
 from emu_robot.data.replay_buffer import ReplayBuffer
-from emu_robot.errors import DataError
-from emu_robot.models.action_head import ActionHead, HeadConfig, HeadSizes
+from emu_robot.errors import DataError, InvalidValueError
+from emu_robot.models.action_head import ActionHead, HeadConfig, HeadSizes, text_ids
 from emu_robot.models.normalize import NormStats, RelativeActions
 from emu_robot.policy.config import PolicyConfig
 from emu_robot.policy.emu_policy import load_policy
 from emu_robot.tokenizers.text import TextTokenizer
+from emu_robot.training import head
 from emu_robot.training.head import HeadTrainConfig, head_loss, split_rows, train, validate
 from emu_robot.training.head_data import Demonstrations
 from emu_robot.training.head_goals import generated_goals
@@ -106,6 +108,20 @@ def sampler(data: Demonstrations, settings: HeadTrainConfig, goals: GoalImages |
         batch_size=64,
         seed=0,
     )
+
+
+def test_the_head_reads_the_longest_words_of_its_set_and_of_its_start(folder, data):
+    settings, text = config(folder), TextTokenizer.load(folder / "weights")
+    layout = ReplayBuffer.open(folder / "data").layout
+    long = "reach the blob on the far side " * 8
+    more = replace(data, segments=data.segments._replace(instruction_K=[long] * len(data.segments.text_K)))
+    needed = len(text.encode(long))
+    assert head.head_config(settings, settings.model, more, layout, text).text_length == needed > head.LEAST_TEXT
+    started = HeadConfig(text_length=needed + 9)
+    shape = head.head_config(settings, started, data, layout, text)
+    assert shape.text_length == needed + 9
+    with pytest.raises(InvalidValueError, match=f"a text of {needed + 10} word ids; the head reads at most"):
+        text_ids([1] * (needed + 10), shape)
 
 
 def test_training_reaches_the_blob_and_its_weights_load(folder, data):

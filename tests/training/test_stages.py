@@ -13,7 +13,7 @@ from emu_robot.core import Observation
 from emu_robot.data.replay_buffer import ReplayBuffer
 from emu_robot.errors import ConfigError, DataError, InvalidValueError, ShapeError, UnknownNameError, WeightsError
 from emu_robot.models.transformer import TransformerSizes
-from emu_robot.models.weights import stage_hash
+from emu_robot.models.weights import copy_weights, stage_hash
 from emu_robot.planner.decoding.config import Decoder, DecoderConfig
 from emu_robot.planner.decoding.noise_paths import PathName
 from emu_robot.planner.planner import Planner, PlannerConfig, PlannerSettings, interleaver
@@ -52,7 +52,7 @@ def planner_config(root: Path, steps: int = 60) -> PlannerTrainConfig:
         num_key_value_heads=2,
         head_dim=12,
     )
-    planner = PlannerSettings(image_stride=48, model=model)
+    planner = PlannerSettings(image_stride=48, max_words=1, model=model)
     loop = LoopConfig(steps=steps, **LOOP)
     return PlannerTrainConfig(
         data=root / "data",
@@ -176,6 +176,8 @@ def test_codes_that_look_alike_may_stand_for_each_other() -> None:
 
 def test_planner_plans_and_metrics_are_recorded(root: Path) -> None:
     planner = Planner.load(root / "weights")
+    longest = planner.text.longest(queries(root).sentences)
+    assert planner.config.max_words == planner.grammar.max_words == longest > 1
     plan = planner.plan(observation(), episode(999).instruction, max_steps=2)
     again = planner.plan(observation(), episode(999).instruction, max_steps=2)
     assert [step.subtask for step in plan.steps] == [step.subtask for step in again.steps]
@@ -290,9 +292,14 @@ def test_a_planner_is_tuned_on_from_another(root: Path, tmp_path: Path, rank: in
 def test_only_a_planner_that_saw_sequences_without_words_is_guided(root: Path, tmp_path: Path) -> None:
     sequences, paths = SequenceConfig(wordless_share=0, shift_share=0), {"weights": tmp_path / "weights"}
     config = replace(planner_config(root, steps=1), sequences=sequences, out=tmp_path / "run", **paths)
-    planner_stage.train(replace(config, start=str(root / "weights")))
-    assert Planner.load(root / "weights").decoder.images.guides
-    assert not Planner.load(tmp_path / "weights").decoder.images.guides
+    begun = Planner.load(root / "weights")
+    copy_weights(root / "weights", tmp_path / "start")
+    Planner(replace(begun.config, max_words=1), begun.model, begun.text, begun.images).save(tmp_path / "start")
+    planner_stage.train(replace(config, start=str(tmp_path / "start")))
+    assert begun.decoder.images.guides
+    tuned = Planner.load(tmp_path / "weights")
+    assert not tuned.decoder.images.guides
+    assert tuned.config.max_words == begun.config.max_words, "it follows the set where the start had less"
 
 
 def test_tuning_needs_the_same_codes(root: Path, tmp_path: Path) -> None:
