@@ -53,7 +53,12 @@ def test_one_command_makes_weights_that_act(weights, dataset, tmp_path, capsys, 
     finetune.run(words)
     said = capsys.readouterr().out
     assert "train-planner on it: finished before" in said and "train-head on it: started" in said
-    config = read_manifest(tmp_path / "weights")["stages"]["head"]["config"]
+    assert "renamed: camera top is front here" in (tmp_path / "report.html").read_text()
+    head = read_manifest(tmp_path / "weights")["stages"]["head"]
+    assert head["extra"]["camera_features"] == {
+        f: f"observation.images.{s}" for f, s in (("front", "top"), ("side",) * 2)
+    }
+    config = head["config"]
     assert config["cameras"] == ["front", "side"] and config["state_dim"] == 3
     check_report(tmp_path / "report.html", said)
     finetune.run([word for word in words if not word.startswith("track=")])
