@@ -9,11 +9,11 @@ from typing import Any
 from emu_robot.shared.files import replace_json
 
 FUNCTIONS = {
+    "choose-tokenizer": "emu_robot.training.tokenizer_choice:choose_tokenizer",
     "collect": "emu_robot.cli.collect:collect_demonstrations",
     "encode": "emu_robot.training.tokenizer:encode",
     "merge": "emu_robot.data.merge:merge",
     "prepare": "emu_robot.data.prepare:prepare",
-    "reconstructions": "emu_robot.evaluation.reconstructions:reconstructions",
     "report": "emu_robot.training.finetune_report:write_report",
     "train-tokenizer": "emu_robot.training.tokenizer:train",
     "train-planner": "emu_robot.training.planner:train",

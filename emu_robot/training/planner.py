@@ -110,12 +110,18 @@ def shifted_images(
 
 
 @torch.no_grad()
-def start_from_codebook(model: CausalTransformer, codebook_KD: Tensor, first_code: int) -> None:
-    """Set the embeddings to a random projection of the tokenizer's codebook, so that similar codes start similar."""
+def start_from_codebook(
+    model: CausalTransformer, codebook_KD: Tensor, first_code: int, std: float | None = None
+) -> None:
+    """Set the codes' embeddings to a random projection of the codebook, so that similar codes start similar.
+
+    std: standard deviation of the embeddings; that of an untrained model if none is given.
+    """
     config = model.config
     generator = torch.Generator().manual_seed(0)
     mixed_KH = codebook_KD @ torch.randn(codebook_KD.shape[1], config.hidden_size, generator=generator)
-    model.model.embed_tokens.weight[first_code:] = config.initializer_range * mixed_KH / mixed_KH.std()
+    scale = config.initializer_range if std is None else std
+    model.model.embed_tokens.weight[first_code:] = scale * mixed_KH / mixed_KH.std()
 
 
 class Sequences(NamedTuple):

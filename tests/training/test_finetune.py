@@ -13,6 +13,7 @@ from emu_robot.cli import finetune
 from emu_robot.config import load_config
 from emu_robot.core import Observation
 from emu_robot.errors import ConfigError, DataError
+from emu_robot.evaluation.records import read_json
 from emu_robot.models.weights import read_manifest
 from emu_robot.policy.config import PolicyConfig
 from emu_robot.policy.emu_policy import load_policy
@@ -22,6 +23,13 @@ from emu_robot.training.finetune_report import SAMPLES, choose
 from emu_robot.training.planner_data import PlanQueries
 
 QUICK = (
+    *(
+        "tokenizer.mode=train",
+        "tokenizer.loop.steps=4",
+        "tokenizer.try_steps=2",
+        "tokenizer.holdout=0.2",
+        "tokenizer.revive_images=8",
+    ),
     *("planner.loop.steps=3", "planner.eval_queries=4", "planner.holdout=0.2", "planner.sequences.shift_share=0"),
     *("dida.loop.steps=2", "dida.drawn_images=8", "dida.sequences.shift_share=0", "dida.holdout=0.2"),
     *("head.loop.steps=3", "head.holdout=0.2", "prepare.workers=0", "track=tensorboard"),
@@ -49,7 +57,9 @@ def test_one_command_makes_weights_that_act(weights, dataset, tmp_path, capsys, 
         patch.setattr(dida, "fit", stop)
         with pytest.raises(KeyboardInterrupt):
             finetune.run(words)
-    assert "PSNR median" in capsys.readouterr().out and (tmp_path / "reconstructions.png").exists()
+    said = capsys.readouterr().out
+    assert "PSNR median" in said and "the image tokenizer is trained on the set" in said
+    assert (tmp_path / "reconstructions.png").exists()
     finetune.run(words)
     said = capsys.readouterr().out
     assert "train-planner on it: finished before" in said and "train-head on it: started" in said
@@ -70,15 +80,17 @@ def check_report(path: Path, said: str) -> None:
     assert f"look at {path}" in said
     text, images = read_page(path)
     assert "10 episodes" in text and f"{FPS} Hz" in text and "front (in the set: top), the planner’s; side" in text
-    assert "PSNR median" in text and "action mae" in text and "the first picture at which a subtask is complete" in text
-    assert "These reconstructions are of no use." in text, "the tokenizer was never trained"
+    assert "trained on this set, begun from" in text and "PSNR, median" in text and "of a change kept" in text
+    assert "action mae" in text and "the first picture at which a subtask is complete" in text
+    assert "Subgoal images show little of this set." in text, "four steps teach a tokenizer little"
     assert not re.findall(r">\d+\.\d+</text>\s*(?=<text[^>]*>step)", path.read_text()), "there is no half step"
     assert "From episodes that neither planner nor parallel decoding was trained on." in text
     assert "episode 4" in text and "episode 9" in text and "episode 0" not in text
     assert text.count("✓") + text.count("✗") == 2 + 4  # the legend's, a moment of episode 4, three of 9
     shapes = {image.size for image in images[1:]}
-    assert images[0].size == (8 * SIZE, 2 * SIZE) and shapes == {(SIZE, SIZE)} and len(images) > 4
-    for stage in ("planner", "dida", "head"):
+    assert images[0].size == (6 * SIZE, 3 * SIZE) and shapes == {(SIZE, SIZE)} and len(images) > 4
+    trained = f"tokenizer_{read_json(path.parent / 'tokenizer.json')['winner']}"
+    for stage in (trained, "planner", "dida", "head"):
         assert f"loss of {stage} over steps" in path.read_text()
         assert list((path.parent / "run" / stage / "tensorboard").glob("events.out.tfevents.*"))
 
