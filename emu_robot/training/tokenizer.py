@@ -190,8 +190,9 @@ def batches(
 
     def draw(rng: np.random.Generator, count: int) -> Tensor:
         marked = round(count * config.keyframe_share)
-        others = rows[rng.integers(len(rows), size=count - marked)]
-        return torch.from_numpy(images[np.concatenate([rng.choice(keyframes, marked), others])])
+        chosen = rng.choice(keyframes, marked)
+        chosen = np.concatenate([chosen, rows[rng.integers(len(rows), size=count - marked)]])
+        return torch.from_numpy(images[chosen])
 
     def batch(step: int) -> dict[str, Tensor]:
         rng = step_rng(config.loop.seed, step)
