@@ -9,6 +9,7 @@ from typing import Any
 from emu_robot.shared.files import replace_json
 
 FUNCTIONS = {
+    "choose-goal": "emu_robot.training.goal_choice:choose_goal",
     "choose-tokenizer": "emu_robot.training.tokenizer_choice:choose_tokenizer",
     "collect": "emu_robot.cli.collect:collect_demonstrations",
     "encode": "emu_robot.training.tokenizer:encode",

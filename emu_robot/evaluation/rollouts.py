@@ -13,7 +13,7 @@ from rich.table import Table
 from emu_robot.errors import ConfigError
 from emu_robot.evaluation import worker
 from emu_robot.evaluation.config import EvalConfig
-from emu_robot.evaluation.fit import check_fit
+from emu_robot.evaluation.fit import check_fit, with_goal
 from emu_robot.evaluation.info import eval_info
 from emu_robot.evaluation.made_with import differences, made_with
 from emu_robot.evaluation.records import (
@@ -70,6 +70,7 @@ def evaluate(config: EvalConfig, policy_factory: worker.PolicyFactory = worker.l
     before anything is written, and the typed error of an episode. Finished episodes stay; `resume=true` continues.
     """
     require_own_folder(config.out, SETTINGS, "evaluation")
+    config = with_goal(config)
     check_fit(config)  # before a process starts and before old results are removed
     started = time.monotonic()
     made = made_with(config)

@@ -11,6 +11,7 @@ from emu_robot.errors import ConfigError
 from emu_robot.models.action_head import HeadConfig
 from emu_robot.models.weights import resolve_weights, stage_config
 from emu_robot.training.dida import DidaTrainConfig, DidaTraining
+from emu_robot.training.goal_choice import GoalChoice, GoalChoiceConfig
 from emu_robot.training.head import HeadTrainConfig, HeadTraining
 from emu_robot.training.loop import LoopConfig, check_loop
 from emu_robot.training.planner_config import PlannerTrainConfig, PlannerTraining
@@ -58,7 +59,7 @@ class FinetuneConfig:
     """Released name or weights folder to start from."""
     out: Path = Path("outputs/finetune")
     """Folder that gets `data` (the prepared set), `start` (the weights that planner and head start from), `run`
-    (checkpoints, metrics), `weights`, tokenizer.json and report.html."""
+    (checkpoints, metrics), `weights`, tokenizer.json, goals.json and report.html."""
     prepare: Preparation = field(default_factory=Preparation)
     """Preparation of the data set. Without prepare.cameras the planner sees the camera of its own camera's name,
     else the first one."""
@@ -70,6 +71,8 @@ class FinetuneConfig:
     """Stage dida."""
     head: HeadTraining = field(default_factory=_head)
     """Stage head."""
+    goals: GoalChoice = field(default_factory=GoalChoice)
+    """Comparison of the goal modes, which chooses the weights' own."""
     track: TrackerName = field(default=TrackerName.none, repr=False)
     """Tracker of all trainings, besides metrics.jsonl; none: the tracker of each stage's loop."""
 
@@ -100,6 +103,7 @@ def verb_runs(config: FinetuneConfig) -> dict[tuple[str, str], Any]:
     )
     check_choice(choice)
     start = str(config.out / START)
+    compared: dict[str, Any] = vars(config.goals) | stages | paths | {"out": config.out}
     prepared: dict[str, Any] = vars(config.prepare) | {"cameras": cameras}
     ordered = [camera, *(name for name in cameras if name != camera)]
     return {
@@ -109,6 +113,7 @@ def verb_runs(config: FinetuneConfig) -> dict[tuple[str, str], Any]:
         ("train-planner", "on it"): PlannerTrainConfig(**settings["planner"], start=start),
         ("train-dida", "on it"): DidaTrainConfig(**settings["dida"]),
         ("train-head", "on it"): HeadTrainConfig(**settings["head"], start=start, cameras=ordered),
+        ("choose-goal", "for it"): GoalChoiceConfig(**compared),
         ("report", "of it"): config,
     }
 

@@ -14,6 +14,7 @@ from emu_robot.planner.planner import Planner
 from emu_robot.shared.html import file_url, picture_url, write_html
 from emu_robot.training.curves import StageMetrics
 from emu_robot.training.finetune import FinetuneConfig
+from emu_robot.training.goal_choice import RECORD as GOALS
 from emu_robot.training.loop import select_device
 from emu_robot.training.planner_data import Ints, PlanQueries
 from emu_robot.training.tokenizer_choice import PICTURE
@@ -64,6 +65,7 @@ def write_report(config: FinetuneConfig) -> Path:
         cameras=json.loads((buffer.path / RECORD).read_text())["cameras"],
         loops={name: stage.loop for name, stage in stages.items()},
         tokenizer=tokenizer,
+        goals=read_json(config.out / GOALS),
         shortcomings=config.tokenizer.shortcomings(used),
         reconstructions=file_url(config.out / PICTURE),
         stages=[StageMetrics.read(config.out / "run" / name) for name in stages],

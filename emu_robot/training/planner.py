@@ -275,7 +275,8 @@ def planner_metrics(planner: Planner, queries: PlanQueries, among: Ints, count: 
 
     subtask_accuracy: share of exact texts of next subtasks. complete_accuracy, false_complete: shares of finished and
     unfinished tasks that are held complete. code_accuracy: share of right codes of the subgoal; changed_code_accuracy,
-    unchanged_code_accuracy: the same where the true subgoal differs from the current image, and where not.
+    unchanged_code_accuracy: the same where the true subgoal differs from the current image, and where not. A metric
+    without a case is left out.
     """
     pool = among[queries.boundary[among] | queries.complete[among]]
     asked = pool[np.linspace(0, len(pool) - 1, min(count, len(pool))).astype(int)].tolist()
@@ -286,7 +287,8 @@ def planner_metrics(planner: Planner, queries: PlanQueries, among: Ints, count: 
     for query, answer in zip(asked, answers, strict=True):
         for name, value in _score(queries, query, answer).items():
             scores.setdefault(name, []).append(np.atleast_1d(value))
-    return {name: float(np.concatenate(values).mean()) for name, values in scores.items() if len(values)}
+    joined = {name: np.concatenate(values) for name, values in scores.items()}
+    return {name: float(values.mean()) for name, values in joined.items() if values.size}
 
 
 def _score(queries: PlanQueries, query: int, answer: tuple[str, Codes] | None) -> dict[str, NDArray[np.bool_]]:

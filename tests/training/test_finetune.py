@@ -67,7 +67,7 @@ def test_one_command_makes_weights_that_act(weights, dataset, tmp_path, capsys, 
     assert config["cameras"] == ["front", "side"] and config["state_dim"] == 3
     check_report(tmp_path / "report.html", said)
     finetune.run([word for word in words if not word.startswith("track=")])
-    assert capsys.readouterr().out.count("finished before") == 7  # another tracker repeats nothing, nor does the report
+    assert capsys.readouterr().out.count("finished before") == 8  # another tracker repeats nothing, nor does the report
     policy = load_policy(tmp_path / "weights", goal="none", config=PolicyConfig(n_action_steps=4))
     policy.reset("task 1")
     picture = np.zeros((SIZE, SIZE, 3), np.uint8)
@@ -81,6 +81,10 @@ def check_report(path: Path, said: str) -> None:
     text, images = read_page(path)
     assert "10 episodes" in text and f"{FPS} Hz" in text and "front (in the set: top), the planner’s; side" in text
     assert "trained on this set, begun from" in text and "PSNR, median" in text and "of a change kept" in text
+    goals = read_json(path.parent / "goals.json")
+    assert goals["episodes"] == 2 and goals["new"] and f"The weights run with goal={goals['goal']}" in text
+    assert f"goal={goals['goal']} is now the weights' own mode" in said
+    assert load_policy(path.parent / "weights").goal == goals["goal"]
     assert "action mae" in text and "the first picture at which a subtask is complete" in text
     assert "Subgoal images show little of this set." in text, "four steps teach a tokenizer little"
     assert not re.findall(r">\d+\.\d+</text>\s*(?=<text[^>]*>step)", path.read_text()), "there is no half step"
