@@ -6,13 +6,14 @@ from typing import Any
 
 from emu_robot.data.conversion import choose_cameras
 from emu_robot.data.lerobot_files import LeRobotFiles
-from emu_robot.data.prepare import Preparation, PrepareConfig, locate
+from emu_robot.data.prepare import Preparation, PrepareConfig, chosen, locate
 from emu_robot.errors import ConfigError
 from emu_robot.models.action_head import HeadConfig
 from emu_robot.models.weights import resolve_weights, stage_config
 from emu_robot.training.dida import DidaTrainConfig, DidaTraining
 from emu_robot.training.goal_choice import GoalChoice, GoalChoiceConfig
 from emu_robot.training.head import HeadTrainConfig, HeadTraining
+from emu_robot.training.holdout import held_out_episodes
 from emu_robot.training.loop import LoopConfig, check_loop
 from emu_robot.training.planner_config import PlannerTrainConfig, PlannerTraining
 from emu_robot.training.tokenizer import EncodeConfig
@@ -92,9 +93,12 @@ def verb_runs(config: FinetuneConfig) -> dict[tuple[str, str], Any]:
     folder, data = resolve_weights(config.weights), config.out / "data"
     camera = str(stage_config(folder, "planner")["camera"])
     size = HeadConfig(**stage_config(folder, "head")).image_size
-    cameras = _cameras(LeRobotFiles(locate(config.dataset)), config.prepare.cameras, camera)
+    files = LeRobotFiles(locate(config.dataset))
+    cameras = _cameras(files, config.prepare.cameras, camera)
     paths: dict[str, Any] = {"data": data, "out": config.out / "run", "weights": config.out / "weights"}
     stages: dict[str, Any] = {"planner": config.planner, "dida": config.dida, "head": config.head}
+    for stage in stages.values():
+        held_out_episodes([1] * len(chosen(files, config.prepare)), stage.holdout)
     settings = {name: _choices(stage, config.track) | paths for name, stage in stages.items()}
     for name, values in settings.items():
         check_loop(values["loop"], paths["out"] / name)

@@ -24,6 +24,7 @@ from emu_robot.training.losses import NearCodes, near_codes, weighted_cross_entr
 from emu_robot.training.planner_config import PlannerTrainConfig, SequenceConfig
 from emu_robot.training.planner_data import Ints, PlanQueries, SequenceWriter, ShiftedImages
 from emu_robot.training.self_distillation import DrawnSteps
+from emu_robot.training.set_check import check_set
 
 
 def train(config: PlannerTrainConfig) -> Path:
@@ -32,8 +33,9 @@ def train(config: PlannerTrainConfig) -> Path:
     torch.manual_seed(config.loop.seed)
     tokenizers = _tokenizers(config)
     text, images = TextTokenizer.load(tokenizers), ImageTokenizer.load(tokenizers)
-    model, settings = _begin(config, text, images)
     buffer = ReplayBuffer.open(config.data)
+    model, settings = _begin(config, text, images)
+    check_set(buffer, [settings.camera], images.config.resolution, config.holdout)
     queries = PlanQueries.load(buffer, settings.camera, tokenizers)
     form = interleaver(settings, text, images.config.n_embed)
     shifted = shifted_images(tokenizers, buffer, settings.camera, config.sequences, config.loop)

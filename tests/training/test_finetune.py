@@ -108,7 +108,7 @@ def test_moments_are_training_ones_where_none_is_held_out_from_all() -> None:
     )  # fmt: skip
     moments, held_out = choose(queries, 0.2, 0.1)
     assert held_out and moments.tolist() == [36, 38]
-    moments, held_out = choose(queries, 0.2, 0.02)
+    moments, held_out = choose(queries, 0.2, 0.25)
     assert not held_out and len(moments) == SAMPLES and set(moments % 2) == {0}
 
 
@@ -125,3 +125,12 @@ def test_the_planners_camera_is_found_or_asked_for(weights, dataset, tmp_path):
         cameras("prepare.dataset=other")
     with pytest.raises(DataError, match="no such folder"):
         verb_runs(load_config("finetune", ["dataset=./nowhere"]))
+
+
+def test_a_single_episode_is_refused_before_anything_is_written(weights, dataset, tmp_path):
+    words = [f"dataset={dataset}", f"weights={weights}", f"out={tmp_path / 'out'}"]
+    for few in ("prepare.n=1", "prepare.exclude=[1,2,3,4,5,6,7,8,9]"):
+        with pytest.raises(DataError, match=r"1 of 1 episodes.*holdout=0\.02"):
+            finetune.run([*words, few])
+    assert not (tmp_path / "out").exists()
+    assert verb_runs(load_config("finetune", [*words, "prepare.n=2"]))
