@@ -28,6 +28,7 @@ from emu_robot.evaluation.report import write_report
 from emu_robot.evaluation.statistics import Proportion
 from emu_robot.evaluation.worlds import by_task
 from emu_robot.shared.files import replace_json, require_own_folder
+from emu_robot.shared.interrupts import Interrupted
 from emu_robot.shared.parallel import run_parallel
 from emu_robot.shared.progress import progress
 
@@ -81,9 +82,13 @@ def evaluate(config: EvalConfig, policy_factory: worker.PolicyFactory = worker.l
         progress("evaluating", len(pending)) as report,
         closing(run_parallel(make_runner, pending, config.workers)) as finished,
     ):
-        for record in finished:
-            records[record.index] = record
-            report(f"success {successes(list(records.values()))}")
+        try:
+            for record in finished:
+                records[record.index] = record
+                report(f"success {successes(list(records.values()))}")
+        except Interrupted as stop:
+            kept = f"{config.out} keeps {len(records)} of {config.n} episodes"
+            raise Interrupted(stop.number, f"{kept}; resume=true continues") from stop
     ordered = tuple(records[index] for index in range(config.n))
     result = EvalResult(
         config=config,

@@ -1,6 +1,8 @@
 """The loop's promises: resumed equals uninterrupted, settings are guarded, damage is named."""
 
 import json
+import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +11,7 @@ import torch
 from torch import nn
 
 from emu_robot.errors import ConfigError, InvalidValueError, WeightsError
+from emu_robot.shared.interrupts import Interrupted
 from emu_robot.training.loop import LoopConfig, fit, learning_rate, step_rng
 
 
@@ -51,6 +54,35 @@ def test_resumed_run_is_bit_identical_to_uninterrupted(tmp_path: Path) -> None:
     steps = [json.loads(line)["step"] for line in (tmp_path / "b/stage/metrics.jsonl").read_text().splitlines()]
     assert steps == sorted(set(steps))
     assert steps[-1] == 12
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_run_after_its_step_with_a_checkpoint(number: int, tmp_path: Path) -> None:
+    def signalled(step: int):
+        if step == 6:
+            os.kill(os.getpid(), number)
+        return batch(step)
+
+    with pytest.raises(Interrupted, match="stage stopped after step 7 of 12; the same command continues") as stopped:
+        fit(model(), signalled, loss, config(), tmp_path / "b", "stage")
+    assert stopped.value.number == number
+    begun: list[int] = []
+    resumed = fit(model(), lambda step: begun.append(step) or batch(step), loss, config(), tmp_path / "b", "stage")
+    assert begun == list(range(7, 12))
+    whole = fit(model(), batch, loss, config(), tmp_path / "a", "stage")
+    for name, tensor in whole.state_dict().items():
+        assert torch.equal(tensor, resumed.state_dict()[name]), name
+
+
+def test_a_second_signal_ends_the_run_at_once(tmp_path: Path) -> None:
+    def signalled(step: int):
+        for _ in range(2 * (step == 6)):
+            os.kill(os.getpid(), signal.SIGINT)
+        return batch(step)
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(model(), signalled, loss, config(), tmp_path, "stage")
+    assert torch.load(tmp_path / "stage/checkpoint.pt", weights_only=True)["step"] == 5
 
 
 def test_batches_made_ahead_change_nothing(tmp_path: Path) -> None:
