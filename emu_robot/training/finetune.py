@@ -110,8 +110,11 @@ def verb_runs(config: FinetuneConfig) -> dict[tuple[str, str], Any]:
     compared: dict[str, Any] = vars(config.goals) | stages | paths | {"out": config.out}
     prepared: dict[str, Any] = vars(config.prepare) | {"cameras": cameras}
     ordered = [camera, *(name for name in cameras if name != camera)]
+    preparation = PrepareConfig(**prepared, dataset=config.dataset, out=data, image_size=size)
     return {
-        ("prepare", "the set"): PrepareConfig(**prepared, dataset=config.dataset, out=data, image_size=size),
+        ("estimate-preparation", "of the set"): preparation,
+        ("prepare", "the set"): preparation,
+        ("estimate", "of the rest"): config,
         ("choose-tokenizer", "for it"): choice,
         ("encode", "it"): EncodeConfig(buffer=data, weights=start, camera=camera),
         ("train-planner", "on it"): PlannerTrainConfig(**settings["planner"], start=start),

@@ -19,6 +19,7 @@ from emu_robot.planner.planner import Planner
 from emu_robot.shared.files import check_settings, replace_json, settings_of
 from emu_robot.shared.settings import number
 from emu_robot.tokenizers.image import ImageTokenizer
+from emu_robot.training.holdout import completed_subtasks, held_out_episodes
 from emu_robot.training.loop import check_loop, select_device
 from emu_robot.training.planner import start_from_codebook
 from emu_robot.training.tokenizer import TokenizerTraining, fit_tokenizer, initialize_codebook, keyframe_rows
@@ -208,12 +209,13 @@ def _train(config: TokenizerChoiceConfig, scene: Scene, record: _Record) -> Imag
 
 
 def scene_of(buffer: ReplayBuffer, config: TokenizerChoiceConfig) -> Scene:
-    """The pictures to learn from and, of held-out episodes, those to measure. A single episode is used for both."""
-    n, images = buffer.n_episodes, buffer.images(config.camera)
-    period = min(max(round(1 / config.holdout), 2), n)
-    held_E = np.arange(n) % period == period - 1
+    """The pictures to learn from and, of held-out episodes, those to measure, see `held_out_episodes`."""
+    images, held_E = (
+        buffer.images(config.camera),
+        held_out_episodes(completed_subtasks(buffer.metadata), config.holdout),
+    )
     episode_M = np.searchsorted(buffer.image_ends, np.arange(len(images)), side="right")
-    learned, seen = (np.flatnonzero(chosen[episode_M]) for chosen in (~held_E if n > 1 else held_E, held_E))
+    learned, seen = (np.flatnonzero(chosen[episode_M]) for chosen in (~held_E, held_E))
     keyframes = np.intersect1d(keyframe_rows(buffer), learned)
     frame_M, begin_E = buffer.load("images/frame").astype(np.int64), np.r_[0, buffer.episode_ends[:-1]]
     marks = [

@@ -1,6 +1,8 @@
 """Fine-tuning on a small LeRobotDataset: every step runs once, a stopped run goes on, the weights act."""
 
+import json
 import re
+import time
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +22,7 @@ from emu_robot.policy.emu_policy import load_policy
 from emu_robot.training import dida
 from emu_robot.training.finetune import verb_runs
 from emu_robot.training.finetune_report import SAMPLES, choose
+from emu_robot.training.loop import fit
 from emu_robot.training.planner_data import PlanQueries
 
 QUICK = (
@@ -50,8 +53,10 @@ def dataset(tmp_path_factory) -> Path:
 def test_one_command_makes_weights_that_act(weights, dataset, tmp_path, capsys, monkeypatch):
     words = [f"dataset={dataset}", f"weights={weights}", f"out={tmp_path}", *QUICK]
 
-    def stop(*_, **__):
-        raise KeyboardInterrupt
+    def stop(*given, **named):
+        if tmp_path / "run" in given:
+            raise KeyboardInterrupt
+        return fit(*given, **named)  # of the estimate
 
     with monkeypatch.context() as patch:
         patch.setattr(dida, "fit", stop)
@@ -59,15 +64,26 @@ def test_one_command_makes_weights_that_act(weights, dataset, tmp_path, capsys, 
             finetune.run(words)
     said = capsys.readouterr().out
     assert "PSNR median" in said and "the image tokenizer is trained on the set" in said
-    assert (tmp_path / "reconstructions.png").exists()
+    assert (tmp_path / "reconstructions.png").exists() and not list(tmp_path.glob(".rehearsal*"))
+    assert re.search(
+        r"10 episodes, 315 frames, 2 cameras: the preparation takes about \d+ s and 2 MB on the disk", said
+    )
+    assert re.search(r"\ntrain-head on it: about \d+ s, [\d.]+ [MG]B of memory, \d MB on the disk; 3 steps at ", said)
+    assert re.search(r"\nin all about \d+ s, at most ", said)
+    assert re.search(r"\ntrain-dida on it: started; about \d+ s, and \d+ s for all that follows", said)
+    begun = time.monotonic()
     finetune.run(words)
+    estimated = json.loads((tmp_path / "estimate.json").read_text())["seconds"]
+    rest = ("train-dida on it", "train-head on it", "choose-goal for it", "report of it")
+    left = sum(estimated[name] for name in rest)
+    assert 0.15 < (time.monotonic() - begun) / left < 6, "machines that run tests are busy"
     said = capsys.readouterr().out
     assert "train-planner on it: finished before" in said and "train-head on it: started" in said
     config = read_manifest(tmp_path / "weights")["stages"]["head"]["config"]
     assert config["cameras"] == ["front", "side"] and config["state_dim"] == 3
     check_report(tmp_path / "report.html", said)
     finetune.run([word for word in words if not word.startswith("track=")])
-    assert capsys.readouterr().out.count("finished before") == 8  # another tracker repeats nothing, nor does the report
+    assert capsys.readouterr().out.count("finished before") == 10  # another tracker repeats nothing
     policy = load_policy(tmp_path / "weights", goal="none", config=PolicyConfig(n_action_steps=4))
     policy.reset("task 1")
     picture = np.zeros((SIZE, SIZE, 3), np.uint8)
