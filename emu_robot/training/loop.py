@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from emu_robot.errors import ConfigError, InvalidValueError, SystemSetupError, UnknownNameError
+from emu_robot.shared.files import require_disk_space
 from emu_robot.shared.interrupts import stop_request
 from emu_robot.shared.settings import check_ranges, number
 from emu_robot.training.checkpoint import load_checkpoint, load_initial_state, save_checkpoint
@@ -179,6 +180,7 @@ def fit(
     ema = copy.deepcopy(model, dict(frozen)).eval().requires_grad_(False)  # frozen parameters are not copied
     optimizer = _optimizer(model, config)
     start = _resume(folder / CHECKPOINT, model, ema, optimizer, config)
+    require_disk_space(folder, _checkpoint_bytes(model))
     compute = torch.compile(loss_fn, dynamic=False) if config.compile else loss_fn
     autocast = config.dtype is not DType.float32
     context = torch.autocast(device.type, getattr(torch, config.dtype)) if autocast else nullcontext()
@@ -236,6 +238,11 @@ def _trained(model: nn.Module, like: nn.Module | None = None) -> dict[str, Tenso
     states = (like or model).state_dict(keep_vars=True)
     frozen = {name for name, value in states.items() if isinstance(value, nn.Parameter) and not value.requires_grad}
     return {name: value for name, value in model.state_dict().items() if name not in frozen}
+
+
+def _checkpoint_bytes(model: nn.Module) -> int:
+    """Size of a checkpoint: trained weights, their running mean and two moments."""
+    return 4 * sum(value.numel() * value.element_size() for value in _trained(model).values())
 
 
 def _settings(config: LoopConfig) -> dict[str, float | int]:

@@ -146,7 +146,7 @@ def test_the_planners_camera_is_found_or_asked_for(weights, dataset, tmp_path):
 def test_a_single_episode_is_refused_before_anything_is_written(weights, dataset, tmp_path):
     words = [f"dataset={dataset}", f"weights={weights}", f"out={tmp_path / 'out'}"]
     for few in ("prepare.n=1", "prepare.exclude=[1,2,3,4,5,6,7,8,9]"):
-        with pytest.raises(DataError, match=r"1 of 1 episodes.*holdout=0\.02"):
+        with pytest.raises(DataError, match=r"1 of 1 episodes.*holdout=0\.1"):
             finetune.run([*words, few])
     assert not (tmp_path / "out").exists()
     assert verb_runs(load_config("finetune", [*words, "prepare.n=2"]))

@@ -2,7 +2,10 @@
 
 import json
 import os
+import re
+import shutil
 import signal
+import time
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +13,7 @@ import pytest
 import torch
 from torch import nn
 
-from emu_robot.errors import ConfigError, InvalidValueError, WeightsError
+from emu_robot.errors import ConfigError, InvalidValueError, SystemSetupError, WeightsError
 from emu_robot.shared.interrupts import Interrupted
 from emu_robot.training.loop import LoopConfig, fit, learning_rate, step_rng
 
@@ -54,6 +57,23 @@ def test_resumed_run_is_bit_identical_to_uninterrupted(tmp_path: Path) -> None:
     steps = [json.loads(line)["step"] for line in (tmp_path / "b/stage/metrics.jsonl").read_text().splitlines()]
     assert steps == sorted(set(steps))
     assert steps[-1] == 12
+
+
+def test_a_training_says_early_how_long_it_takes_and_needs_room_for_a_checkpoint(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slow(step: int):
+        time.sleep(0.02)
+        return batch(step)
+
+    fit(model(), slow, loss, config(steps=56), tmp_path, "stage")
+    said = re.search(r"stage: about (\d+) s for 50 more steps at (\d\.\d\d) s; \d", capsys.readouterr().err)
+    assert said is not None and float(said[2]) >= 0.02 and abs(int(said[1]) - 50 * float(said[2])) <= 1
+    full = shutil.disk_usage(tmp_path)._replace(free=100)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: full)
+    with pytest.raises(SystemSetupError, match="GB needed"):
+        fit(model(), batch, loss, config(), tmp_path, "other")
+    assert not (tmp_path / "other").exists()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
