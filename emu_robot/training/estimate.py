@@ -3,7 +3,7 @@
 import shutil
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -148,6 +148,7 @@ class _Outlook:
             "train-planner": self._planner,
             "train-dida": self._dida,
             "train-head": self._head,
+            "choose-goal": lambda: self._goal(took),
         }
         more = parts[verb]() if verb in parts else _More()
         return Row(
@@ -204,6 +205,10 @@ class _Outlook:
         numbers = 4 * self._frames * (2 * chunk + len(layout.state_names))
         return replace(more, seconds=seconds, memory=numbers + picture * (goals + stage.generated_goals))
 
+    def _goal(self, took: Measured) -> _More:
+        held, little = self._held_out(self._buffer), self._held_out(self._sample)
+        return _More(seconds=took.seconds * (min(self._config.goals.episodes, len(held)) / len(little) - 1))
+
     def _training(self, loop: LoopConfig, short: LoopConfig, stage: str) -> _More:
         step_s = step_seconds(self._run / stage / METRICS)
         return _More(
@@ -219,9 +224,12 @@ class _Outlook:
 
     def _asked(self, buffer: ReplayBuffer) -> int:
         """Held-out moments that the planner's metrics ask about."""
+        return sum(len({*meta["starts"], *meta["keyframes"]}) for meta in self._held_out(buffer))
+
+    def _held_out(self, buffer: ReplayBuffer) -> list[Mapping[str, Any]]:
+        """Metadata of the episodes that the planner's training leaves out; all if it leaves out none."""
         held = held_out_episodes(completed_subtasks(buffer.metadata), self._config.planner.holdout)
-        metas = [meta for meta, out in zip(buffer.metadata, held, strict=True) if out]
-        return sum(len({*meta["starts"], *meta["keyframes"]}) for meta in metas)
+        return [meta for meta, out in zip(buffer.metadata, held, strict=True) if out or not held.any()]
 
     def _image_seconds(self) -> tuple[float, float]:
         """Durations of encoding and decoding one picture [s]."""

@@ -20,7 +20,7 @@ from emu_robot.data.replay_buffer import ReplayBuffer
 from emu_robot.errors import SystemSetupError
 from emu_robot.shared.interrupts import Interrupted
 from emu_robot.shared.memory import peak_bytes, reset_peak
-from emu_robot.training import dida, finetune_report, head, planner, tokenizer, tokenizer_choice
+from emu_robot.training import dida, finetune_report, goal_choice, head, planner, tokenizer, tokenizer_choice
 from emu_robot.training.drawn_subgoals import BLOCK
 from emu_robot.training.finetune import FinetuneConfig
 from emu_robot.training.tracking import TrackerName
@@ -36,6 +36,7 @@ STAGES: dict[str, Callable[[Any], Any]] = {
     "train-planner": planner.train,
     "train-dida": dida.train,
     "train-head": head.train,
+    "choose-goal": goal_choice.choose_goal,
     "report": finetune_report.write_report,
 }
 """Verbs that are rehearsed."""
