@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Sequence
@@ -9,6 +10,7 @@ from importlib.metadata import version
 from typing import Any
 
 from emu_robot.errors import EmuRobotError, UnknownNameError
+from emu_robot.shared.interrupts import interruptible
 
 VERBS = {
     "doctor": "check this machine; doctor ros: also the graph of a robot",
@@ -44,7 +46,7 @@ USAGE = """usage: emu-robot [--debug] VERB [--help] [key=value ...]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one verb. Returns the exit status: 0 done, 1 a typed error, 2 wrong usage, 130 interrupted."""
+    """Run one verb. Returns the exit status: 0 done, 1 a typed error, 2 wrong usage, 130 SIGINT, 143 SIGTERM."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
@@ -57,7 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"emu-robot {version('emu_robot')}")
         return 0
     try:
-        return _load(words[0]).run(words[1:]) or 0
+        with interruptible():
+            return _load(words[0]).run(words[1:]) or 0
     except EmuRobotError as error:
         _explain(f"error: {error}", debug)
         return 1
@@ -70,9 +73,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         _explain(f"error: {error.strerror or error}{f': {error.filename}' if error.filename else ''}", debug)
         return 1
-    except KeyboardInterrupt:
-        _explain("interrupted", debug)
-        return 130
+    except KeyboardInterrupt as error:
+        _explain(str(error) or "interrupted", debug)
+        return 128 + getattr(error, "number", signal.SIGINT)
 
 
 def _load(verb: str) -> Any:

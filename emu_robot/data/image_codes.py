@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from emu_robot.data.buffer_arrays import ROWS_PER_CHUNK
 from emu_robot.data.mapped_images import MappedImages
 from emu_robot.errors import DataError, InvalidValueError, ShapeError
+from emu_robot.shared.interrupts import stop_request
 from emu_robot.shared.progress import progress
 
 CODES_PER_BLOCK = 1024
@@ -36,7 +37,8 @@ def store_codes(root: zarr.Group, camera: str, images: MappedImages, encode: Enc
             attributes={"source": source, "n_done": 0},
         )  # fmt: skip
     done = int(cast(int, array.attrs["n_done"]))
-    with progress(f"encoding {camera}", -(-(len(images) - done) // CODES_PER_BLOCK)) as report:
+    n_blocks = -(-(len(images) - done) // CODES_PER_BLOCK)
+    with progress(f"encoding {camera}", n_blocks) as report, stop_request("the block under way is stored") as stop:
         for begin in range(done, len(images), CODES_PER_BLOCK):
             block = images[begin : begin + CODES_PER_BLOCK]
             codes = _checked(encode(block), len(block))
@@ -44,6 +46,7 @@ def store_codes(root: zarr.Group, camera: str, images: MappedImages, encode: Enc
             array[begin:] = codes
             array.attrs["n_done"] = begin + len(codes)
             report("")
+            stop.obey(f"stopped after {begin + len(codes)} of {len(images)} images; the same command continues there")
 
 
 def read_codes(array: zarr.Array, path: Path, n_images: int, source: str) -> NDArray[np.uint32]:

@@ -162,7 +162,7 @@ def choose(files: LeRobotFiles, config: PrepareConfig) -> Conversion:
     )
 
 
-def chosen(files: LeRobotFiles, config: PrepareConfig) -> list[EpisodeFiles]:
+def chosen(files: LeRobotFiles, config: Preparation) -> list[EpisodeFiles]:
     """The episodes to convert. Raises `UnknownNameError` for an unknown one in `exclude`."""
     known = [episode.index for episode in files.episodes]
     for index in config.exclude:

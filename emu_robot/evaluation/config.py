@@ -96,9 +96,10 @@ class EvalConfig(PlannedLayoutsConfig):
     """Sampling of a chunk."""
     replan: ReplanConfig = field(default_factory=ReplanConfig)
     """Moments at which the policy plans its next step."""
-    goal: GoalMode = GoalMode.PLANNER
+    goal: GoalMode = GoalMode.AUTO
     """Source of subgoals: planner (words and image) | text (the planner's words, no image) | oracle (the true words and
-    image) | shuffled (the planner's words, the image of another layout) | none (the whole instruction, no image)."""
+    image) | shuffled (the planner's words, the image of another layout) | none (the whole instruction, no image) |
+    auto (planner, text or none, as the weights say)."""
     workers: int = number(2, 0)
     """Worker processes; 0 runs in the calling one. Results do not depend on it."""
     videos: int = number(6, 0)

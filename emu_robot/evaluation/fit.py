@@ -1,6 +1,7 @@
 """Checks before any episode that weights fit an environment and settings: rate, cameras, actions, decoder."""
 
 from contextlib import closing
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from emu_robot.environments.capabilities import HasExpert, HasOracle, require
@@ -15,6 +16,16 @@ if TYPE_CHECKING:  # reading weights loads torch, which an expert does not need
     from emu_robot.policy.weights_contract import HeadContract
 
 
+def with_goal(config: EvalConfig) -> EvalConfig:
+    """The same settings with the goal mode of the weights in place of auto. Raises the errors of `head_contract`."""
+    if config.policy == "expert" or config.goal != GoalMode.AUTO:
+        return config
+    from emu_robot.models.weights import resolve_weights
+    from emu_robot.policy.weights_contract import head_contract
+
+    return replace(config, goal=head_contract(resolve_weights(config.policy)).goal)
+
+
 def check_fit(config: EvalConfig) -> None:
     """Check that policy and environment offer everything that an evaluation needs.
 
@@ -22,7 +33,7 @@ def check_fit(config: EvalConfig) -> None:
     not fit the weights, `InvalidValueError` for a capability that the environment lacks, `UnknownNameError` for a task,
     a split or weights.
     """
-    suite, task, goal = config.suite(), config.selected()[0], GoalMode(config.goal)
+    suite, task, goal = config.suite(), config.selected()[0], GoalMode(with_goal(config).goal)
     if config.policy != "expert":
         _check_weights(config, goal)
     needed = HasExpert if config.policy == "expert" else HasOracle if goal.needs_source else None

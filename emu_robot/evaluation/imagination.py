@@ -5,6 +5,7 @@ its drift, and whether it is lost. The first image serves as the baseline.
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,11 +22,11 @@ from emu_robot.evaluation.centroids import position_error
 from emu_robot.evaluation.config import SEED_STRIDE, PlannedLayoutsConfig
 from emu_robot.evaluation.fit import check_planner
 from emu_robot.evaluation.info import measured_with
+from emu_robot.evaluation.kept_results import run_kept
 from emu_robot.evaluation.plan_accuracy import load_planner, play_subtask
 from emu_robot.evaluation.statistics import Proportion
 from emu_robot.evaluation.video import Clip
 from emu_robot.shared.files import replace_json
-from emu_robot.shared.parallel import run_parallel
 from emu_robot.shared.progress import progress
 from emu_robot.shared.settings import number
 
@@ -115,8 +116,11 @@ def imagination(config: ImagineConfig, make_planner: Any = load_planner) -> dict
     check_planner(config)
     runner = partial(Imagination, config, make_planner)
     sightings: list[Sighting] = []
-    with progress("imagining", config.n) as report:
-        for scene in run_parallel(runner, range(config.n), config.workers):
+    with (
+        progress("imagining", config.n) as report,
+        closing(run_kept(runner, range(config.n), config.workers, config, Sighting)) as results,
+    ):
+        for scene in results:
             sightings += scene
             report("")
     summary = summarise(sightings)

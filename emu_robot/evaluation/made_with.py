@@ -20,7 +20,7 @@ def made_with(config: EvalConfig) -> dict[str, Any]:
     """
     spec = config.suite().spec
     return {
-        "weights": _weights(config),
+        "weights": weights_of(config.policy, *_stages(config)),
         "versions": {name: version(name) for name in PACKAGES} | dict(spec.versions),
         "commit": commit(),
         "control_hz": spec.control_hz,
@@ -39,14 +39,21 @@ def differences(before: Any, now: dict[str, Any]) -> list[str]:
     ]
 
 
-def _weights(config: EvalConfig) -> dict[str, str]:
-    if config.policy == "expert":
+def weights_of(policy: str, *stages: str) -> dict[str, str]:
+    """Stage -> sha256 of its weights in a released name or folder; none for no stages. Raises `WeightsError`."""
+    if not stages:
         return {}
     from emu_robot.models.weights import resolve_weights, stage_hash  # reading weights loads torch
 
-    folder = resolve_weights(config.policy)
-    stages = ("head", "planner", "tokenizer") if GoalMode(config.goal).needs_planner else ("head",)
+    folder = resolve_weights(policy)
     return {stage: stage_hash(folder, stage) for stage in stages}
+
+
+def _stages(config: EvalConfig) -> tuple[str, ...]:
+    """The stages that act."""
+    if config.policy == "expert":
+        return ()
+    return ("head", "planner", "tokenizer") if GoalMode(config.goal).needs_planner else ("head",)
 
 
 def _flat(record: Any) -> dict[str, Any]:

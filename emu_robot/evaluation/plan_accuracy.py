@@ -5,6 +5,7 @@ The scripted expert plays each layout. The planner is asked before every subtask
 
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
@@ -29,12 +30,12 @@ from emu_robot.evaluation.centroids import position_error
 from emu_robot.evaluation.config import SEED_STRIDE, PlannedLayoutsConfig
 from emu_robot.evaluation.fit import check_planner
 from emu_robot.evaluation.info import measured_with
+from emu_robot.evaluation.kept_results import run_kept
 from emu_robot.evaluation.statistics import Proportion
 from emu_robot.evaluation.worlds import Worlds, by_task
 from emu_robot.planner.task_execution import PlannerLike
 from emu_robot.shared.draws import draw_seed
 from emu_robot.shared.files import replace_json
-from emu_robot.shared.parallel import run_parallel
 from emu_robot.shared.progress import progress
 from emu_robot.shared.settings import number
 from emu_robot.shared.words import same_words
@@ -131,8 +132,12 @@ def plan_accuracy(config: PlanAccuracyConfig, make_planner: Any = load_planner) 
     check_planner(config)
     exam = partial(PlannerExam, config, make_planner)
     queries: list[Query] = []
-    with progress("asking the planner", config.n) as report:
-        for some in run_parallel(exam, by_task(range(config.n), len(config.selected())), config.workers):
+    order = by_task(range(config.n), len(config.selected()))
+    with (
+        progress("asking the planner", config.n) as report,
+        closing(run_kept(exam, order, config.workers, config, Query)) as results,
+    ):
+        for some in results:
             queries += some
             report("")
     summary = summarise(queries)

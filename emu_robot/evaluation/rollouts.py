@@ -13,7 +13,7 @@ from rich.table import Table
 from emu_robot.errors import ConfigError
 from emu_robot.evaluation import worker
 from emu_robot.evaluation.config import EvalConfig
-from emu_robot.evaluation.fit import check_fit
+from emu_robot.evaluation.fit import check_fit, with_goal
 from emu_robot.evaluation.info import eval_info
 from emu_robot.evaluation.made_with import differences, made_with
 from emu_robot.evaluation.records import (
@@ -28,6 +28,7 @@ from emu_robot.evaluation.report import write_report
 from emu_robot.evaluation.statistics import Proportion
 from emu_robot.evaluation.worlds import by_task
 from emu_robot.shared.files import replace_json, require_own_folder
+from emu_robot.shared.interrupts import Interrupted
 from emu_robot.shared.parallel import run_parallel
 from emu_robot.shared.progress import progress
 
@@ -70,6 +71,7 @@ def evaluate(config: EvalConfig, policy_factory: worker.PolicyFactory = worker.l
     before anything is written, and the typed error of an episode. Finished episodes stay; `resume=true` continues.
     """
     require_own_folder(config.out, SETTINGS, "evaluation")
+    config = with_goal(config)
     check_fit(config)  # before a process starts and before old results are removed
     started = time.monotonic()
     made = made_with(config)
@@ -80,9 +82,13 @@ def evaluate(config: EvalConfig, policy_factory: worker.PolicyFactory = worker.l
         progress("evaluating", len(pending)) as report,
         closing(run_parallel(make_runner, pending, config.workers)) as finished,
     ):
-        for record in finished:
-            records[record.index] = record
-            report(f"success {successes(list(records.values()))}")
+        try:
+            for record in finished:
+                records[record.index] = record
+                report(f"success {successes(list(records.values()))}")
+        except Interrupted as stop:
+            kept = f"{config.out} keeps {len(records)} of {config.n} episodes"
+            raise Interrupted(stop.number, f"{kept}; resume=true continues") from stop
     ordered = tuple(records[index] for index in range(config.n))
     result = EvalResult(
         config=config,

@@ -4,6 +4,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from emu_robot.errors import InvalidValueError
 
 
@@ -85,6 +87,18 @@ class Mean:
         """For instance "87.0% [79.0, 92.2]"."""
         low, high = self.interval
         return f"{100 * self.rate:.1f}% [{100 * low:.1f}, {100 * high:.1f}]"
+
+
+def bootstrap_interval(values: Sequence[float], draws: int = 10_000) -> tuple[float, float] | None:
+    """95% interval of the mean of independent values, by drawing them again; the same for the same values.
+
+    None for fewer than two values, which say nothing about their spread.
+    """
+    if len(values) < 2:
+        return None
+    drawn = np.random.default_rng(0).choice(np.asarray(values, np.float64), (draws, len(values)))
+    low, high = np.percentile(drawn.mean(1), [2.5, 97.5]).tolist()
+    return low, high
 
 
 def barnard(a: Proportion, b: Proportion) -> float:

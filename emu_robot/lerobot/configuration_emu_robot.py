@@ -33,7 +33,7 @@ class EmuRobotConfig(PreTrainedConfig):
     """Actions predicted at once."""
     n_action_steps: int = 8
     """Actions of a chunk that are executed [1..chunk_size]."""
-    goal: str = GoalMode.PLANNER.value
+    goal: str = GoalMode.AUTO.value
     """Source of subtask and subgoal image, see `emu_robot.policy.config.GoalMode`."""
     seed: int = 0
     """Seed of plans and chunks, together with an episode's task and first observation; at least 0."""

@@ -75,6 +75,8 @@ class EmuRobotPolicy(PreTrainedPolicy):
             self._fit(Fitted.from_dict(config.fitted), Planner.load(self._folder))
         else:
             self._load()
+        self.goal = GoalMode(self.config.goal).resolved(self._action_decoder.goal)
+        logging.info("goal=%s", self.goal.value)
         self.reset()
 
     # -- building
@@ -290,7 +292,7 @@ class EmuRobotPolicy(PreTrainedPolicy):
             chunk=self.config.chunk,
             replan=self.config.replan,
         )
-        planner = self._acting_planner() if config.goal.needs_planner else None
+        planner = self._acting_planner() if self.goal.needs_planner else None
         seed = episode_seed(task, first, self.config.seed)
         driver = EmuPolicy(self._action_decoder, planner, config, seed=seed)
         driver.reset(task)

@@ -85,6 +85,12 @@ def save_weights(
     _update_manifest(Path(folder), "stages", stage, entry)
 
 
+def add_extra(folder: Path, stage: str, **extra: Any) -> None:
+    """Add JSON values to what the manifest says of a stage. Raises `UnknownNameError` for a missing stage."""
+    entry = read_stage(folder, stage)
+    _update_manifest(Path(folder), "stages", stage, entry | {"extra": entry["extra"] | extra})
+
+
 def save_file(folder: Path, name: str, content: bytes) -> None:
     """Write an accompanying file (such as `text.json`) and its hash."""
     replace_bytes(Path(folder) / name, content)

@@ -13,7 +13,7 @@ from emu_robot.errors import ShapeError, UnknownNameError
 from emu_robot.models.action_head import ActionHead, HeadConfig, HeadContext, text_ids
 from emu_robot.models.normalize import NormStats, RelativeActions
 from emu_robot.models.weights import load_weights, restore
-from emu_robot.policy.config import ChunkConfig
+from emu_robot.policy.config import ChunkConfig, GoalMode
 from emu_robot.policy.weights_contract import HeadContract, check_steps
 from emu_robot.robots.spec import PANDA, RobotLayout
 from emu_robot.tokenizers.image import to_pixels
@@ -56,12 +56,13 @@ class ActionDecoder:
         text: TextEncoding,
         layout: RobotLayout = PANDA.layout,
         control_hz: int = PANDA.control_hz,
+        goal: GoalMode = GoalMode.PLANNER,
     ) -> None:
-        """layout: meaning of state and action. control_hz: actions per second [Hz]."""
+        """layout: meaning of state and action. control_hz: actions per second [Hz]. goal: what goal=auto means."""
         self.head = head
         self._config: HeadConfig = head.config
         self._stats, self._text = stats, text
-        self.layout, self.control_hz = layout, control_hz
+        self.layout, self.control_hz, self.goal = layout, control_hz, goal
         self._relative = RelativeActions(head.config.relative_dims)
 
     @classmethod
@@ -74,7 +75,7 @@ class ActionDecoder:
         head.eval().requires_grad_(False)
         stats = NormStats.from_dict(weights.extra.get("norm_stats"))
         contract = HeadContract.from_stage(folder, weights.config, weights.extra)
-        return cls(head, stats, TextTokenizer.load(folder), contract.layout, contract.control_hz)
+        return cls(head, stats, TextTokenizer.load(folder), contract.layout, contract.control_hz, contract.goal)
 
     @property
     def cameras(self) -> tuple[str, ...]:
@@ -100,6 +101,11 @@ class ActionDecoder:
     def require_steps(self, n_action_steps: int) -> None:
         """Raise `ConfigError` if a chunk has fewer than `n_action_steps` actions."""
         check_steps(n_action_steps, self.action_horizon)
+
+    @property
+    def action_std(self) -> Floats32:
+        """(T, A) standard deviations of the demonstrated actions, those relative to the state as far as they are so."""
+        return self._stats.actions.std
 
     @property
     def segment_steps_p90(self) -> float:

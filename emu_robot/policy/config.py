@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from emu_robot.errors import UnknownNameError
 from emu_robot.planner.config import ReplanConfig
 from emu_robot.planner.decoding.config import DecoderConfig
 from emu_robot.shared.settings import check_ranges, number
@@ -21,6 +22,12 @@ class GoalMode(StrEnum):
     """The words come from the planner, the image from a `SubgoalSource`."""
     NONE = "none"
     """The whole instruction is the subtask; there is no planner and no image."""
+    AUTO = "auto"
+    """The mode that the weights name: the one that was best on their training set; planner if they name none."""
+
+    def resolved(self, named: "GoalMode") -> "GoalMode":
+        """The mode itself, or for AUTO the one that the weights name."""
+        return named if self is GoalMode.AUTO else self
 
     @property
     def needs_planner(self) -> bool:
@@ -31,6 +38,14 @@ class GoalMode(StrEnum):
     def needs_source(self) -> bool:
         """Whether the mode needs a `SubgoalSource`."""
         return self in (GoalMode.ORACLE, GoalMode.SHUFFLED)
+
+
+def read_goal(name: str) -> GoalMode:
+    """The mode of this name, among those that need no `SubgoalSource`. Raises `UnknownNameError`."""
+    known = [mode.value for mode in GoalMode if not mode.needs_source]
+    if name not in known:
+        raise UnknownNameError("goal", name, known)
+    return GoalMode(name)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +65,7 @@ class ChunkConfig:
 class PolicyConfig:
     """Settings of planner and action head together."""
 
-    goal: GoalMode = GoalMode.PLANNER
+    goal: GoalMode = GoalMode.AUTO
     """Source of subtask and subgoal image: a `GoalMode`."""
     n_action_steps: int = number(8, 1, 1000)
     """Actions of each chunk that are executed before the next one [control ticks]."""

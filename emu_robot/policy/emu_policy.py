@@ -19,7 +19,7 @@ __all__ = ["EmuPolicy", "SubgoalSource", "load_policy"]
 
 
 class EmuPolicy:
-    """A `core.Policy`. The same seed, episode and observations give bitwise the same actions."""
+    """A `core.Policy`. The same seed, episode and observations give bitwise the same actions. `goal`: its mode."""
 
     def __init__(
         self,
@@ -32,7 +32,8 @@ class EmuPolicy:
     ) -> None:
         """Raises `ConfigError` if the goal mode lacks its planner or source, or the head predicts too few actions."""
         head.require_steps(config.n_action_steps)
-        self._planner = goal_planner(config.goal, planner, subgoal_source)
+        self.goal = config.goal.resolved(head.goal)
+        self._planner = goal_planner(self.goal, planner, subgoal_source)
         self._head, self._config = head, config
         self._step_policy = StepPolicy(head, config.chunk)
         self._task: TaskExecution | None = None
@@ -99,22 +100,24 @@ class EmuPolicy:
 def load_policy(
     name_or_path: str | Path = "mini",
     *,
-    goal: str = "planner",
+    goal: str | None = None,
     subgoal_source: SubgoalSource | None = None,
     seed: int = 0,
     config: PolicyConfig | None = None,
 ) -> EmuPolicy:
-    """Load the policy of released weights ("mini") or of a weights folder. goal: a `GoalMode`.
+    """Load the policy of released weights ("mini") or of a weights folder. goal: a `GoalMode` in place of config's.
 
     Raises `UnknownNameError` for the name or goal, `WeightsError` for missing or damaged weights.
     """
-    if goal not in set(GoalMode):
-        raise UnknownNameError("goal", goal, [mode.value for mode in GoalMode])
-    config = replace(config or PolicyConfig(), goal=GoalMode(goal))
+    config, known = config or PolicyConfig(), [mode.value for mode in GoalMode]
+    if goal is not None:
+        if goal not in known:
+            raise UnknownNameError("goal", goal, known)
+        config = replace(config, goal=GoalMode(goal))
     folder = resolve_weights(name_or_path)
-    planner = None
-    if config.goal.needs_planner:
+    head, planner = ActionDecoder.load(folder), None
+    if config.goal.resolved(head.goal).needs_planner:
         from emu_robot.planner.planner import Planner
 
         planner = Planner.load(folder, decoder=config.decoder, int8=config.int8)
-    return EmuPolicy(ActionDecoder.load(folder), planner, config, subgoal_source=subgoal_source, seed=seed)
+    return EmuPolicy(head, planner, config, subgoal_source=subgoal_source, seed=seed)

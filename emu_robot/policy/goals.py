@@ -25,6 +25,8 @@ def goal_planner(goal: GoalMode, planner: PlannerLike | None, source: SubgoalSou
             return OtherImages(_needed(goal, "planner", planner), _needed(goal, "subgoal_source", source))
         case GoalMode.NONE:
             return WholeInstruction()
+        case GoalMode.AUTO:
+            raise ConfigError("goal=auto names no mode; the weights do")
 
 
 def _needed[T](goal: GoalMode, name: str, part: T | None) -> T:

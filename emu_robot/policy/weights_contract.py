@@ -7,6 +7,7 @@ from typing import Any, Self
 
 from emu_robot.errors import ConfigError, WeightsError
 from emu_robot.models.weights import read_stage
+from emu_robot.policy.config import GoalMode
 from emu_robot.robots.spec import RobotLayout
 
 
@@ -26,6 +27,8 @@ class HeadContract:
     """State and action. Fields that older weights do not say stay open."""
     camera_features: Mapping[str, str] = field(default_factory=dict)
     """Our name of each camera -> its feature in the training set; empty if weights do not say it."""
+    goal: GoalMode = GoalMode.PLANNER
+    """The mode that goal=auto means: planner, text or none."""
 
     @classmethod
     def from_stage(cls, folder: Path, config: Mapping[str, Any], extra: Mapping[str, Any]) -> Self:
@@ -38,9 +41,18 @@ class HeadContract:
                 action_horizon=int(config["action_horizon"]),
                 layout=RobotLayout.from_dict(extra["layout"]),
                 camera_features=dict(extra.get("camera_features", {})),
+                goal=_goal(folder, extra.get("goal", GoalMode.PLANNER.value)),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise WeightsError(f"{folder}: stage head does not say its layout and control_hz ({error!r})") from error
+
+
+def _goal(folder: Path, named: Any) -> GoalMode:
+    """The goal mode that weights name. Raises `WeightsError` unless it is one that runs without a source of steps."""
+    known = [mode.value for mode in GoalMode if mode is not GoalMode.AUTO and not mode.needs_source]
+    if named not in known:
+        raise WeightsError(f"{folder}: stage head names goal {named!r}, must be one of {', '.join(known)}")
+    return GoalMode(named)
 
 
 def check_steps(n_action_steps: int, action_horizon: int) -> None:

@@ -3,16 +3,17 @@
 import atexit
 import multiprocessing
 import os
-import signal
 import sys
 import threading
 from collections.abc import Callable, Generator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
+from itertools import islice
 from typing import Any, Protocol
 
 from emu_robot.errors import EmuRobotError, SystemSetupError
+from emu_robot.shared.interrupts import StopRequest, children_without_interrupts, stop_request
 
 
 class Runner[Result](Protocol):
@@ -26,26 +27,54 @@ class Runner[Result](Protocol):
 def run_parallel[Result](
     make_runner: Callable[[], Runner[Result]], indices: Sequence[int], workers: int
 ) -> Generator[Result]:
-    """Yield the results in the order in which they finish. `make_runner` must be picklable.
+    """The results of `run_numbered` without their indices."""
+    with closing(run_numbered(make_runner, indices, workers)) as results:
+        for _index, result in results:
+            yield result
+
+
+def run_numbered[Result](
+    make_runner: Callable[[], Runner[Result]], indices: Sequence[int], workers: int
+) -> Generator[tuple[int, Result]]:
+    """Yield (index, result) in the order in which they finish. `make_runner` must be picklable.
 
     `make_runner` is called once per process; workers=0 works in this process. Work begins in the order of `indices`.
     An `EmuRobotError` of a worker is raised here with its kind and message. If a process dies, its pieces run again.
+    After SIGINT or SIGTERM no piece begins; the pieces under way are yielded, then `Interrupted` is raised.
     Raises `SystemSetupError` if processes die without finishing any piece.
     """
     if not indices:
         return
+    with stop_request("the pieces of work under way are finished") as stop:
+        pending = set(indices)
+        for index, result in _run_all(make_runner, indices, pending, workers, stop):
+            pending.discard(index)
+            yield index, result
+        stop.obey(f"stopped with {len(indices) - len(pending)} of {len(indices)} pieces of work finished")
+
+
+def _run_all[Result](
+    make_runner: Callable[[], Runner[Result]],
+    indices: Sequence[int],
+    pending: set[int],
+    workers: int,
+    stop: StopRequest,
+) -> Generator[tuple[int, Result]]:
+    """Run `indices`, as long as they are pending and nothing asks to stop."""
     if workers == 0:
         with closing(make_runner()) as runner:
-            yield from map(runner.run, indices)
+            for index in indices:
+                if stop.number is None:
+                    yield index, runner.run(index)
         return
-    pending = set(indices)
-    while pending:
+    while pending and stop.number is None:
         before = len(pending)
+        left = [index for index in indices if index in pending]
         try:
-            for index, result in _run_pool(make_runner, [index for index in indices if index in pending], workers):
-                pending.discard(index)
-                yield result
+            yield from _run_pool(make_runner, left, workers, stop)
         except BrokenProcessPool as error:
+            if stop.number is not None:
+                return
             if len(pending) == before:
                 raise SystemSetupError(
                     "a worker process died, perhaps for lack of memory; try fewer workers"
@@ -54,21 +83,28 @@ def run_parallel[Result](
 
 
 def _run_pool[Result](
-    make_runner: Callable[[], Runner[Result]], indices: Sequence[int], workers: int
+    make_runner: Callable[[], Runner[Result]], indices: Sequence[int], workers: int, stop: StopRequest
 ) -> Generator[tuple[int, Result]]:
+    workers = min(workers, len(indices))
     pool = ProcessPoolExecutor(
-        max_workers=min(workers, len(indices)),
+        max_workers=workers,
         mp_context=multiprocessing.get_context("spawn"),
         initializer=_start,
         initargs=(make_runner,),
     )
     try:
-        futures = {pool.submit(_run, index): index for index in indices}
-        for future in as_completed(futures):
-            result, error = future.result()
-            if error is not None:
-                raise _revive(*error)
-            yield futures[future], result
+        coming, running = iter(indices), dict[Future[Any], int]()
+        while True:
+            if stop.number is None:  # one more than the workers, so that none waits for its next piece
+                with children_without_interrupts():
+                    running |= {pool.submit(_run, i): i for i in islice(coming, workers + 1 - len(running))}
+            if not running:
+                return
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                result, error = future.result()
+                if error is not None:
+                    raise _revive(*error)
+                yield running.pop(future), result
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -82,7 +118,6 @@ def _start(make_runner: Callable[[], Runner[Any]]) -> None:
     global _make_runner
     parent = multiprocessing.parent_process()
     assert parent is not None
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
     os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "1"  # torch reads them when first imported
     _make_runner = make_runner

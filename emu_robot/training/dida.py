@@ -24,6 +24,7 @@ from emu_robot.training.planner import SequenceSampler, shifted_images
 from emu_robot.training.planner_config import SequenceConfig
 from emu_robot.training.planner_data import PlanQueries
 from emu_robot.training.self_distillation import draw_steps
+from emu_robot.training.set_check import check_set
 
 
 def _loop() -> LoopConfig:
@@ -83,6 +84,7 @@ def train(config: DidaTrainConfig) -> Path:
     torch.manual_seed(config.loop.seed)
     planner = Planner.load(config.weights)
     buffer = ReplayBuffer.open(config.data)
+    check_set(buffer, [planner.config.camera], planner.images.config.resolution, config.holdout)
     queries = PlanQueries.load(buffer, planner.config.camera, config.weights)
     shifted = shifted_images(config.weights, buffer, planner.config.camera, config.sequences, config.loop)
     sequences = SequenceSampler(queries, planner.interleaver, config.sequences, config.loop, config.holdout, shifted)

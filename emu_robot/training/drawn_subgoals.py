@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from emu_robot.errors import DataError
 from emu_robot.shared.files import replacing
+from emu_robot.shared.interrupts import stop_request
 from emu_robot.training.progress import TrainingProgress
 
 BLOCK = 32
@@ -25,16 +26,20 @@ def draw_in_blocks(path: Path, count: int, draw: Callable[[slice], Drawn]) -> Dr
     """
     parts = _read(path, count)
     done = _length(parts[0]) if parts else 0
-    with TrainingProgress(path.with_suffix(".jsonl"), path.stem, done, count) as progress:
+    with (
+        TrainingProgress(path.with_suffix(".jsonl"), path.stem, done, count) as progress,
+        stop_request(f"the next {BLOCK} images are drawn and saved") as stop,
+    ):
         while done < count:
             rows = slice(done, min(done + BLOCK, count))
             parts.append(draw(rows))
             done = rows.stop
             progress.advance(done)
-            if done % (BLOCK * SAVE_EVERY) == 0 or done == count:
+            if done % (BLOCK * SAVE_EVERY) == 0 or done == count or stop.number is not None:
                 parts = [{name: np.concatenate([part[name] for part in parts]) for name in parts[0]}]
                 _write(path, parts[0])
                 progress.report(done, {})
+            stop.obey(f"{path} holds {done} of {count} images; the same command continues there")
     return parts[0]
 
 

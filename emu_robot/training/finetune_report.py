@@ -8,21 +8,22 @@ import numpy as np
 
 from emu_robot.data.prepare import RECORD
 from emu_robot.data.replay_buffer import ReplayBuffer
-from emu_robot.evaluation.reconstructions import FIGURES, PICTURE
+from emu_robot.evaluation.reconstructions import Kept
 from emu_robot.evaluation.records import read_json
 from emu_robot.planner.planner import Planner
 from emu_robot.shared.html import file_url, picture_url, write_html
 from emu_robot.shared.words import same_words
 from emu_robot.training.curves import StageMetrics
 from emu_robot.training.finetune import FinetuneConfig
+from emu_robot.training.goal_choice import RECORD as GOALS
 from emu_robot.training.loop import select_device
 from emu_robot.training.planner_data import Ints, PlanQueries
+from emu_robot.training.tokenizer_choice import PICTURE
+from emu_robot.training.tokenizer_choice import RECORD as TOKENIZER
 
 PAGE = "report.html"
 SAMPLES = 6
 """Number of plans on the page."""
-GARBAGE_DB = 18
-"""PSNR of reconstructions below which little more than colours is left of a picture [dB]."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +56,10 @@ def write_report(config: FinetuneConfig) -> Path:
     buffer = ReplayBuffer.open(config.out / "data")
     prepared = json.loads((buffer.path / RECORD).read_text())
     weights, stages = config.out / "weights", {"planner": config.planner, "dida": config.dida, "head": config.head}
+    tokenizer = read_json(config.out / TOKENIZER)
+    if "winner" in tokenizer:
+        stages = {f"tokenizer_{tokenizer['winner']}": config.tokenizer, **stages}
+    used = Kept(**tokenizer["after" if tokenizer.get("better") else "before"])
     planner = Planner.load(weights, device=select_device(config.planner.loop.device))
     queries = PlanQueries.load(buffer, planner.config.camera, weights)
     moments, held_out = choose(queries, config.planner.holdout, config.dida.holdout)
@@ -67,9 +72,10 @@ def write_report(config: FinetuneConfig) -> Path:
         cameras=prepared["cameras"],
         notes=prepared["notes"],
         loops={name: stage.loop for name, stage in stages.items()},
-        tokenizer=read_json(config.out / FIGURES),
+        tokenizer=tokenizer,
+        goals=read_json(config.out / GOALS),
+        shortcomings=config.tokenizer.shortcomings(used),
         reconstructions=file_url(config.out / PICTURE),
-        garbage_db=GARBAGE_DB,
         stages=[StageMetrics.read(config.out / "run" / name) for name in stages],
         plans=sample_plans(planner, buffer, queries, moments),
         held_out=held_out,

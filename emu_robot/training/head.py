@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from emu_robot.data.prepare import camera_features
 from emu_robot.data.replay_buffer import ReplayBuffer
-from emu_robot.errors import ConfigError, DataError
+from emu_robot.errors import ConfigError
 from emu_robot.models.action_head import ActionHead, HeadConfig, HeadContext, HeadSizes, check_cameras
 from emu_robot.models.normalize import NormStats, RelativeActions
 from emu_robot.models.weights import load_weights, resolve_weights, save_weights
@@ -18,8 +18,10 @@ from emu_robot.shared.settings import check_ranges, number
 from emu_robot.tokenizers.text import TextTokenizer
 from emu_robot.training.head_data import Demonstrations, Ints
 from emu_robot.training.head_goals import generated_goals, reconstructed_goals
-from emu_robot.training.head_sampler import GoalImages, HeadSampler, SamplingConfig
+from emu_robot.training.head_sampler import GoalImages, HeadSampler, SamplingConfig, frame_weights
+from emu_robot.training.holdout import held_out_episodes
 from emu_robot.training.loop import LoopConfig, Metrics, check_loop, fit, select_device
+from emu_robot.training.set_check import check_set
 from emu_robot.training.warm_start import check_one_start, idle_with_start, warm_start
 
 LEAST_TEXT = 32
@@ -103,6 +105,7 @@ def train(config: HeadTrainConfig) -> Path:
     torch.manual_seed(config.loop.seed)
     device = select_device(config.loop.device)
     buffer, text = ReplayBuffer.open(config.data), TextTokenizer.load(config.weights)
+    check_set(buffer, config.cameras, None, config.holdout)
     started = load_weights(resolve_weights(config.start), "head") if config.start else None
     data, layout = Demonstrations.load(buffer, config.cameras), buffer.layout
     shape = head_config(config, started.settings(HeadConfig) if started else config.model, data, layout, text)
@@ -113,6 +116,8 @@ def train(config: HeadTrainConfig) -> Path:
     train_rows, holdout_rows = split_rows(data, config.holdout)
     relative = RelativeActions(shape.relative_dims)
     stats = data.norm_stats(shape.action_horizon, relative, shape.keyposes, data.frame_M[train_rows])
+    for rows in (train_rows, holdout_rows):
+        frame_weights(data, rows, config.sampling)  # before the goals are drawn, which may take long
     goals = _goals(config, data, device)
 
     def sampler(rows: Ints, seed: int) -> HeadSampler:
@@ -250,11 +255,8 @@ def _errors(
 
 
 def split_rows(data: Demonstrations, holdout: float) -> tuple[Ints, Ints]:
-    """Image rows within completed subtasks, for training and held out; every 1/holdout-th episode is held out."""
+    """Image rows within completed subtasks, for training and held out, see `held_out_episodes`."""
     rows = np.flatnonzero(data.segment_M >= 0)
-    episode = data.segments.episode_K[data.segment_M[rows]]
-    period = max(round(1 / holdout), 2)
-    held_out = episode % period == period - 1
-    if held_out.all() or not held_out.any():
-        raise DataError(f"{len(np.unique(episode))} episodes are too few to hold out a share of {holdout}")
+    held = held_out_episodes(np.bincount(data.segments.episode_K).tolist(), holdout)
+    held_out = held[data.segments.episode_K[data.segment_M[rows]]]
     return rows[~held_out], rows[held_out]

@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from emu_robot.core import Floats32
-from emu_robot.errors import InvalidValueError
+from emu_robot.core import Floats
+from emu_robot.errors import ConfigError, InvalidValueError
 from emu_robot.models.action_head import HeadConfig, text_ids
 from emu_robot.models.flow import sample_times
 from emu_robot.models.normalize import NormStats, RelativeActions
@@ -112,7 +112,7 @@ class HeadSampler:
         self._goals = goals or GoalImages()
         self._batch_size, self._seed = batch_size, seed
         self._relative = RelativeActions(model.relative_dims)
-        self._cumulative = np.cumsum(self._weights())
+        self._cumulative = np.cumsum(frame_weights(data, rows_M, sampling))
         sentences = sorted({*data.segments.text_K, *data.segments.instruction_K})
         index = {sentence: i for i, sentence in enumerate(sentences)}
         self._text_table = np.stack([text_ids(encode_text(sentence), model) for sentence in sentences])
@@ -151,17 +151,6 @@ class HeadSampler:
         batch["noise"] = torch.randn(*shape, batch["actions"][0].numel(), generator=generator)
         batch["time"] = sample_times(shape, generator)
         return batch
-
-    def _weights(self) -> Floats32:
-        data, sampling = self._data, self._sampling
-        frame, segment = data.frame_M[self._rows], data.segment_M[self._rows]
-        keyframe = data.segments.keyframe_K[segment]
-        upcoming = data.event_N[frame]
-        near = (upcoming - frame <= sampling.event_radius) & (upcoming < keyframe)
-        weights = np.where(near, sampling.event_weight, 1.0)
-        weights = np.where(frame >= keyframe, sampling.dwell_weight, weights)
-        verbs = [text.split()[0] for text in data.segments.text_K]
-        return weights * np.array([sampling.verb_weights.get(verb, 1.0) for verb in verbs])[segment]
 
     def _numbers(self, frame: Ints, segment: Ints, flat: NDArray[np.bool_]) -> dict[str, Tensor]:
         data, model = self._data, self._model
@@ -209,6 +198,21 @@ class HeadSampler:
             for image, start in zip(pixels.permute(0, 2, 3, 1), starts, strict=True):
                 image.add_(self._noise[start : start + size].view(shape), alpha=s.noise)
         return pixels
+
+
+def frame_weights(data: Demonstrations, rows_M: Ints, sampling: SamplingConfig) -> Floats:
+    """Relative probability of each of these image rows. Raises `ConfigError` if all are 0."""
+    frame, segment = data.frame_M[rows_M], data.segment_M[rows_M]
+    keyframe = data.segments.keyframe_K[segment]
+    upcoming = data.event_N[frame]
+    near = (upcoming - frame <= sampling.event_radius) & (upcoming < keyframe)
+    weights = np.where(near, sampling.event_weight, 1.0)
+    weights = np.where(frame >= keyframe, sampling.dwell_weight, weights)
+    verbs = [text.split()[0] for text in data.segments.text_K]
+    weights = weights * np.array([sampling.verb_weights.get(verb, 1.0) for verb in verbs])[segment]
+    if not weights.any():
+        raise ConfigError(f"sampling.verb_weights={sampling.verb_weights} leaves none of {len(rows_M)} pictures")
+    return weights
 
 
 def shift_images(images: Images, offsets_B2: Ints) -> Images:

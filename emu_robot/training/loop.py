@@ -21,6 +21,8 @@ import torch
 from torch import Tensor, nn
 
 from emu_robot.errors import ConfigError, InvalidValueError, SystemSetupError, UnknownNameError
+from emu_robot.shared.files import require_disk_space
+from emu_robot.shared.interrupts import stop_request
 from emu_robot.shared.settings import check_ranges, number
 from emu_robot.training.checkpoint import load_checkpoint, load_initial_state, save_checkpoint
 from emu_robot.training.progress import TrainingProgress
@@ -160,7 +162,8 @@ def fit(
     loss_fn: (model, batch) -> (scalar loss, metrics to log); may draw from torch's global generator.
     eval_fn: (EMA model) -> metrics, called every `config.eval_every` steps and after the last one.
     settings: the stage's whole configuration, a dataclass, for a tracker to show; without it `config` is shown.
-    Writes out/<stage>/checkpoint.pt and out/<stage>/metrics.jsonl.
+    Writes out/<stage>/checkpoint.pt and out/<stage>/metrics.jsonl. SIGINT and SIGTERM end the run after the present
+    step with a checkpoint, as `Interrupted`.
     Raises `ConfigError` if the checkpoint there was trained with other settings, `InvalidValueError` if it diverges.
     """
     if config.threads:
@@ -177,6 +180,7 @@ def fit(
     ema = copy.deepcopy(model, dict(frozen)).eval().requires_grad_(False)  # frozen parameters are not copied
     optimizer = _optimizer(model, config)
     start = _resume(folder / CHECKPOINT, model, ema, optimizer, config)
+    require_disk_space(folder, _checkpoint_bytes(model))
     compute = torch.compile(loss_fn, dynamic=False) if config.compile else loss_fn
     autocast = config.dtype is not DType.float32
     context = torch.autocast(device.type, getattr(torch, config.dtype)) if autocast else nullcontext()
@@ -186,6 +190,7 @@ def fit(
     with (
         TrainingProgress(folder / "metrics.jsonl", stage, start, config.steps, tracker) as progress,
         closing(_batches(batch_fn, steps, config.prefetch)) as batches,
+        stop_request(f"{stage} finishes its step and saves") as stop,
     ):
         for step, drawn in zip(steps, batches, strict=True):
             batch = {name: tensor.to(device, non_blocking=True) for name, tensor in drawn.items()}
@@ -202,13 +207,14 @@ def fit(
                 progress.report(done, {**_drain(sums), "lr": rate})
             if eval_fn is not None and (done == config.steps or (config.eval_every and done % config.eval_every == 0)):
                 progress.report(done, eval_fn(ema))
-            if done % config.save_every == 0 or done == config.steps:
+            if done % config.save_every == 0 or done == config.steps or stop.number is not None:
                 _require_finite(sums)
                 content = {"step": done, "model": _trained(model), "ema": _trained(ema, like=model)}
                 save_checkpoint(
                     folder / CHECKPOINT,
                     {**content, "optimizer": optimizer.state_dict(), "config": _settings(config)},
                 )
+            stop.obey(f"{stage} stopped after step {done} of {config.steps}; the same command continues there")
     return ema.cpu()
 
 
@@ -232,6 +238,11 @@ def _trained(model: nn.Module, like: nn.Module | None = None) -> dict[str, Tenso
     states = (like or model).state_dict(keep_vars=True)
     frozen = {name for name, value in states.items() if isinstance(value, nn.Parameter) and not value.requires_grad}
     return {name: value for name, value in model.state_dict().items() if name not in frozen}
+
+
+def _checkpoint_bytes(model: nn.Module) -> int:
+    """Size of a checkpoint: trained weights, their running mean and two moments."""
+    return 4 * sum(value.numel() * value.element_size() for value in _trained(model).values())
 
 
 def _settings(config: LoopConfig) -> dict[str, float | int]:

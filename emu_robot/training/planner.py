@@ -25,6 +25,7 @@ from emu_robot.training.losses import NearCodes, near_codes, weighted_cross_entr
 from emu_robot.training.planner_config import PlannerTrainConfig, SequenceConfig
 from emu_robot.training.planner_data import Ints, PlanQueries, SequenceWriter, ShiftedImages
 from emu_robot.training.self_distillation import DrawnSteps
+from emu_robot.training.set_check import check_set
 
 
 def train(config: PlannerTrainConfig) -> Path:
@@ -33,8 +34,9 @@ def train(config: PlannerTrainConfig) -> Path:
     torch.manual_seed(config.loop.seed)
     tokenizers = _tokenizers(config)
     text, images = TextTokenizer.load(tokenizers), ImageTokenizer.load(tokenizers)
-    model, settings = _begin(config, text, images)
     buffer = ReplayBuffer.open(config.data)
+    model, settings = _begin(config, text, images)
+    check_set(buffer, [settings.camera], images.config.resolution, config.holdout)
     queries = PlanQueries.load(buffer, settings.camera, tokenizers)
     settings = replace(settings, max_words=max(settings.max_words, text.longest(queries.sentences)))
     form = interleaver(settings, text, images.config.n_embed)
@@ -112,12 +114,18 @@ def shifted_images(
 
 
 @torch.no_grad()
-def start_from_codebook(model: CausalTransformer, codebook_KD: Tensor, first_code: int) -> None:
-    """Set the embeddings to a random projection of the tokenizer's codebook, so that similar codes start similar."""
+def start_from_codebook(
+    model: CausalTransformer, codebook_KD: Tensor, first_code: int, std: float | None = None
+) -> None:
+    """Set the codes' embeddings to a random projection of the codebook, so that similar codes start similar.
+
+    std: standard deviation of the embeddings; that of an untrained model if none is given.
+    """
     config = model.config
     generator = torch.Generator().manual_seed(0)
     mixed_KH = codebook_KD @ torch.randn(codebook_KD.shape[1], config.hidden_size, generator=generator)
-    model.model.embed_tokens.weight[first_code:] = config.initializer_range * mixed_KH / mixed_KH.std()
+    scale = config.initializer_range if std is None else std
+    model.model.embed_tokens.weight[first_code:] = scale * mixed_KH / mixed_KH.std()
 
 
 class Sequences(NamedTuple):
@@ -271,7 +279,8 @@ def planner_metrics(planner: Planner, queries: PlanQueries, among: Ints, count: 
 
     subtask_accuracy: share of exact texts of next subtasks. complete_accuracy, false_complete: shares of finished and
     unfinished tasks that are held complete. code_accuracy: share of right codes of the subgoal; changed_code_accuracy,
-    unchanged_code_accuracy: the same where the true subgoal differs from the current image, and where not.
+    unchanged_code_accuracy: the same where the true subgoal differs from the current image, and where not. A metric
+    without a case is left out.
     """
     pool = among[queries.boundary[among] | queries.complete[among]]
     asked = pool[np.linspace(0, len(pool) - 1, min(count, len(pool))).astype(int)].tolist()
@@ -282,7 +291,8 @@ def planner_metrics(planner: Planner, queries: PlanQueries, among: Ints, count: 
     for query, answer in zip(asked, answers, strict=True):
         for name, value in _score(queries, query, answer).items():
             scores.setdefault(name, []).append(np.atleast_1d(value))
-    return {name: float(np.concatenate(values).mean()) for name, values in scores.items() if len(values)}
+    joined = {name: np.concatenate(values) for name, values in scores.items()}
+    return {name: float(values.mean()) for name, values in joined.items() if values.size}
 
 
 def _score(queries: PlanQueries, query: int, answer: tuple[str, Codes] | None) -> dict[str, NDArray[np.bool_]]:

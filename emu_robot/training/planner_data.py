@@ -17,6 +17,7 @@ from emu_robot.errors import DataError
 from emu_robot.models.weights import stage_hash
 from emu_robot.tokenizers.image import ImageTokenizer
 from emu_robot.tokenizers.interleave import CodedStep, Codes, Interleaver
+from emu_robot.training.holdout import held_out_episodes
 
 type Ints = NDArray[np.int64]
 
@@ -105,9 +106,8 @@ class PlanQueries:
         return set(self.instructions) | {text for texts in self.subtasks for text in texts}
 
     def split(self, holdout: float) -> tuple[Ints, Ints]:
-        """Query indices of training and of held-out episodes; every `1 / holdout`-th episode is held out."""
-        period = max(round(1 / holdout), 2) if holdout > 0 else len(self.instructions) + 1
-        held = self.episode % period == period - 1
+        """Query indices of training and of held-out episodes, see `held_out_episodes`."""
+        held = held_out_episodes([len(rows) for rows in self.keyframe_rows], holdout)[self.episode]
         return np.flatnonzero(~held), np.flatnonzero(held)
 
     def instruction(self, query: int) -> str:

@@ -9,8 +9,13 @@ from typing import Self
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from emu_robot.shared.durations import duration, size
 from emu_robot.shared.files import replace_text
+from emu_robot.shared.memory import peak_bytes
 from emu_robot.training.tracking import Tracker
+
+FORESEEN_AFTER = 6
+"""Steps after which a training says how long it will take; the first one, which is slower, does not count."""
 
 
 class TrainingProgress:
@@ -22,6 +27,7 @@ class TrainingProgress:
     def __init__(self, path: Path, stage: str, start: int, steps: int, tracker: Tracker | None = None) -> None:
         self._path, self._stage, self._steps = path, stage, steps
         self._begun, self._start = time.monotonic(), start
+        self._first = self._begun
         kept = _lines_until(path, start)
         replace_text(path, "".join(kept))
         self._tracker = tracker
@@ -47,7 +53,10 @@ class TrainingProgress:
             self._tracker.close()
 
     def advance(self, step: int) -> None:
-        """Move the bar to `step` finished steps."""
+        """Move the bar to `step` finished steps. After the first few, say how long the others will take."""
+        if step == self._start + 1:
+            self._first = time.monotonic()
+        self._foresee(step)
         if self._bar is not None:
             self._bar.update(self._task, completed=step)
 
@@ -64,6 +73,18 @@ class TrainingProgress:
             return
         left = elapsed / max(step - self._start, 1) * (self._steps - step)
         print(f"{self._stage} {step}/{self._steps} ({left / 60:.0f} min left) {text}", file=sys.stderr, flush=True)
+
+    def _foresee(self, step: int) -> None:
+        if step != self._start + FORESEEN_AFTER or step == self._steps:
+            return
+        step_s = (time.monotonic() - self._first) / (FORESEEN_AFTER - 1)
+        left = self._steps - step
+        line = f"{self._stage}: about {duration(left * step_s)} for {left} more steps at {step_s:.2f} s"
+        line += f"; {size(peak_bytes())} of memory so far"
+        if self._bar is not None:
+            self._bar.console.print(line, highlight=False)
+        else:
+            print(line, file=sys.stderr, flush=True)
 
     def _track(self, step: int, seconds: float, **metrics: float) -> None:
         if self._tracker is not None:

@@ -38,23 +38,13 @@ def _loop() -> LoopConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TokenizerTrainConfig:
-    """Settings of stage tokenizer. The size of the images follows from the data.
+class TokenizerTraining:
+    """Settings of the training of an image tokenizer, independent of the data.
 
     Over the first half of the steps, idle codes are moved to where the codebook fits badly; otherwise three quarters of
     them are never used.
     """
 
-    data: Path = Path("outputs/data/train")
-    """Replay buffer to learn from."""
-    out: Path = Path("outputs/train")
-    """Run folder: checkpoints and metrics, in its folder `tokenizer`."""
-    weights: Path = Path("outputs/weights/mini")
-    """Folder that receives the image tokenizer and text.json."""
-    camera: str = "front"
-    """Camera of the images to learn from."""
-    text_vocabulary: int = number(1024, 1)
-    """Largest number of ids of the text tokenizer."""
     keyframe_share: float = number(0.3, 0, 1)
     """Share of a batch from starts and keyframes."""
     foreground: float = number(4.0, 0)
@@ -66,13 +56,11 @@ class TokenizerTrainConfig:
     entropy_weight: float = number(0.01, 0)
     """Weight of the entropy loss, which spreads the codes."""
     initial_images: int = number(256, 1)
-    """Number of images that initialise the codebook."""
+    """Number of images that initialise the codebook of an untrained tokenizer."""
     revive_every: int = number(50, 1)
     """Steps between two revivals of idle codes."""
     revive_images: int = number(256, 1)
     """Number of images on which a code must be idle to be revived."""
-    model: ImageTokenizerSizes = field(default_factory=ImageTokenizerSizes)
-    """Sizes of the image tokenizer."""
     loop: LoopConfig = field(default_factory=_loop)
     """Optimisation."""
 
@@ -84,6 +72,24 @@ class TokenizerTrainConfig:
         return {"loop.eval_every": "stage tokenizer evaluates nothing"}
 
 
+@dataclass(frozen=True, kw_only=True)
+class TokenizerTrainConfig(TokenizerTraining):
+    """Settings of stage tokenizer. The size of the images follows from the data."""
+
+    data: Path = Path("outputs/data/train")
+    """Replay buffer to learn from."""
+    out: Path = Path("outputs/train")
+    """Run folder: checkpoints and metrics, in its folder `tokenizer`."""
+    weights: Path = Path("outputs/weights/mini")
+    """Folder that receives the image tokenizer and text.json."""
+    camera: str = "front"
+    """Camera of the images to learn from."""
+    text_vocabulary: int = number(1024, 1)
+    """Largest number of ids of the text tokenizer."""
+    model: ImageTokenizerSizes = field(default_factory=ImageTokenizerSizes)
+    """Sizes of the image tokenizer."""
+
+
 def train(config: TokenizerTrainConfig) -> Path:
     """Run the stage, or resume an interrupted run. Returns the weights folder with text.json and the tokenizer."""
     check_loop(config.loop, config.out / "tokenizer")
@@ -92,14 +98,32 @@ def train(config: TokenizerTrainConfig) -> Path:
     images = buffer.images(config.camera)
     text = train_text(buffer, config.text_vocabulary)
     model = ImageTokenizer(tokenizer_config(config.model, images)).to(select_device(config.loop.device))
-    initialize_codebook(model, images, config)
-    batch_fn = batches(images, keyframe_rows(buffer), config)
-    loss_fn = tokenizer_loss(background(images), config)
-    tokenizer = fit(model, batch_fn, loss_fn, config.loop, config.out, "tokenizer", settings=config)
-    assert isinstance(tokenizer, ImageTokenizer)
+    rows = np.arange(len(images))
+    initialize_codebook(model, images, rows, config)
+    tokenizer = fit_tokenizer(model, images, rows, keyframe_rows(buffer), config, config.out, "tokenizer")
     text.save(config.weights)
     save_weights(config.weights, "tokenizer", tokenizer.state_dict(), model.config, half=True)
     return config.weights
+
+
+def fit_tokenizer(
+    model: ImageTokenizer,
+    images: ImageSource,
+    rows: NDArray[np.int64],
+    keyframes: NDArray[np.int64],
+    config: TokenizerTraining,
+    out: Path,
+    name: str,
+) -> ImageTokenizer:
+    """Train a tokenizer on these rows of images, or finish an interrupted training in out/name. See `fit`.
+
+    keyframes: the rows of starts and keyframes among them.
+    """
+    batch_fn = batches(images, rows, keyframes, config)
+    loss_fn = tokenizer_loss(background(images), config)
+    tokenizer = fit(model, batch_fn, loss_fn, config.loop, out, name, settings=config)
+    assert isinstance(tokenizer, ImageTokenizer)
+    return tokenizer
 
 
 def tokenizer_config(sizes: ImageTokenizerSizes, images: ImageSource) -> ImageTokenizerConfig:
@@ -160,14 +184,15 @@ def background(images: ImageSource, count: int = 301) -> Tensor:
 
 
 def batches(
-    images: ImageSource, keyframes: NDArray[np.int64], config: TokenizerTrainConfig
+    images: ImageSource, rows: NDArray[np.int64], keyframes: NDArray[np.int64], config: TokenizerTraining
 ) -> Callable[[int], dict[str, Tensor]]:
     """step -> {"images": (B, H, W, 3) uint8}, with further images "revival" at steps that revive idle codes."""
 
     def draw(rng: np.random.Generator, count: int) -> Tensor:
         marked = round(count * config.keyframe_share)
-        rows = np.concatenate([rng.choice(keyframes, marked), rng.integers(len(images), size=count - marked)])
-        return torch.from_numpy(images[rows])
+        chosen = rng.choice(keyframes, marked)
+        chosen = np.concatenate([chosen, rows[rng.integers(len(rows), size=count - marked)]])
+        return torch.from_numpy(images[chosen])
 
     def batch(step: int) -> dict[str, Tensor]:
         rng = step_rng(config.loop.seed, step)
@@ -180,19 +205,21 @@ def batches(
 
 
 @torch.no_grad()
-def initialize_codebook(model: ImageTokenizer, images: ImageSource, config: TokenizerTrainConfig) -> None:
-    """Start the codebook from the untrained encoder's outputs on real images."""
-    rows = step_rng(config.loop.seed, 0, stream=2).integers(len(images), size=config.initial_images)
+def initialize_codebook(
+    model: ImageTokenizer, images: ImageSource, rows: NDArray[np.int64], config: TokenizerTraining
+) -> None:
+    """Start the codebook from the untrained encoder's outputs on real images, chosen among these rows."""
+    chosen = rows[step_rng(config.loop.seed, 0, stream=2).integers(len(rows), size=config.initial_images)]
     device = model.quant_conv.weight.device
-    model.quantize.initialize(model.features(to_pixels(torch.from_numpy(images[rows]).to(device))))
+    model.quantize.initialize(model.features(to_pixels(torch.from_numpy(images[chosen]).to(device))))
 
 
-def tokenizer_loss(background_3HW: Tensor, config: TokenizerTrainConfig) -> LossFn:
+def tokenizer_loss(background_3HW: Tensor, config: TokenizerTraining) -> LossFn:
     """The stage's loss function for `fit`."""
 
     def loss(model: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, float | Tensor]]:
+        assert isinstance(model, ImageTokenizer)
         if "revival" in batch:
-            assert isinstance(model, ImageTokenizer)
             with torch.no_grad():
                 model.quantize.revive(model.features(to_pixels(batch["revival"])))
         images = to_pixels(batch["images"])
@@ -205,7 +232,7 @@ def tokenizer_loss(background_3HW: Tensor, config: TokenizerTrainConfig) -> Loss
             "reconstruction": error.detach(),
             "psnr": -10 * ((output - images).detach().square().mean() / 4).log10(),
             "quantizer": quantized.loss.detach(),
-            "codes_used": codebook_usage(quantized.codes, config.model.n_embed),
+            "codes_used": codebook_usage(quantized.codes, model.config.n_embed),
         }
         return total, metrics
 

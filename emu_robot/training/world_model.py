@@ -66,7 +66,9 @@ class WorldModelTrainConfig:
 def train(config: WorldModelTrainConfig) -> Path:
     """Run the stage, resuming an interrupted run; return the folder with the tuned checkpoint."""
     check_loop(config.loop, config.out / "world_model")
-    ReplayBuffer.open(config.data).images(config.camera)  # checked before loading the model, which may take minutes
+    buffer = ReplayBuffer.open(config.data)  # checked before loading the model, which may take minutes
+    buffer.images(config.camera)
+    PlanQueries.load(buffer)
     torch.manual_seed(config.loop.seed)
     world = load_world_model(config.weights, config.model)
     sampler = WorldModelSampler(world, config)

@@ -20,6 +20,7 @@ from emu_robot.cli.plan import save_strip
 from emu_robot.core import Plan, PlanStep
 from emu_robot.errors import EmuRobotError, WeightsError
 from emu_robot.models.weights import save_weights
+from emu_robot.shared.interrupts import Interrupted
 
 ROOT = Path(__file__).parents[2]
 
@@ -126,6 +127,7 @@ def test_every_package_that_an_extra_brings_is_asked_of_that_extra() -> None:
         (ModuleNotFoundError("no", name="lerobot.datasets"), 1, "in the checkout: pip install -e '.[train]'"),
         (ModuleNotFoundError("no", name="tiktoken"), 1, "in the checkout: pip install -e '.[emu35]'"),
         (KeyboardInterrupt(), 130, "interrupted"),
+        (Interrupted(15, "stopped at step 3"), 143, "stopped at step 3"),
     ],
 )
 def test_errors_while_running(

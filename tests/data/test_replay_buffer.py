@@ -1,5 +1,6 @@
 import json
-from contextlib import contextmanager
+import os
+import signal
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from emu_robot.data import image_codes
 from emu_robot.data.episode import Episode
 from emu_robot.data.replay_buffer import ReplayBuffer
 from emu_robot.errors import DataError, InvalidValueError, ShapeError, SystemSetupError, UnknownNameError
+from emu_robot.shared.interrupts import Interrupted
 
 
 @pytest.fixture
@@ -77,9 +79,14 @@ def test_only_missing_codes_are_made(buffer, make_episode, monkeypatch):
         buffer.load_codes("front", "one")
     monkeypatch.setattr(image_codes, "CODES_PER_BLOCK", 6)
     stopped = FakeTokenizer(buffer)
-    monkeypatch.setattr(image_codes, "progress", dying_progress(after=2))
-    with pytest.raises(KeyboardInterrupt):
-        buffer.encode("front", stopped, "one")
+
+    def encode(images):
+        if stopped.n_seen == 7:  # the first image is encoded once more, to learn the shape
+            os.kill(os.getpid(), signal.SIGTERM)
+        return stopped(images)
+
+    with pytest.raises(Interrupted, match="stopped after 12 of 20 images"):
+        buffer.encode("front", encode, "one")
     with pytest.raises(DataError, match="12 rows for 20 images; encode"):
         buffer.load_codes("front", "one")
     monkeypatch.undo()
@@ -90,15 +97,6 @@ def test_only_missing_codes_are_made(buffer, make_episode, monkeypatch):
     buffer.append(make_episode(9))
     with pytest.raises(DataError, match="20 rows for 25 images; encode"):
         buffer.load_codes("front", "one")
-
-
-def dying_progress(after):
-    @contextmanager
-    def progress(what, total):
-        reports = iter(range(after - 1))
-        yield lambda note: die() if next(reports, None) is None else None
-
-    return progress
 
 
 @pytest.mark.parametrize(

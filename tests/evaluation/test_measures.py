@@ -1,4 +1,7 @@
 import json
+import os
+import signal
+from functools import partial
 
 import fakes
 import numpy as np
@@ -8,6 +11,7 @@ from emu_robot.core import Plan, PlanStep
 from emu_robot.evaluation.centroids import position_error
 from emu_robot.evaluation.plan_accuracy import PlanAccuracyConfig, plan_accuracy
 from emu_robot.evaluation.tokenizer_quality import Frame, gripper_readability, object_errors, psnr
+from emu_robot.shared.interrupts import Interrupted
 
 GREY = 150
 
@@ -83,6 +87,35 @@ class Oracle:
             return Plan(instruction=instruction, steps=())
         words = ["put the red cube on the plate", "put the blue can on the plate"][done]
         return Plan(instruction=instruction, steps=(PlanStep(subtask=words, subgoal=image.copy()),))
+
+
+class Stopping(Oracle):
+    """Is interrupted while it answers its eighth question."""
+
+    def plan(self, *given, **how):
+        if self.asked == 7:
+            os.kill(os.getpid(), signal.SIGINT)
+        return super().plan(*given, **how)
+
+
+def test_a_stopped_measurement_of_plans_continues(tmp_path):
+    made: list[Oracle] = []
+
+    def make(kind, config):
+        made.append(kind(config))
+        return made[-1]
+
+    def measure(kind, name):
+        config = PlanAccuracyConfig(env="fake", tasks=["both"], n=5, workers=0, out=tmp_path / name)
+        return plan_accuracy(config, partial(make, kind))
+
+    with pytest.raises(Interrupted, match=r"unfinished.jsonl keeps 3 of 5 results; the same command continues"):
+        measure(Stopping, "a")
+    rest, whole = measure(Oracle, "a"), measure(Oracle, "b")
+    assert [planner.asked for planner in made] == [9, 6, 15]
+    timed = {"plan_s"}
+    assert {k: v for k, v in rest.items() if k not in timed} == {k: v for k, v in whole.items() if k not in timed}
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["plan_accuracy.json"]
 
 
 def test_plan_accuracy_counts_words_and_measures_images(tmp_path):

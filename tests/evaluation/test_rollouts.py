@@ -1,6 +1,8 @@
 import dataclasses
 import json
+import os
 import re
+import signal
 from functools import partial
 from pathlib import Path
 
@@ -11,12 +13,14 @@ from tiny_weights import write_weights
 
 from emu_robot.config import load_config
 from emu_robot.errors import ConfigError, InvalidValueError, SystemSetupError, UnknownNameError, WeightsError
+from emu_robot.evaluation import worker
 from emu_robot.evaluation.config import FIRST_SEED, EvalConfig
 from emu_robot.evaluation.rollouts import evaluate
 from emu_robot.evaluation.worker import policy_config
 from emu_robot.planner.config import ReplanConfig
 from emu_robot.planner.decoding.config import Decoder, DecoderConfig
 from emu_robot.policy.config import ChunkConfig, GoalMode, PolicyConfig
+from emu_robot.shared.interrupts import Interrupted
 from emu_robot.shared.parallel import run_parallel
 
 
@@ -240,6 +244,22 @@ def test_the_command_in_the_results_repeats_the_evaluation(words):
     assert set(words) <= set(typed)
     again = load_config("eval", typed)
     assert again.settings() == settings.settings() and again.n == settings.n
+
+
+def test_a_stopped_evaluation_keeps_its_episodes(tmp_path, monkeypatch):
+    run_episode = worker.run_episode
+
+    def stopping(environment, policy, seed, *given, **how):
+        if seed == FIRST_SEED + 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return run_episode(environment, policy, seed, *given, **how)
+
+    with monkeypatch.context() as patch, pytest.raises(Interrupted, match="keeps 2 of 4 episodes; resume=true"):
+        patch.setattr(worker, "run_episode", stopping)
+        run(config(tmp_path, n=4))
+    kept = {path: path.stat().st_mtime_ns for path in (tmp_path / "episodes").glob("*.json")}
+    assert len(kept) == 2 and len(run(config(tmp_path, n=4, resume=True)).records) == 4
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
 
 
 def test_shuffled_goals_show_another_layout(tmp_path):

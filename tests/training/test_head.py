@@ -238,7 +238,7 @@ def test_empty_and_too_small_buffers_are_refused(tmp_path):
         Demonstrations.load(empty, ("front", "wrist"))
     small = ReplayBuffer.create(tmp_path / "small")
     small.append(episode(0))
-    with pytest.raises(DataError, match="1 episodes are too few"):
+    with pytest.raises(DataError, match="1 of 1 episodes have a completed subtask"):
         split_rows(Demonstrations.load(small, ("front", "wrist")), 0.1)
 
 

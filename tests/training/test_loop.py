@@ -1,6 +1,11 @@
 """The loop's promises: resumed equals uninterrupted, settings are guarded, damage is named."""
 
 import json
+import os
+import re
+import shutil
+import signal
+import time
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +13,8 @@ import pytest
 import torch
 from torch import nn
 
-from emu_robot.errors import ConfigError, InvalidValueError, WeightsError
+from emu_robot.errors import ConfigError, InvalidValueError, SystemSetupError, WeightsError
+from emu_robot.shared.interrupts import Interrupted
 from emu_robot.training.loop import LoopConfig, fit, learning_rate, step_rng
 
 
@@ -51,6 +57,52 @@ def test_resumed_run_is_bit_identical_to_uninterrupted(tmp_path: Path) -> None:
     steps = [json.loads(line)["step"] for line in (tmp_path / "b/stage/metrics.jsonl").read_text().splitlines()]
     assert steps == sorted(set(steps))
     assert steps[-1] == 12
+
+
+def test_a_training_says_early_how_long_it_takes_and_needs_room_for_a_checkpoint(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slow(step: int):
+        time.sleep(0.02)
+        return batch(step)
+
+    fit(model(), slow, loss, config(steps=56), tmp_path, "stage")
+    said = re.search(r"stage: about (\d+) s for 50 more steps at (\d\.\d\d) s; \d", capsys.readouterr().err)
+    assert said is not None and float(said[2]) >= 0.02 and abs(int(said[1]) - 50 * float(said[2])) <= 1
+    full = shutil.disk_usage(tmp_path)._replace(free=100)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: full)
+    with pytest.raises(SystemSetupError, match="GB needed"):
+        fit(model(), batch, loss, config(), tmp_path, "other")
+    assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_run_after_its_step_with_a_checkpoint(number: int, tmp_path: Path) -> None:
+    def signalled(step: int):
+        if step == 6:
+            os.kill(os.getpid(), number)
+        return batch(step)
+
+    with pytest.raises(Interrupted, match="stage stopped after step 7 of 12; the same command continues") as stopped:
+        fit(model(), signalled, loss, config(), tmp_path / "b", "stage")
+    assert stopped.value.number == number
+    begun: list[int] = []
+    resumed = fit(model(), lambda step: begun.append(step) or batch(step), loss, config(), tmp_path / "b", "stage")
+    assert begun == list(range(7, 12))
+    whole = fit(model(), batch, loss, config(), tmp_path / "a", "stage")
+    for name, tensor in whole.state_dict().items():
+        assert torch.equal(tensor, resumed.state_dict()[name]), name
+
+
+def test_a_second_signal_ends_the_run_at_once(tmp_path: Path) -> None:
+    def signalled(step: int):
+        for _ in range(2 * (step == 6)):
+            os.kill(os.getpid(), signal.SIGINT)
+        return batch(step)
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(model(), signalled, loss, config(), tmp_path, "stage")
+    assert torch.load(tmp_path / "stage/checkpoint.pt", weights_only=True)["step"] == 5
 
 
 def test_batches_made_ahead_change_nothing(tmp_path: Path) -> None:

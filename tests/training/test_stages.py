@@ -1,6 +1,8 @@
 """Tokenizer and planner stages on a toy table: they learn, resume, and what they release plans."""
 
 import json
+import os
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from emu_robot.planner.decoding.config import Decoder, DecoderConfig
 from emu_robot.planner.decoding.noise_paths import PathName
 from emu_robot.planner.planner import Planner, PlannerConfig, PlannerSettings, interleaver
 from emu_robot.shared.draws import draw_seed
+from emu_robot.shared.interrupts import Interrupted
 from emu_robot.tokenizers.image import ImageTokenizer, ImageTokenizerSizes
 from emu_robot.tokenizers.text import TextTokenizer
 from emu_robot.training import dida as dida_stage
@@ -322,7 +325,10 @@ def n_right_words(planner: Planner) -> int:
     return right
 
 
-def test_planner_draws_steps_to_learn_from_and_goes_on_where_it_was_killed(root: Path, tmp_path: Path) -> None:
+def test_planner_draws_steps_to_learn_from_and_goes_on_where_it_was_stopped(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planner_draw = Planner.draw
     data, path = queries(root), tmp_path / "drawn.npz"
     shifted = planner_stage.shifted_images(
         root / "weights", ReplayBuffer.open(root / "data"), "front", SequenceConfig(), LoopConfig(**LOOP)
@@ -332,6 +338,9 @@ def test_planner_draws_steps_to_learn_from_and_goes_on_where_it_was_killed(root:
     def draw(count: int, share: float = 0.5) -> DrawnSteps:
         return draw_steps(root / "weights", data, chosen[:count], shifted, share, path, seed=0)
 
+    with monkeypatch.context() as patch, pytest.raises(Interrupted, match="drawn.npz holds 32 of 40 images"):
+        patch.setattr(Planner, "draw", lambda *given: os.kill(os.getpid(), signal.SIGTERM) or planner_draw(*given))
+        draw(40)
     first, size = draw(32), path.stat().st_size
     whole = draw(40)
     assert path.stat().st_size > size and whole.images.shape == (40, 2, 16)

@@ -34,7 +34,8 @@ from emu_robot.planner.config import ReplanConfig
 from emu_robot.planner.planner import Planner
 from emu_robot.planner.task_execution import TaskExecution
 from emu_robot.policy.action_decoder import ActionDecoder
-from emu_robot.policy.config import PolicyConfig
+from emu_robot.policy.config import PolicyConfig, read_goal
+from emu_robot.policy.goals import goal_planner
 from emu_robot.robots.deployment import read_deployment
 from emu_robot.shared.draws import EpisodeSeed
 from emu_robot_ros import qos, topics
@@ -70,6 +71,7 @@ class PlannerNode(LifecycleNode):
         declare_text(self, "robot", "panda_sim", "name or YAML file of the deployment")
         declare_text(self, "weights", "mini", "released weights or a weights folder")
         declare_text(self, "device", "cpu", "where the planner computes: cpu, cuda")
+        declare_text(self, "goal", "auto", "what a subgoal holds: planner, text, none, or auto: as the weights say")
         declare_text(self, "fit", "pad", "how the camera's picture becomes a square: pad, crop or stretch")
         declare_number(self, "threads", 1, 1, 64, "that the planner computes in")
         declare_number(self, "seed", 0, 0, MAX_SEED, "seed of the plans, together with the task's number")
@@ -87,15 +89,18 @@ class PlannerNode(LifecycleNode):
         device = text(self, "device")
         try:
             self._robot, folder = read_deployment(text(self, "robot")), resolve_weights(text(self, "weights"))
-            self._planner = Planner.load(folder, device=device, int8=device == "cpu")
-            size, camera = self._planner.images.config.resolution, self._planner.config.camera
             head = ActionDecoder.load(folder)
+            goal = read_goal(text(self, "goal")).resolved(head.goal)
+            planner = Planner.load(folder, device=device, int8=device == "cpu") if goal.needs_planner else None
+            self._planner, self._camera = goal_planner(goal, planner, None), head.cameras[0]
+            size = head.image_size if planner is None else planner.image_size
             self._replan, self._steps = read_settings(self, ReplanConfig), int(number(self, "n_action_steps"))
             head.require_steps(self._steps)
-            self._sensors = Sensors(self, self._robot, [camera], size, ImageFit(text(self, "fit")))
+            self._sensors = Sensors(self, self._robot, [self._camera], size, ImageFit(text(self, "fit")))
         except (EmuRobotError, ValueError) as error:
             self.get_logger().error(str(error))
             return TransitionCallbackReturn.FAILURE
+        self.get_logger().info(f"goal={goal}")
         self._segment_steps, self._chunk_s = head.segment_steps_p90, self._steps / head.control_hz
         self._next_episode = EpisodeSeed(int(number(self, "seed")))
         self._session, self._sequence, self._chunks = time.time_ns(), 0, 0
@@ -307,7 +312,7 @@ class PlannerNode(LifecycleNode):
                 message.subtask = step.subtask
                 message.time_to_live = Duration(seconds=task.execution.patience * self._chunk_s).to_msg()
                 if step.subgoal is not None:
-                    message.image = from_image(step.subgoal, message.header.stamp, self._planner.config.camera)
+                    message.image = from_image(step.subgoal, message.header.stamp, self._camera)
             self._sequence += 1
             self._subgoals.publish(message)
         if step is not None:
