@@ -14,6 +14,7 @@ from emu_robot.errors import ConfigError, InvalidValueError, SystemSetupError, U
 from emu_robot.evaluation.config import FIRST_SEED, EvalConfig
 from emu_robot.evaluation.rollouts import evaluate
 from emu_robot.evaluation.worker import policy_config
+from emu_robot.models.weights import add_extra, copy_weights, resolve_weights
 from emu_robot.planner.config import ReplanConfig
 from emu_robot.planner.decoding.config import Decoder, DecoderConfig
 from emu_robot.policy.config import ChunkConfig, GoalMode, PolicyConfig
@@ -240,6 +241,19 @@ def test_the_command_in_the_results_repeats_the_evaluation(words):
     assert set(words) <= set(typed)
     again = load_config("eval", typed)
     assert again.settings() == settings.settings() and again.n == settings.n
+
+
+def test_the_mode_that_the_weights_name_is_run_and_recorded(tmp_path):
+    copy_weights(resolve_weights("mini"), tmp_path / "weights")
+    add_extra(tmp_path / "weights", "head", goal="none")
+    for goal, meant in ((GoalMode.AUTO, "none"), (GoalMode.TEXT, "text")):
+        found = run(config(tmp_path / goal, policy=str(tmp_path / "weights"), goal=goal, n=1, videos=0))
+        assert found.config.goal == meant and found.success_line.endswith(f"goal={meant}")
+        assert json.loads((tmp_path / goal / "settings.json").read_text())["goal"] == meant
+        info = json.loads(found.info.read_text())
+        assert info["config"]["goal"] == meant and f" goal={meant} " in info["command"]
+        assert f"goal {meant}</span>" in found.report.read_text()
+    assert run(config(tmp_path / "mini", goal=GoalMode.AUTO, n=1, videos=0)).config.goal is GoalMode.PLANNER
 
 
 def test_shuffled_goals_show_another_layout(tmp_path):
