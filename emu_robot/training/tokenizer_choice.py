@@ -20,6 +20,7 @@ from emu_robot.shared.settings import number
 from emu_robot.tokenizers.image import ImageTokenizer
 from emu_robot.training.loop import check_loop, select_device
 from emu_robot.training.planner import start_from_codebook
+from emu_robot.training.planner_data import PlanQueries
 from emu_robot.training.tokenizer import TokenizerTraining, fit_tokenizer, initialize_codebook, keyframe_rows
 
 RECORD, PICTURE, START = "tokenizer.json", "reconstructions.png", "start"
@@ -200,10 +201,13 @@ def _train(config: TokenizerChoiceConfig, scene: Scene, record: _Record) -> Imag
 
 
 def scene_of(buffer: ReplayBuffer, config: TokenizerChoiceConfig) -> Scene:
-    """The pictures to learn from and, of held-out episodes, those to measure. A single episode is used for both."""
-    n, images = buffer.n_episodes, buffer.images(config.camera)
-    period = min(max(round(1 / config.holdout), 2), n)
-    held_E = np.arange(n) % period == period - 1
+    """The pictures to learn from and, of held-out episodes, those to measure.
+
+    Held out are the episodes of `PlanQueries.split`; if there are none, the last one. A single one is used for both.
+    """
+    n, images, queries = buffer.n_episodes, buffer.images(config.camera), PlanQueries.load(buffer)
+    held_E = np.isin(np.arange(n), queries.episode[queries.split(config.holdout)[1]])
+    held_E[-1] |= not held_E.any()
     episode_M = np.searchsorted(buffer.image_ends, np.arange(len(images)), side="right")
     learned, seen = (np.flatnonzero(chosen[episode_M]) for chosen in (~held_E if n > 1 else held_E, held_E))
     keyframes = np.intersect1d(keyframe_rows(buffer), learned)
