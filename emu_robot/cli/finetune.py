@@ -1,8 +1,9 @@
 """`emu-robot finetune dataset=… [weights=mini] [out=…]`: trains planner and head on a LeRobotDataset.
 
-Prepares the data set, checks its pictures after the image tokenizer, trains the planner, its parallel decoding and the
-head, and writes a report with loss curves and sample plans. It may be stopped at any time: the same command skips
-finished steps and continues the interrupted one.
+Prepares the data set, trains the image tokenizer if that of the weights cannot show the set, trains the planner, its
+parallel decoding and the head, finds out on held-out episodes whether subgoals help, and writes a report with loss
+curves and sample plans. It may be stopped at any time: the same command skips finished steps and continues the
+interrupted one.
 """
 
 from collections.abc import Sequence

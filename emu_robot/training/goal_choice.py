@@ -126,7 +126,7 @@ def compare(errors: Mapping[GoalMode, Floats]) -> dict[str, Any]:
     means = {mode: float(values.mean()) for mode, values in errors.items()}
     goal = min(CANDIDATES, key=means.__getitem__)
     against = {}
-    for mode in (GoalMode.TEXT, GoalMode.NONE):
+    for mode in (GoalMode.TEXT, GoalMode.NONE, GoalMode.ORACLE):
         more_E = errors[mode] - errors[GoalMode.PLANNER]
         against[mode.value] = {"difference": float(more_E.mean()), "interval": bootstrap_interval(more_E.tolist())}
     errors_of = {mode.value: mean for mode, mean in means.items()}
@@ -139,7 +139,9 @@ def _verdict(n: int, difference: float, interval: tuple[float, float] | None) ->
     if interval is None:
         return "one held-out episode does not show whether subgoals help on this set"
     low, high = interval
-    said = f"the error of a chunk without them is {difference:+.3f} [{low:+.3f}, {high:+.3f}], n={n} episodes"
+    said = (
+        f"the instruction alone changes a chunk's error by {difference:+.3f} [{low:+.3f}, {high:+.3f}], n={n} episodes"
+    )
     if low > 0:
         return f"subgoals help on this set: {said}"
     if high < 0:

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from emu_robot.data.mapped_images import MappedImages
 from emu_robot.data.replay_buffer import ReplayBuffer
-from emu_robot.errors import InvalidValueError
 from emu_robot.evaluation.reconstructions import Kept, draw_reconstructions, kept
 from emu_robot.evaluation.records import read_json
 from emu_robot.models.weights import copy_weights, resolve_weights, save_weights, stage_hash
@@ -60,16 +59,11 @@ class TokenizerChoice(TokenizerTraining):
     least_change: float = number(0.6, high=1)
     """Least share of a change between a subtask's first picture and its keyframe that reconstructions must keep."""
     try_steps: int = number(150, 1)
-    """Steps of each of the two short trainings; at most loop.steps."""
+    """Steps of each of the two short trainings; loop.steps if that is less."""
     holdout: float = number(0.1, above=0, below=1)
     """Share of the episodes that the training leaves out and on which tokenizers are measured."""
     measured: int = number(200, 1)
     """Most pictures and most changes that a measurement takes."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.try_steps > self.loop.steps:
-            raise InvalidValueError(f"try_steps is {self.try_steps}, must be at most loop.steps, {self.loop.steps}")
 
     def without_effect(self) -> dict[str, str]:
         """See `check_effects`."""
@@ -192,13 +186,11 @@ def _train(config: TokenizerChoiceConfig, scene: Scene, record: _Record) -> Imag
     """
     device = select_device(config.loop.device)
     if "winner" not in record.content:
-        short = replace(config, loop=replace(config.loop, steps=config.try_steps))
-        tried = {
-            name: scene.measure(f"{name} after {config.try_steps} steps", _fit(name, short, scene).to(device))
-            for name in TRIES
-        }
+        steps = min(config.try_steps, config.loop.steps)
+        short = replace(config, loop=replace(config.loop, steps=steps))
+        tried = {name: scene.measure(f"{name}, {steps} steps", _fit(name, short, scene).to(device)) for name in TRIES}
         winner = max(TRIES, key=lambda name: _rank(tried[name]))
-        record.add(tried={name: asdict(one) for name, one in tried.items()}, winner=winner)
+        record.add(tried={name: asdict(one) for name, one in tried.items()}, tried_steps=steps, winner=winner)
     trained = _fit(record.content["winner"], config, scene).half().float()
     after = scene.measure("the trained tokenizer", trained.to(device))
     better = config.mode is TokenizerMode.train or _rank(after) > _rank(Kept(**record.content["before"]))
@@ -210,10 +202,8 @@ def _train(config: TokenizerChoiceConfig, scene: Scene, record: _Record) -> Imag
 
 def scene_of(buffer: ReplayBuffer, config: TokenizerChoiceConfig) -> Scene:
     """The pictures to learn from and, of held-out episodes, those to measure, see `held_out_episodes`."""
-    images, held_E = (
-        buffer.images(config.camera),
-        held_out_episodes(completed_subtasks(buffer.metadata), config.holdout),
-    )
+    images = buffer.images(config.camera)
+    held_E = held_out_episodes(completed_subtasks(buffer.metadata), config.holdout)
     episode_M = np.searchsorted(buffer.image_ends, np.arange(len(images)), side="right")
     learned, seen = (np.flatnonzero(chosen[episode_M]) for chosen in (~held_E, held_E))
     keyframes = np.intersect1d(keyframe_rows(buffer), learned)

@@ -17,6 +17,7 @@ from emu_robot.evaluation import worker
 from emu_robot.evaluation.config import FIRST_SEED, EvalConfig
 from emu_robot.evaluation.rollouts import evaluate
 from emu_robot.evaluation.worker import policy_config
+from emu_robot.models.weights import add_extra, copy_weights, resolve_weights
 from emu_robot.planner.config import ReplanConfig
 from emu_robot.planner.decoding.config import Decoder, DecoderConfig
 from emu_robot.policy.config import ChunkConfig, GoalMode, PolicyConfig
@@ -260,6 +261,19 @@ def test_a_stopped_evaluation_keeps_its_episodes(tmp_path, monkeypatch):
     kept = {path: path.stat().st_mtime_ns for path in (tmp_path / "episodes").glob("*.json")}
     assert len(kept) == 2 and len(run(config(tmp_path, n=4, resume=True)).records) == 4
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
+
+
+def test_the_mode_that_the_weights_name_is_run_and_recorded(tmp_path):
+    copy_weights(resolve_weights("mini"), tmp_path / "weights")
+    add_extra(tmp_path / "weights", "head", goal="none")
+    for goal, meant in ((GoalMode.AUTO, "none"), (GoalMode.TEXT, "text")):
+        found = run(config(tmp_path / goal, policy=str(tmp_path / "weights"), goal=goal, n=1, videos=0))
+        assert found.config.goal == meant and found.success_line.endswith(f"goal={meant}")
+        assert json.loads((tmp_path / goal / "settings.json").read_text())["goal"] == meant
+        info = json.loads(found.info.read_text())
+        assert info["config"]["goal"] == meant and f" goal={meant} " in info["command"]
+        assert f"goal {meant}</span>" in found.report.read_text()
+    assert run(config(tmp_path / "mini", goal=GoalMode.AUTO, n=1, videos=0)).config.goal is GoalMode.PLANNER
 
 
 def test_shuffled_goals_show_another_layout(tmp_path):

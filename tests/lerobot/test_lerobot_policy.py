@@ -21,10 +21,10 @@ from emu_robot.errors import ConfigError, InvalidValueError, UnknownNameError
 from emu_robot.lerobot.checkpoint import to_lerobot
 from emu_robot.lerobot.configuration_emu_robot import EmuRobotConfig
 from emu_robot.lerobot.modeling_emu_robot import EmuRobotPolicy
-from emu_robot.models.weights import read_manifest
+from emu_robot.models.weights import add_extra, read_manifest
 from emu_robot.planner.config import ReplanConfig
 from emu_robot.planner.planner import Planner
-from emu_robot.policy.config import ChunkConfig, PolicyConfig
+from emu_robot.policy.config import ChunkConfig, GoalMode, PolicyConfig
 from emu_robot.policy.emu_policy import EmuPolicy, load_policy
 from emu_sim.environment import TabletopEnvironment
 
@@ -87,6 +87,13 @@ def test_a_checkpoint_loads_both_ways(weights, dataset, tmp_path):
     assert again.generate_text(seen) == again.generate_text(seen) and len(again.generate_text(seen)) == 2
     with pytest.raises(ConfigError, match="made without a dataset"):
         again(batch(data, [0]))
+    assert saved["goal"] == "auto" and again.goal is GoalMode.PLANNER
+    add_extra(tmp_path / "checkpoint", "head", goal="none")
+    again = EmuRobotPolicy.from_pretrained(tmp_path / "checkpoint")
+    again.select_action(seen)
+    assert again.goal is GoalMode.NONE and again._planner is None
+    config = EmuRobotConfig(**{**vars(again.config), "goal": "text"})
+    assert EmuRobotPolicy.from_pretrained(tmp_path / "checkpoint", config=config).goal is GoalMode.TEXT
 
 
 def test_training_goes_on_from_its_checkpoint(weights, dataset, tmp_path):

@@ -17,7 +17,7 @@ from spun_nodes import SpunNodes
 from test_sensors import Drivers
 
 from emu_robot.core import Observation, PlanStep, PolicyEvent
-from emu_robot.models.weights import resolve_weights
+from emu_robot.models.weights import add_extra, copy_weights, resolve_weights
 from emu_robot.planner.config import ReplanConfig
 from emu_robot.planner.planner import Planner
 from emu_robot.planner.task_execution import TaskExecution
@@ -136,3 +136,19 @@ def test_its_plans_are_those_of_a_policy_in_one_process(
         np.testing.assert_array_equal(ours.subgoal, theirs.subgoal)
     first, second = (step.subgoal for step in expected[:2])
     assert first is not None and second is not None and not np.array_equal(first, second)  # another plan, another draw
+
+
+def test_weights_may_name_the_instruction_as_their_goal(scene: tuple[str, Observation], tmp_path: Path) -> None:
+    instruction, observation = scene
+    weights = tmp_path / "weights"
+    copy_weights(resolve_weights("mini"), weights)
+    add_extra(weights, "head", goal="none")
+    with running("emu_robot_ros.planner_node", "-p", f"weights:={weights}", log=tmp_path / "log"):
+        graph = Graph(observation.images["front"])
+        try:
+            graph.set_task(instruction)
+            wait_until(lambda: len(graph.subgoals) > 0, "a subgoal")
+        finally:
+            graph.close()
+    assert graph.subgoals[0].subtask == instruction and not graph.subgoals[0].image.data
+    assert "goal=none" in (tmp_path / "log").read_text()

@@ -101,7 +101,7 @@ def check_report(path: Path, said: str) -> None:
     assert f"look at {path}" in said
     text, images = read_page(path)
     assert "10 episodes" in text and f"{FPS} Hz" in text and "front (in the set: top), the planner’s; side" in text
-    assert "trained on this set, begun from" in text and "PSNR, median" in text and "of a change kept" in text
+    assert "was trained on this set, begun from" in text and "PSNR, median" in text and "of a change kept" in text
     goals = read_json(path.parent / "goals.json")
     assert goals["episodes"] == 2 and goals["new"] and f"The weights run with goal={goals['goal']}" in text
     assert f"goal={goals['goal']} is now the weights' own mode" in said

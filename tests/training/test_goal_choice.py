@@ -106,6 +106,7 @@ def errors(planner: list[float], text: list[float], none: list[float]) -> dict[G
 def test_the_mode_with_the_least_error_is_chosen(found, goal, said):
     compared = compare(found)
     assert compared["goal"] == goal and compared["words"].startswith(said)
+    assert set(compared["against"]) == {"text", "none", "oracle"}
     assert compared["errors"]["none"] == found[GoalMode.NONE].mean()
     assert compared["against"]["none"]["difference"] == pytest.approx((found[GoalMode.NONE] - found["planner"]).mean())
 
