@@ -1,6 +1,6 @@
 """A fine-tuning in short: every stage makes a few real steps on a few episodes of the set, and is timed.
 
-Whatever would stop a stage at its end, such as weights that cannot be written, then stops it here.
+An error that would stop a stage at its end, such as weights that cannot be written, stops it here.
 """
 
 import io
