@@ -6,6 +6,7 @@ import types
 import typing
 from collections.abc import Mapping
 from enum import Enum
+from functools import cache
 from typing import Any
 
 from emu_robot.errors import EmuRobotError, InvalidValueError
@@ -19,7 +20,7 @@ def build[T](schema: type[T], values: Any, source: str) -> T:
     """
     if not isinstance(values, Mapping):
         raise InvalidValueError(f"{source} is {short(values)}, must be a table")
-    hints = typing.get_type_hints(schema)
+    hints = _hints(schema)
     unknown = sorted(str(name) for name in set(values) - set(hints))
     if unknown:
         raise InvalidValueError(f"{source}: unknown field {short(unknown[0])}; known: {', '.join(hints)}")
@@ -35,6 +36,9 @@ def build[T](schema: type[T], values: Any, source: str) -> T:
         raise InvalidValueError(f"{source}: {error}") from error
     except (TypeError, ValueError, ArithmeticError) as error:
         raise InvalidValueError(f"{source} describes nothing that can be built: {first_line(error)}") from error
+
+
+_hints = cache(typing.get_type_hints)
 
 
 def _typed(hint: Any, value: Any, source: str) -> Any:
@@ -72,6 +76,7 @@ def short(value: Any) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error's message, cut at 200 characters; its type without one."""
-    lines = str(error).split("\n")
-    return lines[0][:200] or type(error).__name__
+    """The first line of an error's message, cut at 200 characters; its type without one. Names a missing key."""
+    if isinstance(error, KeyError):
+        return f"no {short(error.args[0] if error.args else None)}"
+    return str(error).split("\n")[0][:200] or type(error).__name__
