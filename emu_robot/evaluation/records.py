@@ -11,8 +11,8 @@ from emu_robot.core import PolicyEvent
 from emu_robot.errors import DataError, InvalidValueError
 from emu_robot.evaluation.statistics import Mean, Proportion
 from emu_robot.shared.files import replace_json
-from emu_robot.shared.words import same_words
 from emu_robot.shared.typed import build
+from emu_robot.shared.words import same_words
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
