@@ -21,9 +21,10 @@ from emu_robot.evaluation.config import EvalConfig
 from emu_robot.evaluation.plan_accuracy import PlanAccuracyConfig, plan_accuracy
 from emu_robot.evaluation.rollouts import evaluate
 from emu_robot.evaluation.statistics import Proportion, barnard
-from emu_robot.models.weights import resolve_weights, stage_config
+from emu_robot.models.weights import resolve_weights
 from emu_robot.planner.decoding.config import Decoder, DecoderConfig
 from emu_robot.planner.planner import Planner
+from emu_robot.policy.weights_contract import planner_path
 
 matplotlib.use("svg")
 from latency import milliseconds
@@ -83,7 +84,7 @@ def main() -> None:
 
 def cells(wanted: argparse.Namespace) -> Iterator[Cell]:
     for i, weights in enumerate(wanted.weights):
-        path = str(stage_config(resolve_weights(weights), "planner")["dida_path"])
+        path = planner_path(resolve_weights(weights))
         for steps in ([0] if i == 0 else []) + wanted.steps:
             for split in wanted.splits:
                 yield Cell(weights, path, steps, split)

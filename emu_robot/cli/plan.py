@@ -100,9 +100,9 @@ def run(arguments: Sequence[str]) -> None:
 def _ours(config: PlanConfig) -> tuple[Image, str, Iterator[PlanStep]]:
     """The picture, the instruction, and the steps as they are decoded."""
     from emu_robot.models.weights import resolve_weights, stage_config
-    from emu_robot.planner.planner import Planner
+    from emu_robot.planner.planner import Planner, PlannerConfig
 
-    camera = str(stage_config(resolve_weights(config.weights), "planner")["camera"])
+    camera = stage_config(resolve_weights(config.weights), "planner", PlannerConfig).camera
     observation, instruction = _scene(config, camera)  # a picture that cannot be read is refused at once
     planner = Planner.load(config.weights, int8=True)
     given = observation.images[camera]

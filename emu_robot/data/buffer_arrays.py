@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from emu_robot.data.episode import Episode
 from emu_robot.errors import DataError, ShapeError
+from emu_robot.robots.spec import RobotLayout
 
 IMAGES_PER_CHUNK, ROWS_PER_CHUNK = 256, 8192
 ROW_ARRAYS = ("frames/state", "frames/action", "frames/episode", "frames/subtask", "images/frame")
@@ -21,6 +22,16 @@ type RowSpecs = dict[str, tuple[tuple[int, ...], np.dtype[Any]]]
 def array_names(cameras: Iterable[str]) -> tuple[str, ...]:
     """Paths of all arrays that episodes add to."""
     return (*ROW_ARRAYS, *(f"images/{camera}" for camera in cameras), *EPISODE_ARRAYS)
+
+
+def is_row(name: str, shape: tuple[int, ...], dtype: np.dtype[Any], layout: RobotLayout) -> bool:
+    """Whether an array of `array_names` may have rows of this shape and dtype; `layout` tells widths."""
+    widths = {"frames/state": len(layout.state_names), "frames/action": len(layout.action_names)}
+    if name in widths:
+        return shape == (widths[name],) and dtype == np.float32
+    if name in EPISODE_ARRAYS or name in ROW_ARRAYS:
+        return shape == () and dtype == (np.int64 if name in EPISODE_ARRAYS else np.int32)
+    return len(shape) == 3 and shape[2] == 3 and dtype == np.uint8
 
 
 def row_specs_of(episode: Episode) -> RowSpecs:

@@ -5,8 +5,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from emu_robot.errors import DataError
+from emu_robot.errors import DataError, InvalidValueError
 from emu_robot.robots.spec import RobotLayout
+from emu_robot.shared.typed import first_line
 
 FORMAT = "emu_robot replay buffer 2"
 INDEX = "index.json"
@@ -31,8 +32,8 @@ def read_index(path: Path) -> dict[str, Any]:
         counts = [index[key] for key in (*COUNTS.values(), "metadata_bytes")]
         cameras = index["cameras"]
         RobotLayout.from_dict(index["layout"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path / INDEX}: corrupted ({error!r})") from error
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, InvalidValueError) as error:
+        raise DataError(f"{path / INDEX}: corrupted ({first_line(error)})") from error
     fits = all(isinstance(count, int) and count >= 0 for count in counts) and isinstance(cameras, list)
     if index.get("format") != FORMAT or not fits:
         raise DataError(f"{path / INDEX}: expected format {FORMAT!r} and counts, got {str(index)[:200]}")

@@ -34,6 +34,7 @@ from emu_robot.shared.files import (
 from emu_robot.shared.parallel import run_parallel
 from emu_robot.shared.progress import progress
 from emu_robot.shared.settings import check_ranges, number
+from emu_robot.shared.typed import first_line
 
 SEED_LIMIT = 10_000_000
 """Demonstrations use seeds below it, evaluations this one and those above."""
@@ -109,7 +110,7 @@ class _CollectionLog:
             self._value = json.loads(self._path.read_text())
             before, _ = self._value["config"], self._value["failed"]
         except (ValueError, KeyError, TypeError) as error:
-            raise DataError(f"{self._path}: corrupted ({error!r})") from error
+            raise DataError(f"{self._path}: corrupted ({first_line(error)})") from error
         check_settings(f"{out} was collected", settings, before)
 
     def begin(self) -> None:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from emu_robot.core import Floats32
 from emu_robot.errors import ConfigError, DataError, ShapeError
 from emu_robot.shared.files import replacing
+from emu_robot.shared.typed import build, first_line
 
 META_KEYS = ("instruction", "family", "split", "seed", "success", "fps")
 
@@ -130,7 +131,7 @@ class Episode:
             images = {name.removeprefix("image_"): arrays.pop(name) for name in names}
             return cls(**fields, **arrays, images=images)
         except Exception as error:  # zipfile, numpy and json each raise their own kinds on damaged input
-            raise DataError(f"{path}: not a readable episode file ({error})") from error
+            raise DataError(f"{path}: not a readable episode file ({first_line(error)})") from error
 
 
 def check_camera_name(what: str, name: str) -> None:
@@ -147,7 +148,26 @@ def is_camera_name(name: str) -> bool:
     return bool(re.fullmatch(r"[A-Za-z0-9_-]+", name)) and not is_ours
 
 
-def fields_from_meta(meta: Mapping[str, Any]) -> dict[str, Any]:
-    """The `Episode` fields that `Episode.meta` wrote."""
-    frames = {name: np.asarray(meta[name], np.int32) for name in ("keyframes", "starts")}
-    return {**meta, "subtasks": tuple(meta["subtasks"]), **frames}
+@dataclass(frozen=True, kw_only=True)
+class _Meta:
+    """The values that `Episode.meta` writes."""
+
+    instruction: str
+    family: str
+    split: str
+    seed: int
+    success: bool
+    fps: int
+    subtasks: tuple[str, ...]
+    keyframes: tuple[int, ...]
+    starts: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if self.fps < 1 or not all(0 <= frame < 2**31 for frame in (*self.keyframes, *self.starts)):
+            raise DataError("fps or a frame is out of range")
+
+
+def fields_from_meta(meta: Any) -> dict[str, Any]:
+    """The `Episode` fields that `Episode.meta` wrote. Raises `InvalidValueError` naming the one that does not fit."""
+    fields = vars(build(_Meta, meta, "metadata"))
+    return fields | {name: np.asarray(fields[name], np.int32) for name in ("keyframes", "starts")}

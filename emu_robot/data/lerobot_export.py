@@ -42,6 +42,7 @@ from emu_robot.robots.spec import ROBOTS, RobotLayout
 from emu_robot.shared.files import disk_full_as_setup_error, lock_directory, replace_json
 from emu_robot.shared.parallel import run_parallel
 from emu_robot.shared.progress import progress
+from emu_robot.shared.typed import first_line
 
 EPISODES_PER_PART = 50
 VIDEO_FILE_MB = 20  # appending an episode copies its file, so small files are quick
@@ -184,7 +185,7 @@ def _n_episodes(path: Path) -> int:
         fits = "subtask_index" in info["features"]
         n_episodes = int(info["total_episodes"])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path}: exists and is not a LeRobotDataset ({INFO}: {error!r})") from error
+        raise DataError(f"{path}: exists and is not a LeRobotDataset ({INFO}: {first_line(error)})") from error
     if not fits:
         raise DataError(f"{path}: a LeRobotDataset without subtask_index; choose another path")
     return n_episodes

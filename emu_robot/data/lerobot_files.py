@@ -34,6 +34,7 @@ from emu_robot.data.lerobot_video import (
     read_picture,
 )
 from emu_robot.errors import DataError, UnknownNameError
+from emu_robot.shared.typed import first_line
 
 VERSIONS = ("v2.0", "v2.1", "v3.0")
 INFO, STATS = "meta/info.json", "meta/stats.json"
@@ -185,7 +186,7 @@ class LeRobotFiles:
             with np.errstate(over="ignore"):
                 array = np.asarray(values, np.float32).reshape(len(values), -1)
         except (ValueError, TypeError) as error:
-            raise DataError(f"{where}: holds no numbers ({error})") from error
+            raise DataError(f"{where}: holds no numbers ({first_line(error)})") from error
         if not np.isfinite(array).all():
             t = int(np.flatnonzero(~np.isfinite(array).all(1))[0])
             raise DataError(f"{where}: frame {t} holds values that are not finite")
@@ -227,7 +228,7 @@ class LeRobotFiles:
                 try:
                     finite = np.isfinite(np.asarray(numbers, np.float64)).all()
                 except (ValueError, TypeError) as error:
-                    raise DataError(f"{path}: {name} of {key} holds no numbers ({error})") from error
+                    raise DataError(f"{path}: {name} of {key} holds no numbers ({first_line(error)})") from error
                 if not finite:
                     raise DataError(f"{path}: {name} of {key} holds values that are not finite")
 
@@ -252,7 +253,9 @@ class LeRobotFiles:
         try:
             return self._inside(template.format(**values))
         except (KeyError, IndexError, ValueError, AttributeError, TypeError) as error:
-            raise DataError(f"{self.root / INFO}: {field} is {template!r}, cannot be filled in ({error!r})") from error
+            raise DataError(
+                f"{self.root / INFO}: {field} is {template!r}, cannot be filled in ({first_line(error)})"
+            ) from error
 
     def _video_keys(self) -> list[str]:
         return [key for key, feature in self.features.items() if feature.get("dtype") == "video"]
@@ -271,7 +274,9 @@ class LeRobotFiles:
                         videos=videos,
                     )
                 except (KeyError, TypeError, ValueError) as error:
-                    raise DataError(f"{file}: {error!r} in the row of episode {row.get('episode_index')}") from error
+                    raise DataError(
+                        f"{file}: {first_line(error)} in the row of episode {row.get('episode_index')}"
+                    ) from error
 
     def _span_v3(self, row: dict[str, Any], key: str) -> VideoSpan:
         place = {name: row[f"videos/{key}/{name}"] for name in ("chunk_index", "file_index")}
@@ -285,7 +290,9 @@ class LeRobotFiles:
             try:
                 index, length, tasks = int(row["episode_index"]), int(row["length"]), _tasks(row)
             except (KeyError, TypeError, ValueError) as error:
-                raise DataError(f"{file}: {error!r} in the row of episode {row.get('episode_index')}") from error
+                raise DataError(
+                    f"{file}: {first_line(error)} in the row of episode {row.get('episode_index')}"
+                ) from error
             place = {"episode_chunk": index // per_chunk, "episode_index": index}
             videos = {
                 key: VideoSpan(file=self._path("video_path", video_key=key, **place), begin_s=0.0, end_s=math.inf)
@@ -306,7 +313,7 @@ class LeRobotFiles:
             try:
                 return {int(row[f"{column}_index"]): str(row[column]) for row in read_json_lines(lines)}
             except (KeyError, TypeError, ValueError) as error:
-                raise DataError(f"{lines}: {error!r}") from error
+                raise DataError(f"{lines}: {first_line(error)}") from error
         return {}
 
 
@@ -325,6 +332,10 @@ def _bounded(episodes: Iterable[EpisodeFiles]) -> list[EpisodeFiles]:
         return replace(span, end_s=float(later[i]) if i < len(later) else math.inf)
 
     return [replace(one, videos={key: ended(span) for key, span in one.videos.items()}) for one in episodes]
+
+
+def _wrong_row(file: Path, row: dict[str, Any], error: Exception) -> DataError:
+    return DataError(f"{file}: {first_line(error)} in the row of episode {row.get('episode_index')}")
 
 
 def _is_depth(feature: dict[str, Any]) -> bool:

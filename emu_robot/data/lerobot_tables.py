@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from emu_robot.errors import DataError
+from emu_robot.shared.typed import first_line
 
 
 def read_table(path: Path) -> pa.Table:
@@ -46,7 +47,7 @@ def read_json(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise DataError(f"{path}: no such file; not a LeRobotDataset") from None
     except (OSError, ValueError) as error:
-        raise DataError(f"{path}: not readable JSON ({error})") from error
+        raise DataError(f"{path}: not readable JSON ({first_line(error)})") from error
     if not isinstance(value, dict):
         raise DataError(f"{path}: holds a {type(value).__name__}, expected an object")
     return value
@@ -58,7 +59,7 @@ def read_json_lines(path: Path) -> list[dict[str, Any]]:
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
     except (OSError, ValueError) as error:
-        raise DataError(f"{path}: not readable JSON lines ({error})") from error
+        raise DataError(f"{path}: not readable JSON lines ({first_line(error)})") from error
     if not all(isinstance(row, dict) for row in rows):
         raise DataError(f"{path}: holds a line that is no object")
     return rows

@@ -13,6 +13,7 @@ from PIL import Image as PillowImage
 
 from emu_robot.core import Image
 from emu_robot.errors import DataError
+from emu_robot.shared.typed import first_line
 
 NO_COLOUR = re.compile(r"I.*|F")
 """Pillow's modes with one number of more than 8 bits per pixel."""
@@ -50,7 +51,7 @@ def decode_frames(file: Path, seconds: Sequence[float], fps: float) -> Iterator[
                 if target is None:
                     return
     except (av.FFmpegError, OSError, IndexError) as error:
-        raise DataError(f"{file}: cannot be decoded ({error})") from error
+        raise DataError(f"{file}: cannot be decoded ({first_line(error)})") from error
     raise DataError(f"{file}: no frame at {target:.3f} s")
 
 
@@ -62,7 +63,7 @@ def read_picture(where: str, source: bytes | Path) -> Image:
     try:
         return np.asarray(picture.convert("RGB"))
     except (OSError, SyntaxError, ValueError) as error:
-        raise DataError(f"{where}: no readable picture ({error})") from error
+        raise DataError(f"{where}: no readable picture ({first_line(error)})") from error
     finally:
         picture.close()
 
@@ -88,4 +89,4 @@ def _opened(where: str, source: bytes | Path) -> PillowImage.Image:
     try:
         return PillowImage.open(io.BytesIO(source) if isinstance(source, bytes) else source)
     except (OSError, SyntaxError, ValueError, PillowImage.DecompressionBombError) as error:
-        raise DataError(f"{where}: no readable picture ({error})") from error
+        raise DataError(f"{where}: no readable picture ({first_line(error)})") from error

@@ -15,6 +15,7 @@ from rosbags.serde import SerdeError
 from rosbags.typesys import Stores, TypesysError, get_types_from_idl, get_types_from_msg, get_typestore
 
 from emu_robot.errors import DataError
+from emu_robot.shared.typed import first_line
 
 MAGIC = b"\x89MCAP0\r\n"
 
@@ -59,7 +60,7 @@ class McapFile:
             with self.path.open("rb") as file:
                 file.seek(-len(MAGIC), 2)
                 if file.read() == MAGIC:
-                    raise DataError(f"{self.path}: damaged ({error!r})") from error
+                    raise DataError(f"{self.path}: damaged ({first_line(error)})") from error
 
     def _read(self) -> Iterator[RecordedMessage]:
         schemas: dict[int, Schema] = {}
@@ -92,4 +93,5 @@ class McapFile:
                 self._store.register({name: one for name, one in found.items() if name not in self._store.fielddefs})
             return self._store.deserialize_cdr(message.data, message.type)
         except (TypesysError, SerdeError, AssertionError, struct.error, ValueError) as error:
-            raise DataError(f"{self.path}: {message.type} on {message.topic} cannot be decoded ({error!r})") from error
+            what = f"{message.type} on {message.topic} cannot be decoded"
+            raise DataError(f"{self.path}: {what} ({first_line(error)})") from error

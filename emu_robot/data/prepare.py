@@ -36,6 +36,7 @@ from emu_robot.shared.files import (
 from emu_robot.shared.parallel import run_parallel
 from emu_robot.shared.progress import progress
 from emu_robot.shared.settings import check_ranges, number
+from emu_robot.shared.typed import first_line
 
 RECORD, PAGE = "prepared.json", "segmentation.html"
 CONTINUABLE = ("dataset", "out", "workers", "n")
@@ -226,7 +227,7 @@ def _check_record(config: PrepareConfig, record: Mapping[str, Any], n_episodes: 
     try:
         before = dict(json.loads(path.read_text()))
     except (ValueError, TypeError) as error:
-        raise DataError(f"{path}: corrupted ({error!r})") from error
+        raise DataError(f"{path}: corrupted ({first_line(error)})") from error
     if before.get("format") != record["format"]:
         raise ConfigError(f"{config.out} was prepared by another version of emu_robot; give another out= or remove it")
     if before.get("contents") != record["contents"]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from emu_robot.errors import DataError
 from emu_robot.robots.deployment import Deployment, parse_deployment
+from emu_robot.shared.typed import first_line
 
 FORMAT = "emu_robot recording 1"
 CONTRACT_TOPIC = "/recording_contract"
@@ -46,7 +47,7 @@ class Contract:
         try:
             values = dict(json.loads(text))
         except (ValueError, TypeError) as error:
-            raise DataError(f"{source}: its contract is not JSON ({error})") from error
+            raise DataError(f"{source}: its contract is not JSON ({first_line(error)})") from error
         given = values.pop("format", None)
         if given != FORMAT:
             raise DataError(f"{source}: unknown contract, format {given!r}; known: {FORMAT!r}")

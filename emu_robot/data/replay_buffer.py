@@ -25,6 +25,7 @@ from emu_robot.data.buffer_arrays import (
     array_names,
     check_row_specs,
     create_arrays,
+    is_row,
     row_specs_of,
     rows_of,
 )
@@ -35,6 +36,7 @@ from emu_robot.data.mapped_images import MappedImages
 from emu_robot.errors import DataError, InvalidValueError, ShapeError, UnknownNameError
 from emu_robot.robots.spec import PANDA, RobotLayout
 from emu_robot.shared.files import lock_directory, replace_json
+from emu_robot.shared.typed import first_line
 
 METADATA = "episodes/metadata.jsonl"
 
@@ -77,9 +79,9 @@ class ReplayBuffer:
         index = read_index(path)
         try:
             buffer = cls(path, index)
-        except (OSError, ValueError, KeyError) as error:
-            raise DataError(f"{path}: damaged replay buffer ({error})") from error
-        buffer._check_lengths()
+            buffer._check_arrays()
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise DataError(f"{path}: damaged replay buffer ({first_line(error)})") from error
         return buffer
 
     def _read_metadata(self) -> list[dict[str, Any]]:
@@ -87,13 +89,21 @@ class ReplayBuffer:
         lines = [json.loads(line) for line in data.splitlines()]
         if len(data) != self._index["metadata_bytes"] or len(lines) != self.n_episodes:
             raise DataError(f"{self.path / METADATA}: {len(lines)} episodes, expected {self.n_episodes}")
+        for i, line in enumerate(lines):
+            try:
+                fields_from_meta(line)
+            except InvalidValueError as error:
+                raise DataError(f"{self.path / METADATA}: {error} of episode {i}") from error
         return lines
 
-    def _check_lengths(self) -> None:
+    def _check_arrays(self) -> None:
+        """Raise `DataError` for an array that is too short, or whose rows are not those of episodes."""
         for name in array_names(self.cameras) if self.n_episodes else ():
-            length = self._array(name).shape[0]
-            if length < self._count(name):
-                raise DataError(f"{self.path / name}: {length} rows, expected at least {self._count(name)}")
+            array, count = self._array(name), self._count(name)
+            if array.shape[0] < count:
+                raise DataError(f"{self.path / name}: {array.shape[0]} rows, expected at least {count}")
+            if not is_row(name, array.shape[1:], array.dtype, self.layout):
+                raise DataError(f"{self.path / name}: rows of {array.shape[1:]} {array.dtype} are not those of {name}")
 
     # -- reading
 
@@ -135,8 +145,19 @@ class ReplayBuffer:
         return self.load("episodes/image_end") if self.n_episodes else np.zeros(0, np.int64)
 
     def load(self, name: str) -> NDArray[Any]:
-        """A whole array in memory by its path, for example "frames/state" or "images/frame"."""
-        return np.asarray(self._array(name)[: self._count(name)])
+        """A whole array in memory by its path, for example "frames/state" or "images/frame".
+
+        Raises `DataError` for an array that is missing or damaged.
+        """
+        return self.read(name, 0, self._count(name))
+
+    def read(self, name: str, begin: int, end: int) -> NDArray[Any]:
+        """Rows begin .. end - 1 of an array, committed or not. Raises `DataError` if they are damaged."""
+        array = self._array(name)
+        try:
+            return np.asarray(array[begin:end])
+        except Exception as error:  # zarr's, and those of every compressor
+            raise DataError(f"{self.path / name}: damaged ({first_line(error)})") from error
 
     def images(self, camera: str) -> MappedImages:
         """(M, H, W, 3) uint8, all stored images of one camera, read when indexed."""
@@ -158,9 +179,9 @@ class ReplayBuffer:
         image_begin, image_end = self._span("episodes/image_end", i)
         return Episode(
             **fields_from_meta(self._metadata[i]),
-            state=np.asarray(self._array("frames/state")[begin:end]),
-            action=np.asarray(self._array("frames/action")[begin:end]),
-            image_frames=np.asarray(self._array("images/frame")[image_begin:image_end]) - np.int32(begin),
+            state=self.read("frames/state", begin, end),
+            action=self.read("frames/action", begin, end),
+            image_frames=self.read("images/frame", image_begin, image_end) - np.int32(begin),
             images=_StoredImages(self, image_begin, image_end),
         )
 
@@ -169,14 +190,14 @@ class ReplayBuffer:
         episodes = [self.episode(i) for i in range(begin, end)]
         bounds = [self._span("episodes/image_end", i) for i in range(begin, end)]
         first, last = bounds[0][0], bounds[-1][1]
-        images = {camera: np.asarray(self._array(f"images/{camera}")[first:last]) for camera in self.cameras}
+        images = {camera: self.read(f"images/{camera}", first, last) for camera in self.cameras}
         return [
             replace(episode, images={camera: images[camera][i - first : j - first] for camera in images})
             for episode, (i, j) in zip(episodes, bounds, strict=True)
         ]
 
     def _span(self, name: str, i: int) -> tuple[int, int]:
-        bounds = np.asarray(self._array(name)[max(i - 1, 0) : i + 1])
+        bounds = self.read(name, max(i - 1, 0), i + 1)
         return (int(bounds[0]) if i else 0), int(bounds[-1])
 
     def _array(self, name: str) -> zarr.Array:
@@ -185,6 +206,8 @@ class ReplayBuffer:
                 array = self._root[name]
         except KeyError:
             array = None
+        except Exception as error:  # zarr raises many kinds for damaged metadata
+            raise DataError(f"{self.path / name}: damaged ({first_line(error)})") from error
         if not isinstance(array, zarr.Array):
             raise DataError(f"{self.path / name}: no such array in this replay buffer")
         return array
@@ -291,7 +314,7 @@ class _StoredImages(Mapping[str, NDArray[np.uint8]]):
     def __getitem__(self, camera: str) -> NDArray[np.uint8]:
         if camera not in self._buffer.cameras:
             raise UnknownNameError(f"camera in {self._buffer.path}", camera, self._buffer.cameras)
-        return np.asarray(self._buffer._array(f"images/{camera}")[self._begin : self._end])
+        return self._buffer.read(f"images/{camera}", self._begin, self._end)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._buffer.cameras)

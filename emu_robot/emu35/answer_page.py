@@ -7,6 +7,7 @@ from typing import Any
 
 from emu_robot.core import Image
 from emu_robot.emu35.answer import End, Words
+from emu_robot.shared.files import replace_text
 from emu_robot.shared.html import picture_url, write_html
 
 TEMPLATE = Path(__file__).with_name("answer_page.html.j2")
@@ -37,7 +38,7 @@ def write_answer(
             told.append({"picture": name})
             shown.append({"role": "picture", "text": name, "url": picture_url(part)})
     content = {**about, "question": question, "end": end}
-    (folder / "answer.json").write_text(json.dumps({**content, "parts": told}, indent=1, ensure_ascii=False) + "\n")
+    replace_text(folder / "answer.json", json.dumps({**content, "parts": told}, indent=1, ensure_ascii=False) + "\n")
     asked = [picture_url(picture) for picture in pictures]
     return write_html(
         folder / "index.html", TEMPLATE, question=question, asked=asked, parts=shown, end=end, about=about

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from emu_robot.core import PolicyEvent
-from emu_robot.errors import DataError
+from emu_robot.errors import DataError, InvalidValueError
 from emu_robot.evaluation.statistics import Mean, Proportion
 from emu_robot.shared.files import replace_json
+from emu_robot.shared.typed import build
 from emu_robot.shared.words import same_words
 
 
@@ -96,13 +97,8 @@ class EpisodeRecord:
     def read(cls, path: Path) -> "EpisodeRecord":
         """Read a file that `write` wrote. Raises `DataError` naming the file."""
         try:
-            fields: dict[str, Any] = read_json(path)
-            fields["steps"] = tuple(StepRecord(**step) for step in fields["steps"])
-            fields["events"] = tuple((tick, PolicyEvent(event)) for tick, event in fields["events"])
-            for name in ("subtasks", "subtasks_done"):
-                fields[name] = tuple(fields[name])
-            return cls(**fields)
-        except (KeyError, TypeError, ValueError) as error:
+            return build(cls, read_json(path), "it")
+        except InvalidValueError as error:
             raise DataError(f"{path} is not an episode record: {error}") from error
 
 

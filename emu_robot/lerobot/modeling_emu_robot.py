@@ -29,7 +29,7 @@ from emu_robot.lerobot.episodes import Episodes, episode_seed
 from emu_robot.lerobot.saved_policy import find_policy, save_fitted
 from emu_robot.lerobot.training_examples import MARKED_ONLY, TrainingExamples, prepare_once, seeded
 from emu_robot.models.action_head import ActionHead, HeadConfig
-from emu_robot.models.weights import copy_weights, load_weights, read_manifest, resolve_weights
+from emu_robot.models.weights import copy_weights, load_weights, resolve_weights, stage_config
 from emu_robot.planner.planner import Planner
 from emu_robot.policy.action_decoder import ActionDecoder
 from emu_robot.policy.config import GoalMode, PolicyConfig
@@ -72,7 +72,8 @@ class EmuRobotPolicy(PreTrainedPolicy):
         if dataset_meta is not None:
             self._prepare_training(Path(dataset_meta.root), config.cameras_in(dataset_meta.features))
         elif config.fitted:
-            self._fit(Fitted.from_dict(config.fitted), Planner.load(self._folder))
+            started = stage_config(self._folder, "head", HeadConfig)
+            self._fit(Fitted.from_dict(config.fitted, started), Planner.load(self._folder))
         else:
             self._load()
         self.goal = GoalMode(self.config.goal).resolved(self._action_decoder.goal)
@@ -106,7 +107,7 @@ class EmuRobotPolicy(PreTrainedPolicy):
     def _prepare_training(self, root: Path, features: dict[str, str]) -> None:
         """Make the set's head, started from the weights, and the losses' examples. features: camera -> the set's."""
         config, planner = self.config, Planner.load(self._folder)
-        started = HeadConfig(**read_manifest(self._folder)["stages"]["head"]["config"])
+        started = stage_config(self._folder, "head", HeadConfig)
         cameras = self._camera_order(planner)
         buffer = prepare_once(
             PrepareConfig(

@@ -19,36 +19,39 @@ from emu_robot.models.flow import FlowDecoder, interpolate
 from emu_robot.models.vision import GoalFusion, ImageStem, KeypointTrunk
 from emu_robot.shared.settings import check_ranges, number
 
+MOST_CAMERAS = 16
+"""Largest number of cameras of a head; each has layers of its own."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class HeadSizes:
     """Sizes of an action head."""
 
-    action_horizon: int = number(16, 1)
+    action_horizon: int = number(16, 1, 1000)
     """Actions of a predicted chunk [control ticks]."""
-    text_width: int = number(128, 4)
+    text_width: int = number(128, 4, 2**13)
     """Width of the text encoder; a multiple of 4."""
-    channels: int = number(64, 8)
+    channels: int = number(64, 8, 2**12)
     """Channels of the fine feature map; a multiple of 8."""
-    keypoints: int = number(32, 1)
+    keypoints: int = number(32, 1, 2**12)
     """Number of keypoints of each camera's trunk."""
-    goal_view_fine_blocks: int = number(1, 0)
+    goal_view_fine_blocks: int = number(1, 0, 64)
     """Residual blocks at a quarter of the resolution, behind the first camera."""
-    goal_view_coarse_blocks: int = number(2, 0)
+    goal_view_coarse_blocks: int = number(2, 0, 64)
     """Residual blocks at an eighth of the resolution, behind the first camera."""
-    other_view_fine_blocks: int = number(0, 0)
+    other_view_fine_blocks: int = number(0, 0, 64)
     """Residual blocks at a quarter of the resolution, behind each other camera."""
-    other_view_coarse_blocks: int = number(2, 0)
+    other_view_coarse_blocks: int = number(2, 0, 64)
     """Residual blocks at an eighth of the resolution, behind each other camera."""
-    width: int = number(512, 1)
+    width: int = number(512, 1, 2**14)
     """Width of the feature vector of an observation."""
-    context_blocks: int = number(2, 0)
+    context_blocks: int = number(2, 0, 64)
     """Residual blocks that compute the feature vector."""
-    flow_width: int = number(320, 1)
+    flow_width: int = number(320, 1, 2**14)
     """Width of the flow decoder."""
-    flow_blocks: int = number(3, 0)
+    flow_blocks: int = number(3, 0, 64)
     """Residual blocks of the flow decoder."""
-    keyposes: int = number(2, 1)
+    keyposes: int = number(2, 1, 64)
     """Number of coming gripper events that are predicted."""
 
     def __post_init__(self) -> None:
@@ -64,17 +67,17 @@ class HeadConfig(HeadSizes):
 
     cameras: list[str] = field(default_factory=lambda: ["front", "wrist"])
     """Cameras of the head, all different. The first one is the planner's camera, which shows the goals."""
-    image_size: int = number(128, 8)
+    image_size: int = number(128, 8, 2**12)
     """Height and width of its images [px]; a multiple of 8."""
-    state_dim: int = number(8, 1)
+    state_dim: int = number(8, 1, 2**12)
     """Dimensions of the state."""
-    action_dim: int = number(8, 1)
+    action_dim: int = number(8, 1, 2**12)
     """Dimensions of an action."""
-    relative_dims: int = number(7, 0)
+    relative_dims: int = number(7, 0, 2**12)
     """Number of first action dimensions that are targets of the same dimensions of the state."""
-    text_vocabulary: int = number(1024, 1)
+    text_vocabulary: int = number(1024, 1, 2**20)
     """Number of word ids, including padding."""
-    text_length: int = number(32, 1)
+    text_length: int = number(32, 1, 2**12)
     """Number of word ids of the longest instruction or subtask that can be read."""
 
     def __post_init__(self) -> None:
@@ -87,7 +90,9 @@ class HeadConfig(HeadSizes):
 
 
 def check_cameras(cameras: Sequence[str]) -> None:
-    """Raise `ConfigError` unless there is at least one name and all differ."""
+    """Raise `ConfigError` unless there are 1 to `MOST_CAMERAS` names and all differ."""
+    if len(cameras) > MOST_CAMERAS:
+        raise ConfigError(f"{len(cameras)} cameras are given, a head has at most {MOST_CAMERAS}")
     if not cameras or len(set(cameras)) != len(cameras):
         raise ConfigError(f"cameras must be different names, at least one, got {cameras}")
 

@@ -3,13 +3,9 @@
 Knows formats, not their meaning. Every function raises `WeightsError` naming the file and, if there is one, the field.
 """
 
-import dataclasses
 import json
 import math
 import stat
-import types
-import typing
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +13,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from emu_robot.errors import EmuRobotError, WeightsError
+from emu_robot.errors import InvalidValueError, WeightsError
+from emu_robot.shared import typed
+from emu_robot.shared.typed import first_line
 
 TEXT_BYTES = 64 * 2**20
 """Largest size of a text file, such as a vocabulary or an index of weights [bytes]."""
@@ -58,16 +56,20 @@ def read_text(path: Path, largest: int = TEXT_BYTES) -> str:
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object whose numbers are finite."""
 
-    def refuse(name: str) -> float:
-        raise ValueError(f"{name} is no number")
-
     try:
-        content = json.loads(read_text(path), parse_constant=refuse)
+        content = json.loads(read_text(path), parse_constant=_finite_number, parse_float=_finite_number)
     except (ValueError, RecursionError) as error:
-        raise WeightsError(f"{path} is not JSON: {_first_line(error)}") from error
+        raise WeightsError(f"{path} is not JSON: {first_line(error)}") from error
     if not isinstance(content, dict):
         raise WeightsError(f"{path} holds a {type(content).__name__}, must hold an object")
     return content
+
+
+def _finite_number(text: str) -> float:
+    """A number of JSON. Raises `ValueError` for NaN, an infinity, and a number beyond floats, as 1e999."""
+    if not math.isfinite(value := float(text)):
+        raise ValueError(f"{text} is no number" if text[-1].isalpha() else f"{text} is too large")
+    return value
 
 
 def read_yaml(path: Path, largest: int = 2**16) -> dict[str, Any]:
@@ -83,7 +85,7 @@ def read_yaml(path: Path, largest: int = 2**16) -> dict[str, Any]:
     try:
         content = yaml.load(read_text(path, largest), Loader)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise WeightsError(f"{path} is not YAML: {_first_line(error)}") from error
+        raise WeightsError(f"{path} is not YAML: {first_line(error)}") from error
     if not isinstance(content, dict):
         raise WeightsError(f"{path} holds a {type(content).__name__}, must hold a table")
     return content
@@ -105,7 +107,7 @@ class TensorFile:
             self._file: Any = safe_open(regular_file(path), "pt", device="cpu")
             self.names: set[str] = set(self._file.keys())
         except (SafetensorError, OSError) as error:
-            raise WeightsError(f"{path} is truncated or damaged: {_first_line(error)}") from error
+            raise WeightsError(f"{path} is truncated or damaged: {first_line(error)}") from error
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Shape of a tensor, from the header."""
@@ -116,7 +118,7 @@ class TensorFile:
         try:
             return finite(self.path, name, self._file.get_tensor(name))
         except SafetensorError as error:
-            raise WeightsError(f"{self.path}: {name} cannot be read: {_first_line(error)}") from error
+            raise WeightsError(f"{self.path}: {name} cannot be read: {first_line(error)}") from error
 
 
 def finite(path: Path, name: str, tensor: Any) -> Tensor:
@@ -131,53 +133,8 @@ def finite(path: Path, name: str, tensor: Any) -> Tensor:
 
 
 def build[T](schema: type[T], values: Any, source: str) -> T:
-    """A dataclass from values of a file, with checked types and keys; nested dataclasses are built, too.
-
-    source: the file and the place in it. The dataclass itself checks ranges.
-    """
-    if not isinstance(values, Mapping):
-        raise WeightsError(f"{source} is {_short(values)}, must be a table")
-    hints = typing.get_type_hints(schema)
-    unknown = sorted(str(name) for name in set(values) - set(hints))
-    if unknown:
-        raise WeightsError(f"{source}: unknown field {unknown[0]!r}; known: {', '.join(hints)}")
-    built = {}
-    for setting in dataclasses.fields(typing.cast(Any, schema)):
-        if setting.name in values:
-            built[setting.name] = _typed(hints[setting.name], values[setting.name], f"{source}: {setting.name}")
+    """A dataclass from values of a file, see `shared.typed.build`."""
     try:
-        return schema(**built)
-    except EmuRobotError as error:
-        raise WeightsError(f"{source}: {error}") from error
-    except (TypeError, ValueError, ArithmeticError) as error:
-        raise WeightsError(f"{source} describes nothing that can be built: {_first_line(error)}") from error
-
-
-def _typed(hint: Any, value: Any, source: str) -> Any:
-    if dataclasses.is_dataclass(hint):
-        return build(typing.cast(type, hint), value, source)
-    origin, inner = typing.get_origin(hint), typing.get_args(hint)
-    if origin in (types.UnionType, typing.Union):
-        return None if value is None and types.NoneType in inner else _typed(inner[0], value, source)
-    if origin in (list, tuple):
-        if not isinstance(value, list):
-            raise WeightsError(f"{source} is {_short(value)}, must be a list")
-        return origin(_typed(inner[0], one, source) for one in value)
-    if hint is float and isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**53:
-        return float(value)
-    wanted = origin or hint
-    if not isinstance(value, wanted) or (isinstance(value, bool) and wanted is not bool):
-        raise WeightsError(f"{source} is {_short(value)}, must be of type {wanted.__name__}")
-    if isinstance(value, float) and not math.isfinite(value):
-        raise WeightsError(f"{source} is {value}, must be finite")
-    return value
-
-
-def _short(value: Any) -> str:
-    said = repr(value)
-    return said if len(said) <= 60 else said[:57] + "..."
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).split("\n")
-    return lines[0][:200] or type(error).__name__
+        return typed.build(schema, values, source)
+    except InvalidValueError as error:
+        raise WeightsError(str(error)) from error

@@ -12,7 +12,10 @@ import numpy as np
 
 from emu_robot.core import Floats32
 from emu_robot.errors import DataError, ShapeError, WeightsError
+from emu_robot.shared.typed import first_line
 
+MOST_STEPS = 1e6
+"""Longest subtask that statistics may tell [control ticks]."""
 SMALLEST_STD = 1e-2
 """Least standard deviation [rad or gripper opening], so that a joint that hardly moves is not amplified."""
 
@@ -95,21 +98,42 @@ class NormStats:
     @classmethod
     def from_dict(cls, stats: Mapping[str, Any] | None) -> Self:
         """From JSON values. Raises `WeightsError` naming the missing or malformed value; there is no default."""
-        missing = [name for name in (*_STANDARDIZED, *_RANGES, "segment_steps_p90") if name not in (stats or {})]
-        if stats is None or missing:
+        stats = stats if isinstance(stats, Mapping) else {}
+        missing = [name for name in (*_STANDARDIZED, *_RANGES, "segment_steps_p90") if name not in stats]
+        if missing:
             raise WeightsError(f"norm_stats lack {', '.join(missing)}; the head cannot act without them")
         try:
             read: Any = {
-                name: Standardizer(*(np.asarray(stats[name][key], np.float32) for key in ("mean", "std")))
-                for name in _STANDARDIZED
+                name: Standardizer(*(_numbers(stats[name][key]) for key in ("mean", "std"))) for name in _STANDARDIZED
             }
-            ranges: Any = {name: np.asarray(stats[name], np.float32) for name in _RANGES}
-            p90 = float(stats["segment_steps_p90"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise WeightsError(f"norm_stats are malformed: {error!r}") from error
-        if any(s.mean.shape != s.std.shape or not (s.std > 0).all() for s in read.values()) or not p90 > 0:
-            raise WeightsError("norm_stats are malformed: need matching shapes and positive scales")
+            ranges: Any = {name: _numbers(stats[name]) for name in _RANGES}
+            p90 = float(_numbers(stats["segment_steps_p90"]))
+        except (KeyError, TypeError, ValueError, ArithmeticError) as error:
+            raise WeightsError(f"norm_stats are malformed: {first_line(error)}") from error
+        fits = all(s.mean.shape == s.std.shape and (s.std > 0).all() for s in read.values())
+        if not fits or not 0 < p90 <= MOST_STEPS:
+            raise WeightsError("norm_stats are malformed: need matching shapes, positive scales and a length in ticks")
         return cls(**read, **ranges, segment_steps_p90=p90)
+
+    def check_fit(self, n_states: int, chunk: tuple[int, int], keyposes: int) -> None:
+        """Raise `WeightsError` unless these are statistics of `n_states` states, chunks (T, A) and so many keyposes."""
+        for name, shape, wanted in (
+            ("state", self.state.mean.shape, (n_states,)),
+            ("actions", self.actions.mean.shape, chunk),
+            ("keyposes", self.keyposes.mean.shape, (keyposes, n_states)),
+            ("action_low", self.action_low.shape, chunk[1:]),
+            ("action_high", self.action_high.shape, chunk[1:]),
+        ):
+            if shape != wanted:
+                raise WeightsError(f"norm_stats do not fit the head: {name} is {shape}, not {wanted}")
+
+
+def _numbers(value: Any) -> Floats32:
+    with np.errstate(over="raise"):
+        numbers = np.asarray(np.asarray(value, np.float64), np.float32)
+    if not np.isfinite(numbers).all():
+        raise ValueError("numbers that are not finite")
+    return numbers
 
 
 _STANDARDIZED = ("state", "actions", "keyposes")

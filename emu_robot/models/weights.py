@@ -5,7 +5,6 @@ manifest.json: {"format": 1, "stages": {stage: {"file", "sha256", "config", "ext
 
 import hashlib
 import json
-import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ from torch import Tensor, nn
 
 from emu_robot.errors import UnknownNameError, WeightsError
 from emu_robot.models.files import build, finite, plain_name, read_bytes, read_json, regular_file
-from emu_robot.shared.files import replace_bytes, replace_text
+from emu_robot.shared.files import copy_file, replace_bytes, replace_text
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -154,14 +153,16 @@ def copy_weights(source: Path, target: Path) -> None:
     manifest = read_manifest(source)
     names = [*(stage["file"] for stage in manifest["stages"].values()), *manifest["files"], MANIFEST]
     files = [regular_file(source / name) for name in names]
-    target.mkdir(parents=True, exist_ok=True)
     for file in files:
-        shutil.copyfile(file, target / file.name)
+        copy_file(file, target / file.name)
 
 
-def stage_config(folder: Path, stage: str) -> dict[str, Any]:
-    """A stage's configuration, read without its weights. Raises `UnknownNameError` for a missing stage."""
-    return read_stage(folder, stage)["config"]
+def stage_config[T](folder: Path, stage: str, schema: type[T]) -> T:
+    """A stage's configuration as the given dataclass, read without its weights.
+
+    Raises `UnknownNameError` for a missing stage, `WeightsError` naming the field that does not fit.
+    """
+    return build(schema, read_stage(folder, stage)["config"], f"{folder / MANIFEST}: stages.{stage}: config")
 
 
 def stage_hash(folder: Path, stage: str) -> str:

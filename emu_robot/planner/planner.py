@@ -8,14 +8,14 @@ import numpy as np
 import torch
 
 from emu_robot.core import Image, Observation, Plan, PlanStep, check_image
-from emu_robot.errors import InvalidValueError, UnknownNameError
+from emu_robot.errors import InvalidValueError, UnknownNameError, WeightsError
 from emu_robot.models.int8 import supported, to_int8
 from emu_robot.models.transformer import CausalTransformer, TransformerConfig, TransformerSizes
 from emu_robot.models.weights import load_weights, resolve_weights, restore, save_weights
 from emu_robot.planner.decoding.config import DecoderConfig
 from emu_robot.planner.decoding.factory import make_image_decoder
 from emu_robot.planner.decoding.grammar import PlanGrammar
-from emu_robot.planner.decoding.noise_paths import ALPHA, C, make_noise_path
+from emu_robot.planner.decoding.noise_paths import ALPHA, C, PathName, make_noise_path
 from emu_robot.planner.decoding.plan_decoder import PlanDecoder
 from emu_robot.planner.decoding.sampling import SamplingConfig
 from emu_robot.shared.draws import draw_seed
@@ -32,14 +32,14 @@ class PlannerSettings:
 
     camera: str = "front"
     """Camera that the planner sees."""
-    max_steps: int = number(4, 1)
+    max_steps: int = number(4, 1, 1000)
     """Steps of a plan unless asked otherwise."""
-    max_words: int = number(24, 1)
+    max_words: int = number(24, 1, 2**12)
     """Most word ids of a planned subtask. A training raises it to the longest instruction or subtask of its set."""
-    image_stride: int = number(96, 0)
+    image_stride: int = number(96, 0, 2**20)
     """Number to whose multiples the position ids of image starts are rounded up, so that equal places of two images are
     always equally far apart; 0 rounds nothing."""
-    image_guidance: float = number(2.0, 1)
+    image_guidance: float = number(2.0, 1, 1000)
     """`SamplingConfig.image_guidance` where none is given; 1 is without guidance."""
     image: ImageSpelling = field(default_factory=ImageSpelling)
     """Ids around an image's codes."""
@@ -56,14 +56,19 @@ class PlannerConfig(PlannerSettings):
 
     dida_path: str = ""
     """The noise path that stage dida adapted the weights to; empty: none."""
-    dida_alpha: float = number(ALPHA, above=0)
+    dida_alpha: float = number(ALPHA, above=0, high=20)
     """How late the metric path prefers near codes."""
-    dida_c: float = number(C, above=0)
+    dida_c: float = number(C, above=0, high=1e6)
     """How strongly the metric path prefers near codes."""
     image: ImageFormat = field(default_factory=ImageFormat)
     """Form of an image in a sequence."""
     model: TransformerConfig = field(default_factory=TransformerConfig)
     """The transformer."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.dida_path and self.dida_path not in set(PathName):
+            raise UnknownNameError("dida_path", self.dida_path, [path.value for path in PathName])
 
     @classmethod
     def of(cls, settings: PlannerSettings, text: TextTokenizer, images: ImageTokenizerConfig) -> "PlannerConfig":
@@ -127,7 +132,9 @@ class Planner:
         model = model.eval().requires_grad_(False).to(device)
         images = ImageTokenizer.load(folder).to(device)
         images = images.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-        planner = cls(config, model, TextTokenizer.load(folder), images, sampling, decoder)
+        text = TextTokenizer.load(folder)
+        _check_sizes(folder, config, text, images.config)
+        planner = cls(config, model, text, images, sampling, decoder)
         if int8 and supported(model.lm_head.weight.device):
             to_int8(model, [planner.grammar.code_ids])
         return planner
@@ -232,6 +239,16 @@ class Planner:
         if self.config.camera not in observation.images:
             raise UnknownNameError("camera of the observation", self.config.camera, observation.images)
         return observation.images[self.config.camera]
+
+
+def _check_sizes(folder: Path, config: PlannerConfig, text: TextTokenizer, images: ImageTokenizerConfig) -> None:
+    """Raise `WeightsError` unless the planner's ids and images are those of its tokenizers."""
+    n_ids = Vocabulary(text_size=text.size, n_codes=images.n_embed).size
+    if config.model.vocab_size != n_ids:
+        raise WeightsError(f"{folder}: the planner has {config.model.vocab_size} ids, its tokenizers make {n_ids}")
+    if (rows := config.image.rows, columns := config.image.columns) != (images.grid, images.grid):
+        grid = f"{images.grid} x {images.grid}"
+        raise WeightsError(f"{folder}: the planner's images are {rows} x {columns} codes, its tokenizer's {grid}")
 
 
 def interleaver(config: PlannerConfig, text: TextTokenizer, n_codes: int) -> Interleaver:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from emu_robot.core import Floats32, Image, Observation, PlanStep, check_image
-from emu_robot.errors import ShapeError, UnknownNameError
+from emu_robot.errors import ShapeError, UnknownNameError, WeightsError
 from emu_robot.models.action_head import ActionHead, HeadConfig, HeadContext, text_ids
 from emu_robot.models.normalize import NormStats, RelativeActions
 from emu_robot.models.weights import load_weights, restore
@@ -74,8 +74,11 @@ class ActionDecoder:
         head.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         head.eval().requires_grad_(False)
         stats = NormStats.from_dict(weights.extra.get("norm_stats"))
-        contract = HeadContract.from_stage(folder, weights.config, weights.extra)
-        return cls(head, stats, TextTokenizer.load(folder), contract.layout, contract.control_hz, contract.goal)
+        contract, text = HeadContract.of(folder, config, weights.extra), TextTokenizer.load(folder)
+        stats.check_fit(config.state_dim, (config.action_horizon, config.action_dim), config.keyposes)
+        if text.size >= config.text_vocabulary:
+            raise WeightsError(f"{folder}: the head reads {config.text_vocabulary - 1} word ids, there are {text.size}")
+        return cls(head, stats, text, contract.layout, contract.control_hz, contract.goal)
 
     @property
     def cameras(self) -> tuple[str, ...]:

@@ -5,10 +5,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from emu_robot.errors import ConfigError, WeightsError
-from emu_robot.models.weights import read_stage
+from emu_robot.errors import ConfigError, EmuRobotError, InvalidValueError, WeightsError
+from emu_robot.models.action_head import HeadConfig
+from emu_robot.models.weights import read_stage, stage_config
+from emu_robot.planner.planner import PlannerConfig
 from emu_robot.policy.config import GoalMode
 from emu_robot.robots.spec import RobotLayout
+from emu_robot.shared.typed import short
+from emu_robot.tokenizers.image import ImageTokenizerConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,20 +35,35 @@ class HeadContract:
     """The mode that goal=auto means: planner, text or none."""
 
     @classmethod
-    def from_stage(cls, folder: Path, config: Mapping[str, Any], extra: Mapping[str, Any]) -> Self:
-        """Read the entries of stage "head" in a manifest. Raises `WeightsError` naming the folder."""
+    def of(cls, folder: Path, config: HeadConfig, extra: Mapping[str, Any]) -> Self:
+        """From the configuration and the other values of stage "head". Raises `WeightsError` naming the folder."""
         try:
-            return cls(
-                control_hz=int(extra["control_hz"]),
-                cameras=tuple(config["cameras"]),
-                image_size=int(config["image_size"]),
-                action_horizon=int(config["action_horizon"]),
-                layout=RobotLayout.from_dict(extra["layout"]),
-                camera_features=dict(extra.get("camera_features", {})),
-                goal=_goal(folder, extra.get("goal", GoalMode.PLANNER.value)),
-            )
-        except (KeyError, TypeError, ValueError) as error:
-            raise WeightsError(f"{folder}: stage head does not say its layout and control_hz ({error!r})") from error
+            layout, hz = RobotLayout.from_dict(extra.get("layout", {})), check_hz(extra.get("control_hz"))
+            widths = {"state_dim": len(layout.state_names), "action_dim": len(layout.action_names)}
+            for name, width in (widths | {"relative_dims": layout.relative_dims}).items():
+                if getattr(config, name) != width:
+                    raise InvalidValueError(f"{name} is {getattr(config, name)}, {width} in its layout")
+            features = extra.get("camera_features", {})
+            if not isinstance(features, dict) or not all(isinstance(name, str) for name in features.values()):
+                raise InvalidValueError(f"camera_features is {short(features)}, must name a feature for each camera")
+        except EmuRobotError as error:
+            raise WeightsError(f"{folder}: stage head does not say its layout and control_hz ({error})") from error
+        return cls(
+            control_hz=hz,
+            cameras=tuple(config.cameras),
+            image_size=config.image_size,
+            action_horizon=config.action_horizon,
+            layout=layout,
+            camera_features=features,
+            goal=_goal(folder, extra.get("goal", GoalMode.PLANNER.value)),
+        )
+
+
+def check_hz(rate: Any) -> int:
+    """A control rate [Hz]. Raises `InvalidValueError` unless it is a whole number in 1..1000."""
+    if type(rate) is not int or not 1 <= rate <= 1000:
+        raise InvalidValueError(f"control_hz is {short(rate)}, must be a whole number in 1..1000")
+    return rate
 
 
 def _goal(folder: Path, named: Any) -> GoalMode:
@@ -63,15 +82,15 @@ def check_steps(n_action_steps: int, action_horizon: int) -> None:
 
 def head_contract(folder: Path) -> HeadContract:
     """The contract of the action head in a weights folder. Raises `WeightsError`, `UnknownNameError`."""
-    stage = read_stage(folder, "head")
-    return HeadContract.from_stage(folder, stage["config"], stage["extra"])
+    return HeadContract.of(folder, stage_config(folder, "head", HeadConfig), read_stage(folder, "head")["extra"])
 
 
 def planner_camera(folder: Path) -> tuple[str, int]:
     """The planner's camera, and height and width of its pictures [px]. Raises `WeightsError`, `UnknownNameError`."""
-    return read_stage(folder, "planner")["config"]["camera"], read_stage(folder, "tokenizer")["config"]["resolution"]
+    images = stage_config(folder, "tokenizer", ImageTokenizerConfig)
+    return stage_config(folder, "planner", PlannerConfig).camera, images.resolution
 
 
 def planner_path(folder: Path) -> str:
     """The noise path that the planner was adapted to, "" for none. Raises `WeightsError`, `UnknownNameError`."""
-    return read_stage(folder, "planner")["config"].get("dida_path", "")
+    return stage_config(folder, "planner", PlannerConfig).dida_path

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from emu_robot.core import Floats32
 from emu_robot.errors import ConfigError
+from emu_robot.shared.typed import build
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,6 +65,10 @@ class RobotSpec:
         )
 
 
+MOST_DIMENSIONS = 4096
+"""Largest number of dimensions of a state or an action."""
+
+
 class DimensionKind(StrEnum):
     """Kind of a number in a state or action. It determines resampling to another rate, and holding still."""
 
@@ -104,7 +109,8 @@ class RobotLayout:
     """Meaning of the numbers of an environment, a dataset or weights: the arm's first, then the grippers'.
 
     Older data and weights lack the fields that have a default; these are not known then.
-    Raises `ConfigError` if there are not as many units, kinds or places as names.
+    Raises `ConfigError` for more grippers or relative dimensions than names, if there are not as many units, kinds or
+    places as names, and for more than `MOST_DIMENSIONS`.
     """
 
     state_names: tuple[str, ...]
@@ -137,10 +143,17 @@ class RobotLayout:
     """Action dimensions of that dataset that were left out: a robot that needs them cannot be commanded."""
 
     def __post_init__(self) -> None:
+        fewest = min(len(self.state_names), len(self.action_names))
+        for name in ("n_grippers", "relative_dims"):
+            if not 0 <= getattr(self, name) <= fewest:
+                raise ConfigError(f"{name} is {getattr(self, name)}, must lie within state and action, in 0..{fewest}")
         is_delta = self.action_kind is ActionKind.DELTA
         arm = {"state": DimensionKind.position, "action": DimensionKind.delta if is_delta else DimensionKind.position}
         for what in arm:
             n_names = len(getattr(self, f"{what}_names"))
+            places = getattr(self, f"{what}_order")
+            if n_names > MOST_DIMENSIONS or not all(0 <= place < MOST_DIMENSIONS for place in places):
+                raise ConfigError(f"{what} has more than {MOST_DIMENSIONS} dimensions, or places outside")
             usual = [arm[what]] * (n_names - self.n_grippers) + [DimensionKind.gripper] * self.n_grippers
             kinds = tuple(DimensionKind(kind) for kind in getattr(self, f"{what}_kinds") or usual)
             object.__setattr__(self, f"{what}_kinds", kinds)
@@ -200,10 +213,11 @@ class RobotLayout:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Undo `dataclasses.asdict`, also through JSON. Raises `TypeError`, `KeyError` or `ValueError`."""
-        lists = {name: tuple(value) for name, value in values.items() if isinstance(value, list | tuple)}
-        kind = values.get("action_kind", ActionKind.TARGET if values["relative_dims"] else ActionKind.UNKNOWN)
-        return cls(**{**values, **lists, "action_kind": ActionKind(kind)})
+        """Undo `dataclasses.asdict`, also through JSON. Raises `InvalidValueError` naming the wrong field."""
+        if isinstance(values, Mapping) and "action_kind" not in values:
+            kind = ActionKind.TARGET if values.get("relative_dims") else ActionKind.UNKNOWN
+            values = {**values, "action_kind": kind}
+        return build(cls, values, "layout")
 
 
 PANDA = RobotSpec(

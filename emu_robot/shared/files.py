@@ -56,6 +56,12 @@ def replace_bytes(path: Path, content: bytes) -> None:
         partial.write_bytes(content)
 
 
+def copy_file(source: Path, path: Path) -> None:
+    """Copy the content of `source` to `path` as `replacing` does."""
+    with replacing(path) as partial:
+        shutil.copyfile(source, partial)
+
+
 def replace_text(path: Path, text: str) -> None:
     """Write `text` in UTF-8 as `replacing` does."""
     replace_bytes(path, text.encode())

@@ -26,43 +26,46 @@ class ImageTokenizerSizes:
     """Sizes of an image tokenizer. Names follow the official `ddconfig`; defaults are those of the mini tokenizer
     (128 px -> 8 x 8 codes)."""
 
-    patch_size: int = number(4, 1)
+    patch_size: int = number(4, 1, 2**8)
     """Side of the squares that become channels before the first convolution [px]."""
-    ch: int = number(32, 1)
+    ch: int = number(32, 1, 2**12)
     """Channels of the finest feature map."""
     ch_mult: list[int] = field(default_factory=lambda: [1, 2, 4])
     """Multiples of `ch` at each level; every level after the first halves height and width."""
-    num_res_blocks: int = number(1, 1)
+    num_res_blocks: int = number(1, 1, 64)
     """Residual blocks of each level."""
     attn_resolutions: list[int] = field(default_factory=list)
     """Sides of the feature maps with attention [cells]."""
     mid_attention: bool = True
     """Attention at the coarsest level."""
-    z_channels: int = number(64, 1)
+    z_channels: int = number(64, 1, 2**14)
     """Channels between the convolutions and the quantiser."""
-    embed_dim: int = number(32, 1)
+    embed_dim: int = number(32, 1, 2**14)
     """Dimensions of a code's embedding."""
-    n_embed: int = number(4096, 2)
+    n_embed: int = number(4096, 2, 2**24)
     """Number of codes in the codebook."""
-    beta: float = number(0.25, 0)
+    beta: float = number(0.25, 0, 1e6)
     """Weight of the commitment loss."""
     learned_position: bool = True
     """Give the decoder the place of a cell, so that the background of a fixed camera needs no code."""
     local_encoder: bool = True
     """Encode every cell by itself (`LocalEncoder`); the official encoder is global."""
-    local_width: int = number(256, 1)
+    local_width: int = number(256, 1, 2**14)
     """Width of the local encoder."""
-    local_blocks: int = number(3, 0)
+    local_blocks: int = number(3, 0, 64)
     """Residual blocks of the local encoder."""
     l2_norm: bool = True
     """Normalise vectors to unit length before the comparison with the codebook."""
-    scale: float = number(10.0, above=0)
+    scale: float = number(10.0, above=0, high=1e6)
     """Factor of the inner products in the training softmax."""
 
     def __post_init__(self) -> None:
         check_ranges(self, "tokenizer")
-        if not self.ch_mult or min(self.ch_mult) < 1:
-            raise InvalidValueError(f"ch_mult is {self.ch_mult}, must be multiples of ch, at least one")
+        for name, least, most in (("ch_mult", 1, 64), ("attn_resolutions", 0, 2**14)):
+            values = getattr(self, name)
+            if not least <= len(values) <= 8 or not all(0 < value <= most for value in values):
+                few = f"{str(values)[:60]}, must be {least} to 8"
+                raise InvalidValueError(f"tokenizer.{name} is {few} whole numbers in 1..{most}")
 
     def without_effect(self) -> dict[str, str]:
         """See `check_effects`."""
@@ -78,7 +81,7 @@ class ImageTokenizerSizes:
 class ImageTokenizerConfig(ImageTokenizerSizes):
     """Configuration of an image tokenizer: its sizes, and the size of its images."""
 
-    resolution: int = number(128, 1)
+    resolution: int = number(128, 1, 2**14)
     """Height and width of an image [px]; a multiple of `downscale`."""
 
     def __post_init__(self) -> None:

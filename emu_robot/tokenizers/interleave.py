@@ -41,9 +41,9 @@ class ImageSpelling:
 class ImageFormat(ImageSpelling):
     """Format of an image in a sequence. The tokenizer fixes the number of codes."""
 
-    rows: int = number(8, 1)
+    rows: int = number(8, 1, 2**10)
     """Number of rows of codes."""
-    columns: int = number(8, 1)
+    columns: int = number(8, 1, 2**10)
     """Number of codes per row."""
 
     def __post_init__(self) -> None:

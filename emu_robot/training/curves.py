@@ -10,6 +10,7 @@ import numpy as np
 
 from emu_robot.errors import DataError
 from emu_robot.shared.html import write_html
+from emu_robot.shared.typed import first_line
 
 COLUMNS = 6
 """Most checks in a table, spread over the training up to the last one."""
@@ -62,7 +63,7 @@ class StageMetrics:
         try:
             lines: list[dict[str, Any]] = [json.loads(line) for line in path.read_text().splitlines()]
         except (OSError, ValueError) as error:
-            raise DataError(f"{path}: not readable metrics ({error})") from error
+            raise DataError(f"{path}: not readable metrics ({first_line(error)})") from error
         loss = [(line["step"], line["loss"]) for line in lines if "loss" in line]
         if not loss:
             raise DataError(f"{path}: no loss in {len(lines)} lines")

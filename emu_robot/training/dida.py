@@ -37,9 +37,9 @@ class DidaTraining:
 
     path: PathName = PathName.metric
     """Path from codes to noise."""
-    alpha: float = number(ALPHA, above=0)
+    alpha: float = number(ALPHA, above=0, high=20)
     """Delay with which the metric path prefers near codes."""
-    c: float = number(C, above=0)
+    c: float = number(C, above=0, high=1e6)
     """Strength with which the metric path prefers near codes."""
     clean_weight: float = number(0.5, 0)
     """Weight of the planner's loss on the clean sequence; the loss of the noisy images has weight 1."""

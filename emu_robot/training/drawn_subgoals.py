@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from emu_robot.errors import DataError
 from emu_robot.shared.files import replacing
 from emu_robot.shared.interrupts import stop_request
+from emu_robot.shared.typed import first_line
 from emu_robot.training.progress import TrainingProgress
 
 BLOCK = 32
@@ -59,7 +60,9 @@ def _read(path: Path, count: int) -> list[Drawn]:
         with np.load(path, allow_pickle=False) as file:
             drawn = {name: file[name] for name in file.files}
     except (OSError, ValueError) as error:
-        raise DataError(f"{path} does not hold drawn images ({error}); remove it to draw them again") from error
+        raise DataError(
+            f"{path} does not hold drawn images ({first_line(error)}); remove it to draw them again"
+        ) from error
     lengths = {len(array) for array in drawn.values()}
     if len(lengths) != 1 or max(lengths) > count:
         raise DataError(f"{path} holds {lengths} drawn images, expected at most {count}; remove it to draw them again")

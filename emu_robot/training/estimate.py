@@ -17,6 +17,7 @@ from emu_robot.data.prepare import PrepareConfig, choose, chosen, locate
 from emu_robot.data.replay_buffer import ReplayBuffer
 from emu_robot.errors import SystemSetupError
 from emu_robot.evaluation.records import read_json
+from emu_robot.models.action_head import HeadConfig
 from emu_robot.models.weights import resolve_weights, stage_config
 from emu_robot.observation.image_fit import fit_image
 from emu_robot.shared.durations import duration, size
@@ -201,7 +202,7 @@ class _Outlook:
         goals = self._keyframes if stage.sampling.reconstructed else 0
         seconds = more.seconds + evaluations + drawn + goals * (self._encode_s + self._decode_s)
         picture, layout = 3 * self._tokenizer.config.resolution**2, self._buffer.layout
-        chunk = stage_config(self._short.out / "weights", "head")["action_horizon"] * len(layout.action_names)
+        chunk = stage_config(self._short.out / "weights", "head", HeadConfig).action_horizon * len(layout.action_names)
         numbers = 4 * self._frames * (2 * chunk + len(layout.state_names))
         return replace(more, seconds=seconds, memory=numbers + picture * (goals + stage.generated_goals))
 

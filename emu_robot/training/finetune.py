@@ -10,6 +10,7 @@ from emu_robot.data.prepare import Preparation, PrepareConfig, chosen, locate
 from emu_robot.errors import ConfigError
 from emu_robot.models.action_head import HeadConfig
 from emu_robot.models.weights import resolve_weights, stage_config
+from emu_robot.policy.weights_contract import planner_camera
 from emu_robot.training.dida import DidaTrainConfig, DidaTraining
 from emu_robot.training.goal_choice import GoalChoice, GoalChoiceConfig
 from emu_robot.training.head import HeadTrainConfig, HeadTraining
@@ -91,8 +92,7 @@ def verb_runs(config: FinetuneConfig) -> dict[tuple[str, str], Any]:
     Raises the errors of the data set's metadata and of the settings of all steps, before the first step.
     """
     folder, data = resolve_weights(config.weights), config.out / "data"
-    camera = str(stage_config(folder, "planner")["camera"])
-    size = HeadConfig(**stage_config(folder, "head")).image_size
+    camera, size = planner_camera(folder)[0], stage_config(folder, "head", HeadConfig).image_size
     files = LeRobotFiles(locate(config.dataset))
     cameras = _cameras(files, config.prepare.cameras, camera)
     paths: dict[str, Any] = {"data": data, "out": config.out / "run", "weights": config.out / "weights"}

@@ -3,7 +3,6 @@
 A sequence is the official prompt with the present view, then for each step its words and the image at its completion.
 """
 
-import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,12 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from emu_robot.data.replay_buffer import ReplayBuffer
-from emu_robot.emu35.checkpoint import resolve_checkpoint, save_language_model
-from emu_robot.emu35.config import WorldModelConfig
+from emu_robot.emu35.checkpoint import VISION_FILES, resolve_checkpoint, save_language_model
+from emu_robot.emu35.config import Quantize, WorldModelConfig
 from emu_robot.emu35.prompts import Grid, image_ids, task_prompt
 from emu_robot.emu35.text import RANKS, VISION, Emu3Text
 from emu_robot.emu35.world_model import WorldModel, load_world_model
+from emu_robot.errors import ConfigError
 from emu_robot.models.transformer import CausalTransformer
+from emu_robot.shared.files import copy_file
 from emu_robot.shared.settings import check_ranges, number
 from emu_robot.training.loop import LoopConfig, check_loop, fit, step_rng
 from emu_robot.training.lora import LoraSettings, add_adapters, merge_adapters
@@ -53,6 +54,9 @@ class WorldModelTrainConfig:
 
     def __post_init__(self) -> None:
         check_ranges(self)
+        if self.model.placement.quantize is not Quantize.none:
+            quantize = self.model.placement.quantize.value
+            raise ConfigError(f"model.placement.quantize={quantize}: such weights cannot be trained, leave it at none")
 
     def without_effect(self) -> dict[str, str]:
         """See `check_effects`."""
@@ -81,10 +85,8 @@ def train(config: WorldModelTrainConfig) -> Path:
     merge_adapters(tuned)
     source, target = resolve_checkpoint(config.weights), config.out / "weights"
     save_language_model(target, tuned, source)
-    for name in (RANKS, VISION):
-        shutil.copyfile(source / name, target / name)
-    if (source / "vision").is_dir():
-        shutil.copytree(source / "vision", target / "vision", dirs_exist_ok=True)
+    for name in (RANKS, VISION, *(f"vision/{name}" for name in VISION_FILES if (source / "vision").is_dir())):
+        copy_file(source / name, target / name)
     return target
 
 

@@ -15,6 +15,7 @@ from emu_robot.evaluation.fit import check_fit, check_head
 from emu_robot.evaluation.imagination import ImagineConfig, imagination
 from emu_robot.evaluation.plan_accuracy import PlanAccuracyConfig, plan_accuracy
 from emu_robot.evaluation.rollouts import evaluate
+from emu_robot.models.action_head import HeadConfig
 from emu_robot.models.weights import resolve_weights
 from emu_robot.planner.decoding.config import Decoder
 from emu_robot.policy.config import GoalMode
@@ -116,7 +117,7 @@ def test_a_planner_is_not_measured_with_a_decoder_that_it_lacks(tmp_path: Path, 
 
 def test_weights_that_do_not_say_what_they_are_for_are_refused(tmp_path):
     with pytest.raises(WeightsError, match="stage head does not say its layout and control_hz"):
-        HeadContract.from_stage(tmp_path, {"cameras": ["front"], "image_size": 128}, {"control_hz": 20})
+        HeadContract.of(tmp_path, HeadConfig(), {"control_hz": 20})
 
 
 def test_layouts_survive_json_and_older_ones_leave_open_what_they_do_not_say():

@@ -45,7 +45,7 @@ def write_weights(
         cameras=list(cameras), image_size=SIZE, channels=8, keypoints=4, width=32, flow_width=16, text_width=16,
         text_vocabulary=text.size + 1, state_dim=n_states, action_dim=n_actions, relative_dims=layout.relative_dims,
     )  # fmt: skip
-    shapes = ((n_states,), (16, n_actions), (2, n_actions))
+    shapes = ((n_states,), (16, n_actions), (2, n_states))
     ones = [Standardizer(np.zeros(shape, np.float32), np.ones(shape, np.float32)) for shape in shapes]
     low, high = np.zeros(n_actions, np.float32), np.ones(n_actions, np.float32)
     standards: Any = dict(zip(("state", "actions", "keyposes"), ones, strict=True))

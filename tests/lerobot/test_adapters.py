@@ -66,9 +66,22 @@ def test_adapters_train_load_and_merge(weights, dataset, tmp_path):
 
 def test_what_takes_no_adapters_says_so(weights, dataset):
     policy, _ = made(weights, dataset)
-    policy.config.fitted = {"head": {}}
-    with pytest.raises(ConfigError, match=r"`fitted` cannot be read \(KeyError\('stats'\)"):
-        EmuRobotPolicy(policy.config)
+    assert policy._fitted is not None
+    fitted = policy._fitted.to_dict()
+    for wrong, message in (
+        ({"head": {}}, "fitted lacks stats"),
+        (
+            fitted | {"head": fitted["head"] | {"flow_blocks": 10**9}},
+            r"flow_blocks is 1000000000, must lie in \[0, 64\]",
+        ),
+        (fitted | {"head": fitted["head"] | {"width": 2**14}}, "width is 16384, 32 in the weights"),
+        (fitted | {"head": fitted["head"] | {"state_dim": 7}}, r"norm_stats do not fit the head: state is"),
+        (fitted | {"control_hz": 0}, "control_hz is 0"),
+        (fitted | {"max_words": 10**9}, "max_words is 1000000000"),
+    ):
+        policy.config.fitted = wrong
+        with pytest.raises(ConfigError, match=rf"`fitted` cannot be read \(.*{message}"):
+            EmuRobotPolicy(policy.config)
     policy.config.fitted = {}
     with pytest.raises(ConfigError, match="made without a dataset"):
         EmuRobotPolicy(policy.config).wrap_with_peft()
@@ -81,4 +94,4 @@ def test_what_was_fitted_survives_config_json(weights, dataset, tmp_path):
     policy.config.save_pretrained(tmp_path)
     again = PreTrainedConfig.from_pretrained(tmp_path)
     assert isinstance(again, EmuRobotConfig)
-    assert Fitted.from_dict(again.fitted).to_dict() == policy.config.fitted
+    assert Fitted.from_dict(again.fitted, policy.head.config).to_dict() == policy.config.fitted

@@ -16,14 +16,16 @@ import pytest
 import torch
 from lerobot.envs import close_envs, env_to_policy_features, make_env, make_env_config, preprocess_observation
 from lerobot.processor import PolicyProcessorPipeline
-from lerobot.scripts.lerobot_eval import rollout
+from lerobot.scripts.lerobot_eval import eval_policy, rollout
 from torch import nn
 
 from emu_robot import environments
 from emu_robot.errors import InvalidValueError, UnknownNameError
 from emu_robot.evaluation.config import EvalConfig
 from emu_robot.lerobot import EmuTabletopEnv
+from emu_robot.lerobot.checkpoint import to_lerobot
 from emu_robot.lerobot.env import _anonymous_main
+from emu_robot.lerobot.modeling_emu_robot import EmuRobotPolicy
 from emu_sim.tasks import LONG_FAMILIES, SINGLE_FAMILIES
 
 ROOT = Path(__file__).parents[2]
@@ -141,6 +143,27 @@ def test_bad_settings_name_what_exists() -> None:
         EmuTabletopEnv(fps=30)
     with pytest.raises(InvalidValueError, match="seed_offset is -1; it must be at least 0"):
         EmuTabletopEnv(seed_offset=-1)
+
+
+@pytest.mark.slow
+def test_episodes_do_not_depend_on_how_many_are_played_at_once(tmp_path: Path) -> None:
+    """The released planner and head, by what `lerobot-eval` calls for each task; the last batch of two is half used."""
+    policy, identity = (
+        EmuRobotPolicy.from_pretrained(to_lerobot("mini", tmp_path / "mini")),
+        PolicyProcessorPipeline(steps=[]),
+    )
+    played = {}
+    for at_once in (1, 2, 3):
+        with made(EmuTabletopEnv(task="open_drawer"), n=at_once) as envs:
+            steps: Any = (identity, identity, identity, lambda action: action)
+            answer = eval_policy(envs[0], policy, *steps, n_episodes=3, start_seed=0, return_episode_data=True)
+        actions, episode = answer["episodes"]["action"], answer["episodes"]["episode_index"]
+        played[at_once] = [actions[episode == i] for i in range(3)]
+        assert [one["seed"] for one in answer["per_episode"]] == [0, 1, 2]
+        played[at_once, "ends"] = [(one["success"], one["sum_reward"]) for one in answer["per_episode"]]
+    assert played[1, "ends"] == played[2, "ends"] == played[3, "ends"]
+    for alone, pair, three in zip(played[1], played[2], played[3], strict=True):
+        assert torch.equal(alone, pair) and torch.equal(alone, three)
 
 
 @pytest.mark.slow

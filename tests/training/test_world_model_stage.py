@@ -8,8 +8,9 @@ import torch
 from official_checkpoint import make_checkpoint
 from toy_tabletop import toy_buffer
 
-from emu_robot.emu35.config import DType, PlacementConfig, WorldModelConfig
+from emu_robot.emu35.config import DType, PlacementConfig, Quantize, WorldModelConfig
 from emu_robot.emu35.world_model import load_world_model
+from emu_robot.errors import ConfigError
 from emu_robot.training.loop import LoopConfig
 from emu_robot.training.lora import LoraSettings
 from emu_robot.training.world_model import WorldModelSampler, WorldModelTrainConfig, train
@@ -48,6 +49,15 @@ def test_words_codes_and_the_end_are_targets(config: WorldModelTrainConfig) -> N
     batch = sampler(0)
     assert batch["ids"].shape[1] == config.row_length - 1
     assert float(batch["weights"].sum()) > 0
+
+
+@pytest.mark.parametrize("rank", [0, 4])
+@pytest.mark.parametrize("quantize", [Quantize.int8, Quantize.nf4])
+def test_weights_in_8_or_4_bits_are_not_trained(config: WorldModelTrainConfig, quantize: Quantize, rank: int) -> None:
+    placed = replace(MODEL, placement=replace(MODEL.placement, quantize=quantize))
+    with pytest.raises(ConfigError, match=f"quantize={quantize.value}: such weights cannot be trained"):
+        train(replace(config, model=placed, lora=LoraSettings(rank=rank)))
+    assert not config.out.exists()
 
 
 @pytest.mark.parametrize("rank", [0, 4])
