@@ -40,16 +40,23 @@ def begun(tmp_path_factory) -> TokenizerChoiceConfig:
     )  # fmt: skip
 
 
+@pytest.fixture(scope="module")
+def trained(begun, tmp_path_factory) -> Path:
+    """The folder of a choice that trained without a stop."""
+    out = tmp_path_factory.mktemp("trained")
+    choose_tokenizer(replace(begun, out=out, mode=TokenizerMode.train))
+    return out
+
+
 def rows_of_planner(folder: str | Path) -> torch.Tensor:
     return load_weights(folder, "planner").state["model.embed_tokens.weight"]
 
 
-def test_a_tokenizer_below_the_bar_is_trained_and_the_planner_starts_with_its_codes(begun, tmp_path, capsys):
-    start = choose_tokenizer(replace(begun, out=tmp_path, mode=TokenizerMode.train))
-    record, said = read_json(tmp_path / "tokenizer.json"), capsys.readouterr().out
+def test_a_tokenizer_below_the_bar_is_trained_and_the_planner_starts_with_its_codes(begun, trained):
+    record, start = read_json(trained / "tokenizer.json"), trained / "start"
     assert set(record["tried"]) == {"ours", "new"} and record["winner"] in record["tried"] and record["better"]
-    assert "the image tokenizer is trained on the set: tokenizer.mode=train" in said and "new, 3 steps: " in said
-    assert record["after"]["change"] == record["after"]["change"] and (tmp_path / "reconstructions.png").exists()
+    assert record["why"] == "tokenizer.mode=train" and record["tried_steps"] == 3
+    assert record["after"]["pictures"] == record["before"]["pictures"] and (trained / "reconstructions.png").exists()
     tokenizer = load_weights(start, "tokenizer")
     assert tokenizer.config == load_weights(begun.start, "tokenizer").config
     book = torch.nn.functional.normalize(tokenizer.state["quantize.embedding.weight"], dim=-1)
@@ -70,16 +77,19 @@ def test_noise_is_below_the_default_bar_and_what_reaches_the_bar_is_kept(begun, 
         assert stage_hash(start, stage) == stage_hash(Path(begun.start), stage)
     choose_tokenizer(replace(begun, out=tmp_path / "auto"))
     said = capsys.readouterr().out
-    assert "trained on the set: a median PSNR of" in said and "is below tokenizer.least_psnr=20" in said
+    assert (
+        "trained on the set: a median PSNR of" in said
+        and "new, 3 steps: PSNR median" in said
+        and "is below tokenizer.least_psnr=20" in said
+    )
     record = read_json(tmp_path / "auto/tokenizer.json")
     assert record["better"] == (record["after"]["change"] > record["before"]["change"])
 
 
 @pytest.mark.parametrize("fits", [1, 2])
-def test_a_kill_between_the_tries_changes_nothing(begun, tmp_path, monkeypatch, fits):
+def test_a_kill_between_the_tries_changes_nothing(begun, trained, tmp_path, monkeypatch, fits):
     """Killed when a second try, or the training after both, is to begin."""
-    whole, killed = (replace(begun, out=tmp_path / name, mode=TokenizerMode.train) for name in ("whole", "killed"))
-    expected = choose_tokenizer(whole)
+    killed = replace(begun, out=tmp_path, mode=TokenizerMode.train)
     real, left = tokenizer_choice.fit_tokenizer, iter(range(fits))
 
     def fit_some(*arguments):
@@ -93,8 +103,8 @@ def test_a_kill_between_the_tries_changes_nothing(begun, tmp_path, monkeypatch, 
             choose_tokenizer(killed)
     again = choose_tokenizer(killed)
     for stage in ("tokenizer", "planner"):
-        assert stage_hash(again, stage) == stage_hash(expected, stage)
-    assert read_json(killed.out / "tokenizer.json") == read_json(whole.out / "tokenizer.json")
+        assert stage_hash(again, stage) == stage_hash(trained / "start", stage)
+    assert read_json(tmp_path / "tokenizer.json") == read_json(trained / "tokenizer.json")
 
 
 def test_a_choice_is_made_once(begun, tmp_path):
