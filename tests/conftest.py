@@ -4,6 +4,7 @@ HYPOTHESIS_PROFILE=explore looks for new examples.
 """
 
 import os
+import signal
 
 from hypothesis import settings
 
@@ -13,3 +14,6 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 
 for variable, value in {"OMP_NUM_THREADS": "1", "MUJOCO_GL": "egl", "HF_HUB_OFFLINE": "1"}.items():
     os.environ.setdefault(variable, value)
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell starts a command in the background
+    signal.signal(signal.SIGINT, signal.default_int_handler)

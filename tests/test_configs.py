@@ -97,6 +97,8 @@ def test_choices_are_typed_by_their_values() -> None:
     for verb, keys in found.items():
         for key, choice in ((key, choices[-1]) for key, choices in keys.items()):
             needed = ["weights=BAAI/Emu3.5"] if key.startswith("official.") else []
+            if (verb, key) == ("train-world_model", "model.placement.quantize"):
+                continue  # only none can be trained
             if (verb, key) == ("plan", "fit"):
                 needed = ["image=photo.png", "instruction=look"]
             assert attrgetter(key)(load_config(verb, [*needed, f"{key}={choice.value}"])) is choice

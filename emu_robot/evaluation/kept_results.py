@@ -35,26 +35,25 @@ def run_kept[Item](
     done = [index for index in indices if index in kept]
     for index in done:
         yield [item(**values) for values in kept[index]]
-    replace_text(path, "".join(f"{line}\n" for line in (header, *(json.dumps([i, kept[i]]) for i in kept))))
     left = [index for index in indices if index not in kept]
-    n_done = len(done)
-    with path.open("a") as file, closing(run_numbered(make_runner, left, workers)) as results:
+    lines = [header, *(json.dumps([index, kept[index]]) for index in kept)]
+    with closing(run_numbered(make_runner, left, workers)) as results:
         try:
             for index, result in results:
-                file.write(json.dumps([index, [asdict(one) for one in result]]) + "\n")  # pyright: ignore
-                file.flush()
-                n_done += 1
+                lines.append(json.dumps([index, [asdict(one) for one in result]]))  # pyright: ignore
+                done.append(index)
+                replace_text(path, "\n".join(lines) + "\n")
                 yield result
         except Interrupted as stop:
             raise Interrupted(
-                stop.number, f"{path} keeps {n_done} of {len(indices)} results; the same command continues"
+                stop.number, f"{path} keeps {len(done)} of {len(indices)} results; the same command continues"
             ) from stop
-    path.unlink()
+    path.unlink(missing_ok=True)
 
 
 def _read(path: Path, header: str) -> dict[int, list[dict[str, Any]]]:
-    """Index -> items of a stopped run with this header, without a half-written last line."""
+    """Index -> items of a stopped run with this header."""
     if not path.exists():
         return {}
-    first, *lines = path.read_text().split("\n")
-    return dict(json.loads(line) for line in lines[:-1]) if first == header else {}
+    first, *lines = path.read_text().splitlines()
+    return dict(map(json.loads, lines)) if first == header else {}

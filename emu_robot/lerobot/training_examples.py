@@ -22,6 +22,7 @@ from emu_robot.models.action_head import HeadConfig
 from emu_robot.models.normalize import RelativeActions
 from emu_robot.models.weights import stage_hash
 from emu_robot.planner.planner import Planner
+from emu_robot.training.head import SPARE_TEXT
 from emu_robot.training.head_data import Demonstrations
 from emu_robot.training.head_goals import reconstructed_goals
 from emu_robot.training.head_sampler import GoalImages, HeadSampler, Images, SamplingConfig
@@ -70,7 +71,7 @@ class TrainingExamples:
             state_dim=len(layout.state_names),
             action_dim=len(layout.action_names),
             relative_dims=layout.relative_dims,
-            text_length=max(head.text_length, self.longest_words),
+            text_length=max(head.text_length, self.longest_words + SPARE_TEXT),
         )
         self.layout, self.control_hz = layout, int(buffer.metadata[0]["fps"])
         frames = np.flatnonzero(data.segments.at(np.arange(len(data.state))) >= 0)

@@ -48,9 +48,9 @@ def range_text(limits: Mapping[str, float]) -> str:
     """The range in a `number` field's metadata: "lie in [0, 1]", "be at least 1 and below 5"; "" if it has none."""
     low, high, above, below = (limits.get(name, math.inf) for name in ("low", "high", "above", "below"))
     if math.isfinite(low) and math.isfinite(high):
-        return f"lie in [{low:g}, {high:g}]"
+        return f"lie in [{low:.15g}, {high:.15g}]"
     bounds = (("at least", low), ("above", above), ("at most", high), ("below", below))
-    said = [f"{word} {bound:g}" for word, bound in bounds if math.isfinite(bound)]
+    said = [f"{word} {bound:.15g}" for word, bound in bounds if math.isfinite(bound)]
     return f"be {' and '.join(said)}" if said else ""
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from emu_robot.data.conversion import choose_cameras
 from emu_robot.data.lerobot_files import LeRobotFiles
-from emu_robot.data.prepare import Preparation, PrepareConfig, chosen, locate
+from emu_robot.data.prepare import Preparation, PrepareConfig, captioner, chosen, locate
 from emu_robot.errors import ConfigError
 from emu_robot.models.action_head import HeadConfig
 from emu_robot.models.weights import resolve_weights, stage_config
@@ -94,6 +94,7 @@ def verb_runs(config: FinetuneConfig) -> dict[tuple[str, str], Any]:
     folder, data = resolve_weights(config.weights), config.out / "data"
     camera, size = planner_camera(folder)[0], stage_config(folder, "head", HeadConfig).image_size
     files = LeRobotFiles(locate(config.dataset))
+    captioner(config.prepare.captioner)
     cameras = _cameras(files, config.prepare.cameras, camera)
     paths: dict[str, Any] = {"data": data, "out": config.out / "run", "weights": config.out / "weights"}
     stages: dict[str, Any] = {"planner": config.planner, "dida": config.dida, "head": config.head}

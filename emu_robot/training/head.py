@@ -26,6 +26,8 @@ from emu_robot.training.warm_start import check_one_start, idle_with_start, warm
 
 LEAST_TEXT = 32
 """Least number of word ids that a head can read, also with shorter texts in its data."""
+SPARE_TEXT = 8
+"""Word ids that a head can read beyond the longest text in its data: made-up words may be spelled longer."""
 
 
 def _loop() -> LoopConfig:
@@ -174,7 +176,7 @@ def head_config(
         action_dim=len(layout.action_names),
         relative_dims=layout.relative_dims,
         text_vocabulary=text.size + 1,
-        text_length=max(sizes.text_length if isinstance(sizes, HeadConfig) else LEAST_TEXT, longest),
+        text_length=max(sizes.text_length if isinstance(sizes, HeadConfig) else LEAST_TEXT, longest + SPARE_TEXT),
     )
 
 

@@ -102,7 +102,7 @@ WRONG = {
     "train stage=tokenizer data=~/data weights=new out=run": (
         *LOOP,
         ("camera=frnt", "unknown camera in"),
-        ("model.n_embed=1", "tokenizer.n_embed is 1, must be at least 2"),
+        ("model.n_embed=1", "tokenizer.n_embed is 1, must lie in [2, 16777216]"),
         ("model.resolution=64", "unknown key 'model.resolution'"),
         ("loop.eval_every=5", "loop.eval_every has no effect: stage tokenizer evaluates nothing"),
         ("model.local_encoder=false model.local_width=9", "model.local_width has no effect: local_encoder=false"),
@@ -129,7 +129,7 @@ WRONG = {
         ("weights=~/notes/new data=~/more", "codes_front: no such array"),
     ),
     "train stage=planner data=~/data weights=~/weights out=run": (
-        ("planner.camera=frnt", "codes_frnt: no such array"),
+        ("planner.camera=frnt", "'frnt'; known: front"),
         ("lora.rank=2", "lora.rank=2 needs start="),
         ("sequences.wordless_share=0 planner.image_guidance=2", "planner.image_guidance has no effect"),
     ),

@@ -72,7 +72,7 @@ def test_the_chunk_does_not_teach_the_keyposes():
 
 def test_text_ids_pad_and_refuse_what_does_not_fit():
     assert text_ids([5, 0], tiny()).tolist() == [6, 1, 0, 0, 0, 0]
-    with pytest.raises(InvalidValueError, match="7 tokens.*at most 6"):
+    with pytest.raises(InvalidValueError, match="7 word ids.*at most 6"):
         text_ids([1] * 7, tiny())
     with pytest.raises(InvalidValueError, match="token 19.*19 tokens"):
         text_ids([19], tiny())
