@@ -1,5 +1,6 @@
 """Action chunks as they arrive, and the rules that each must obey on its own."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -30,6 +31,7 @@ class Rejection(StrEnum):
     REORDERED = "not newer than one before"
     BEFORE_RESET = "captured before the last stop"
 
+    NAMES = "other names of dimensions, or in another order"
     SHAPE = "wrong number of dimensions or actions"
     NOT_FINITE = "not finite"
     RANGE = "out of the gripper's range"
@@ -73,12 +75,21 @@ class ChunkMessage:
     """(T, A), all dimensions in physical units."""
     source: str = "policy"
     """One of `SOURCES`."""
+    names: tuple[str, ...] | None = None
+    """Names of the dimensions; None: the sender gives none."""
 
 
-def judge_content(chunk: ChunkMessage, config: SafetyConfig, *, size: int, joints: int, now: float) -> Rejection | None:
-    """The first rule that the content of a chunk breaks. size: A. joints: number of joints among them."""
+def judge_content(
+    chunk: ChunkMessage, config: SafetyConfig, *, names: Sequence[str], joints: int, now: float
+) -> Rejection | None:
+    """The first rule that the content of a chunk breaks. names: those of the A dimensions. joints: how many are joints.
+
+    Names are compared in order: the same names in another order would move other joints.
+    """
+    if chunk.names is not None and chunk.names != tuple(names):
+        return Rejection.NAMES
     actions = chunk.actions
-    if actions.ndim != 2 or actions.shape[1] != size or not 1 <= len(actions) <= config.max_chunk_actions:
+    if actions.ndim != 2 or actions.shape[1] != len(names) or not 1 <= len(actions) <= config.max_chunk_actions:
         return Rejection.SHAPE
     if not (np.isfinite(actions).all() and np.isfinite([chunk.captured, chunk.dt]).all()):
         return Rejection.NOT_FINITE

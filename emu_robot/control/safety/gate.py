@@ -49,7 +49,7 @@ class SafetyGate:
     ) -> None:
         """joints: number of leading dimensions that are joints. Jump and tracking limits hold for these alone.
 
-        names: names of the dimensions, for messages. sources: senders that may send chunks.
+        names: names of the dimensions; a chunk that gives names must give these. sources: senders that may send chunks.
         Raises `InvalidValueError` if joints or names do not fit the limits.
         """
         self.config, self._joints, self._sources = config, joints, frozenset(sources)
@@ -230,7 +230,7 @@ class SafetyGate:
             return Rejection.SOURCE
         if why := self._holder.judge(chunk, now):
             return why
-        if why := judge_content(chunk, self.config, size=len(self._stream.position), joints=self._joints, now=now):
+        if why := judge_content(chunk, self.config, names=self.measured.names, joints=self._joints, now=now):
             return why
         if self._holder.captured_too_early(chunk):
             return Rejection.BEFORE_RESET

@@ -39,7 +39,8 @@ class MeasuredJoints:
             raise InvalidValueError(f"joints is {joints}; there are {size} dimensions")
         if names and len(names) != size:
             raise InvalidValueError(f"{len(names)} names for {size} dimensions")
-        self._names = tuple(names) or tuple(f"dimension {i + 1}" for i in range(size))
+        self.names = tuple(names) or tuple(f"dimension {i + 1}" for i in range(size))
+        """Names of the A dimensions."""
         self._config, self._joints = config, joints
         margin = np.full(size, GRIPPER_MARGIN)
         margin[:joints] = config.state_margin
@@ -119,12 +120,12 @@ class MeasuredJoints:
             return f"{self._told(worst, self.position)}; move it inside first"
         moved = np.ptp([place for _, place in self._path], axis=0)
         if moved.max() > STILL:
-            return f"by its joint states the robot moves: {self._names[int(moved.argmax())]}"
+            return f"by its joint states the robot moves: {self.names[int(moved.argmax())]}"
         return ""
 
     def _why_not(self, position: NDArray[np.floating], now: float, age: float) -> str:
         """Why a state is impossible; empty if it is possible."""
-        if position.shape != (len(self._names),) or not np.isfinite(position).all():
+        if position.shape != (len(self.names),) or not np.isfinite(position).all():
             return "not finite, or of another size"
         if not -self._config.future_tolerance_s <= age < np.inf:
             return f"stamped {-age:.3f} s ahead; do the machines' clocks agree?"
@@ -138,13 +139,13 @@ class MeasuredJoints:
         moved = np.abs(position - self.position)[: self._joints]
         fastest = int(moved.argmax())
         if moved[fastest] > reach:
-            return f"{self._names[fastest]} leaps by {moved[fastest]:.3g} rad; are there two publishers?"
+            return f"{self.names[fastest]} leaps by {moved[fastest]:.3g} rad; are there two publishers?"
         return ""
 
     def _told(self, dimension: int, position: NDArray[np.floating]) -> str:
         lower, upper, value = self._limits.lower[dimension], self._limits.upper[dimension], float(position[dimension])
         if dimension >= self._joints:
-            return f"{self._names[dimension]} is {value:.3g} open, far outside [0, 1]"
+            return f"{self.names[dimension]} is {value:.3g} open, far outside [0, 1]"
         degrees = lower - 0.2 <= np.radians(value) <= upper + 0.2 and abs(value) > 2 * max(-lower, upper, 1.0)
         hint = " (in degrees?)" if degrees else ""
-        return f"{self._names[dimension]} is at {value:.3g} rad{hint}, outside [{lower:.3g}, {upper:.3g}]"
+        return f"{self.names[dimension]} is at {value:.3g} rad{hint}, outside [{lower:.3g}, {upper:.3g}]"

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from gate_rig import DT, LIMITS, A, Rig
+from gate_rig import DT, LIMITS, NAMES, A, Rig
 
 from emu_robot.control.safety import EstopLatch, GateState, Rejection, SafetyConfig
 from emu_robot.errors import InvalidValueError, SystemSetupError
@@ -54,6 +54,7 @@ def test_a_chunk_is_executed_and_then_the_robot_holds_where_it_is():
 
 def test_no_fault_of_the_sender_ever_moves_the_robot():
     wrong: dict[Rejection, dict[str, Any]] = {
+        Rejection.NAMES: {"names": NAMES[::-1]},
         Rejection.SHAPE: {"actions": np.zeros((5, A + 1))},
         Rejection.NOT_FINITE: {"actions": np.full((5, A), np.nan)},
         Rejection.FUTURE: {"captured": 101.5},
@@ -70,6 +71,16 @@ def test_no_fault_of_the_sender_ever_moves_the_robot():
         rig.run(0.5)
         assert rig.gate.counts[f"chunk {reason.value}"] == 1
         assert np.ptp([command.position for command in rig.commands], axis=0).max() == 0, reason
+
+
+@pytest.mark.parametrize(
+    "names", [("j2", "j1", "grip"), ("j1", "j1", "j1"), (), NAMES[:2], (*NAMES, "j3"), ("J1", "j2", "grip")]
+)
+def test_names_tell_a_chunk_of_another_robot(names: tuple[str, ...]):
+    rig = Rig().armed()
+    assert rig.offer(names=NAMES) is None
+    assert rig.offer(names=names) is Rejection.NAMES
+    assert rig.gate.state is GateState.HOLDING
 
 
 def test_infinities_in_any_place_are_refused():
