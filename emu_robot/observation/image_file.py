@@ -33,9 +33,9 @@ def read_picture(path: str | Path) -> Image:
 
 def open_picture(path: str | Path) -> PictureFile:
     """Read as `read_picture` does, and report whether the picture was turned."""
-    if Path(path).exists() and not Path(path).is_file():
-        raise DataError(f"{path} is not a picture that can be read: not a regular file")
     try:
+        if Path(path).exists() and not Path(path).is_file():
+            raise DataError(f"{path} is not a picture that can be read: not a regular file")
         with warnings.catch_warnings(action="error", category=PillowImage.DecompressionBombWarning):
             picture = PillowImage.open(path)
         with picture:

@@ -49,6 +49,7 @@ def test_what_is_no_picture_is_refused_in_one_line(tmp_path: Path) -> None:
         ("empty.png", "is not a picture that can be read"),
         ("cut.png", "is not a picture that can be read"),
         ("none.png", "No such file or directory"),
+        ("n" * 300, "File name too long"),
         ("", "not a regular file"),
         ("deep.png", "8 bits per value are needed"),
     ]:
