@@ -191,10 +191,12 @@ def test_a_simulation_that_is_not_active_lays_no_scene(around: Surroundings, tmp
 def load() -> Iterator[None]:
     """Two processes that compute beside the others."""
     busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(2)]
-    yield
-    for process in busy:
-        process.kill()
-        process.wait()
+    try:
+        yield
+    finally:  # left over, they would slow down all that comes after a failure
+        for process in busy:
+            process.kill()
+            process.wait()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -132,15 +132,19 @@ def test_another_arm_beside_it_is_no_part_of_it(rig: Rig, gate: subprocess.Popen
 @contextmanager
 def a_rival(rig: Rig) -> Iterator[None]:
     publisher = rig.node.create_publisher(JointTrajectory, ROBOT.command_topic, qos.COMMANDS)
-    yield
-    rig.node.destroy_publisher(publisher)
+    try:
+        yield
+    finally:
+        rig.node.destroy_publisher(publisher)
 
 
 @contextmanager
 def no_gripper_controller(rig: Rig) -> Iterator[None]:
     rig.node.destroy_subscription(rig.gripper)
-    yield
-    rig.gripper = a_gripper_controller(rig.node)
+    try:
+        yield
+    finally:
+        rig.gripper = a_gripper_controller(rig.node)
 
 
 @contextmanager
@@ -149,9 +153,11 @@ def a_node_that_hangs(name: str) -> Iterator[None]:
     context = rclpy.Context()
     rclpy.init(context=context)
     node = Node(name, context=context)
-    yield
-    node.destroy_node()
-    rclpy.shutdown(context=context)
+    try:
+        yield
+    finally:
+        node.destroy_node()
+        rclpy.shutdown(context=context)
 
 
 @contextmanager
@@ -159,16 +165,20 @@ def changed(what: object, **values: Any) -> Iterator[None]:
     before = {name: getattr(what, name) for name in values}
     for name, value in values.items():
         setattr(what, name, value)
-    yield
-    for name, value in before.items():
-        setattr(what, name, value)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            setattr(what, name, value)
 
 
 @contextmanager
 def an_emergency_stop(rig: Rig) -> Iterator[None]:
     rig.peer.estop()
-    yield
-    wait_until(lambda: rig.peer.reset().success, "reset")
+    try:
+        yield
+    finally:
+        wait_until(lambda: rig.peer.reset().success, "reset")
 
 
 @contextmanager
@@ -181,17 +191,21 @@ def joints_without_the_wrist(rig: Rig) -> Iterator[None]:
         publisher.publish(message)
 
     timer = rig.node.create_timer(0.02, send)
-    with changed(rig.peer, senses=False):
-        yield
-    rig.node.destroy_timer(timer)
-    rig.node.destroy_publisher(publisher)
+    try:
+        with changed(rig.peer, senses=False):
+            yield
+    finally:
+        rig.node.destroy_timer(timer)
+        rig.node.destroy_publisher(publisher)
 
 
 @contextmanager
 def a_stopped_gate(process: subprocess.Popen[str]) -> Iterator[None]:
     process.send_signal(signal.SIGSTOP)
-    yield
-    process.send_signal(signal.SIGCONT)
+    try:
+        yield
+    finally:
+        process.send_signal(signal.SIGCONT)
 
 
 @contextmanager
@@ -199,8 +213,10 @@ def a_motion_planner(rig: Rig) -> Iterator[None]:
     from control_msgs.action import FollowJointTrajectory
 
     client = ActionClient(rig.node, FollowJointTrajectory, "arm_controller/follow_joint_trajectory")
-    yield
-    client.destroy()
+    try:
+        yield
+    finally:
+        client.destroy()
 
 
 def lying_now_and_then(message: JointState) -> None:

@@ -127,9 +127,11 @@ def a_jump_of_the_clock(peer: Peer) -> Iterator[None]:
 def a_rival(peer: Peer) -> Iterator[None]:
     topic = "/arm_controller/joint_trajectory"
     rival = peer.node.create_publisher(JointTrajectory, topic, qos.COMMANDS)
-    yield
-    peer.node.destroy_publisher(rival)
-    wait_until(lambda: peer.node.count_publishers(topic) == 1, "the rival to be gone")
+    try:
+        yield
+    finally:
+        peer.node.destroy_publisher(rival)
+        wait_until(lambda: peer.node.count_publishers(topic) == 1, "the rival to be gone")
 
 
 SEEN = {"clock jump": (a_jump_of_the_clock, "the clock jumped by"), "rival": (a_rival, "2 publishers")}
