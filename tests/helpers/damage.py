@@ -89,7 +89,12 @@ def fuzz(reader: Reader, whole: Path, examples: int) -> None:
     path = whole / reader.file
     good = path.read_bytes()
 
-    @settings(max_examples=examples, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @settings(
+        max_examples=examples,
+        deadline=None,
+        database=None,
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example],
+    )
     @given(damaged(good))
     def run(content: bytes) -> None:
         path.write_bytes(content)
