@@ -7,15 +7,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emu_robot.core import Image, Observation, PlanStep, Transition
-from emu_robot.environments.contract import EnvironmentSpec
+from emu_robot.environments.contract import SEEN, EnvironmentSpec
 from emu_robot.errors import InvalidValueError, ShapeError, UnknownNameError
 from emu_robot.robots.spec import PANDA
 from emu_sim.experts import Expert
 from emu_sim.failures import TabletopFailures
+from emu_sim.grammar import TABLETOP, Grammar, Subtask, Task
 from emu_sim.layout import sample_layout
 from emu_sim.predicates import final_goals, subtask_holds
 from emu_sim.suite import SPEC
-from emu_sim.tasks import SINGLE_FAMILIES, Subtask, Task, resolve_families, sample_chain, sample_task
+from emu_sim.tasks import sample_chain, sample_task
 from emu_sim.world import SUBSTEPS, World
 
 STEPS_PER_SUBTASK = 180  # control ticks; experts need about 80
@@ -25,7 +26,7 @@ HOME_TOLERANCE = 0.12  # [rad]
 class TabletopEnvironment:
     """Every seed gives a random task of the families in the split.
 
-    families: names of families or of the groups "single", "long", "all". split: "seen" or "heldout".
+    families: names of families or of the groups "single", "long", "all". split: one of the grammar's.
     robot and cameras are checked by name: the tabletop has a Panda with the cameras of its `RobotSpec`.
     """
 
@@ -33,21 +34,23 @@ class TabletopEnvironment:
 
     def __init__(
         self,
-        families: Sequence[str] = SINGLE_FAMILIES,
-        split: str = "seen",
+        families: Sequence[str] = ("single",),
+        split: str = SEEN,
         robot: str = PANDA.name,
         cameras: Sequence[str] = PANDA.cameras,
+        grammar: Grammar = TABLETOP,
     ) -> None:
         if robot != PANDA.name:
-            raise UnknownNameError("robot of environment tabletop", robot, [PANDA.name])
+            raise UnknownNameError(f"robot of environment {grammar.name}", robot, [PANDA.name])
         for camera in cameras:
             if camera not in PANDA.cameras:
                 raise UnknownNameError("camera", camera, PANDA.cameras)
-        self.families = resolve_families(families, split)
+        self.grammar = grammar
+        self.families = grammar.resolve(families, split)
         self.split = split
         self.cameras = tuple(cameras)
-        self.world = World()
-        self.task: Task = sample_task(self.families, split, np.random.default_rng(0))
+        self.world = World(grammar)
+        self.task: Task = sample_task(grammar, self.families, split, np.random.default_rng(0))
         self._goals = final_goals(self.task)
         self._achieved = self._done = 0
 
@@ -70,19 +73,19 @@ class TabletopEnvironment:
     def reset(self, seed: int, *, observe: bool = True) -> Observation:
         """Sample task and layout from the seed alone."""
         rng = np.random.default_rng(seed)
-        return self.reset_task(sample_task(self.families, self.split, rng), rng, observe=observe)
+        return self.reset_task(sample_task(self.grammar, self.families, self.split, rng), rng, observe=observe)
 
     def reset_chain(self, seed: int) -> Observation:
         """Lay out a scene for six subtasks in a row."""
         rng = np.random.default_rng(seed)
-        return self.reset_task(sample_chain(self.split, rng), rng)
+        return self.reset_task(sample_chain(self.grammar, self.split, rng), rng)
 
     def reset_task(self, task: Task, rng: np.random.Generator, *, observe: bool = True) -> Observation:
         """Sample a layout of the given task."""
         self.task = task
         self._goals = final_goals(task)
         self._achieved = self._done = 0
-        self.world.reset(sample_layout(task, rng))
+        self.world.reset(sample_layout(self.grammar, task, rng))
         return self.observe() if observe else self._blind()
 
     def step(self, action: NDArray[Any], *, observe: bool = True) -> Transition:

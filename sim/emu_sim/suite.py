@@ -1,4 +1,4 @@
-"""The tabletop as a suite: its tasks and the specification of its worlds. MuJoCo is loaded when a world is opened."""
+"""The tabletops as suites: their tasks and the specification of its worlds. MuJoCo is loaded when a world is opened."""
 
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from emu_robot.environments.contract import CameraSpec, EnvironmentSpec, TaskSpec
 from emu_robot.robots.spec import PANDA
-from emu_sim.tasks import TASKS
+from emu_sim.grammar import TABLETOP, TABLETOP2, TABLETOP2_FOLD1, Grammar
 
 if TYPE_CHECKING:
     from emu_sim.environment import TabletopEnvironment
@@ -32,9 +32,13 @@ SPEC = EnvironmentSpec(
 class TabletopSuite:
     """`emu-robot eval env=tabletop`."""
 
+    grammar: ClassVar[Grammar] = TABLETOP
     spec: ClassVar[EnvironmentSpec] = SPEC
-    tasks: ClassVar[Sequence[TaskSpec]] = TASKS
     default_tasks: ClassVar[Sequence[str]] = ("long",)
+
+    @property
+    def tasks(self) -> Sequence[TaskSpec]:
+        return self.grammar.tasks
 
     def open(self, task: str, split: str) -> "TabletopEnvironment":
         return self.open_mixed([task], split)
@@ -42,4 +46,16 @@ class TabletopSuite:
     def open_mixed(self, tasks: Sequence[str], split: str) -> "TabletopEnvironment":
         from emu_sim.environment import TabletopEnvironment
 
-        return TabletopEnvironment(tasks, split)
+        return TabletopEnvironment(tasks, split, grammar=self.grammar)
+
+
+class Tabletop2Suite(TabletopSuite):
+    """`emu-robot eval env=tabletop2`: more shapes, colours, receptacles and families, and a split to choose on."""
+
+    grammar: ClassVar[Grammar] = TABLETOP2
+
+
+class Tabletop2Fold1Suite(TabletopSuite):
+    """`tabletop2` with other kept compositions, to show that a recipe does not depend on them."""
+
+    grammar: ClassVar[Grammar] = TABLETOP2_FOLD1
