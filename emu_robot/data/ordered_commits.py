@@ -13,17 +13,21 @@ COMMITTED_AT_ONCE = 16
 
 
 def blocks_in_order[Piece](
-    pieces: Iterable[Piece], is_done: Callable[[Piece], bool], results: Iterable[object]
+    pieces: Iterable[Piece],
+    is_done: Callable[[Piece], bool],
+    results: Iterable[object],
+    at_once: int = COMMITTED_AT_ONCE,
 ) -> Iterator[list[Piece]]:
-    """All pieces in their order, in blocks as soon as they are done. They are checked after each of `results`."""
+    """All pieces in their order, in blocks of `at_once` as soon as they are done. They are checked after each of
+    `results`."""
     waiting = deque(pieces)
 
     def take(at_least: int) -> list[Piece]:
-        block = list(takewhile(is_done, islice(waiting, COMMITTED_AT_ONCE)))
+        block = list(takewhile(is_done, islice(waiting, at_once)))
         return [waiting.popleft() for _ in block] if len(block) >= at_least else []
 
     for _ in results:
-        while block := take(COMMITTED_AT_ONCE):
+        while block := take(at_once):
             yield block
     while block := take(1):
         yield block

@@ -7,16 +7,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emu_robot.core import Image, Observation, PlanStep, Transition
+from emu_robot.environments.capabilities import Moment
 from emu_robot.environments.contract import SEEN, EnvironmentSpec
 from emu_robot.errors import InvalidValueError, ShapeError, UnknownNameError
 from emu_robot.robots.spec import PANDA
 from emu_sim.experts import Expert
 from emu_sim.failures import TabletopFailures
 from emu_sim.grammar import TABLETOP, Grammar, Subtask, Task
-from emu_sim.layout import sample_layout
+from emu_sim.laid_out import lay_out
+from emu_sim.layout import can_push, sample_layout
+from emu_sim.outcomes import Outcomes
 from emu_sim.predicates import final_goals, subtask_holds
 from emu_sim.suite import SPEC
-from emu_sim.tasks import sample_chain, sample_task
+from emu_sim.tasks import counterfactuals, sample_chain, sample_task
 from emu_sim.world import SUBSTEPS, World
 
 STEPS_PER_SUBTASK = 180  # control ticks; experts need about 80
@@ -53,6 +56,7 @@ class TabletopEnvironment:
         self.task: Task = sample_task(grammar, self.families, split, np.random.default_rng(0))
         self._goals = final_goals(self.task)
         self._achieved = self._done = 0
+        self._outcomes: Outcomes | None = None
 
     @property
     def instruction(self) -> str:
@@ -82,11 +86,35 @@ class TabletopEnvironment:
 
     def reset_task(self, task: Task, rng: np.random.Generator, *, observe: bool = True) -> Observation:
         """Sample a layout of the given task."""
+        self._begin(task)
+        self.world.reset(sample_layout(self.grammar, task, rng))
+        return self.observe() if observe else self._blind()
+
+    def lay_out(self, seed: int, *, disturbed: float = 0.0, instructions: int = 1) -> list[Moment]:
+        """Begin the episode of `seed`, and give its moments without motion. Its first scene is that of `reset`.
+
+        disturbed: share of the subtasks with an attempt or a moment under way, in [0, 1]. instructions: number of
+        seeds in a row that share the scene of the first, each with another instruction if the scene allows it.
+        """
+        if self._outcomes is None:
+            self._outcomes = Outcomes(self.world)
+        first = seed - seed % instructions
+        rng = np.random.default_rng(first)
+        task = sample_task(self.grammar, self.families, self.split, rng)
+        layout = sample_layout(self.grammar, task, rng)
+        if seed != first:
+            others = counterfactuals(self.grammar, task, self.split, np.random.default_rng([first, 4]), instructions)
+            possible = [task, *(other for other in others if can_push(layout, other))]
+            task = possible[(seed - first) % len(possible)]
+        self._begin(task)
+        moments = lay_out(self._outcomes, task, layout, np.random.default_rng([seed, 3]), disturbed)
+        self._done = self._achieved = len(task.subtasks)
+        return moments
+
+    def _begin(self, task: Task) -> None:
         self.task = task
         self._goals = final_goals(task)
         self._achieved = self._done = 0
-        self.world.reset(sample_layout(self.grammar, task, rng))
-        return self.observe() if observe else self._blind()
 
     def step(self, action: NDArray[Any], *, observe: bool = True) -> Transition:
         """One control tick of 50 ms. observe=False leaves out the images, because rendering is most of the cost."""
@@ -165,6 +193,16 @@ class TabletopEnvironment:
     @property
     def due_object(self) -> str | None:
         return self.subtask.object if self.subtask else None
+
+    @property
+    def compositions(self) -> tuple[str, ...]:
+        """Compositions of the task that its split keeps from demonstrations, for instance "red can, drawer"."""
+        return tuple(self.grammar.compositions(self.task))
+
+    @property
+    def due_composition(self) -> str | None:
+        """That of the due subtask; None if it is not kept."""
+        return self.grammar.kept_words(self.subtask) if self.subtask else None
 
     @property
     def gripper_opening(self) -> float:

@@ -149,16 +149,20 @@ class Grammar:
         """
         return tuple(task.name for task in select_tasks(self.tasks, names, split))
 
-    def kept_split(self, step: Subtask) -> str | None:
-        """The split that keeps the composition of this step; None if demonstrations may show it."""
-        return next((split for split, kept in self.kept.items() if _keeps(kept, step)), None)
+    def kept_words(self, step: Subtask) -> str | None:
+        """The composition of this step, for instance "red can, drawer"; None if demonstrations may show it."""
+        kept = any(_keeps(kept, step) for kept in self.kept.values())
+        return f"{step.object}, {'on ' * (step.kind == 'stack')}{step.target}" if kept else None
 
     def compositions(self, task: Task) -> dict[str, str]:
         """The task's kept compositions in words, for instance "red can, drawer" -> the split that keeps them."""
-        found = {_words(step): split for step in task.subtasks if (split := self.kept_split(step))}
         order = tuple(place_kind(step.target) for step in task.subtasks)
-        kept = {split for split, kept in self.kept.items() if task.family == "sequence" and order in kept.orders}
-        return found | {", then ".join(order): split for split in kept}
+        found: dict[str, str] = {}
+        for split, kept in self.kept.items():
+            found |= {str(self.kept_words(step)): split for step in task.subtasks if _keeps(kept, step)}
+            if task.family == "sequence" and order in kept.orders:
+                found[", then ".join(order)] = split
+        return found
 
     def split_of(self, task: Task) -> str | None:
         """The task's split; None if compositions of several splits meet in it."""
@@ -194,10 +198,6 @@ def place_kind(place: str | None) -> str:
 def _keeps(kept: Compositions, step: Subtask) -> bool:
     pair = (str(step.object), str(step.target))
     return pair in kept.stacks if step.kind == "stack" else pair in kept.pairs
-
-
-def _words(step: Subtask) -> str:
-    return f"{step.object}, {'on ' * (step.kind == 'stack')}{step.target}"
 
 
 def cells(rows: Iterable[str], columns: Iterable[str], residue: int) -> frozenset[tuple[str, str]]:
@@ -268,7 +268,7 @@ def _tabletop2(fold: int) -> Grammar:
         },
         kept=kept,
         slots=4,
-        zone_spots=(-0.033, 0.033),
+        zone_spots=(-0.031, 0.031),
         varied=("sort", "clear"),
         late_share=0.25,
         occupied_share=0.3,

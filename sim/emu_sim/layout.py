@@ -16,6 +16,7 @@ PLACE_GAP = (0.125, 0.125)
 OBJECT_PLACE_GAP = (0.09, 0.115)
 PUSH_RUN_UP = 0.08  # [m] behind the object
 HAND_X, HAND_Y = (0.32, 0.70), (-0.30, 0.16)  # [m] where the hand can come down to push
+BOX_MOST_Y = 0.10  # [m] nearer to the drawer the box would touch it
 MAX_YAW = 0.3  # [rad]
 EXTREME_MARGIN = 0.04  # [m] by which an extreme object leads all others
 SIDES = {"leftmost": (1, -1), "rightmost": (1, 1), "nearest": (0, 1), "farthest": (0, -1)}
@@ -36,7 +37,8 @@ class Layout:
     """Object -> receptacle or object on which it starts."""
 
 
-def _apart(xy: np.ndarray, others: list[np.ndarray], gap: tuple[float, float]) -> bool:
+def apart(xy: np.ndarray, others: list[np.ndarray], gap: tuple[float, float]) -> bool:
+    """Whether a point (2,) [m] keeps the gap along x or y from each of the others."""
     return all(abs(xy[0] - o[0]) >= gap[0] or abs(xy[1] - o[1]) >= gap[1] for o in others)
 
 
@@ -52,7 +54,7 @@ def _try_layout(grammar: Grammar, task: Task, rng: np.random.Generator) -> Layou
     for place in task.places:
         for _ in range(30):
             xy = _spot(rng)
-            if _apart(xy, list(places.values()), PLACE_GAP):
+            if apart(xy, list(places.values()), PLACE_GAP) and not (place == "box" and xy[1] > BOX_MOST_Y):
                 places[place] = xy
                 break
         else:
@@ -64,7 +66,7 @@ def _try_layout(grammar: Grammar, task: Task, rng: np.random.Generator) -> Layou
             continue
         for _ in range(30):
             xy = _spot(rng)
-            if _apart(xy, list(places.values()), OBJECT_PLACE_GAP) and _apart(xy, list(objects.values()), OBJECT_GAP):
+            if apart(xy, list(places.values()), OBJECT_PLACE_GAP) and apart(xy, list(objects.values()), OBJECT_GAP):
                 objects[name] = xy
                 break
         else:

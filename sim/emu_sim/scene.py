@@ -48,6 +48,11 @@ class Shape:
         """[m]"""
         return self.half[1] if self.geom == CYLINDER else self.half[2]
 
+    @property
+    def width(self) -> float:
+        """[m] along y, in which the fingers close."""
+        return 2 * (self.half[0] if self.geom == CYLINDER else self.half[1])
+
 
 CAN_RADIUS, CAN_HALF_HEIGHT = 0.023, 0.026  # [m]
 SHAPES = {
@@ -57,7 +62,7 @@ SHAPES = {
         half=(CAN_RADIUS, CAN_HALF_HEIGHT, 0),
         cap=Cap(name="lid", geom=CYLINDER, half=(0.011, 0.0005, 0), rgb=(0.88, 0.90, 0.92)),
     ),
-    "brick": Shape(geom=BOX, half=(0.030, 0.014, 0.014)),
+    "brick": Shape(geom=BOX, half=(0.027, 0.014, 0.014)),
     "post": Shape(
         geom=BOX,
         half=(0.015, 0.015, 0.034),
@@ -98,7 +103,7 @@ def spots(grammar: Grammar, place: str) -> tuple[float, ...]:
 
     Along x the fingers are thin, so that objects can lie side by side.
     """
-    return {"zone": grammar.zone_spots, "box": (-0.033, 0.033), DRAWER: (-0.033, 0.035)}.get(place_kind(place), (0.0,))
+    return {"zone": grammar.zone_spots, "box": (-0.032, 0.032), DRAWER: (-0.033, 0.035)}.get(place_kind(place), (0.0,))
 
 
 def _add_objects(world: mujoco.MjsBody, grammar: Grammar) -> None:
@@ -204,7 +209,7 @@ def _add_cameras(spec: mujoco.MjSpec) -> None:
 
 @cache
 def build_model(grammar: Grammar) -> mujoco.MjModel:
-    """Compile the scene of a grammar, once per process. `World` writes an episode's colours and collisions into its own copy."""
+    """Compile a grammar's scene, once per process. `World` writes an episode's colours and collisions into a copy."""
     spec = panda_spec()
     spec.option.timestep = 0.0025
     spec.option.integrator = mujoco.mjtIntegrator.mjINT_IMPLICITFAST

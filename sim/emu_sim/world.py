@@ -2,7 +2,7 @@
 
 import atexit
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -46,6 +46,8 @@ class World:
         self.dof_index = np.array([joint.dofadr[0] for joint in joints])
         self._drivers = [self.model.joint(f"{side}_driver_joint").qposadr[0] for side in ("left", "right")]
         self._drawer = self.model.joint("drawer").qposadr[0]
+        own = {*self.qpos_index, self._drawer, *range(self.model.joint("object0").qposadr[0], self.model.nq)}
+        self._gripper = np.array([i for i in range(self.model.nq) if i not in own])
         self._pinch = self.model.site("pinch").id
         self._pads = [{self.model.geom(f"{side}_pad{i}").id for i in (1, 2)} for side in ("left", "right")]
         self._slots: dict[str, int] = {}
@@ -97,6 +99,16 @@ class World:
         z = half_height(name) + base
         joint = self.data.joint(f"object{self._slots[name]}")
         joint.qpos[:] = (x, y, z, np.cos(yaw / 2), 0, 0, np.sin(yaw / 2))
+
+    def yaw(self, name: str) -> float:
+        """[rad] of an object that stands upright."""
+        w, _x, _y, z = self.data.joint(f"object{self._slots[name]}").qpos[3:]
+        return float(2 * np.arctan2(z, w))
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        """Receptacles on the table."""
+        return tuple(self._places)
 
     def _lay_places(self, layout: Layout) -> None:
         for body in self._receptacles:
@@ -190,6 +202,30 @@ class World:
         self.data.ctrl[7] = GRIPPER_CTRL * (1.0 - np.clip(action[7], 0.0, 1.0))
         mujoco.mj_step(self.model, self.data, nstep=substeps)
 
+    def pose(self, joints: Floats, gripper: Floats) -> None:
+        """Put the arm at joints (7,) [rad] and the gripper at a `gripper_pose`, without physics."""
+        self.data.qpos[self.qpos_index] = joints
+        self.data.qpos[self._gripper] = gripper
+        self.place()
+
+    @property
+    def gripper_pose(self) -> Floats:
+        """(G,) positions of all joints of the gripper."""
+        return self.data.qpos[self._gripper].copy()
+
+    def slide_drawer(self, opening: float, cargo: Iterable[str]) -> None:
+        """Open the drawer to `opening` [m], without physics, with the objects that lie in it."""
+        for name in cargo:
+            self.data.joint(f"object{self._slots[name]}").qpos[0] += opening - self.drawer_opening
+        self.data.qpos[self._drawer] = opening
+        self.place()
+
+    def place(self) -> None:
+        """Bring all bodies and cameras where the joints have them, without physics."""
+        mujoco.mj_kinematics(self.model, self.data)
+        mujoco.mj_comPos(self.model, self.data)
+        mujoco.mj_camlight(self.model, self.data)
+
     def save(self) -> Floats:
         state = np.empty(mujoco.mj_stateSize(self.model, _STATE))
         mujoco.mj_getState(self.model, self.data, state, _STATE)
@@ -235,8 +271,12 @@ class World:
 
     def pinch_pixel(self, camera: str) -> tuple[float, float]:
         """(u, v) [px] of the point between the fingertips in a 128 px picture, also if it is hidden or outside."""
+        return self.pixel(camera, self.pinch_pos)
+
+    def pixel(self, camera: str, point: Floats) -> tuple[float, float]:
+        """(u, v) [px] of a point (3,) [m] in a 128 px picture, also if it is hidden or outside."""
         view = self.data.camera(camera)
-        x, y, z = view.xmat.reshape(3, 3).T @ (self.pinch_pos - view.xpos)
+        x, y, z = view.xmat.reshape(3, 3).T @ (point - view.xpos)
         half = PANDA.image_size / 2
         focal = half / np.tan(np.radians(self.model.camera(camera).fovy[0]) / 2)
         return float(half - focal * x / z), float(half + focal * y / z)
