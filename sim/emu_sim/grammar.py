@@ -243,8 +243,9 @@ def _tabletop2(fold: int) -> Grammar:
     """fold: rotation of the kept cells, 0 to 4."""
     colours, shapes = ("red", "green", "blue", "yellow", "cyan", "magenta"), ("brick", "can", "cube", "post")
     objects = _objects(shapes, colours)
-    places = ("bowl", "plate", *(f"{colour} zone" for colour in colours), "box")
-    kinds = ("bowl", "plate", "zone", "box")
+    # In this order no object is kept from both the box and the drawer, so that clearing shows every object.
+    places = ("bowl", "box", "plate", *(f"{colour} zone" for colour in colours))
+    kinds = ("bowl", "box", "plate", "zone")
     kept = {
         split: Compositions(
             pairs=cells(objects, (*places, DRAWER), (residue + fold) % MODULUS),

@@ -94,6 +94,13 @@ PHRASINGS: dict[str, tuple[str, ...]] = {
         "store {those} in the drawer, then close it",
         "open the drawer, put {those} in and close it",
     ),
+    "clear_box": (
+        "clear {those} into the box",
+        "tidy {those} away into the box",
+        "clear the table of {those} and use the box",
+        "store {those} in the box",
+        "clean up {those} with the box",
+    ),
     "swap": (
         "swap {both}",
         "exchange the places of {both}",

@@ -101,8 +101,13 @@ def _gather(grammar: Grammar, rng: np.random.Generator) -> Task:
 
 def _clear_some(grammar: Grammar, rng: np.random.Generator) -> Task:
     attribute, value, meant, objects = _mixed(grammar, rng)
-    text = say(grammar, rng, "clear_some", those=_those(rng, value, attribute))
-    return Task("clear", text, cleared(meant), objects, scene_places(grammar, rng, [], n=1))
+    those = _those(rng, value, attribute)
+    if rng.random() < 0.5:
+        text = say(grammar, rng, "clear_some", those=those)
+        return Task("clear", text, cleared(meant), objects, scene_places(grammar, rng, [], n=1))
+    text = say(grammar, rng, "clear_box", those=those)
+    steps = tuple(Subtask("put", name, "box") for name in meant)
+    return Task("clear", text, steps, objects, scene_places(grammar, rng, ["box"]))
 
 
 def _sort_named(grammar: Grammar, rng: np.random.Generator) -> Task:
@@ -111,7 +116,7 @@ def _sort_named(grammar: Grammar, rng: np.random.Generator) -> Task:
     here, there = choose(rng, grammar.places, 2)
     goals: dict[str, str] = {}
     for value, place in zip(values, (here, there), strict=True):
-        n = int(rng.integers(1, 3)) if place_kind(place) in ROOMY else 1
+        n = int(rng.integers(1, 3)) if place_kind(place) in ROOMY and len(goals) < 2 else 1
         goals |= dict.fromkeys(choose(rng, _with(grammar, value, attribute), n), place)
     objects = in_order(grammar, goals)
     words = {"those": _those(rng, values[0], attribute), "others": _those(rng, values[1], attribute)}

@@ -8,8 +8,8 @@ import pytest
 
 from emu_robot import environments
 from emu_sim.failures import TabletopFailures
+from emu_sim.grammar import Subtask
 from emu_sim.suite import SPEC
-from emu_sim.tasks import Subtask
 
 DUE = Subtask("put", "red cube", "bowl")
 START = {"red cube": (0.0, 0.0, 0.0), "blue can": (0.3, 0.0, 0.0)}
