@@ -38,11 +38,13 @@ class Fact(NamedTuple):
     """Where one thing is in a picture."""
 
     place: str
-    """The receptacle or object it lies on, or "table"; "open" or "closed" for the drawer."""
+    """In words, for instance "on the plate" or "on the table"; "open" or "closed" for a thing that opens."""
     u: float
     """Column of its centre [px], also if it is hidden."""
     v: float
     """Row of its centre [px]."""
+    is_visible: bool
+    """Whether nothing that stays hides it; the arm may."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -177,7 +177,7 @@ class Moment:
     state: Floats32
     """(S,) state of the robot."""
     facts: Mapping[str, Fact]
-    """Name of an object, or "drawer" -> where it is."""
+    """Name of an object or of a thing that opens -> where it is."""
 
 
 @runtime_checkable

@@ -5,10 +5,10 @@ import numpy as np
 from emu_robot.core import Fact, Floats
 from emu_robot.environments.capabilities import Moment, MomentKind
 from emu_robot.robots.spec import PANDA
-from emu_sim.grammar import DRAWER, Subtask, Task
+from emu_sim.grammar import DRAWER, Subtask, Task, preposition
 from emu_sim.layout import Layout
 from emu_sim.outcomes import Outcomes
-from emu_sim.predicates import OPENED
+from emu_sim.predicates import CLOSED
 
 UNDERWAY_SHARE = 0.5
 """Share of disturbances that show the arm on its way; the others are attempts."""
@@ -46,12 +46,14 @@ def _disturbance(outcomes: Outcomes, step: Subtask, rng: np.random.Generator) ->
 
 def _moment(outcomes: Outcomes, kind: MomentKind) -> Moment:
     world, camera = outcomes.world, PANDA.planner_camera
-    on = outcomes.on
+    is_open, on = world.drawer_opening > CLOSED, outcomes.on
 
-    def fact(place: str, pos: Floats) -> Fact:
+    def fact(place: str, pos: Floats, is_visible: bool = True) -> Fact:
         u, v = world.pixel(camera, pos)
-        return Fact(place, round(u, 1), round(v, 1))
+        return Fact(place, round(u, 1), round(v, 1), is_visible)
 
-    facts = {name: fact(on.get(name, "table"), thing.pos) for name, thing in world.objects.items()}
-    facts[DRAWER] = fact("open" if world.drawer_opening > OPENED else "closed", world.knob_pos)
+    facts = {DRAWER: fact("open" if is_open else "closed", world.knob_pos)}
+    for name, thing in world.objects.items():
+        base = on.get(name, "table")
+        facts[name] = fact(f"{preposition(base)} the {base}", thing.pos, is_open or base != DRAWER)
     return Moment(kind=kind, image=world.render(camera), state=world.state, facts=facts)

@@ -220,6 +220,13 @@ class World:
         self.data.qpos[self._drawer] = opening
         self.place()
 
+    def settle(self) -> None:
+        """Let physics run until what was laid without it lies still; the arm stays."""
+        hold = np.append(self.joints, self.gripper_opening)
+        self.data.qvel[:] = 0
+        for _ in range(10):
+            self.step(hold)
+
     def place(self) -> None:
         """Bring all bodies and cameras where the joints have them, without physics."""
         mujoco.mj_kinematics(self.model, self.data)
