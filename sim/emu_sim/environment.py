@@ -15,7 +15,7 @@ from emu_sim.experts import Expert
 from emu_sim.failures import TabletopFailures
 from emu_sim.grammar import TABLETOP, Grammar, Subtask, Task
 from emu_sim.laid_out import lay_out
-from emu_sim.layout import can_push, sample_layout
+from emu_sim.layout import Layout, can_push, sample_layout
 from emu_sim.outcomes import Outcomes
 from emu_sim.predicates import final_goals, subtask_holds
 from emu_sim.suite import SPEC
@@ -98,18 +98,22 @@ class TabletopEnvironment:
         """
         if self._outcomes is None:
             self._outcomes = Outcomes(self.world)
-        first = seed - seed % instructions
-        rng = np.random.default_rng(first)
-        task = sample_task(self.grammar, self.families, self.split, rng)
-        layout = sample_layout(self.grammar, task, rng)
-        if seed != first:
-            others = counterfactuals(self.grammar, task, self.split, np.random.default_rng([first, 4]), instructions)
-            possible = [task, *(other for other in others if can_push(layout, other))]
-            task = possible[(seed - first) % len(possible)]
+        task, layout = self._retold(seed, seed % instructions)
         self._begin(task)
         moments = lay_out(self._outcomes, task, layout, np.random.default_rng([seed, 3]), disturbed)
         self._done = self._achieved = len(task.subtasks)
         return moments
+
+    def _retold(self, seed: int, n: int) -> tuple[Task, Layout]:
+        """The n-th other task in the scene of the seed n places before; the seed's own task and scene without one."""
+        first = np.random.default_rng(seed - n)
+        task = sample_task(self.grammar, self.families, self.split, first)
+        layout = sample_layout(self.grammar, task, first)
+        if not n:
+            return task, layout
+        others = counterfactuals(self.grammar, task, self.split, np.random.default_rng([seed - n, 4]), n)
+        possible = [other for other in others if can_push(layout, other)]
+        return (possible[n - 1], layout) if len(possible) >= n else self._retold(seed, 0)
 
     def _begin(self, task: Task) -> None:
         self.task = task

@@ -24,10 +24,11 @@ YAW_SPREAD = 0.035
 """Standard deviation of the yaw of an object with flat sides after a grasp, which aligns it with the fingers [rad]."""
 OPENING = {"open": (0.130, 0.004), "close": (0.001, 0.001)}
 """Kind of step -> mean and standard deviation of the drawer's opening [m]."""
-HOME_MEAN = np.array([0.0, 0.09, 0.0, -0.005, 0.0, 0.01, 0.0])
-HOME_SPREAD = np.array([0.023, 0.029, 0.025, 0.027, 0.01, 0.028, 0.025])
-HOME_LIMIT = 0.12
-"""Arm at a keyframe: mean, standard deviation and limit of the joints beside home [rad]."""
+HOME = (np.array([0, 0.099, 0, 0.002, 0, 0, 0]), 0.01)
+HOME_DISTURBED = (np.array([0, 0.062, 0, -0.028, 0, 0.041, 0]), 0.044)
+HOME_LIMIT, DISTURBED_SHARE = 0.12, 0.25
+"""Joints beside home at a keyframe: mean and standard deviation without and after disturbances, limit [rad], and the
+share of the latter."""
 DROP_GAP = (0.06, 0.075)
 """Least distance of a dropped object from others along x and y [m]."""
 IK_STEPS, IK_STEP = 25, 0.05
@@ -140,7 +141,8 @@ class Outcomes:
 
     def _to_home(self) -> None:
         """Bring the arm home, as exactly as executed episodes have it at keyframes."""
-        beside = np.clip(self._rng.normal(HOME_MEAN, HOME_SPREAD), -HOME_LIMIT, HOME_LIMIT)
+        mean, spread = HOME_DISTURBED if self._rng.random() < DISTURBED_SHARE else HOME
+        beside = np.clip(self._rng.normal(mean, spread), -HOME_LIMIT, HOME_LIMIT)
         self.world.pose(np.array(PANDA.home) + beside, self._gripper[0].joints)
 
     def _hand_to(self, goal: Floats, opening: float) -> None:

@@ -1,6 +1,7 @@
 """Draws random tasks of a grammar."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
@@ -11,8 +12,8 @@ from emu_sim.unnamed import UNNAMED, VARIANTS
 
 FAMILIES: dict[str, Family] = NAMED | UNNAMED
 _MOST_SUBTASKS = {"sequence": 2, "sort": 3, "tower": 2, "clear": 4, "swap": 3, "gather": 2, "undo": 2}
-COUNTERFACTUAL_DRAWS = 200
-"""Draws for other tasks of one scene."""
+COUNTERFACTUAL_FAMILIES, DRAWS_OF_FAMILY = 12, 25
+"""Families that are tried for one more task of a scene, and draws of each."""
 
 
 def sample_task(grammar: Grammar, families: Sequence[str], split: str, rng: np.random.Generator) -> Task:
@@ -20,12 +21,9 @@ def sample_task(grammar: Grammar, families: Sequence[str], split: str, rng: np.r
     names = grammar.resolve(families, split)
     family = names[int(rng.integers(len(names)))]
     while True:
-        try:
-            task = _draw(grammar, family, rng)
-        except RejectedError:
-            continue
-        if grammar.split_of(task) == split:
-            return task
+        for task in _draws(grammar, family, rng):
+            if grammar.split_of(task) == split:
+                return task
 
 
 def most_subtasks(families: Sequence[str]) -> int:
@@ -58,16 +56,22 @@ def counterfactuals(grammar: Grammar, task: Task, split: str, rng: np.random.Gen
     """At most `n` tasks of other instructions in the task's own scene, in the given split."""
     limited, found = grammar.limited_to(task), {task.instruction: task}
     names = grammar.resolve(["all"], split)
-    for _ in range(COUNTERFACTUAL_DRAWS):
+    for _ in range(COUNTERFACTUAL_FAMILIES):
         if len(found) > n:
             break
-        try:
-            other = _draw(limited, names[int(rng.integers(len(names)))], rng)
-        except RejectedError:
-            continue
-        if limited.split_of(other) == split and _fits(other, task):
+        family = names[int(rng.integers(len(names)))]
+        fitting = (other for other in _draws(limited, family, rng) if _fits(other, task))
+        other = next((other for other in fitting if limited.split_of(other) == split), None)
+        if other is not None:
             found.setdefault(other.instruction, replace(other, objects=task.objects, places=task.places, on=task.on))
     return list(found.values())[1:]
+
+
+def _draws(grammar: Grammar, family: str, rng: np.random.Generator) -> Iterator[Task]:
+    """Some tasks of the family, of any split."""
+    for _ in range(DRAWS_OF_FAMILY):
+        with suppress(RejectedError):
+            yield _draw(grammar, family, rng)
 
 
 def _fits(other: Task, scene: Task) -> bool:
