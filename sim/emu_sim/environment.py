@@ -18,7 +18,7 @@ from emu_sim.laid_out import lay_out
 from emu_sim.layout import Layout, can_push, sample_layout
 from emu_sim.outcomes import Outcomes
 from emu_sim.predicates import final_goals, subtask_holds
-from emu_sim.suite import SPEC
+from emu_sim.suite import spec_of
 from emu_sim.tasks import counterfactuals, sample_chain, sample_task
 from emu_sim.world import SUBSTEPS, World
 
@@ -32,8 +32,6 @@ class TabletopEnvironment:
     families: names of families or of the groups "single", "long", "all". split: one of the grammar's.
     robot and cameras are checked by name: the tabletop has a Panda with the cameras of its `RobotSpec`.
     """
-
-    spec: EnvironmentSpec = SPEC
 
     def __init__(
         self,
@@ -49,6 +47,7 @@ class TabletopEnvironment:
             if camera not in PANDA.cameras:
                 raise UnknownNameError("camera", camera, PANDA.cameras)
         self.grammar = grammar
+        self.spec: EnvironmentSpec = spec_of(grammar)
         self.families = grammar.resolve(families, split)
         self.split = split
         self.cameras = tuple(cameras)

@@ -1,4 +1,4 @@
-"""The tabletops as suites: their tasks and the specification of its worlds. MuJoCo is loaded when a world is opened."""
+"""The tabletops as suites: tasks, and specifications of the worlds. MuJoCo is loaded when a world is opened."""
 
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -13,28 +13,38 @@ if TYPE_CHECKING:
 
 PROTOCOL = "1"
 """Version of the protocol. It changes with the episode of a seed and with the success rule."""
-SPEC = EnvironmentSpec(
-    control_hz=PANDA.control_hz,
-    cameras={name: CameraSpec(height=PANDA.image_size, width=PANDA.image_size) for name in PANDA.cameras},
-    planner_camera=PANDA.planner_camera,
-    layout=PANDA.layout,
-    success_rule="every subtask has been achieved in order, and the results that no later subtask undoes still hold",
-    versions={"tabletop": PROTOCOL, "mujoco": version("mujoco")},
-    failure_kinds={
-        "wrong object": "an object that the due subtask does not name was grasped, or moved by more than 5 cm",
-        "dropped": "the object was grasped and let go without completing the subtask",
-        "missed grasp": "the gripper closed and never held anything",
-        "no attempt": "the gripper never closed",
-    },
-)
+
+
+SUCCESS_RULE = "every subtask has been achieved in order, and the results that no later subtask undoes still hold"
+
+
+def spec_of(grammar: Grammar) -> EnvironmentSpec:
+    """The description of the worlds of a grammar."""
+    return EnvironmentSpec(
+        control_hz=PANDA.control_hz,
+        cameras={name: CameraSpec(height=PANDA.image_size, width=PANDA.image_size) for name in PANDA.cameras},
+        planner_camera=PANDA.planner_camera,
+        layout=PANDA.layout,
+        success_rule=SUCCESS_RULE,
+        versions={grammar.name: PROTOCOL, "mujoco": version("mujoco")},
+        failure_kinds={
+            "wrong object": "an object that the due subtask does not name was grasped, or moved by more than 5 cm",
+            "dropped": "the object was grasped and let go without completing the subtask",
+            "missed grasp": "the gripper closed and never held anything",
+            "no attempt": "the gripper never closed",
+        },
+    )
 
 
 class TabletopSuite:
     """`emu-robot eval env=tabletop`."""
 
     grammar: ClassVar[Grammar] = TABLETOP
-    spec: ClassVar[EnvironmentSpec] = SPEC
     default_tasks: ClassVar[Sequence[str]] = ("long",)
+
+    @property
+    def spec(self) -> EnvironmentSpec:
+        return spec_of(self.grammar)
 
     @property
     def tasks(self) -> Sequence[TaskSpec]:

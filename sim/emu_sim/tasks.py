@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from emu_sim.families import NAMED, Family, RejectedError, choose
-from emu_sim.grammar import DRAWER, Grammar, Subtask, Task
+from emu_sim.families import NAMED, STACKED_ON, Family, RejectedError, choose
+from emu_sim.grammar import DRAWER, Grammar, Subtask, Task, shape_of
 from emu_sim.unnamed import UNNAMED, VARIANTS
 
 FAMILIES: dict[str, Family] = NAMED | UNNAMED
@@ -48,7 +48,7 @@ def sample_chain(grammar: Grammar, split: str, rng: np.random.Generator) -> Task
             Subtask("stack", first, third),
         )
         task = Task("chain", "; ".join(step.text for step in steps), steps, (first, second, third), (here, there))
-        if grammar.split_of(task) == split:
+        if shape_of(third) in STACKED_ON and grammar.split_of(task) == split:
             return task
 
 
