@@ -129,4 +129,4 @@ def _written(config: MergeConfig) -> dict[str, Any]:
 def _settings(out: Path) -> dict[str, Any] | None:
     """The settings that `out` was merged with; None if it is no merged buffer."""
     path = out / RECORD
-    return json.loads(path.read_text()) if path.exists() else None
+    return {"cameras": []} | json.loads(path.read_text()) if path.exists() else None
