@@ -19,7 +19,7 @@ from emu_robot.data.buffer_index import INDEX
 from emu_robot.data.episode import Episode
 from emu_robot.data.expert_demonstration import record_episode
 from emu_robot.data.laid_out_episode import laid_out_episode
-from emu_robot.data.ordered_commits import COMMITTED_AT_ONCE, blocks_in_order, commit
+from emu_robot.data.ordered_commits import blocks_in_order, commit
 from emu_robot.data.replay_buffer import ReplayBuffer, require_maker
 from emu_robot.environments import suite
 from emu_robot.environments.capabilities import HasOracle, MixesTasks, require
@@ -233,7 +233,7 @@ def _record_all(
     make_recorder = partial(_Recorder, config, load_policy, pending)
     workers = config.workers if config.workers > 1 else 0
     recorded: dict[int, bool] = {}
-    n_failed, at_once = 0, COMMITTED_AT_ONCE if config.execute else LAID_OUT_AT_ONCE
+    n_failed, at_once = 0, None if config.execute else LAID_OUT_AT_ONCE
     with (
         progress("collecting", total=len(seeds)) as report,
         closing(run_parallel(make_recorder, seeds, workers)) as results,

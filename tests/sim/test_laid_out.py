@@ -2,6 +2,7 @@
 
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -74,13 +75,13 @@ def test_disturbed_moments_show_the_arm_or_an_attempt_that_failed(environment):
 
 
 def test_episodes_in_a_row_may_share_a_scene_and_differ_in_what_is_asked(environment):
-    asked = []
+    shared = 0
     for seed in range(0, 40, 2):
         one, first = environment.lay_out(seed, instructions=2)[0].image, environment.instruction
         other, second = environment.lay_out(seed + 1, instructions=2)[0].image, environment.instruction
-        np.testing.assert_array_equal(one, other)
-        asked.append(first != second)
-    assert np.mean(asked) > 0.6
+        assert first != second
+        shared += np.array_equal(one, other)
+    assert shared >= 14  # scenes that allow no other instruction give way to the seed's own
 
 
 def test_questions_follow_from_the_facts(environment):
@@ -95,8 +96,15 @@ def test_questions_follow_from_the_facts(environment):
         assert environment.task.needs_memory or f"the {moved} is" in change(first.facts, last.facts)[1]
 
 
-def _config(out: Path, **changes: object) -> CollectConfig:
-    settings = {"env": "tabletop2", "n": 6, "execute": False, "disturbed": 0.5, "lerobot": False, "workers": 1}
+def _config(out: Path, **changes: Any) -> CollectConfig:
+    settings: dict[str, Any] = {
+        "env": "tabletop2",
+        "n": 6,
+        "execute": False,
+        "disturbed": 0.5,
+        "lerobot": False,
+        "workers": 1,
+    }
     return CollectConfig(out=out, **(settings | changes))
 
 
