@@ -190,7 +190,7 @@ class _Meta:
 
 
 def check_meta(meta: Any) -> None:
-    """Raise `InvalidValueError` naming the field that does not fit. Facts are a text, which `fields_from_meta` reads."""
+    """Raise `InvalidValueError` naming the field that does not fit. Facts remain a text."""
     build(_Meta, meta, "metadata")
 
 
