@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +32,19 @@ class Observation:
             check_image(f"image of camera {camera!r}", image)
         if self.state.ndim != 1:
             raise ShapeError("state", self.state.shape, "(S,)")
+
+
+class Fact(NamedTuple):
+    """Where one thing is in a picture."""
+
+    place: str
+    """In words, for instance "on the plate" or "on the table"; "open" or "closed" for a thing that opens."""
+    u: float
+    """Column of its centre [px], also if it is hidden."""
+    v: float
+    """Row of its centre [px]."""
+    is_visible: bool
+    """Whether nothing that stays hides it; the arm may."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -18,6 +18,7 @@ from emu_robot.core import PlanStep, Policy
 from emu_robot.data.buffer_index import INDEX
 from emu_robot.data.episode import Episode
 from emu_robot.data.expert_demonstration import record_episode
+from emu_robot.data.laid_out_episode import laid_out_episode
 from emu_robot.data.ordered_commits import blocks_in_order, commit
 from emu_robot.data.replay_buffer import ReplayBuffer, require_maker
 from emu_robot.environments import suite
@@ -38,8 +39,11 @@ from emu_robot.shared.typed import first_line
 
 SEED_LIMIT = 10_000_000
 """Demonstrations use seeds below it, evaluations this one and those above."""
-FIRST_GUESS = {"frames": 150, "marked_images": 10, "image_bytes": 2 * 128 * 128 * 3, "frame_bytes": 100}
+FIRST_GUESS = {"frames": 150, "marked_images": 10, "image_bytes": 2 * 128 * 128 * 3, "frame_bytes": 100,
+               "laid_out_images": 2}  # fmt: skip
 """Guessed sizes of an episode before one is measured; images are uncompressed."""
+LAID_OUT_AT_ONCE = 256
+"""Laid out episodes of a commit; each has few images."""
 LOG, PENDING = "collection.json", "pending"
 CONTINUABLE = ("n", "out", "workers", "lerobot")
 """Settings that may differ when a collection is continued."""
@@ -64,6 +68,13 @@ class CollectConfig:
     """The replay buffer's folder."""
     seed: int = number(0, 0)
     """Seed of the first episode; seed + n is at most 10 million, where evaluation begins."""
+    execute: bool = True
+    """Let the expert act. If false, the scene after every subtask is laid out and rendered without motion: pictures of
+    the planner's camera and words, for tokenizer and planner, and no actions."""
+    disturbed: float = number(0.0, 0, 1)
+    """Share of the laid out subtasks with a picture of the arm on its way or of an attempt that failed."""
+    instructions: int = number(1, 1)
+    """Number of laid out episodes in a row that share one scene, each with another instruction if possible."""
     workers: int = number(2, 1)
     """Processes; 1 records in this one."""
     noise: float = number(0.01, 0, 1)
@@ -88,8 +99,17 @@ class CollectConfig:
             raise ConfigError(f"seed + n must be at most {SEED_LIMIT} (evaluation seeds begin there)")
         if (self.policy_share > 0) != bool(self.policy):
             raise ConfigError(f"policy_share must go with a policy, got {self.policy_share} and {self.policy!r}")
+        if self.lerobot and not self.execute:
+            raise ConfigError("lerobot=true needs execute=true; set lerobot=false")
         if self.lerobot and self.image_every != 1:
             raise ConfigError(f"lerobot=true needs image_every=1, got {self.image_every}; set lerobot=false")
+
+    def without_effect(self) -> dict[str, str]:
+        """See `check_effects`."""
+        if self.execute:
+            return dict.fromkeys(("disturbed", "instructions"), "execute=true lays nothing out")
+        moving = ("noise", "burst_probability", "policy", "image_every", "keep_failed")
+        return dict.fromkeys(moving, "execute=false moves nothing")
 
     @property
     def lerobot_out(self) -> Path:
@@ -195,6 +215,8 @@ def _bytes_per_episode(config: CollectConfig, buffer: ReplayBuffer) -> int:
     if buffer.n_episodes:
         return sum(file.stat().st_size for file in buffer.path.rglob("*") if file.is_file()) // buffer.n_episodes
     guess = FIRST_GUESS
+    if not config.execute:
+        return guess["laid_out_images"] * guess["image_bytes"]
     n_images = guess["frames"] // config.image_every + guess["marked_images"]
     return guess["frames"] * guess["frame_bytes"] + n_images * guess["image_bytes"]
 
@@ -211,13 +233,13 @@ def _record_all(
     make_recorder = partial(_Recorder, config, load_policy, pending)
     workers = config.workers if config.workers > 1 else 0
     recorded: dict[int, bool] = {}
-    n_failed = 0
+    n_failed, at_once = 0, None if config.execute else LAID_OUT_AT_ONCE
     with (
         progress("collecting", total=len(seeds)) as report,
         closing(run_parallel(make_recorder, seeds, workers)) as results,
     ):
         noted = (recorded.update([result]) for result in results)
-        for block in blocks_in_order(seeds, recorded.__contains__, noted):
+        for block in blocks_in_order(seeds, recorded.__contains__, noted, at_once):
             kept = [seed for seed in block if recorded[seed] or config.keep_failed]
             commit(buffer, [pending / f"{seed}.npz" for seed in kept])
             for seed in block:
@@ -266,7 +288,14 @@ class _Recorder:
         file = self._pending / f"{seed}.npz"
         if file.exists():
             return seed, Episode.load(file).success
-        episode = record_episode(
+        episode = self._laid_out(seed) if not config.execute else self._recorded(seed)
+        if episode.success or config.keep_failed:
+            episode.save(file)
+        return seed, episode.success
+
+    def _recorded(self, seed: int) -> Episode:
+        config = self._config
+        return record_episode(
             self._world_for(seed),
             seed,
             split=config.split,
@@ -276,9 +305,16 @@ class _Recorder:
             policy=self._policy,
             policy_share=config.policy_share,
         )
-        if episode.success or config.keep_failed:
-            episode.save(file)
-        return seed, episode.success
+
+    def _laid_out(self, seed: int) -> Episode:
+        config = self._config
+        return laid_out_episode(
+            self._world_for(seed),
+            seed,
+            split=config.split,
+            disturbed=config.disturbed,
+            instructions=config.instructions,
+        )
 
     def close(self) -> None:
         if self._world is not None:

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from emu_robot.core import Floats32
-from emu_robot.errors import ConfigError, DataError, ShapeError
+from emu_robot.core import Fact, Floats32
+from emu_robot.errors import ConfigError, DataError, InvalidValueError, ShapeError
 from emu_robot.shared.files import replacing
 from emu_robot.shared.typed import build, first_line
 
@@ -52,6 +52,14 @@ class Episode:
     images: Mapping[str, NDArray[np.uint8]]
     """Camera -> (M, H, W, 3)."""
 
+    executed: bool = True
+    """Whether the robot moved. If not, actions are 0 and mean nothing, frames are moments, and a subtask starts at the
+    keyframe before."""
+    attempts: tuple[int, ...] = ()
+    """Frames at which the subtask pursued was tried in vain; only where the episode was laid out."""
+    facts: tuple[Mapping[str, Fact], ...] = ()
+    """(M,) for each stored image, name of a thing -> where it is; () if unknown."""
+
     def __len__(self) -> int:
         return len(self.state)
 
@@ -61,7 +69,12 @@ class Episode:
         return (np.searchsorted(self.starts, np.arange(len(self)), side="right") - 1).astype(np.int32)
 
     def thinned(self, image_every: int) -> "Episode":
-        """The episode with images of every `image_every`-th frame, and of starts, keyframes and their dwells."""
+        """The episode with images of every `image_every`-th frame, and of starts, keyframes and their dwells.
+
+        One that was laid out keeps all of its moments.
+        """
+        if not self.executed:
+            return self
         frames = self.image_frames
         done = np.searchsorted(self.keyframes, frames, side="right")
         dwells = done > np.searchsorted(self.starts, frames, side="right") - 1
@@ -94,7 +107,9 @@ class Episode:
             raise DataError(f"{self}: a success with {n_done} of {n_subtasks} keyframes")
         if self.starts[0] != 0:
             raise DataError(f"{self}: starts[0] is {self.starts[0]}, expected 0")
-        if (self.keyframes < self.starts[:n_done]).any() or (self.starts[1:] <= self.keyframes[: n_starts - 1]).any():
+        if (self.keyframes < self.starts[:n_done]).any() or (
+            self.starts[1:] < self.keyframes[: n_starts - 1] + self.executed
+        ).any():
             raise DataError(f"{self}: starts {self.starts} and keyframes {self.keyframes} do not alternate")
         if (np.diff(self.image_frames) <= 0).any():
             raise DataError(f"{self}: image_frames are not ascending")
@@ -111,7 +126,11 @@ class Episode:
     def meta(self) -> dict[str, Any]:
         """Everything but the arrays per frame and image, as JSON values; `fields_from_meta` reverses it."""
         lists = {"subtasks": list(self.subtasks), "keyframes": self.keyframes.tolist(), "starts": self.starts.tolist()}
-        return {name: getattr(self, name) for name in META_KEYS} | lists
+        meta = {name: getattr(self, name) for name in META_KEYS} | lists
+        if self.executed:
+            return meta
+        facts = json.dumps(self.facts, separators=(",", ":"))  # a text takes a tenth of the memory
+        return meta | {"executed": False, "attempts": list(self.attempts), "facts": facts}
 
     def save(self, path: Path) -> None:
         """Write one uncompressed .npz atomically: after a kill, `path` is either absent or complete."""
@@ -161,13 +180,30 @@ class _Meta:
     subtasks: tuple[str, ...]
     keyframes: tuple[int, ...]
     starts: tuple[int, ...]
+    executed: bool = True
+    attempts: tuple[int, ...] = ()
+    facts: str = "[]"
 
     def __post_init__(self) -> None:
-        if self.fps < 1 or not all(0 <= frame < 2**31 for frame in (*self.keyframes, *self.starts)):
+        if self.fps < 1 or not all(0 <= t < 2**31 for t in (*self.keyframes, *self.starts, *self.attempts)):
             raise DataError("fps or a frame is out of range")
+
+
+def check_meta(meta: Any) -> None:
+    """Raise `InvalidValueError` naming the field that does not fit. Facts remain a text."""
+    build(_Meta, meta, "metadata")
 
 
 def fields_from_meta(meta: Any) -> dict[str, Any]:
     """The `Episode` fields that `Episode.meta` wrote. Raises `InvalidValueError` naming the one that does not fit."""
     fields = vars(build(_Meta, meta, "metadata"))
-    return fields | {name: np.asarray(fields[name], np.int32) for name in ("keyframes", "starts")}
+    frames = {name: np.asarray(fields[name], np.int32) for name in ("keyframes", "starts")}
+    try:
+        facts = tuple({name: _fact(*where) for name, where in of.items()} for of in json.loads(fields["facts"]))
+    except (ValueError, TypeError, AttributeError) as error:
+        raise InvalidValueError(f"metadata: facts cannot be read ({first_line(error)})") from error
+    return fields | frames | {"facts": facts}
+
+
+def _fact(place: str, u: float, v: float, is_visible: bool) -> Fact:
+    return Fact(str(place), float(u), float(v), bool(is_visible))

@@ -89,9 +89,9 @@ def export_lerobot(
     one whole picture to the next; 2 makes random access quick, 20 makes videos smaller. crf: quality of the videos, 0
     (lossless) to 51. workers: processes; 1 writes in this one.
 
-    Raises `DataError` if `source` is not a buffer or `out` is something else, `ConfigError` if images are not stored
-    for every frame (collect with image_every=1), `InvalidValueError` for a number out of its range, `SystemSetupError`
-    if the disk fills up.
+    Raises `DataError` if `source` is not a buffer, has no actions, or `out` is something else, `ConfigError` if images
+    are not stored for every frame (collect with image_every=1), `InvalidValueError` for a number out of its range,
+    `SystemSetupError` if the disk fills up.
     """
     if gop < 1 or workers < 1 or not 0 <= crf <= 51:
         given = f"gop={gop}, crf={crf}, workers={workers}"
@@ -100,6 +100,7 @@ def export_lerobot(
     check_target(out)
     if not buffer.n_episodes:
         raise DataError(f"{buffer.path}: holds no episodes to export")
+    buffer.require_actions()
     if buffer.n_images != buffer.n_frames:
         stored = f"{buffer.n_images} images for {buffer.n_frames} frames"
         raise ConfigError(f"{buffer.path}: {stored}; a LeRobotDataset needs every one (collect with image_every=1)")

@@ -4,11 +4,12 @@ import json
 import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from emu_robot.data.buffer_arrays import check_row_specs
+from emu_robot.data.buffer_arrays import RowSpecs, check_row_specs
+from emu_robot.data.episode import Episode
 from emu_robot.data.replay_buffer import ReplayBuffer
 from emu_robot.errors import DataError, InvalidValueError
 from emu_robot.robots.spec import RobotLayout
@@ -32,6 +33,9 @@ class MergeConfig:
     image_every: int = number(1, 1)
     """Frames from one kept image to the next; those of starts, keyframes and their dwells stay."""
 
+    cameras: list[str] = field(default_factory=list)
+    """Cameras to keep; empty: all, which the sources must then share."""
+
     def __post_init__(self) -> None:
         check_ranges(self)
 
@@ -47,10 +51,10 @@ def merge(config: MergeConfig) -> Path:
     if not sources:
         raise InvalidValueError("no sources to merge; give sources=BUFFER,BUFFER")
     buffers = [ReplayBuffer.open(source) for source in sources]
-    _check_alike(buffers)
+    _check_alike(buffers, config.cameras)
     if out.exists():
         same_episodes = ReplayBuffer.open(out).metadata == [meta for buffer in buffers for meta in buffer.metadata]
-        if same_episodes and _image_every(out) == config.image_every:
+        if same_episodes and _settings(out) == _written(config):
             return out
         raise DataError(f"{out}: already exists and holds something else; merge into a new path")
     require_disk_space(out, sum(file.stat().st_size for source in sources for file in source.rglob("*")))
@@ -62,24 +66,41 @@ def merge(config: MergeConfig) -> Path:
             for buffer in buffers:
                 for begin in range(0, buffer.n_episodes, BLOCK):
                     block = buffer.episodes(begin, min(begin + BLOCK, buffer.n_episodes))
-                    merged.extend([episode.thinned(config.image_every) for episode in block])
+                    merged.extend([_kept(episode, config) for episode in block])
                     for _ in block:
                         report("")
-    replace_json(partial / RECORD, {"image_every": config.image_every})
+    replace_json(partial / RECORD, _written(config))
     partial.replace(out)
     return out
 
 
-def _check_alike(buffers: Sequence[ReplayBuffer]) -> None:
+def _kept(episode: Episode, config: MergeConfig) -> Episode:
+    """The episode with the cameras and images to keep."""
+    images = {camera: episode.images[camera] for camera in config.cameras or episode.images}
+    return replace(episode, images=images).thinned(config.image_every)
+
+
+def _check_alike(buffers: Sequence[ReplayBuffer], cameras: Sequence[str]) -> None:
     """Raise `DataError` or `ShapeError` naming what differs: dimensions, cameras, rates, sizes of images."""
     filled = [buffer for buffer in buffers if buffer.n_episodes]
     for buffer in buffers[1:]:
         _compare(buffer, buffers[0], differences(buffer.layout, buffers[0].layout))
+    for buffer in filled:
+        for camera in cameras:
+            buffer.images(camera)
     for buffer in filled[1:]:
         first = filled[0]
-        pairs = {"cameras": (buffer.cameras, first.cameras), "rates [Hz]": (_rates(buffer), _rates(first))}
+        pairs: dict[str, tuple[Any, Any]] = {"rates [Hz]": (_rates(buffer), _rates(first))}
+        if not cameras:
+            pairs["cameras"] = buffer.cameras, first.cameras
         _compare(buffer, first, {name: pair for name, pair in pairs.items() if pair[0] != pair[1]})
-        check_row_specs(f"{buffer.path} beside {first.path}", buffer.row_specs(), first.row_specs())
+        check_row_specs(f"{buffer.path} beside {first.path}", _rows(buffer, cameras), _rows(first, cameras))
+
+
+def _rows(buffer: ReplayBuffer, cameras: Sequence[str]) -> RowSpecs:
+    """The specs of the arrays to keep."""
+    left_out = {f"images/{camera}" for camera in buffer.cameras if cameras and camera not in cameras}
+    return {name: spec for name, spec in buffer.row_specs().items() if name not in left_out}
 
 
 def differences(one: RobotLayout, other: RobotLayout) -> dict[str, tuple[Any, Any]]:
@@ -100,7 +121,12 @@ def _rates(buffer: ReplayBuffer) -> list[int]:
     return sorted({meta["fps"] for meta in buffer.metadata})
 
 
-def _image_every(out: Path) -> int | None:
-    """The setting `image_every` that `out` was merged with; None if it is no merged buffer."""
+def _written(config: MergeConfig) -> dict[str, Any]:
+    """The settings that a merged buffer records."""
+    return {"image_every": config.image_every, "cameras": config.cameras}
+
+
+def _settings(out: Path) -> dict[str, Any] | None:
+    """The settings that `out` was merged with; None if it is no merged buffer."""
     path = out / RECORD
-    return json.loads(path.read_text())["image_every"] if path.exists() else None
+    return {"cameras": []} | json.loads(path.read_text()) if path.exists() else None

@@ -13,17 +13,24 @@ COMMITTED_AT_ONCE = 16
 
 
 def blocks_in_order[Piece](
-    pieces: Iterable[Piece], is_done: Callable[[Piece], bool], results: Iterable[object]
+    pieces: Iterable[Piece],
+    is_done: Callable[[Piece], bool],
+    results: Iterable[object],
+    at_once: int | None = None,
 ) -> Iterator[list[Piece]]:
-    """All pieces in their order, in blocks as soon as they are done. They are checked after each of `results`."""
+    """All pieces in their order, in blocks as soon as they are done. They are checked after each of `results`.
+
+    at_once: pieces of a block; `COMMITTED_AT_ONCE` if None.
+    """
+    size = at_once or COMMITTED_AT_ONCE
     waiting = deque(pieces)
 
     def take(at_least: int) -> list[Piece]:
-        block = list(takewhile(is_done, islice(waiting, COMMITTED_AT_ONCE)))
+        block = list(takewhile(is_done, islice(waiting, size)))
         return [waiting.popleft() for _ in block] if len(block) >= at_least else []
 
     for _ in results:
-        while block := take(COMMITTED_AT_ONCE):
+        while block := take(size):
             yield block
     while block := take(1):
         yield block

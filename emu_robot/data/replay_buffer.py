@@ -30,7 +30,7 @@ from emu_robot.data.buffer_arrays import (
     rows_of,
 )
 from emu_robot.data.buffer_index import COUNTS, INDEX, empty_index, read_index
-from emu_robot.data.episode import Episode, fields_from_meta
+from emu_robot.data.episode import Episode, check_meta, fields_from_meta
 from emu_robot.data.image_codes import Encoder, codes_name, read_codes, store_codes
 from emu_robot.data.mapped_images import MappedImages
 from emu_robot.errors import DataError, InvalidValueError, ShapeError, UnknownNameError
@@ -91,7 +91,7 @@ class ReplayBuffer:
             raise DataError(f"{self.path / METADATA}: {len(lines)} episodes, expected {self.n_episodes}")
         for i, line in enumerate(lines):
             try:
-                fields_from_meta(line)
+                check_meta(line)
             except InvalidValueError as error:
                 raise DataError(f"{self.path / METADATA}: {error} of episode {i}") from error
         return lines
@@ -143,6 +143,15 @@ class ReplayBuffer:
     def image_ends(self) -> NDArray[np.int64]:
         """(E,) image row after each episode's last stored image."""
         return self.load("episodes/image_end") if self.n_episodes else np.zeros(0, np.int64)
+
+    def require_actions(self) -> None:
+        """Raise `DataError` if some episodes were laid out without motion, so that their actions mean nothing."""
+        still = sum(not meta.get("executed", True) for meta in self._metadata)
+        if still:
+            raise DataError(
+                f"{self.path}: {still} of {self.n_episodes} episodes were laid out without motion (execute=false) and "
+                "have no actions; they are for tokenizer and planner alone"
+            )
 
     def load(self, name: str) -> NDArray[Any]:
         """A whole array in memory by its path, for example "frames/state" or "images/frame".

@@ -4,9 +4,11 @@ Knows neither torch nor a simulator.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
 from typing import Protocol, runtime_checkable
 
-from emu_robot.core import Floats32, Image, Observation, PlanStep, Transition
+from emu_robot.core import Fact, Floats32, Image, Observation, PlanStep, Transition
 from emu_robot.environments.contract import Environment
 from emu_robot.errors import InvalidValueError
 
@@ -137,6 +139,61 @@ class LocatesGripper(Protocol):
 
 
 @runtime_checkable
+class KeepsCompositions(Protocol):
+    """A world whose splits keep compositions from demonstrations, such as an object and a receptacle."""
+
+    @property
+    def compositions(self) -> tuple[str, ...]:
+        """The kept compositions of the present episode, for instance "red can, drawer"; none in the split "seen"."""
+        ...
+
+    @property
+    def due_composition(self) -> str | None:
+        """That of the subtask at `subtask_index`; None if it is not kept."""
+        ...
+
+
+class MomentKind(StrEnum):
+    """What a moment of a laid out episode shows."""
+
+    START = "start"
+    """The scene before the first subtask."""
+    KEYFRAME = "keyframe"
+    """A subtask is complete."""
+    ATTEMPT = "attempt"
+    """The due subtask was tried and is not complete."""
+    UNDERWAY = "underway"
+    """The arm is on its way through the due subtask."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Moment:
+    """One moment of an episode that is laid out without motion."""
+
+    kind: MomentKind
+    """What it shows."""
+    image: Image
+    """The picture of the planner's camera."""
+    state: Floats32
+    """(S,) state of the robot."""
+    facts: Mapping[str, Fact]
+    """Name of an object or of a thing that opens -> where it is."""
+
+
+@runtime_checkable
+class LaysOut(Protocol):
+    """A world that shows what subtasks leave, without motion: many pictures for little time."""
+
+    def lay_out(self, seed: int, *, disturbed: float = 0.0, instructions: int = 1) -> Sequence[Moment]:
+        """Begin the episode of `seed`, and give its moments, a start and one keyframe for each subtask among them.
+
+        disturbed: share of the subtasks with an attempt or a moment under way. instructions: number of seeds in a row
+        that share one scene, each with another instruction if the scene allows it.
+        """
+        ...
+
+
+@runtime_checkable
 class PlaysChains(Protocol):
     """A world that can lay out scenes with a long chain of subtasks, for long plans."""
 
@@ -154,6 +211,8 @@ CAPABILITIES: Mapping[type, str] = {
     KnowsFailures: "failure kinds",
     LocatesObjects: "places of objects",
     LocatesGripper: "the place of the gripper",
+    KeepsCompositions: "kept compositions",
+    LaysOut: "layouts without motion",
     PlaysChains: "chains of subtasks",
 }
 

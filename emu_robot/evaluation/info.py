@@ -10,6 +10,7 @@ from emu_robot.evaluation.records import (
     EpisodeRecord,
     mean_over_groups,
     mean_over_tasks,
+    per_composition,
     per_group,
     per_task,
     successes,
@@ -36,6 +37,7 @@ def eval_info(
             name: _aggregate(some) | {"mean_over_tasks": _mean(mean_over_tasks(some))}
             for name, some in per_group(records).items()
         },
+        "per_composition": {name: _success(some) for name, some in per_composition(records).items()},
         "overall": overall
         | {
             "mean_over_tasks": _mean(mean_over_tasks(records)),
@@ -119,5 +121,6 @@ def _episode(record: EpisodeRecord) -> dict[str, Any]:
         "n_steps": record.n_steps,
         "subtasks_done": sum(record.subtasks_done),
         "n_subtasks": len(record.subtasks_done),
+        "compositions": list(record.compositions),
         "failure": record.failure,
     }

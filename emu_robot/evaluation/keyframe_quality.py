@@ -46,6 +46,7 @@ class Matches(NamedTuple):
 def keyframe_quality(config: KeyframeQualityConfig) -> Matches:
     """Print precision and recall over the successful episodes of the buffer, and write them to `out`."""
     buffer = ReplayBuffer.open(config.buffer)
+    buffer.require_actions()
     successes = [i for i, meta in enumerate(buffer.metadata) if meta["success"]]
     bounds, state = [0, *buffer.episode_ends.tolist()], buffer.load("frames/state")
     states = [state[bounds[i] : bounds[i + 1]] for i in successes]

@@ -18,6 +18,7 @@ from emu_robot.core import Image, Observation
 from emu_robot.environments.capabilities import (
     HasExpert,
     HasSubtasks,
+    KeepsCompositions,
     LocatesObjects,
     due_subtask,
     require,
@@ -70,6 +71,8 @@ class Query:
     """The planner's next subtask; None if it judges the task complete."""
     plan_s: float
     """Duration of the plan [s]."""
+    composition: str | None = None
+    """Composition of the true next subtask that the split keeps from demonstrations."""
     mae: float | None = None
     """Mean absolute error of the subgoal, of 255, on the pixels that the subtask changes."""
     mae_copy: float | None = None
@@ -111,13 +114,14 @@ class PlannerExam:
             if truth is None:
                 return [*queries, Query(task=task, truth=None, said=said, plan_s=plan_s)]
             before = observation.images[camera]
+            kept = environment.due_composition if isinstance(environment, KeepsCompositions) else None
             moved = environment.due_object if isinstance(environment, LocatesObjects) else None
             observation = play_subtask(environment)
             if observation is None:
                 return queries
             subgoal = None if plan.is_complete or not same_words(said, truth) else plan.steps[0].subgoal
             measured = {} if subgoal is None else _compare(environment, before, subgoal, observation, moved)
-            queries.append(Query(task=task, truth=truth, said=said, plan_s=plan_s, **measured))
+            queries.append(Query(task=task, truth=truth, said=said, plan_s=plan_s, composition=kept, **measured))
 
     def close(self) -> None:
         """Release the worlds."""
@@ -143,6 +147,10 @@ def plan_accuracy(config: PlanAccuracyConfig, make_planner: Any = load_planner) 
     summary = summarise(queries)
     replace_json(config.out / "plan_accuracy.json", summary | measured_with(config))
     print(f"next subtask right   {summary['next_subtask']['text']}")
+    if summary["per_composition"]:
+        print(f"kept compositions    {summary['kept_compositions']['text']}")
+        for name, figures in summary["per_composition"].items():
+            print(f"  {name:28} {figures['n_success']} of {figures['n']}")
     print(f"completion right     {summary['completion']['text']}")
     for name, unit in (("position_error", "px"), ("mae", "of 255"), ("mae_copy", "of 255"), ("plan_s", "s")):
         if summary[name]["n"]:
@@ -155,11 +163,14 @@ def summarise(queries: Sequence[Query]) -> dict[str, Any]:
     steps = [query for query in queries if query.truth is not None]
     ends = [query for query in queries if query.truth is None]
     tasks = dict.fromkeys(query.task for query in queries)
+    kept = sorted({query.composition for query in steps if query.composition})
     wrong = [{"truth": q.truth, "said": q.said, "task": q.task} for q in queries if not same_words(q.truth, q.said)]
     return {
         "next_subtask": _proportion(steps),
         "completion": _proportion(ends),
         "per_task": {name: _proportion([q for q in steps if q.task == name]) for name in tasks},
+        "kept_compositions": _proportion([q for q in steps if q.composition]),
+        "per_composition": {name: _proportion([q for q in steps if q.composition == name]) for name in kept},
         **{name: _spread(queries, name) for name in ("mae", "mae_copy", "position_error", "plan_s")},
         "wrong": wrong[:100],
     }

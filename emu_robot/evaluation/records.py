@@ -82,6 +82,8 @@ class EpisodeRecord:
     """Control ticks per second [Hz]."""
     max_steps: int
     """Step cap [control ticks]."""
+    compositions: tuple[str, ...] = ()
+    """Its compositions that the split keeps from demonstrations."""
     clip: str | None = None
     """Clip, relative to the evaluation's folder."""
     policy_s: float = 0.0
@@ -115,6 +117,12 @@ def per_task(records: Sequence[EpisodeRecord]) -> dict[str, list[EpisodeRecord]]
 def per_group(records: Sequence[EpisodeRecord]) -> dict[str, list[EpisodeRecord]]:
     """Group -> the episodes of its tasks, in the order in which groups first appear."""
     return {name: [r for r in records if r.group == name] for name in dict.fromkeys(r.group for r in records)}
+
+
+def per_composition(records: Sequence[EpisodeRecord]) -> dict[str, list[EpisodeRecord]]:
+    """Kept composition -> the episodes that have it, in the order of their names."""
+    names = sorted({name for record in records for name in record.compositions})
+    return {name: [r for r in records if name in r.compositions] for name in names}
 
 
 def mean_over_tasks(records: Sequence[EpisodeRecord]) -> Mean:

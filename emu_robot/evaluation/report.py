@@ -12,6 +12,7 @@ from emu_robot.evaluation.records import (
     EpisodeRecord,
     group_means,
     mean_over_tasks,
+    per_composition,
     per_group,
     per_task,
     successes,
@@ -59,6 +60,7 @@ def write_report(path: Path, config: EvalConfig, records: Sequence[EpisodeRecord
         rows=[_row(name, some) for name, some in per_task(records).items()],
         means=_means(records) if len(per_task(records)) > 1 else {},
         n_groups=len(groups),
+        compositions={name: _row(name, some) for name, some in per_composition(records).items()},
         failures=[
             {"kind": kind, "count": count, "means": kinds[kind], "examples": _examples(records, kind)}
             for kind, count in failure_counts(records).items()

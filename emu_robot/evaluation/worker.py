@@ -6,7 +6,7 @@ from importlib import import_module
 
 from emu_robot.control.episode_loop import Subscriber, run_episode
 from emu_robot.core import PlanStep, Policy, Seeded
-from emu_robot.environments.capabilities import HasOracle, require
+from emu_robot.environments.capabilities import HasOracle, KeepsCompositions, require
 from emu_robot.environments.contract import Environment
 from emu_robot.evaluation.config import EvalConfig, PlannedLayoutsConfig
 from emu_robot.evaluation.expert import ExpertPolicy
@@ -103,6 +103,7 @@ class EpisodeRunner:
             n_chunks=result.n_chunks,
             subtasks=subtask_texts(environment),
             subtasks_done=result.subtasks_done,
+            compositions=environment.compositions if isinstance(environment, KeepsCompositions) else (),
             steps=tuple(log.steps),
             events=result.events,
             failure=failure,

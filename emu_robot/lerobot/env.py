@@ -20,8 +20,8 @@ from lerobot.utils.constants import ACTION, OBS_IMAGES, OBS_STATE
 from emu_robot.data.collect import SEED_LIMIT
 from emu_robot.errors import InvalidValueError, UnknownNameError
 from emu_robot.robots.spec import PANDA
+from emu_sim.grammar import TABLETOP
 from emu_sim.tabletop import ACTION_MODES, make_resting
-from emu_sim.tasks import resolve_families
 
 _starting = Lock()
 """Lets one thread at a time start worker processes, as LeRobot can evaluate several tasks at once."""
@@ -54,7 +54,7 @@ class EmuTabletopEnv(EnvConfig):
     `lerobot-eval --seed=0` plays in each family the layouts of `emu-robot eval tasks=<family> seed=0`."""
 
     def __post_init__(self) -> None:
-        self.families = resolve_families((self.task or "").split(","), self.split)
+        self.families = TABLETOP.resolve((self.task or "").split(","), self.split)
         if self.action_mode not in ACTION_MODES:
             raise UnknownNameError("action mode", self.action_mode, ACTION_MODES)
         if self.fps != PANDA.control_hz:

@@ -18,7 +18,8 @@ from emu_robot.lerobot import targets
 from emu_robot.lerobot.announcements import Announcements, Phase
 from emu_robot.robots.spec import PANDA
 from emu_sim.environment import TabletopEnvironment
-from emu_sim.tasks import resolve_families, sample_task
+from emu_sim.grammar import TABLETOP
+from emu_sim.tasks import sample_task
 
 REST_TICKS = 20
 """Ticks at home after a finished task until the next layout, where no episodes are announced."""
@@ -50,7 +51,7 @@ class EmuSimPandaConfig(RobotConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        resolve_families(self.families.split(","), self.split)
+        TABLETOP.resolve(self.families.split(","), self.split)
         if self.seed < 0:
             raise InvalidValueError(f"seed is {self.seed}; it must not be negative")
         if not 0 <= self.noise <= 1:
@@ -158,7 +159,7 @@ class EmuSimPanda(Robot):
             return first
         heard: dict[str, None] = {}
         for seed in islice(count(first), SEARCHED_SEEDS):
-            said = sample_task(families, split, np.random.default_rng(seed)).instruction
+            said = sample_task(TABLETOP, families, split, np.random.default_rng(seed)).instruction
             if said == wanted:
                 return seed
             heard[said] = None

@@ -71,8 +71,9 @@ class Demonstrations:
     def load(cls, buffer: ReplayBuffer, cameras: Sequence[str]) -> "Demonstrations":
         """Read a buffer. The first camera is the planner's.
 
-        Raises `DataError` if no subtask was completed, `UnknownNameError` for a camera.
+        Raises `DataError` if no subtask was completed or episodes have no actions, `UnknownNameError` for a camera.
         """
+        buffer.require_actions()
         segments = _segments(buffer)
         if not segments.text_K:
             raise DataError(f"{buffer.path}: no completed subtask in {buffer.n_episodes} episodes")

@@ -7,15 +7,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emu_robot.core import Image, Observation, PlanStep, Transition
-from emu_robot.environments.contract import EnvironmentSpec
+from emu_robot.environments.capabilities import Moment
+from emu_robot.environments.contract import SEEN, EnvironmentSpec
 from emu_robot.errors import InvalidValueError, ShapeError, UnknownNameError
 from emu_robot.robots.spec import PANDA
 from emu_sim.experts import Expert
 from emu_sim.failures import TabletopFailures
-from emu_sim.layout import sample_layout
+from emu_sim.grammar import TABLETOP, Grammar, Subtask, Task
+from emu_sim.laid_out import lay_out
+from emu_sim.layout import Layout, can_push, sample_layout
+from emu_sim.outcomes import Outcomes
 from emu_sim.predicates import final_goals, subtask_holds
-from emu_sim.suite import SPEC
-from emu_sim.tasks import SINGLE_FAMILIES, Subtask, Task, resolve_families, sample_chain, sample_task
+from emu_sim.suite import spec_of
+from emu_sim.tasks import counterfactuals, sample_chain, sample_task
 from emu_sim.world import SUBSTEPS, World
 
 STEPS_PER_SUBTASK = 180  # control ticks; experts need about 80
@@ -25,31 +29,33 @@ HOME_TOLERANCE = 0.12  # [rad]
 class TabletopEnvironment:
     """Every seed gives a random task of the families in the split.
 
-    families: names of families or of the groups "single", "long", "all". split: "seen" or "heldout".
+    families: names of families or of the groups "single", "long", "all". split: one of the grammar's.
     robot and cameras are checked by name: the tabletop has a Panda with the cameras of its `RobotSpec`.
     """
 
-    spec: EnvironmentSpec = SPEC
-
     def __init__(
         self,
-        families: Sequence[str] = SINGLE_FAMILIES,
-        split: str = "seen",
+        families: Sequence[str] = ("single",),
+        split: str = SEEN,
         robot: str = PANDA.name,
         cameras: Sequence[str] = PANDA.cameras,
+        grammar: Grammar = TABLETOP,
     ) -> None:
         if robot != PANDA.name:
-            raise UnknownNameError("robot of environment tabletop", robot, [PANDA.name])
+            raise UnknownNameError(f"robot of environment {grammar.name}", robot, [PANDA.name])
         for camera in cameras:
             if camera not in PANDA.cameras:
                 raise UnknownNameError("camera", camera, PANDA.cameras)
-        self.families = resolve_families(families, split)
+        self.grammar = grammar
+        self.spec: EnvironmentSpec = spec_of(grammar)
+        self.families = grammar.resolve(families, split)
         self.split = split
         self.cameras = tuple(cameras)
-        self.world = World()
-        self.task: Task = sample_task(self.families, split, np.random.default_rng(0))
+        self.world = World(grammar)
+        self.task: Task = sample_task(grammar, self.families, split, np.random.default_rng(0))
         self._goals = final_goals(self.task)
         self._achieved = self._done = 0
+        self._outcomes: Outcomes | None = None
 
     @property
     def instruction(self) -> str:
@@ -70,20 +76,48 @@ class TabletopEnvironment:
     def reset(self, seed: int, *, observe: bool = True) -> Observation:
         """Sample task and layout from the seed alone."""
         rng = np.random.default_rng(seed)
-        return self.reset_task(sample_task(self.families, self.split, rng), rng, observe=observe)
+        return self.reset_task(sample_task(self.grammar, self.families, self.split, rng), rng, observe=observe)
 
     def reset_chain(self, seed: int) -> Observation:
         """Lay out a scene for six subtasks in a row."""
         rng = np.random.default_rng(seed)
-        return self.reset_task(sample_chain(self.split, rng), rng)
+        return self.reset_task(sample_chain(self.grammar, self.split, rng), rng)
 
     def reset_task(self, task: Task, rng: np.random.Generator, *, observe: bool = True) -> Observation:
         """Sample a layout of the given task."""
+        self._begin(task)
+        self.world.reset(sample_layout(self.grammar, task, rng))
+        return self.observe() if observe else self._blind()
+
+    def lay_out(self, seed: int, *, disturbed: float = 0.0, instructions: int = 1) -> list[Moment]:
+        """Begin the episode of `seed`, and give its moments without motion. Its first scene is that of `reset`.
+
+        disturbed: share of the subtasks with an attempt or a moment under way, in [0, 1]. instructions: number of
+        seeds in a row that share the scene of the first, each with another instruction if the scene allows it.
+        """
+        if self._outcomes is None:
+            self._outcomes = Outcomes(self.world)
+        task, layout = self._retold(seed, seed % instructions)
+        self._begin(task)
+        moments = lay_out(self._outcomes, task, layout, np.random.default_rng([seed, 3]), disturbed)
+        self._done = self._achieved = len(task.subtasks)
+        return moments
+
+    def _retold(self, seed: int, n: int) -> tuple[Task, Layout]:
+        """The n-th other task in the scene of the seed n places before; the seed's own task and scene without one."""
+        first = np.random.default_rng(seed - n)
+        task = sample_task(self.grammar, self.families, self.split, first)
+        layout = sample_layout(self.grammar, task, first)
+        if not n:
+            return task, layout
+        others = counterfactuals(self.grammar, task, self.split, np.random.default_rng([seed - n, 4]), n)
+        possible = [other for other in others if can_push(layout, other)]
+        return (possible[n - 1], layout) if len(possible) >= n else self._retold(seed, 0)
+
+    def _begin(self, task: Task) -> None:
         self.task = task
         self._goals = final_goals(task)
         self._achieved = self._done = 0
-        self.world.reset(sample_layout(task, rng))
-        return self.observe() if observe else self._blind()
 
     def step(self, action: NDArray[Any], *, observe: bool = True) -> Transition:
         """One control tick of 50 ms. observe=False leaves out the images, because rendering is most of the cost."""
@@ -162,6 +196,16 @@ class TabletopEnvironment:
     @property
     def due_object(self) -> str | None:
         return self.subtask.object if self.subtask else None
+
+    @property
+    def compositions(self) -> tuple[str, ...]:
+        """Compositions of the task that its split keeps from demonstrations, for instance "red can, drawer"."""
+        return tuple(self.grammar.compositions(self.task))
+
+    @property
+    def due_composition(self) -> str | None:
+        """That of the due subtask; None if it is not kept."""
+        return self.grammar.kept_words(self.subtask) if self.subtask else None
 
     @property
     def gripper_opening(self) -> float:

@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emu_robot.robots.spec import PANDA
+from emu_sim.grammar import Subtask
 from emu_sim.kinematics import joint_target
 from emu_sim.predicates import subtask_holds
-from emu_sim.scene import CAN_RADIUS, DRAWER_TRAVEL
-from emu_sim.tasks import Subtask
+from emu_sim.scene import CAN_RADIUS, DRAWER_TRAVEL, spots
 from emu_sim.world import World
 
 OPEN, SHUT = 1.0, 0.0
@@ -101,10 +101,10 @@ def _retreat(world: World) -> NDArray[np.float32]:
     return np.append(world.joints + lead, OPEN).astype(np.float32)
 
 
-def _free_spot(world: World, name: str, place: str) -> Vec:
-    """(3,) [m] free spot on a receptacle: beside other objects along x, the direction in which fingers are thin."""
+def free_spot(world: World, name: str, place: str) -> Vec:
+    """(3,) [m] the first spot on a receptacle that no other object than `name` takes."""
     centre = world.place_pos(place)
-    offsets = {"drawer": (-0.033, 0.035), "bowl": (0.0,), "plate": (0.0,)}.get(place, (0.0, 0.049, -0.049))
+    offsets = spots(world.grammar, place)
     others = [thing.pos for other, thing in world.objects.items() if other != name]
     free = [dx for dx in offsets if all(np.hypot(o[0] - centre[0] - dx, o[1] - centre[1]) > 0.045 for o in others)]
     return centre + np.array([free[0] if free else offsets[-1], 0.0, 0.0])
@@ -117,8 +117,8 @@ def _place_goal(world: World, subtask: Subtask) -> Vec:
     if subtask.kind == "stack":
         base = world.objects[target]
         return base.pos + np.array([0, 0, base.half_height + half + 0.004])
-    lift = {"bowl": 0.012, "plate": 0.012, "drawer": 0.016}.get(target, 0.005)
-    return _free_spot(world, name, target) + np.array([0, 0, half + lift])
+    lift = {"bowl": 0.012, "plate": 0.012, "box": 0.010, "drawer": 0.016}.get(target, 0.005)
+    return free_spot(world, name, target) + np.array([0, 0, half + lift])
 
 
 def _pick_and_place(world: World, subtask: Subtask) -> NDArray[np.float32]:

@@ -5,7 +5,7 @@ from typing import Protocol
 import numpy as np
 
 from emu_robot.core import Floats32
-from emu_sim.tasks import Subtask
+from emu_sim.grammar import Subtask
 from emu_sim.world import World
 
 MOVED_M = 0.05

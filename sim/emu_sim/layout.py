@@ -1,11 +1,11 @@
 """Random places of objects at the start of an episode: apart, within the arm's reach and the camera's view."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from emu_sim.scene import DRAWER_TRAVEL, OBJECT_SLOTS
-from emu_sim.tasks import Task
+from emu_sim.grammar import DRAWER, Grammar, Task
+from emu_sim.scene import DRAWER_POS, DRAWER_TRAVEL, spots
 
 TABLE_X = (0.37, 0.66)  # [m]
 TABLE_Y = (-0.22, 0.13)  # [m]
@@ -16,7 +16,11 @@ PLACE_GAP = (0.125, 0.125)
 OBJECT_PLACE_GAP = (0.09, 0.115)
 PUSH_RUN_UP = 0.08  # [m] behind the object
 HAND_X, HAND_Y = (0.32, 0.70), (-0.30, 0.16)  # [m] where the hand can come down to push
+BOX_MOST_Y = 0.10  # [m] nearer to the drawer the box would touch it
 MAX_YAW = 0.3  # [rad]
+EXTREME_MARGIN = 0.04  # [m] by which an extreme object leads all others
+SIDES = {"leftmost": (1, -1), "rightmost": (1, 1), "nearest": (0, 1), "farthest": (0, -1)}
+"""Side, as camera front shows it -> axis and direction."""
 
 
 @dataclass(frozen=True)
@@ -29,9 +33,12 @@ class Layout:
     """Receptacle -> (x, y) [m]."""
     drawer: float
     """Opening of the drawer [m]."""
+    on: dict[str, str] = field(default_factory=dict)
+    """Object -> receptacle or object on which it starts."""
 
 
-def _apart(xy: np.ndarray, others: list[np.ndarray], gap: tuple[float, float]) -> bool:
+def apart(xy: np.ndarray, others: list[np.ndarray], gap: tuple[float, float]) -> bool:
+    """Whether a point (2,) [m] keeps the gap along x or y from each of the others."""
     return all(abs(xy[0] - o[0]) >= gap[0] or abs(xy[1] - o[1]) >= gap[1] for o in others)
 
 
@@ -42,12 +49,12 @@ def _spot(rng: np.random.Generator) -> np.ndarray:
             return xy
 
 
-def _try_layout(task: Task, rng: np.random.Generator) -> Layout | None:
+def _try_layout(grammar: Grammar, task: Task, rng: np.random.Generator) -> Layout | None:
     places: dict[str, np.ndarray] = {}
     for place in task.places:
         for _ in range(30):
             xy = _spot(rng)
-            if _apart(xy, list(places.values()), PLACE_GAP):
+            if apart(xy, list(places.values()), PLACE_GAP) and not (place == "box" and xy[1] > BOX_MOST_Y):
                 places[place] = xy
                 break
         else:
@@ -56,27 +63,43 @@ def _try_layout(task: Task, rng: np.random.Generator) -> Layout | None:
     objects: dict[str, np.ndarray] = {}
     for name in task.objects:
         if name in on:
-            objects[name] = places[on[name]]
             continue
         for _ in range(30):
             xy = _spot(rng)
-            if _apart(xy, list(places.values()), OBJECT_PLACE_GAP) and _apart(xy, list(objects.values()), OBJECT_GAP):
+            if apart(xy, list(places.values()), OBJECT_PLACE_GAP) and apart(xy, list(objects.values()), OBJECT_GAP):
                 objects[name] = xy
                 break
         else:
             return None
-    yaws = rng.uniform(-MAX_YAW, MAX_YAW, size=OBJECT_SLOTS)
+    if task.extreme is not None and not _leads(objects, *task.extreme):
+        return None
+    for name, base in on.items():
+        objects[name] = _on(grammar, task, name, base, places | objects)
+    yaws = dict(zip(task.objects, rng.uniform(-MAX_YAW, MAX_YAW, size=grammar.slots), strict=False))
     return Layout(
-        objects={
-            name: (float(xy[0]), float(xy[1]), float(yaw))
-            for (name, xy), yaw in zip(objects.items(), yaws, strict=False)
-        },
+        objects={name: (float(objects[name][0]), float(objects[name][1]), float(yaws[name])) for name in task.objects},
         places={name: (float(xy[0]), float(xy[1])) for name, xy in places.items()},
         drawer=DRAWER_TRAVEL if task.drawer_open else 0.0,
+        on=on,
     )
 
 
-def _can_push(layout: Layout, task: Task) -> bool:
+def _on(grammar: Grammar, task: Task, name: str, base: str, placed: dict[str, np.ndarray]) -> np.ndarray:
+    """(2,) [m] where an object lies that starts on a receptacle or object: on the first spot that is left."""
+    if base in task.objects:
+        return placed[base]
+    before = [other for other, place in task.on if place == base].index(name)
+    centre = np.array([DRAWER_POS[0] + DRAWER_TRAVEL, DRAWER_POS[1]]) if base == DRAWER else placed[base]
+    return centre + np.array([spots(grammar, base)[before], 0.0])
+
+
+def _leads(objects: dict[str, np.ndarray], side: str, name: str) -> bool:
+    axis, direction = SIDES[side]
+    others = [xy[axis] * direction for other, xy in objects.items() if other != name]
+    return objects[name][axis] * direction >= max(others) + EXTREME_MARGIN
+
+
+def can_push(layout: Layout, task: Task) -> bool:
     """Whether the way of every push is free, from behind the object to the zone's centre."""
     for step in task.subtasks:
         if step.kind != "push":
@@ -98,9 +121,9 @@ def _segment_distance(a: np.ndarray, b: np.ndarray, point: np.ndarray) -> float:
     return float(np.linalg.norm(point - a - t * (b - a)))
 
 
-def sample_layout(task: Task, rng: np.random.Generator) -> Layout:
+def sample_layout(grammar: Grammar, task: Task, rng: np.random.Generator) -> Layout:
     """A random layout of the task's scene, by rejection sampling. Every task of the grammar has one."""
     while True:
-        layout = _try_layout(task, rng)
-        if layout is not None and _can_push(layout, task):
+        layout = _try_layout(grammar, task, rng)
+        if layout is not None and can_push(layout, task):
             return layout

@@ -3,7 +3,7 @@
 import numpy as np
 
 from emu_sim import scene
-from emu_sim.tasks import Subtask, Task
+from emu_sim.grammar import Subtask, Task
 from emu_sim.world import World
 
 OPENED, CLOSED = 0.115, 0.012  # [m] of the drawer's 0.14 m travel
@@ -18,6 +18,8 @@ def _rests_at(world: World, name: str, place: str) -> bool:
             return float(np.hypot(dx, dy)) < 0.045 and bottom < 0.03
         case "plate":
             return float(np.hypot(dx, dy)) < 0.05 and bottom < 0.02
+        case "box":
+            return abs(dx) < scene.BOX_HALF[0] and abs(dy) < scene.BOX_HALF[1] and bottom < 0.02
         case "drawer":
             return abs(dx) < scene.TRAY_HALF[0] and abs(dy) < scene.TRAY_HALF[1] and bottom < 0.03
         case _:

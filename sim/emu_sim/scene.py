@@ -1,24 +1,78 @@
-"""The tabletop as a MuJoCo model: arm, three object slots, bowl, plate, two zones and a drawer cabinet.
+"""A tabletop as a MuJoCo model: arm, object slots, receptacles, and a drawer cabinet.
 
-Each object slot is one free body with a cube and a can geom. An episode shows one of them in its colour; a can has a
-metal lid. Receptacles are mocap bodies, placed or parked below the table. One compiled model thus serves every task.
+Each object slot is one free body with a geom for every shape. An episode shows one of them in its colour; some shapes
+have a cap of another colour. Receptacles are mocap bodies, placed or parked below the table. One compiled model thus
+serves every task of a grammar.
 """
 
+from dataclasses import dataclass
 from functools import cache
 
 import mujoco
 import numpy as np
 
+from emu_sim.grammar import DRAWER, Grammar, place_kind
 from emu_sim.panda import panda_spec
 
-OBJECT_SLOTS = 3
 ZONE_SLOTS = 2
-CUBE_HALF = 0.022  # [m]
+BOX, CYLINDER = mujoco.mjtGeom.mjGEOM_BOX, mujoco.mjtGeom.mjGEOM_CYLINDER
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cap:
+    """A thin mark on top of an object, which distinguishes shapes of one colour at 128 px."""
+
+    name: str
+    """Name of its geoms."""
+    geom: mujoco.mjtGeom
+    """Box or cylinder."""
+    half: tuple[float, float, float]
+    """Size of the geom [m]."""
+    rgb: tuple[float, float, float]
+    """Colour."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shape:
+    """One shape of objects."""
+
+    geom: mujoco.mjtGeom
+    """Box or cylinder."""
+    half: tuple[float, float, float]
+    """Size of the geom [m]: half lengths, or radius and half height."""
+    cap: Cap | None = None
+    """Its mark; None without one."""
+
+    @property
+    def half_height(self) -> float:
+        """[m]"""
+        return self.half[1] if self.geom == CYLINDER else self.half[2]
+
+    @property
+    def width(self) -> float:
+        """[m] along y, in which the fingers close."""
+        return 2 * (self.half[0] if self.geom == CYLINDER else self.half[1])
+
+
 CAN_RADIUS, CAN_HALF_HEIGHT = 0.023, 0.026  # [m]
-LID_RADIUS = 0.011  # [m] of a can, which distinguishes it from a cube of its colour at 128 px
+SHAPES = {
+    "cube": Shape(geom=BOX, half=(0.022, 0.022, 0.022)),
+    "can": Shape(
+        geom=CYLINDER,
+        half=(CAN_RADIUS, CAN_HALF_HEIGHT, 0),
+        cap=Cap(name="lid", geom=CYLINDER, half=(0.011, 0.0005, 0), rgb=(0.88, 0.90, 0.92)),
+    ),
+    "brick": Shape(geom=BOX, half=(0.027, 0.014, 0.014)),
+    "post": Shape(
+        geom=BOX,
+        half=(0.015, 0.015, 0.034),
+        cap=Cap(name="cap", geom=BOX, half=(0.009, 0.009, 0.0005), rgb=(0.07, 0.07, 0.08)),
+    ),
+}
 ZONE_HALF = 0.058  # [m]
 PLATE_RADIUS = 0.06  # [m]
 BOWL_RADIUS, BOWL_HEIGHT = 0.062, 0.035  # [m] at the rim
+BOX_HALF, BOX_HEIGHT = (0.066, 0.066), 0.014  # [m]
 DRAWER_TRAVEL = 0.14  # [m]
 DRAWER_POS = (0.40, 0.27)  # [m] centre of the closed tray; it slides towards +x
 TRAY_HALF = (0.07, 0.072)  # [m]
@@ -28,9 +82,10 @@ PARKED_Z = -1.0
 
 RGB = {
     "red": (0.85, 0.08, 0.08), "green": (0.05, 0.60, 0.12), "blue": (0.08, 0.22, 0.88), "yellow": (0.95, 0.80, 0.05),
+    "cyan": (0.05, 0.78, 0.82), "magenta": (0.85, 0.12, 0.80),
 }  # fmt: skip
-
-LID_RGB = (0.88, 0.90, 0.92)
+FLOOR = {"bowl": 0.0065, "plate": 0.0085, "box": 0.0045, DRAWER: 0.007}
+"""Height of a receptacle's floor above the table [m]; zones have none."""
 
 
 def zone_rgba(colour: str) -> tuple[float, float, float, float]:
@@ -43,21 +98,31 @@ def _add_box(body: mujoco.MjsBody, pos: tuple, size: tuple, rgba: tuple, **kwarg
     body.add_geom(type=mujoco.mjtGeom.mjGEOM_BOX, pos=pos, size=size, rgba=rgba, **kwargs)
 
 
-def _add_objects(world: mujoco.MjsBody) -> None:
-    for i in range(OBJECT_SLOTS):
+def spots(grammar: Grammar, place: str) -> tuple[float, ...]:
+    """Where objects lie on a receptacle: offsets along x from its centre [m], in the order in which they are filled.
+
+    Along x the fingers are thin, so that objects can lie side by side.
+    """
+    return {"zone": grammar.zone_spots, "box": (-0.032, 0.032), DRAWER: (-0.033, 0.035)}.get(place_kind(place), (0.0,))
+
+
+def _add_objects(world: mujoco.MjsBody, grammar: Grammar) -> None:
+    for i in range(grammar.slots):
         body = world.add_body(name=f"object{i}", pos=(0.45, 0.1 * i, 0.05))
         body.add_freejoint(name=f"object{i}")
         common = {"mass": 0.06, "condim": 4, "friction": (0.4, 0.03, 0.001)}
-        body.add_geom(name=f"object{i}_cube", type=mujoco.mjtGeom.mjGEOM_BOX, size=[CUBE_HALF] * 3, **common)
-        size = [CAN_RADIUS, CAN_HALF_HEIGHT, 0]
-        body.add_geom(name=f"object{i}_can", type=mujoco.mjtGeom.mjGEOM_CYLINDER, size=size, **common)
-        body.add_geom(
-            name=f"object{i}_lid", type=mujoco.mjtGeom.mjGEOM_CYLINDER, size=[LID_RADIUS, 0.0005, 0],
-            pos=(0, 0, CAN_HALF_HEIGHT), mass=0, contype=0, conaffinity=0,
-        )  # fmt: skip
+        shapes = {name: SHAPES[name] for name in grammar.shapes}
+        for name, shape in shapes.items():
+            body.add_geom(name=f"object{i}_{name}", type=shape.geom, size=shape.half, **common)
+        for shape in shapes.values():
+            if shape.cap is not None:
+                body.add_geom(
+                    name=f"object{i}_{shape.cap.name}", type=shape.cap.geom, size=shape.cap.half,
+                    pos=(0, 0, shape.half_height), mass=0, contype=0, conaffinity=0,
+                )  # fmt: skip
 
 
-def _add_receptacles(world: mujoco.MjsBody) -> None:
+def _add_receptacles(world: mujoco.MjsBody, grammar: Grammar) -> None:
     for i in range(ZONE_SLOTS):
         zone = world.add_body(name=f"zone{i}", mocap=True, pos=(0.5, 0, PARKED_Z))
         size = (ZONE_HALF, ZONE_HALF, 0.001)
@@ -81,6 +146,17 @@ def _add_receptacles(world: mujoco.MjsBody) -> None:
         )
         pos = tuple(0.051 * direction + np.array([0, 0, BOWL_HEIGHT / 2 + 0.001]))
         _add_box(bowl, pos, (0.003, 0.0155, BOWL_HEIGHT / 2), colour, quat=quat)
+    if "box" in grammar.places:
+        _add_shallow_box(world)
+
+
+def _add_shallow_box(world: mujoco.MjsBody) -> None:
+    box = world.add_body(name="box", mocap=True, pos=(0.5, 0, PARKED_Z))
+    floor, wall, (half_x, half_y) = (0.30, 0.32, 0.36, 1), (0.13, 0.14, 0.17, 1), BOX_HALF
+    _add_box(box, (0, 0, 0.002), (half_x, half_y, 0.002), floor, friction=(0.4, 0.03, 0.001))
+    for side in (-1, 1):
+        _add_box(box, (side * half_x, 0, BOX_HEIGHT / 2), (0.003, half_y + 0.003, BOX_HEIGHT / 2), wall)
+        _add_box(box, (0, side * half_y, BOX_HEIGHT / 2), (half_x, 0.003, BOX_HEIGHT / 2), wall)
 
 
 def _add_drawer(world: mujoco.MjsBody) -> None:
@@ -132,8 +208,8 @@ def _add_cameras(spec: mujoco.MjSpec) -> None:
 
 
 @cache
-def build_model() -> mujoco.MjModel:
-    """Compile the scene, once per process. `World` writes an episode's colours and collisions into its own copy."""
+def build_model(grammar: Grammar) -> mujoco.MjModel:
+    """Compile a grammar's scene, once per process. `World` writes an episode's colours and collisions into a copy."""
     spec = panda_spec()
     spec.option.timestep = 0.0025
     spec.option.integrator = mujoco.mjtIntegrator.mjINT_IMPLICITFAST
@@ -157,8 +233,8 @@ def build_model() -> mujoco.MjModel:
         name="table", type=mujoco.mjtGeom.mjGEOM_PLANE, size=[2, 2, 0.01], rgba=(0.62, 0.62, 0.60, 1),
         friction=(0.4, 0.03, 0.001),
     )  # fmt: skip
-    _add_objects(world)
-    _add_receptacles(world)
+    _add_objects(world, grammar)
+    _add_receptacles(world, grammar)
     _add_drawer(world)
     _add_cameras(spec)
     model = spec.compile()

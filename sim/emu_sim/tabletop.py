@@ -13,7 +13,7 @@ from emu_robot.errors import InvalidValueError, UnknownNameError
 from emu_robot.robots.spec import PANDA
 from emu_sim.environment import STEPS_PER_SUBTASK, TabletopEnvironment
 from emu_sim.kinematics import joint_target
-from emu_sim.tasks import SINGLE_FAMILIES, most_subtasks
+from emu_sim.tasks import most_subtasks
 
 ACTION_MODES = ("joint", "ee_delta")
 EE_STEP = 0.05  # [m] of a full-scale end-effector action, as LIBERO's OSC_POSE has it
@@ -35,7 +35,7 @@ class TabletopEnv(gym.Env[dict[str, Any], NDArray[np.float32]]):
 
     def __init__(
         self,
-        families: Sequence[str] = SINGLE_FAMILIES,
+        families: Sequence[str] = ("single",),
         split: str = "seen",
         action_mode: str = "joint",
         render_mode: str | None = "rgb_array",

@@ -126,4 +126,6 @@ def test_plan_accuracy_counts_words_and_measures_images(tmp_path):
     assert summary["mae"]["median"] == pytest.approx(summary["mae_copy"]["median"])  # its subgoal is the present view
     assert summary["mae"]["median"] > 20
     assert summary["position_error"]["n"] == 10
+    assert {name: cell["n"] for name, cell in summary["per_composition"].items()} == {"red cube, plate": 5}
+    assert summary["kept_compositions"]["text"].endswith("(5/5)")
     assert json.loads((tmp_path / "plan_accuracy.json").read_text())["config"]["tasks"] == ["both"]

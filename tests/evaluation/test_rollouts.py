@@ -89,6 +89,16 @@ def test_eval_info_has_lerobots_names(result):
     assert info["seeds"] == {"first": FIRST_SEED, "last": FIRST_SEED + 7}
 
 
+def test_kept_compositions_are_reported_one_by_one(result):
+    per_composition = json.loads(result.info.read_text())["per_composition"]
+    assert list(per_composition) == ["blue can, plate", "red cube, plate"]
+    both = [record for record in result.records if record.task == "both"]
+    blue, red = per_composition.values()
+    assert (blue["n_episodes"], red["n_episodes"]) == (len(both), len(result.records))
+    assert blue["n_success"] == sum(record.success for record in both)
+    assert "2 compositions that demonstrations lack" in result.report.read_text()
+
+
 def test_tasks_and_groups_are_averaged(tmp_path):
     result = run(config(tmp_path, tasks=["all"], n=9, videos=0))
     info = json.loads(result.info.read_text())

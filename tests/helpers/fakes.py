@@ -75,6 +75,14 @@ class FakeEnvironment:
     def due_object(self) -> str | None:
         return self._names[self.subtask_index] if self.subtask_index < len(self._names) else None
 
+    @property
+    def compositions(self) -> tuple[str, ...]:
+        return tuple(f"{name}, plate" for name in self._names)
+
+    @property
+    def due_composition(self) -> str | None:
+        return "red cube, plate" if self.due_object == "red cube" else None
+
     def step(self, action: np.ndarray, *, observe: bool = True) -> Transition:
         k, self.is_open = self.subtask_index, bool(action[-1] >= 0.5)
         if k < len(self._done):

@@ -26,7 +26,7 @@ from emu_robot.lerobot import EmuTabletopEnv
 from emu_robot.lerobot.checkpoint import to_lerobot
 from emu_robot.lerobot.env import _anonymous_main
 from emu_robot.lerobot.modeling_emu_robot import EmuRobotPolicy
-from emu_sim.tasks import LONG_FAMILIES, SINGLE_FAMILIES
+from emu_sim.grammar import TABLETOP
 
 ROOT = Path(__file__).parents[2]
 IMAGE_KEYS = ["observation.images.front", "observation.images.wrist"]
@@ -61,14 +61,14 @@ class ExpertPolicy(nn.Module):
 
 def test_each_family_is_a_task_unless_pooled() -> None:
     config = make_env_config("emu_tabletop", task="single,sort")
-    assert isinstance(config, EmuTabletopEnv) and config.families == (*SINGLE_FAMILIES, "sort")
+    assert isinstance(config, EmuTabletopEnv) and config.families == (*TABLETOP.groups["single"], "sort")
     with made(config, n=1) as envs:
         assert list(envs) == list(range(7))
         assert envs[0].call("task") == ("pick_place",) and envs[6].call("task") == ("sort",)
         assert [envs[i].call("_max_episode_steps")[0] for i in (0, 6)] == [180, 3 * 180]
     with made(EmuTabletopEnv(task="all", pooled=True), n=1) as envs:
         assert list(envs) == [0] and envs[0].call("_max_episode_steps") == (4 * 180,)
-    assert EmuTabletopEnv(task="long", split="heldout").families == LONG_FAMILIES
+    assert EmuTabletopEnv(task="long", split="heldout").families == TABLETOP.groups["long"]
 
 
 @pytest.mark.parametrize(("action_mode", "n_actions"), [("joint", 8), ("ee_delta", 4)])

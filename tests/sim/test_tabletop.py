@@ -9,12 +9,12 @@ from emu_robot import environments
 from emu_robot.errors import InvalidValueError, ShapeError, SystemSetupError, UnknownNameError
 from emu_sim.bench import bench
 from emu_sim.environment import TabletopEnvironment
+from emu_sim.grammar import TABLETOP
 from emu_sim.layout import Layout
 from emu_sim.tabletop import TabletopEnv, make_resting
-from emu_sim.tasks import HELDOUT_PAIRS, TASKS
 from emu_sim.world import World
 
-FAMILIES = [task.name for task in TASKS]
+FAMILIES = [task.name for task in TABLETOP.tasks]
 
 
 def _expert_rollout(environment: TabletopEnvironment, seed: int, noise: float = 0.0) -> bool:
@@ -160,7 +160,7 @@ def test_heldout_environment_asks_only_heldout_compositions() -> None:
     for seed in range(10):
         environment.reset(seed, observe=False)
         step = environment.task.subtasks[0]
-        assert (step.object, step.target) in HELDOUT_PAIRS
+        assert (step.object, step.target) in TABLETOP.kept["heldout"].pairs
 
 
 def test_throughput_is_measured() -> None:

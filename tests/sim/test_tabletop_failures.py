@@ -8,8 +8,8 @@ import pytest
 
 from emu_robot import environments
 from emu_sim.failures import TabletopFailures
-from emu_sim.suite import SPEC
-from emu_sim.tasks import Subtask
+from emu_sim.grammar import TABLETOP, Subtask
+from emu_sim.suite import spec_of
 
 DUE = Subtask("put", "red cube", "bowl")
 START = {"red cube": (0.0, 0.0, 0.0), "blue can": (0.3, 0.0, 0.0)}
@@ -58,7 +58,7 @@ def watched(*ticks: dict[str, Any], closed: bool = True) -> TabletopFailures:
 def test_kinds_from_facts(watch: TabletopFailures, kind: str | None) -> None:
     said = watch.diagnose()
     assert (said and said[0]) == kind
-    assert kind is None or kind in SPEC.failure_kinds
+    assert kind is None or kind in spec_of(TABLETOP).failure_kinds
 
 
 def test_a_real_episode_of_doing_nothing_is_no_attempt() -> None:
