@@ -63,7 +63,7 @@ def main() -> None:
 def demonstration(env: MetaworldEnv, policy: Any, seed: int) -> list[dict[str, Any]]:
     """The frames of one episode, to shortly after its success; [] if it failed."""
     env.reset(seed=seed)
-    world = env._env  # LeRobot's environment shows neither the full state that the policy reads nor the time after
+    world: Any = env._env  # LeRobot's environment shows neither the full state that the policy reads nor the time after
     raw = world._get_obs()  # a success
     frames: list[dict[str, Any]] = []
     left = None

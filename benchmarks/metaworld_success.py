@@ -1,6 +1,6 @@
 """Success of fine-tuned weights on Meta-World tasks, for each goal mode (needs metaworld==3.0.0).
 
-python benchmarks/metaworld.py WEIGHTS [--tasks drawer-open-v3 ...] [--goals none text planner] [--n 20]
+python benchmarks/metaworld_success.py WEIGHTS [--tasks drawer-open-v3 ...] [--goals none text planner] [--n 20]
 
 LeRobot's environment, instructions, step cap and seeds (from 1000 on), as in `lerobot-eval --env.type=metaworld`. A
 picture is rendered only when the policy looks, once a chunk, which makes it ten times as fast.
