@@ -17,7 +17,8 @@ import numpy as np
 import torch
 
 from emu_robot.models.int8 import supported, to_int8
-from emu_robot.models.transformer import CausalTransformer, TransformerConfig
+from emu_robot.models.transformer import CausalTransformer
+from emu_robot.models.transformer_sizes import TransformerConfig
 from emu_robot.planner.decoding.autoregressive import AutoregressiveImageDecoder
 from emu_robot.planner.decoding.dida import DidaConfig, DidaImageDecoder
 from emu_robot.planner.decoding.grammar import PlanGrammar

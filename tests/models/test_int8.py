@@ -6,7 +6,9 @@ import pytest
 import torch
 
 from emu_robot.models.int8 import supported, to_int8
-from emu_robot.models.transformer import CausalTransformer, KVCache, TransformerConfig
+from emu_robot.models.kv_cache import KVCache
+from emu_robot.models.transformer import CausalTransformer
+from emu_robot.models.transformer_sizes import TransformerConfig
 
 CODES = slice(40, 120)
 
@@ -43,7 +45,7 @@ def test_states_and_logits_are_close_with_and_without_a_cache(
 
 def test_every_matrix_of_the_blocks_is_rounded(models: tuple[CausalTransformer, CausalTransformer]) -> None:
     exact, rounded = models
-    left = [name for name, module in rounded.model.layers.named_modules() if type(module) is torch.nn.Linear]
+    left = [name for name, module in rounded.model.layers.named_modules() if isinstance(module, torch.nn.Linear)]
     assert not left and list(rounded.heads) == [(CODES.start, CODES.stop)]
     assert torch.equal(exact.lm_head.weight, rounded.lm_head.weight)
 

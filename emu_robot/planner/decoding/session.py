@@ -10,7 +10,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from emu_robot.models.transformer import CausalTransformer, KVCache
+from emu_robot.models.kv_cache import KVCache
+from emu_robot.models.transformer import CausalTransformer
 from emu_robot.planner.decoding.grammar import PlanGrammar
 from emu_robot.planner.decoding.sampling import RowGenerators
 from emu_robot.tokenizers.interleave import References

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from emu_robot.errors import InvalidValueError
-from emu_robot.models.transformer import CausalTransformer, TransformerConfig
+from emu_robot.models.transformer import CausalTransformer
+from emu_robot.models.transformer_sizes import TransformerConfig
 from emu_robot.planner.decoding.autoregressive import AutoregressiveImageDecoder
 from emu_robot.planner.decoding.grammar import PlanGrammar
 from emu_robot.planner.decoding.plan_decoder import PlanDecoder
