@@ -98,14 +98,16 @@ def image_ms(model: CausalTransformer, decoder: ImageDecoder, n_codes: int, repe
 
     def prepare() -> Callable[[], object]:
         session = DecodingSession(model, grammar, [prompt(n_codes)], 2 * n_codes + 64, decoder.guides)
-        session.advance()
+        for branch in session.branches:
+            branch.advance()
         session.choose(0, WORDS.boi)
         generators = RowGenerators.seeded([0], device)
 
         def decode() -> None:
             decoder.decode_image(session, [0], generators)
             session.choose(0, WORDS.eoi)
-            session.advance()
+            for branch in session.branches:
+                branch.advance()
 
         return decode
 

@@ -123,6 +123,5 @@ class PlanDecoder:
             session.choose(row, boi)
 
     def _sample_words(self, logits: Tensor, generators: RowGenerators) -> Tensor:
-        """An id for each row; the rows without words of a session with guidance are ignored."""
-        logits = logits[: len(generators.rows)]
+        """An id for each row."""
         return sample(logits, self.sampling.text_temperature, self.sampling.text_top_k, generators)

@@ -10,7 +10,7 @@ from emu_robot.models.transformer_sizes import TransformerConfig
 from emu_robot.planner.decoding.autoregressive import AutoregressiveImageDecoder
 from emu_robot.planner.decoding.grammar import PlanGrammar
 from emu_robot.planner.decoding.plan_decoder import PlanDecoder
-from emu_robot.planner.decoding.sampling import SamplingConfig, draw, guided, likeliest_look, sample
+from emu_robot.planner.decoding.sampling import Candidates, SamplingConfig, draw, guided, sample
 from emu_robot.planner.decoding.session import DecodingSession
 from emu_robot.tokenizers.interleave import ImageFormat, Interleaver
 from emu_robot.tokenizers.text import TextTokenizer
@@ -130,16 +130,29 @@ def test_guided_choice_is_that_of_two_full_passes(form: dict[str, bool]) -> None
                 if words.is_code(token):
                     before = [*prompt, *ids[:i]]
                     both = torch.stack([logits(before), logits(words.without_words(before))])
-                    assert int(guided(both, 3.0)[0].argmax()) + grammar.code_ids.start == token
+                    assert int(guided(*both, 3.0).sample(0, 0)) + grammar.code_ids.start == token
                     checked += 1
     assert checked >= 20
 
 
 def test_guidance_favours_what_the_words_change() -> None:
     both = torch.tensor([[0.5, 0.3, 0.2], [0.8, 0.1, 0.1]]).log()
-    assert guided(both, 1.0)[0].argmax() == 0
-    assert guided(both, 2.0)[0].argmax() == 1
-    assert guided(both, 2.0, candidates=1)[0].argmax() == 0
+    assert guided(*both, 1.0).sample(0, 0) == 0
+    assert guided(*both, 2.0).sample(0, 0) == 1
+    assert guided(*both, 2.0, count=1).sample(0, 0) == 0
+
+
+def test_candidates_are_chosen_as_among_all_ids() -> None:
+    """Guidance keeps 64 ids in their order: greedy choice and draws are those of logits with the others masked."""
+    with_words, without = torch.randn(2, 5, 300, generator=torch.Generator().manual_seed(0))
+    candidates = guided(with_words, without, 2.0)
+    unlikely = with_words < with_words.topk(64).values[:, -1:]
+    masked = Candidates.of((2 * with_words - without).masked_fill(unlikely, -torch.inf))
+    codebook = torch.randn(300, 4, generator=torch.Generator().manual_seed(1))
+    assert torch.equal(candidates.likeliest_look(codebook, 0.5), masked.likeliest_look(codebook, 0.5))
+    for temperature in (0.0, 1.0, 3.0):
+        drawn = [one.sample(temperature, 9, torch.Generator().manual_seed(2)) for one in (candidates, masked)]
+        assert torch.equal(*drawn)
 
 
 def test_what_is_fixed_costs_no_pass(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -175,9 +188,10 @@ def test_draws_are_as_likely_as_their_weights() -> None:
 def test_codes_that_look_alike_win_together() -> None:
     codebook = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.05, 0.99], [0.1, 0.98]])
     logits = torch.tensor([[0.4, 0.2, 0.25, 0.15], [0.9, 0.05, 0.04, 0.01]]).log()
-    assert likeliest_look(logits, codebook, 0.1).tolist() == [2, 0]
-    assert likeliest_look(logits, codebook, 1e-6).tolist() == logits.argmax(-1).tolist()
-    assert likeliest_look(logits, codebook, 0.1, candidates=1).tolist() == [0, 0]
+    candidates = Candidates.of(logits)
+    assert candidates.likeliest_look(codebook, 0.1).tolist() == [2, 0]
+    assert candidates.likeliest_look(codebook, 1e-6).tolist() == logits.argmax(-1).tolist()
+    assert candidates.likeliest_look(codebook, 0.1, count=1).tolist() == [0, 0]
 
 
 def test_bad_settings_raise() -> None:
