@@ -6,7 +6,6 @@ Suffixes: B batch, N noise samples per context, D data, F features.
 """
 
 import math
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -43,20 +42,22 @@ class FlowDecoder(nn.Module):
         self.time_in = nn.Sequential(nn.Linear(self.time_features, width), nn.GELU(), nn.Linear(width, width))
         self.blocks = nn.ModuleList(ModulatedBlock(width, width) for _ in range(blocks))
         self.out = nn.Linear(width, data_dim)
+        self.traced: nn.Module | None = None  # `modulations` and `predict` as traced code
 
     def forward(self, noisy_BND: Tensor, time_BN: Tensor, context_BF: Tensor) -> Tensor:
         """Predicted data (B, N, D) from points on the lines at times in [0, 1)."""
-        return self._predict(noisy_BND, *self._modulations(time_BN, context_BF))
+        return self.predict(noisy_BND, *self.modulations(time_BN, context_BF))
 
-    def _modulations(self, time_BN: Tensor, context_BF: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """All that does not depend on the noisy data: the context's features (B, 1, F), each block's modulation."""
+    def modulations(self, time_BN: Tensor, context_BF: Tensor) -> tuple[Tensor, Tensor]:
+        """All that does not depend on the noisy data: the context's features (B, 1, F), the blocks' modulations."""
         context_B1F = self.context_in(context_BF)[:, None]
         condition_BNF = nn.functional.gelu(context_B1F + self.time_in(self._time_features(time_BN)))
-        return context_B1F, [block.modulation(condition_BNF) for block in self.blocks]
+        return context_B1F, torch.cat([block.modulation(condition_BNF) for block in self.blocks], -1)
 
-    def _predict(self, noisy_BND: Tensor, context_B1F: Tensor, modulations: Sequence[Tensor]) -> Tensor:
+    def predict(self, noisy_BND: Tensor, context_B1F: Tensor, modulations_BNM: Tensor) -> Tensor:
+        """Predicted data (B, N, D) from noisy data and what `modulations` gives."""
         x_BNF = self.data_in(noisy_BND) + context_B1F
-        for block, modulation_BNF in zip(self.blocks, modulations, strict=True):
+        for block, modulation_BNF in zip(self.blocks, modulations_BNM.chunk(len(self.blocks), -1), strict=True):
             x_BNF = block(x_BNF, modulation_BNF)
         return self.out(x_BNF)
 
@@ -77,10 +78,10 @@ class FlowDecoder(nn.Module):
         """
         x_BND = noise_BD[:, None]
         time_BN = torch.arange(steps, device=x_BND.device).to(x_BND.dtype).expand(len(x_BND), -1) / steps
-        context_B1F, modulations = self._modulations(time_BN, context_BF)
+        network = self if self.traced is None else self.traced
+        context_B1F, modulations_BNM = network.modulations(time_BN, context_BF)
         for index in range(steps):
-            now = [modulation_BNF[:, index : index + 1] for modulation_BNF in modulations]
-            data_BND = self._predict(x_BND, context_B1F, now)
+            data_BND = network.predict(x_BND, context_B1F, modulations_BNM[:, index : index + 1])
             if known is not None:
                 data_BND = torch.lerp(data_BND, known[0][:, None], known[1][:, None])
             x_BND = torch.lerp(x_BND, data_BND, 1 / (steps - index))  # the rest of the way is steps - index long

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from emu_robot.models.tracing import traced
 from emu_robot.models.transformer import MLP, Attention, Block, CausalTransformer, rotation
 
 
@@ -59,13 +60,11 @@ def join(model: CausalTransformer) -> None:
         del mlp.gate_proj, mlp.up_proj
 
 
-@torch.no_grad()
 def trace(model: CausalTransformer) -> None:
-    """Trace every block, in place; for passes without gradient on the device on which it is now."""
+    """Trace every block, in place, see `models.tracing`."""
     weight, config = model.lm_head.weight, model.config
     x = torch.zeros(1, 2, config.hidden_size, dtype=weight.dtype, device=weight.device)
     cos, sin = rotation(torch.zeros(1, 2, device=weight.device), config)
     attended = x.new_zeros(1, config.num_attention_heads, 2, config.head_dim)
     for block in model.model.layers:
-        inputs = {"before": (x, cos, sin), "after": (x, attended)}
-        block.traced = torch.jit.trace_module(block, inputs, check_trace=False)
+        block.traced = traced(block, before=(x, cos, sin), after=(x, attended))

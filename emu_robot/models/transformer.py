@@ -219,7 +219,7 @@ class CausalTransformer(nn.Module):
             return logits
         known = (references >= ids.start) & (references < ids.stop)
         place = (references - ids.start).clamp(0, logits.shape[-1] - 1)[..., None]
-        return logits.scatter_add(-1, place, (self.copy_gate(hidden) * known[..., None]).to(logits.dtype))
+        return logits.scatter_add_(-1, place, (self.copy_gate(hidden) * known[..., None]).to(logits.dtype))
 
 
 def rotation(positions_BL: Tensor, config: TransformerConfig) -> tuple[Tensor, Tensor]:

@@ -138,6 +138,7 @@ class Planner:
         planner = cls(config, model, text, images, sampling, decoder)
         if int8 and supported(model.lm_head.weight.device):
             to_int8(model, [planner.grammar.code_ids])
+            images.freeze()
         return planner
 
     @property

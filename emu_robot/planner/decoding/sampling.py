@@ -118,7 +118,9 @@ class Candidates(NamedTuple):
         """
         top = self.logits.float().topk(min(count, self.logits.shape[-1]), -1)
         looks_BCD = codebook_KD[self.ids.gather(-1, top.indices)]
-        alike_BCC = (-torch.cdist(looks_BCD, looks_BCD).square() / likeness).exp()
+        squares_BC = looks_BCD.square().sum(-1)
+        distance_BCC = squares_BC[..., None] + squares_BC[..., None, :] - 2 * looks_BCD @ looks_BCD.mT
+        alike_BCC = (-distance_BCC / likeness).exp()
         best_B1 = (alike_BCC @ top.values.softmax(-1)[..., None]).squeeze(-1).argmax(-1, keepdim=True)
         return self._at(top.indices.gather(-1, best_B1).squeeze(-1))
 
