@@ -7,6 +7,7 @@ Shapes: B batch, L sequence, D hidden, H heads, G key-value heads, P head dimens
 """
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 import torch
 import torch.nn.functional as F
@@ -105,7 +106,7 @@ class Block(nn.Module):
         causal = mask is None and q.shape[2] == k.shape[2]
         # One type for all three: under autocast the norms return float32. On a CPU bfloat16 takes twice as long here.
         dtype = torch.float32 if x.device.type == "cpu" else v.dtype
-        with torch.autocast("cpu", enabled=False):
+        with torch.autocast("cpu", enabled=False) if torch.is_autocast_enabled("cpu") else nullcontext():
             attended = attend(q.to(dtype), k.to(dtype), v.to(dtype), mask, causal)
         return steps.after(x, attended.to(x.dtype))
 

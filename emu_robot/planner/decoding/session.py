@@ -35,6 +35,7 @@ class DecodingSession:
         self.model, self.grammar, self.rows = model, grammar, range(len(prompts))
         self.device, dtype = model.lm_head.weight.device, model.lm_head.weight.dtype
         self.pending = [list(prompt) for prompt in prompts]
+        self.words = [token for token in prompts[0] if token < grammar.vocabulary.text_size]
         self.produced: list[list[int]] = [[] for _ in prompts]
         self.cache = KVCache(model.config, len(prompts), slots, self.device, dtype)
         self._position = [-1] * len(prompts)
@@ -68,12 +69,13 @@ class DecodingSession:
             positions.append(position)
         return positions
 
-    def advance(self, waiting: Sequence[int] = ()) -> Tensor:
-        """Feed all pending ids but those of `waiting` rows; return hidden states (B, D) after each row's last id.
+    def advance(self, waiting: Sequence[int] = (), guess: Sequence[int] = ()) -> Tensor:
+        """Feed all pending ids but those of `waiting` rows, then `guess`, of which `settle` keeps what is then chosen.
 
-        Rows with fewer ids are padded on the left; the state of a row without ids is undefined.
+        Returns hidden states (B, 1 + guess, D): after each row's last pending id, and after each id of the guess. Rows
+        with fewer ids are padded on the left; the state of a row without ids is undefined.
         """
-        fed = [[] if row in waiting else tokens for row, tokens in enumerate(self.pending)]
+        fed = [[*tokens, *guess] if tokens and row not in waiting else [] for row, tokens in enumerate(self.pending)]
         length = max(map(len, fed))
         ids, positions, references, valid = [], [], [], []
         for row, tokens in enumerate(fed):
@@ -94,11 +96,21 @@ class DecodingSession:
         hidden_BLD = self.model.model(
             ids_BL, positions_BL, references_BL=references_BL, cache=self.cache, valid_BL=valid_BL
         )
-        return hidden_BLD[:, -1]
+        return hidden_BLD[:, -1 - len(guess) :]
+
+    def settle(self, guess: int, kept: int) -> None:
+        """After `advance` with a guess of that length: its first `kept` ids were chosen, the model forgets the others.
+
+        The others must be words.
+        """
+        self.cache.length -= guess - kept
+        for row, tokens in enumerate(self.pending):
+            self._position[row] -= guess - kept
+            del tokens[:kept]
 
     def logits(self, ids: slice) -> Tensor:
         """Call `advance`; return the next id's logits (B, V) over a range of ids."""
-        return self.model.logits(self.advance(), ids, self._last_references)
+        return self.model.logits(self.advance()[:, -1], ids, self._last_references)
 
     def image_before(self, row: int) -> list[int]:
         """Ids inside the last whole image of a row."""

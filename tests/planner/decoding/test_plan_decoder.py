@@ -9,7 +9,7 @@ from emu_robot.models.transformer import CausalTransformer
 from emu_robot.models.transformer_sizes import TransformerConfig
 from emu_robot.planner.decoding.autoregressive import AutoregressiveImageDecoder
 from emu_robot.planner.decoding.grammar import PlanGrammar
-from emu_robot.planner.decoding.plan_decoder import PlanDecoder
+from emu_robot.planner.decoding.plan_decoder import PlanDecoder, WordGuesser
 from emu_robot.planner.decoding.sampling import Candidates, SamplingConfig, draw, guided, sample
 from emu_robot.planner.decoding.session import DecodingSession
 from emu_robot.tokenizers.interleave import ImageFormat, Interleaver
@@ -155,18 +155,67 @@ def test_candidates_are_chosen_as_among_all_ids() -> None:
         assert torch.equal(*drawn)
 
 
-def test_what_is_fixed_costs_no_pass(monkeypatch: pytest.MonkeyPatch) -> None:
-    interleaver, passes = make(size_tokens=True, row_ends=True), []
-    advance = DecodingSession.advance
-    monkeypatch.setattr(DecodingSession, "advance", lambda self, *rows: passes.append(1) or advance(self, *rows))
+@pytest.fixture
+def passes(monkeypatch: pytest.MonkeyPatch) -> list[DecodingSession]:
+    """The session of every pass from now on."""
+    passes, advance = [], DecodingSession.advance
+    monkeypatch.setattr(DecodingSession, "advance", lambda *args, **kw: passes.append(args[0]) or advance(*args, **kw))
+    return passes
+
+
+def test_what_is_fixed_costs_no_pass(passes: list[DecodingSession]) -> None:
+    interleaver = make(size_tokens=True, row_ends=True)
     for seed in range(6):
         passes.clear()
         decoder = make_decoder(model(interleaver, seed), PlanGrammar.of(interleaver, max_words=2), HOT)
-        (ids,) = decoder.generate(prompts(interleaver)[:1], 1, [0])
+        (ids,) = decoder.generate([[*interleaver.prompt("x", np.arange(4, dtype=np.uint32))]], 1, [0])
         steps, ended = interleaver.decode(ids)
         words = ids.index(interleaver.vocabulary.boi) - 1 if steps else 0
         chosen_boi = words < 2
-        assert len(passes) == (1 if ended else 1 + words + chosen_boi + 4)
+        assert len(passes) == (1 if ended else words + chosen_boi + 4)
+
+
+def test_words_are_guessed_from_the_rest_of_the_instruction() -> None:
+    interleaver = make()
+    grammar, (open_it, put_it, _) = PlanGrammar.of(interleaver), prompts(interleaver)
+    words = TEXT.encode("put the red cube in the bowl")
+    session = DecodingSession(model(interleaver), grammar, [put_it], 200)
+    guesser, guesses = WordGuesser(session), []
+    for word in (words[1], words[4], TEXT.encode("drawer")[0], words[1]):
+        session.choose(0, word, word=True)
+        guesses.append(guesser.guess())
+    assert guesses == [words[2:6], words[5:], [], words[6:]]
+    together = DecodingSession(model(interleaver), grammar, [put_it, open_it], 200)
+    together.choose(0, words[1], word=True)
+    assert WordGuesser(together).guess() == []
+
+
+@torch.no_grad()
+def test_a_guess_leaves_what_was_chosen_alone() -> None:
+    interleaver = make()
+    network, grammar, words = model(interleaver), PlanGrammar.of(interleaver), TEXT.encode("the red cube in")
+    plain, guessing = (DecodingSession(network, grammar, [prompts(interleaver)[0]], 200) for _ in range(2))
+    states = guessing.advance(guess=words)
+    for i, word in enumerate(words[:2]):
+        torch.testing.assert_close(states[:, i], plain.advance()[:, 0])
+        for session in (plain, guessing):
+            session.choose(0, word, word=True)
+    guessing.settle(len(words), 2)
+    torch.testing.assert_close(states[:, 2], plain.advance()[:, 0])
+    for session in (plain, guessing):
+        session.choose(0, interleaver.vocabulary.boi)
+    torch.testing.assert_close(guessing.advance(), plain.advance())
+    assert guessing.cache.length == plain.cache.length
+
+
+def test_the_row_without_words_is_fed_by_images_alone(passes: list[DecodingSession]) -> None:
+    interleaver = make()
+    decoder = make_decoder(
+        model(interleaver, 3), PlanGrammar.of(interleaver, max_words=3), SamplingConfig(image_guidance=2)
+    )
+    (ids,) = decoder.generate(prompts(interleaver)[:1], 1, [0])
+    assert len(interleaver.decode(ids)[0]) == 1
+    assert sum(session.wordless is None for session in passes) == 4  # one for each code
 
 
 def test_sampling() -> None:
