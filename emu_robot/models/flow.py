@@ -6,6 +6,7 @@ Suffixes: B batch, N noise samples per context, D data, F features.
 """
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -42,7 +43,7 @@ class FlowDecoder(nn.Module):
         self.time_in = nn.Sequential(nn.Linear(self.time_features, width), nn.GELU(), nn.Linear(width, width))
         self.blocks = nn.ModuleList(ModulatedBlock(width, width) for _ in range(blocks))
         self.out = nn.Linear(width, data_dim)
-        self.traced: nn.Module | None = None  # `modulations` and `predict` as traced code
+        self.traced: Any = None  # `modulations` and `predict` as traced code
 
     def forward(self, noisy_BND: Tensor, time_BN: Tensor, context_BF: Tensor) -> Tensor:
         """Predicted data (B, N, D) from points on the lines at times in [0, 1)."""
@@ -52,7 +53,7 @@ class FlowDecoder(nn.Module):
         """All that does not depend on the noisy data: the context's features (B, 1, F), the blocks' modulations."""
         context_B1F = self.context_in(context_BF)[:, None]
         condition_BNF = nn.functional.gelu(context_B1F + self.time_in(self._time_features(time_BN)))
-        return context_B1F, torch.cat([block.modulation(condition_BNF) for block in self.blocks], -1)
+        return context_B1F, torch.cat([block.get_submodule("modulation")(condition_BNF) for block in self.blocks], -1)
 
     def predict(self, noisy_BND: Tensor, context_B1F: Tensor, modulations_BNM: Tensor) -> Tensor:
         """Predicted data (B, N, D) from noisy data and what `modulations` gives."""

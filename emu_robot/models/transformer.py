@@ -8,6 +8,7 @@ Shapes: B batch, L sequence, D hidden, H heads, G key-value heads, P head dimens
 
 from collections.abc import Sequence
 from contextlib import nullcontext
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -88,7 +89,7 @@ class Block(nn.Module):
         self.self_attn = Attention(config)
         self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.mlp = MLP(config)
-        self.traced: nn.Module | None = None  # `before` and `after` as traced code, see `models.fusion`
+        self.traced: Any = None  # `before` and `after` as traced code, see `models.fusion`
 
     def forward(
         self,

@@ -34,7 +34,7 @@ class AutoregressiveImageDecoder:
 
     def _choose(self, logits: Sequence[Tensor], generators: RowGenerators) -> Tensor:
         how = self._sampling
-        candidates = guided(*logits, how.image_guidance) if self.guides else Candidates.of(*logits)
+        candidates = guided(*logits, scale=how.image_guidance) if self.guides else Candidates.of(*logits)
         if how.image_temperature == 0 and how.image_likeness > 0 and self._codebook_KD is not None:
             return candidates.likeliest_look(self._codebook_KD, how.image_likeness)
         return candidates.sample(how.image_temperature, how.image_top_k, generators)

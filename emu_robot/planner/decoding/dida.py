@@ -70,7 +70,7 @@ class DidaImageDecoder:
         """What each place may become, (B, n, candidates); as long as guidance lasts, by both branches."""
         if not self.guides or time >= self._config.guided_until:
             return Candidates.of(blocks[0].logits(codes_Bn))
-        return guided(*(block.logits(codes_Bn) for block in blocks), self._config.guidance)
+        return guided(*(block.logits(codes_Bn) for block in blocks), scale=self._config.guidance)
 
     def _final(self, candidates: Candidates) -> Tensor:
         if self._config.likeness == 0:

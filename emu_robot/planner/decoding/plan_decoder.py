@@ -27,8 +27,10 @@ class WordGuesser:
 
     def guess(self, most: int = 4) -> list[int]:
         """At most that many words; none if the last word does not stand in the rest of the instruction."""
-        instruction, (last, *_) = self._session.words, (ids[-1] for ids in self._session.produced)
-        if len(self._session.rows) > 1 or last not in instruction[self._place :]:
+        if len(self._session.rows) > 1:
+            return []
+        instruction, last = self._session.words, self._session.produced[0][-1]
+        if last not in instruction[self._place :]:
             return []
         self._place = instruction.index(last, self._place) + 1
         return instruction[self._place : self._place + most]

@@ -35,7 +35,7 @@ class DecodingSession:
         self.model, self.grammar, self.rows = model, grammar, range(len(prompts))
         self.device, dtype = model.lm_head.weight.device, model.lm_head.weight.dtype
         self.pending = [list(prompt) for prompt in prompts]
-        self.words = [token for token in prompts[0] if token < grammar.vocabulary.text_size]
+        self.words = [token for token in prompts[0] if token < grammar.vocabulary.text_size]  # of the first row
         self.produced: list[list[int]] = [[] for _ in prompts]
         self.cache = KVCache(model.config, len(prompts), slots, self.device, dtype)
         self._position = [-1] * len(prompts)

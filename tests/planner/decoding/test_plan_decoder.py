@@ -130,16 +130,16 @@ def test_guided_choice_is_that_of_two_full_passes(form: dict[str, bool]) -> None
                 if words.is_code(token):
                     before = [*prompt, *ids[:i]]
                     both = torch.stack([logits(before), logits(words.without_words(before))])
-                    assert int(guided(*both, 3.0).sample(0, 0)) + grammar.code_ids.start == token
+                    assert int(guided(*both, scale=3.0).sample(0, 0)) + grammar.code_ids.start == token
                     checked += 1
     assert checked >= 20
 
 
 def test_guidance_favours_what_the_words_change() -> None:
     both = torch.tensor([[0.5, 0.3, 0.2], [0.8, 0.1, 0.1]]).log()
-    assert guided(*both, 1.0).sample(0, 0) == 0
-    assert guided(*both, 2.0).sample(0, 0) == 1
-    assert guided(*both, 2.0, count=1).sample(0, 0) == 0
+    assert guided(*both, scale=1.0).sample(0, 0) == 0
+    assert guided(*both, scale=2.0).sample(0, 0) == 1
+    assert guided(*both, scale=2.0, count=1).sample(0, 0) == 0
 
 
 def test_candidates_are_chosen_as_among_all_ids() -> None:
