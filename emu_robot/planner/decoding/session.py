@@ -21,7 +21,7 @@ class DecodingSession:
     """State of B sequences: cache, last position ids, and chosen ids that the model has not seen.
 
     With `guidance` there is a second session, `wordless`, with the same sequences without their words; see `guided`.
-    Whatever is chosen here is chosen there, but for words. Only images feed it, so that words cost it no pass.
+    It gets every id that is chosen here, but for words. Only images feed it, so that words cost it no pass.
     """
 
     def __init__(
