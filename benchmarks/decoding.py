@@ -17,7 +17,8 @@ import numpy as np
 import torch
 
 from emu_robot.models.int8 import supported, to_int8
-from emu_robot.models.transformer import CausalTransformer, TransformerConfig
+from emu_robot.models.transformer import CausalTransformer
+from emu_robot.models.transformer_sizes import TransformerConfig
 from emu_robot.planner.decoding.autoregressive import AutoregressiveImageDecoder
 from emu_robot.planner.decoding.dida import DidaConfig, DidaImageDecoder
 from emu_robot.planner.decoding.grammar import PlanGrammar
@@ -97,14 +98,16 @@ def image_ms(model: CausalTransformer, decoder: ImageDecoder, n_codes: int, repe
 
     def prepare() -> Callable[[], object]:
         session = DecodingSession(model, grammar, [prompt(n_codes)], 2 * n_codes + 64, decoder.guides)
-        session.advance()
+        for branch in session.branches:
+            branch.advance()
         session.choose(0, WORDS.boi)
         generators = RowGenerators.seeded([0], device)
 
         def decode() -> None:
             decoder.decode_image(session, [0], generators)
             session.choose(0, WORDS.eoi)
-            session.advance()
+            for branch in session.branches:
+                branch.advance()
 
         return decode
 

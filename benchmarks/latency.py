@@ -48,7 +48,7 @@ def main() -> None:
     folder = resolve_weights(sys.argv[1] if len(sys.argv) > 1 else "mini")
     environment = make("tabletop", tasks="pick_place")
     observation = environment.reset(10_000_000)
-    head, planners = ActionDecoder.load(folder), load_planners(folder)
+    head, planners = ActionDecoder.load(folder).fix(), load_planners(folder)
     step = planners["its default"].plan(observation, environment.instruction, max_steps=1).steps[0]
 
     def chunk() -> None:

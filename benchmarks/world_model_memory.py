@@ -9,7 +9,9 @@ import torch
 from emu_robot.emu35.config import PlacementConfig, Quantize
 from emu_robot.emu35.placement import GIB, Demand, device_map, packed_bytes
 from emu_robot.errors import SystemSetupError
-from emu_robot.models.transformer import CausalTransformer, TransformerConfig, cache_bytes
+from emu_robot.models.kv_cache import cache_bytes
+from emu_robot.models.transformer import CausalTransformer
+from emu_robot.models.transformer_sizes import TransformerConfig
 
 EMU35 = TransformerConfig(
     vocab_size=282_926, hidden_size=5120, intermediate_size=25_600, num_hidden_layers=64, num_attention_heads=64,

@@ -18,7 +18,8 @@ from emu_robot.emu35.config import PlacementConfig
 from emu_robot.emu35.placement import Demand, connect, device_map, quantize_linears, torch_dtype
 from emu_robot.errors import SystemSetupError, WeightsError
 from emu_robot.models.files import TensorFile, build, finite, plain_name, read_json, read_yaml, regular_file
-from emu_robot.models.transformer import CausalTransformer, TransformerConfig
+from emu_robot.models.transformer import CausalTransformer
+from emu_robot.models.transformer_sizes import TransformerConfig
 from emu_robot.models.weights import check_fit
 from emu_robot.shared.files import copy_file, replacing
 from emu_robot.tokenizers.image import ImageTokenizer, ImageTokenizerConfig

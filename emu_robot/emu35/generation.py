@@ -17,7 +17,8 @@ from emu_robot.emu35.placement import block_devices
 from emu_robot.emu35.prompts import Grid
 from emu_robot.emu35.text import Emu3Text
 from emu_robot.errors import InvalidValueError, SystemSetupError
-from emu_robot.models.transformer import CausalTransformer, KVCache
+from emu_robot.models.kv_cache import KVCache
+from emu_robot.models.transformer import CausalTransformer
 from emu_robot.planner.decoding.sampling import sample
 
 type Size = tuple[int, int]

@@ -14,7 +14,8 @@ from torch import nn
 
 from emu_robot.emu35.config import PlacementConfig, Quantize
 from emu_robot.errors import SystemSetupError
-from emu_robot.models.transformer import Block, CausalTransformer, cache_bytes
+from emu_robot.models.kv_cache import cache_bytes
+from emu_robot.models.transformer import Block, CausalTransformer
 
 GIB = 2**30
 

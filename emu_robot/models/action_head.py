@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from emu_robot.errors import ConfigError, InvalidValueError
 from emu_robot.models.flow import FlowDecoder, interpolate
+from emu_robot.models.tracing import traced
 from emu_robot.models.vision import GoalFusion, ImageStem, KeypointTrunk
 from emu_robot.shared.settings import check_ranges, number
 
@@ -98,6 +99,15 @@ def check_cameras(cameras: Sequence[str]) -> None:
 
 
 _PER_CAMERA = ("stem", "trunk")
+
+
+class StepFeatures(NamedTuple):
+    """What the head reads of a step alone; equal for all chunks of it."""
+
+    text_BD: Tensor
+    """Features of the words."""
+    goal_BCHW: Tensor | None
+    """Feature map of the goal image, if there is one."""
 
 
 class HeadContext(NamedTuple):
@@ -187,17 +197,46 @@ class ActionHead(nn.Module):
 
         views: (B, 3, H, W) of each camera, in the order of `HeadConfig.cameras`.
         """
-        text_BD = self.text(ids_BL)
-        stems, trunks = ([getattr(self, f"{camera}_{kind}") for camera in self.config.cameras] for kind in _PER_CAMERA)
+        return self.see(views, state_BS, self.read_step(ids_BL, goal_BCHW), has_goal_B)
+
+    def read_step(self, ids_BL: Tensor, goal_BCHW: Tensor | None) -> StepFeatures:
+        """The part of `encode` that depends on words and goal image alone."""
+        (stem, *_), _ = self._per_camera()
+        return StepFeatures(self.text(ids_BL), None if goal_BCHW is None else stem(goal_BCHW))
+
+    def see(
+        self, views: Sequence[Tensor], state_BS: Tensor, step: StepFeatures, has_goal_B: Tensor | None = None
+    ) -> HeadContext:
+        """The rest of `encode`."""
+        (stems, trunks), text_BD = self._per_camera(), step.text_BD
         maps = [stem(view_BCHW) for stem, view_BCHW in zip(stems, views, strict=True)]
-        maps[0] = self.fusion(maps[0], None if goal_BCHW is None else stems[0](goal_BCHW), has_goal_B)
+        maps[0] = self.fusion(maps[0], step.goal_BCHW, has_goal_B)
         if has_goal_B is None:
-            has_goal_B = torch.full((len(state_BS),), goal_BCHW is not None, device=state_BS.device)
+            has_goal_B = torch.full((len(state_BS),), step.goal_BCHW is not None, device=state_BS.device)
         flag_B1 = has_goal_B.to(state_BS.dtype)[:, None]
         seen = [trunk(map_BCHW, text_BD) for trunk, map_BCHW in zip(trunks, maps, strict=True)]
         features_BD = self.context(torch.cat([*seen, state_BS, text_BD, flag_B1], dim=1))
         keypose_BPS = self.keypose(features_BD).view(-1, self.config.keyposes, self.config.state_dim)
         return HeadContext(features_BD, keypose_BPS, self.remaining(features_BD), self.progress(features_BD)[:, 0])
+
+    def trace(self) -> None:
+        """Make traced code of its large parts, in place, see `models.tracing`; the head can no longer be trained."""
+        like = next(self.parameters())
+        view = like.new_zeros(1, 3, self.config.image_size, self.config.image_size)
+        text = like.new_zeros(1, self.config.text_width)
+        for camera in self.config.cameras:
+            stem, trunk = (getattr(self, f"{camera}_{kind}") for kind in _PER_CAMERA)
+            setattr(self, f"{camera}_stem", traced(stem, forward=(view,)))
+            setattr(self, f"{camera}_trunk", traced(trunk, forward=(stem(view), text)))
+        features = like.new_zeros(1, self.flow.context_in.in_features)
+        noisy, time = like.new_zeros(1, 1, self.flow.data_dim), like.new_zeros(1, 1)
+        made = self.flow.modulations(time, features)
+        self.flow.traced = traced(self.flow, modulations=(time, features), predict=(noisy, *made))
+
+    def _per_camera(self) -> tuple[list[nn.Module], list[nn.Module]]:
+        """Stem and trunk of each camera."""
+        stems, trunks = ([getattr(self, f"{camera}_{kind}") for camera in self.config.cameras] for kind in _PER_CAMERA)
+        return stems, trunks
 
     def denoise(self, context: HeadContext, noisy_BND: Tensor, time_BN: Tensor) -> Tensor:
         """Predicted chunks (B, N, T*A). No gradient flows from here to the keyposes."""

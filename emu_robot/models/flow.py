@@ -6,6 +6,7 @@ Suffixes: B batch, N noise samples per context, D data, F features.
 """
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -23,9 +24,10 @@ class ModulatedBlock(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
         zero_init(self.modulation)
 
-    def forward(self, x_F: Tensor, condition_F: Tensor) -> Tensor:
-        scale_F, shift_F, gate_F = self.modulation(condition_F).chunk(3, dim=-1)
-        return x_F + gate_F * self.mlp(self.norm(x_F) * (1 + scale_F) + shift_F)
+    def forward(self, x_F: Tensor, modulation_F: Tensor) -> Tensor:
+        """modulation_F: `modulation` of the condition."""
+        scale_F, shift_F, gate_F = modulation_F.chunk(3, dim=-1)
+        return torch.addcmul(x_F, gate_F, self.mlp(torch.addcmul(shift_F, self.norm(x_F), 1 + scale_F)))
 
 
 class FlowDecoder(nn.Module):
@@ -41,14 +43,23 @@ class FlowDecoder(nn.Module):
         self.time_in = nn.Sequential(nn.Linear(self.time_features, width), nn.GELU(), nn.Linear(width, width))
         self.blocks = nn.ModuleList(ModulatedBlock(width, width) for _ in range(blocks))
         self.out = nn.Linear(width, data_dim)
+        self.traced: Any = None  # `modulations` and `predict` as traced code
 
     def forward(self, noisy_BND: Tensor, time_BN: Tensor, context_BF: Tensor) -> Tensor:
         """Predicted data (B, N, D) from points on the lines at times in [0, 1)."""
-        context_BNF = self.context_in(context_BF)[:, None]
-        condition_BNF = nn.functional.gelu(context_BNF + self.time_in(self._time_features(time_BN)))
-        x_BNF = self.data_in(noisy_BND) + context_BNF
-        for block in self.blocks:
-            x_BNF = block(x_BNF, condition_BNF)
+        return self.predict(noisy_BND, *self.modulations(time_BN, context_BF))
+
+    def modulations(self, time_BN: Tensor, context_BF: Tensor) -> tuple[Tensor, Tensor]:
+        """All that does not depend on the noisy data: the context's features (B, 1, F), the blocks' modulations."""
+        context_B1F = self.context_in(context_BF)[:, None]
+        condition_BNF = nn.functional.gelu(context_B1F + self.time_in(self._time_features(time_BN)))
+        return context_B1F, torch.cat([block.get_submodule("modulation")(condition_BNF) for block in self.blocks], -1)
+
+    def predict(self, noisy_BND: Tensor, context_B1F: Tensor, modulations_BNM: Tensor) -> Tensor:
+        """Predicted data (B, N, D) from noisy data and what `modulations` gives."""
+        x_BNF = self.data_in(noisy_BND) + context_B1F
+        for block, modulation_BNF in zip(self.blocks, modulations_BNM.chunk(len(self.blocks), -1), strict=True):
+            x_BNF = block(x_BNF, modulation_BNF)
         return self.out(x_BNF)
 
     def _time_features(self, time_BN: Tensor) -> Tensor:
@@ -63,17 +74,18 @@ class FlowDecoder(nn.Module):
     ) -> Tensor:
         """Integrate from noise (B, D) to data (B, D) with Euler steps; the last step lands on the prediction.
 
+        What depends on time and context alone is computed for all steps together.
         known: data (B, D), and the share (B, D) in [0, 1] of each prediction that it replaces (inpainting).
         """
         x_BND = noise_BD[:, None]
+        time_BN = torch.arange(steps, device=x_BND.device).to(x_BND.dtype).expand(len(x_BND), -1) / steps
+        network = self if self.traced is None else self.traced
+        context_B1F, modulations_BNM = network.modulations(time_BN, context_BF)
         for index in range(steps):
-            time = index / steps
-            time_BN = torch.full(x_BND.shape[:2], time, device=x_BND.device)
-            data_BND = self(x_BND, time_BN, context_BF)
+            data_BND = network.predict(x_BND, context_B1F, modulations_BNM[:, index : index + 1])
             if known is not None:
                 data_BND = torch.lerp(data_BND, known[0][:, None], known[1][:, None])
-            velocity_BND = (data_BND - x_BND) / (1 - time)
-            x_BND = x_BND + velocity_BND / steps
+            x_BND = torch.lerp(x_BND, data_BND, 1 / (steps - index))  # the rest of the way is steps - index long
         return x_BND[:, 0]
 
 

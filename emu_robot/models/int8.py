@@ -10,7 +10,8 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from emu_robot.models.transformer import Block, CausalTransformer, JoinedLinear
+from emu_robot.models.fusion import join, trace
+from emu_robot.models.transformer import CausalTransformer
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # its successor, torchao, has no int8 kernels for a CPU without compiling
@@ -26,12 +27,10 @@ def supported(device: torch.device) -> bool:
 def to_int8(model: CausalTransformer, heads: Sequence[slice]) -> None:
     """Round the matrices of the blocks and of `heads`, the ranges of ids with logits, in place.
 
-    Matrices that read the same input are joined. The embedding stays as it is. The model cannot be trained or saved
+    Blocks are fused, see `models.fusion`. The embedding stays as it is. The model cannot be trained or saved
     afterwards.
     """
-    for block in model.model.layers:
-        assert isinstance(block, Block)
-        _join(block)
+    join(model)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         quantize_dynamic(model.model.layers, {nn.Linear: per_channel_dynamic_qconfig}, inplace=True)
@@ -42,10 +41,4 @@ def to_int8(model: CausalTransformer, heads: Sequence[slice]) -> None:
             model.heads[ids.start, ids.stop] = quantize_dynamic(
                 nn.Sequential(head), {nn.Linear: per_channel_dynamic_qconfig}
             )
-
-
-def _join(block: Block) -> None:
-    attention, mlp = block.self_attn, block.mlp
-    attention.joined = JoinedLinear(attention.q_proj, attention.k_proj, attention.v_proj)
-    mlp.joined = JoinedLinear(mlp.gate_proj, mlp.up_proj)
-    del attention.q_proj, attention.k_proj, attention.v_proj, mlp.gate_proj, mlp.up_proj
+    trace(model)

@@ -10,7 +10,8 @@ import torch
 from emu_robot.core import Image, Observation, Plan, PlanStep, check_image
 from emu_robot.errors import InvalidValueError, UnknownNameError, WeightsError
 from emu_robot.models.int8 import supported, to_int8
-from emu_robot.models.transformer import CausalTransformer, TransformerConfig, TransformerSizes
+from emu_robot.models.transformer import CausalTransformer
+from emu_robot.models.transformer_sizes import TransformerConfig, TransformerSizes
 from emu_robot.models.weights import load_weights, resolve_weights, restore, save_weights
 from emu_robot.planner.decoding.config import DecoderConfig
 from emu_robot.planner.decoding.factory import make_image_decoder
@@ -137,6 +138,7 @@ class Planner:
         planner = cls(config, model, text, images, sampling, decoder)
         if int8 and supported(model.lm_head.weight.device):
             to_int8(model, [planner.grammar.code_ids])
+            images.freeze()
         return planner
 
     @property

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from emu_robot.core import Floats32, Image, Observation, PlanStep, check_image
 from emu_robot.errors import ShapeError, UnknownNameError, WeightsError
-from emu_robot.models.action_head import ActionHead, HeadConfig, HeadContext, text_ids
+from emu_robot.models.action_head import ActionHead, HeadConfig, HeadContext, StepFeatures, text_ids
 from emu_robot.models.normalize import NormStats, RelativeActions
 from emu_robot.models.weights import load_weights, restore
 from emu_robot.policy.config import ChunkConfig, GoalMode
@@ -64,6 +64,8 @@ class ActionDecoder:
         self._stats, self._text = stats, text
         self.layout, self.control_hz, self.goal = layout, control_hz, goal
         self._relative = RelativeActions(head.config.relative_dims)
+        self._fixed = False
+        self._read: tuple[PlanStep, StepFeatures] | None = None
 
     @classmethod
     def load(cls, folder: Path) -> "ActionDecoder":
@@ -79,6 +81,16 @@ class ActionDecoder:
         if text.size >= config.text_vocabulary:
             raise WeightsError(f"{folder}: the head reads {config.text_vocabulary - 1} word ids, there are {text.size}")
         return cls(head, stats, text, contract.layout, contract.control_hz, contract.goal)
+
+    def fix(self) -> "ActionDecoder":
+        """Settle on its weights and its device, for faster chunks: the head can neither be trained nor moved.
+
+        On a CPU it becomes traced code. Words and image of a step are read once for all chunks that follow it.
+        """
+        self._fixed = True
+        if next(self.head.parameters()).device.type == "cpu":
+            self.head.trace()
+        return self
 
     @property
     def cameras(self) -> tuple[str, ...]:
@@ -155,15 +167,24 @@ class ActionDecoder:
     def _encode(self, observation: Observation, step: PlanStep) -> HeadContext:
         """Encode the observation together with a plan step."""
         device = next(self.head.parameters()).device
+        state = torch.from_numpy(self._stats.state.normalize(observation.state))[None]
+        views = [_pixels(observation.images[camera]).to(device) for camera in self._config.cameras]
+        return self.head.see(views, state.to(device), self._read_step(step, device))
+
+    def _read_step(self, step: PlanStep, device: torch.device) -> StepFeatures:
+        """Words and image of a step; those of the last step are kept if the weights are fixed."""
+        if self._read is not None and self._read[0] is step:
+            return self._read[1]
         goal = None
         if step.subgoal is not None:
             size = self._config.image_size
             check_image("subgoal", step.subgoal, (size, size))
             goal = _pixels(step.subgoal).to(device)
-        state = torch.from_numpy(self._stats.state.normalize(observation.state))[None]
         ids = torch.from_numpy(text_ids(self._text.encode(step.subtask), self._config))[None]
-        views = [_pixels(observation.images[camera]).to(device) for camera in self._config.cameras]
-        return self.head.encode(views, state.to(device), ids.to(device), goal)
+        features = self.head.read_step(ids.to(device), goal)
+        if self._fixed:
+            self._read = step, features
+        return features
 
     def _known(self, prefix: ActionPrefix, state: Floats32, device: torch.device) -> tuple[Tensor, Tensor]:
         """Normalised actions (1, T, A) and their weights (1, T, 1)."""

@@ -120,4 +120,4 @@ def load_policy(
         from emu_robot.planner.planner import Planner
 
         planner = Planner.load(folder, decoder=config.decoder, int8=config.int8)
-    return EmuPolicy(head, planner, config, subgoal_source=subgoal_source, seed=seed)
+    return EmuPolicy(head.fix(), planner, config, subgoal_source=subgoal_source, seed=seed)

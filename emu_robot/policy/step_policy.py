@@ -25,7 +25,7 @@ class StepPolicy:
         """Load released weights or a weights folder. Raises `UnknownNameError`, `WeightsError`."""
         head = ActionDecoder.load(resolve_weights(weights))
         head.head.to(device)
-        return cls(head, config)
+        return cls(head.fix(), config)
 
     def begin(self, episode: EpisodeSeed) -> None:
         """Begin an episode. It determines the noise of the chunks."""

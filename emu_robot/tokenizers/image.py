@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from emu_robot.errors import InvalidValueError, ShapeError
+from emu_robot.models.tracing import frozen, traced
 from emu_robot.models.weights import load_weights, restore
 from emu_robot.shared.settings import check_ranges, number
 from emu_robot.tokenizers.local_encoder import LocalEncoder
@@ -162,7 +163,7 @@ class ImageTokenizer(nn.Module):
 
     def decode(self, codes_Bhw: Tensor) -> Tensor:
         """Codes (B, h, w) int64 -> (B, 3, H, W), about [-1, 1]."""
-        return self.decoder(self.post_quant_conv(self.quantize.decode(codes_Bhw)))
+        return self.decoder(self.post_quant_conv(self.quantize.decode(codes_Bhw).contiguous()))
 
     @torch.inference_mode()
     def encode_images(self, images: NDArray[np.uint8], batch_size: int = 64) -> NDArray[np.uint32]:
@@ -186,6 +187,14 @@ class ImageTokenizer(nn.Module):
             raise InvalidValueError(f"codes span {codes.min()}..{codes.max()}, must be in 0..{self.config.n_embed - 1}")
         grid = torch.from_numpy(codes.astype(np.int64)).to(self._device)
         return to_uint8(self.decode(grid.view(-1, self.config.grid, self.config.grid))).cpu().numpy()
+
+    def freeze(self) -> None:
+        """Make traced code of encoder and decoder, in place, see `models.tracing`; on the CPU, for inference alone."""
+        config, like = self.config, self.quant_conv.weight
+        pixels = like.new_zeros(1, 3, config.resolution, config.resolution).to(memory_format=torch.channels_last)
+        self.encoder = traced(self.encoder, forward=(pixels,))
+        codes = like.new_zeros(1, config.z_channels, config.grid, config.grid)
+        self.decoder = frozen(self.decoder.to(memory_format=torch.contiguous_format), codes)  # pyright: ignore
 
     @property
     def _device(self) -> torch.device:

@@ -63,11 +63,11 @@ class IndexBackpropagationQuantizer(nn.Module):
 
     def encode(self, z_BDhw: Tensor) -> Tensor:
         """Codes (B, h, w) int64 of a feature map."""
-        return (self._normal(z_BDhw.movedim(1, -1)) @ self.codebook().T).argmax(-1)
+        return (self._normal(z_BDhw.movedim(1, -1)) @ self.codebook().T).max(-1).indices
 
     def decode(self, codes_Bhw: Tensor) -> Tensor:
         """Embeddings (B, D, h, w) of codes."""
-        return self.codebook()[codes_Bhw].movedim(-1, 1)
+        return self._normal(self.embedding(codes_Bhw)).movedim(-1, 1)
 
     def codebook(self) -> Tensor:
         """The codebook (K, D); unit vectors if `l2_norm`."""

@@ -5,6 +5,7 @@ The text block comes first, so that the ids of a text tokenizer stay as they are
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,44 +35,44 @@ class Vocabulary:
     def _control(self, name: str) -> int:
         return self.text_size + CONTROL.index(name)
 
-    @property
+    @cached_property
     def pad(self) -> int:
         return self._control("pad")
 
-    @property
+    @cached_property
     def bos(self) -> int:
         return self._control("bos")
 
-    @property
+    @cached_property
     def eos(self) -> int:
         return self._control("eos")
 
-    @property
+    @cached_property
     def boi(self) -> int:
         return self._control("boi")
 
-    @property
+    @cached_property
     def eoi(self) -> int:
         return self._control("eoi")
 
-    @property
+    @cached_property
     def img(self) -> int:
         return self._control("img")
 
-    @property
+    @cached_property
     def eol(self) -> int:
         return self._control("eol")
 
-    @property
+    @cached_property
     def bos_step(self) -> int:
         return self._control("bos_step")
 
-    @property
+    @cached_property
     def first_code(self) -> int:
         """Id of image code 0."""
         return self.text_size + len(CONTROL)
 
-    @property
+    @cached_property
     def size(self) -> int:
         """Number of ids."""
         return self.first_code + self.n_codes

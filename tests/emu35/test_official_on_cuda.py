@@ -14,7 +14,8 @@ from emu_robot.emu35.config import GenerationConfig
 from emu_robot.emu35.generation import InterleavedGenerator
 from emu_robot.emu35.prompts import task_prompt, unconditional_prompt
 from emu_robot.emu35.text import Emu3Text
-from emu_robot.models.transformer import CausalTransformer, TransformerConfig
+from emu_robot.models.transformer import CausalTransformer
+from emu_robot.models.transformer_sizes import TransformerConfig
 
 SEEN = [np.array([[1, 2, 3], [4, 5, 6]])]
 OFFICIAL = {

@@ -11,7 +11,9 @@ from emu_robot.emu35.checkpoint import load_language_model
 from emu_robot.emu35.config import DType, PlacementConfig, Quantize
 from emu_robot.emu35.placement import Demand, DeviceMap, block_devices, connect, device_map
 from emu_robot.errors import InvalidValueError, SystemSetupError
-from emu_robot.models.transformer import CausalTransformer, KVCache, TransformerConfig
+from emu_robot.models.kv_cache import KVCache
+from emu_robot.models.transformer import CausalTransformer
+from emu_robot.models.transformer_sizes import TransformerConfig
 
 ROOT = Path(__file__).parents[2]
 FLOAT32 = PlacementConfig(dtype=DType.float32, device="cpu")

@@ -9,7 +9,8 @@ import yaml
 from safetensors.torch import save_file
 
 from emu_robot.emu35.text import RANKS, SPECIAL, VISION
-from emu_robot.models.transformer import CausalTransformer, TransformerConfig
+from emu_robot.models.transformer import CausalTransformer
+from emu_robot.models.transformer_sizes import TransformerConfig
 from emu_robot.tokenizers.image import ImageTokenizer, ImageTokenizerConfig
 
 N_CODES = 16

@@ -9,7 +9,8 @@ import torch
 
 from emu_robot.models.action_head import ActionHead, HeadConfig
 from emu_robot.models.normalize import NormStats, Standardizer
-from emu_robot.models.transformer import CausalTransformer, TransformerSizes
+from emu_robot.models.transformer import CausalTransformer
+from emu_robot.models.transformer_sizes import TransformerSizes
 from emu_robot.models.weights import save_weights
 from emu_robot.planner.planner import Planner, PlannerConfig, PlannerSettings
 from emu_robot.robots.spec import PANDA, RobotLayout

@@ -1,3 +1,4 @@
+import copy
 from typing import Any
 
 import pytest
@@ -85,3 +86,20 @@ def test_wrong_sizes_are_refused():
         HeadConfig(relative_dims=9)
     with pytest.raises(ConfigError, match="cameras"):
         HeadConfig(cameras=["front", "front"])
+
+
+@torch.inference_mode()
+def test_traced_code_gives_the_same_chunk():
+    torch.manual_seed(0)
+    head = ActionHead(tiny()).eval()
+    for parameter in head.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    traced = copy.deepcopy(head)
+    traced.trace()
+    for goal in (None, torch.rand(2, 3, 32, 32)):
+        seen, noise = observation(), torch.randn(2, 16, 8)
+        contexts = [one.encode(*seen, goal) for one in (head, traced)]
+        for plain, found in zip(*contexts, strict=True):
+            torch.testing.assert_close(found, plain, atol=1e-5, rtol=1e-5)
+        chunks = [one.sample(context, noise, 5) for one, context in zip((head, traced), contexts, strict=True)]
+        torch.testing.assert_close(chunks[1], chunks[0], atol=1e-5, rtol=1e-5)

@@ -42,3 +42,21 @@ def test_sampling_lands_on_the_prediction_in_one_step():
     context, noise = torch.randn(4, 2), torch.randn(4, 3)
     predicted = flow(noise[:, None], torch.zeros(4, 1), context)[:, 0]
     torch.testing.assert_close(flow.sample(context, noise, steps=1), predicted)
+
+
+@torch.no_grad()
+def test_samples_are_those_of_steps_computed_one_by_one():
+    torch.manual_seed(0)
+    flow = FlowDecoder(data_dim=3, context_dim=2, width=16, blocks=2)
+    for parameter in flow.parameters():  # modulations begin at zero
+        torch.nn.init.normal_(parameter, std=0.3)
+    context, noise, steps = torch.randn(4, 2), torch.randn(4, 3), 5
+    known = torch.randn(4, 3), torch.rand(4, 3)
+    for given in (None, known):
+        x = noise[:, None]
+        for index in range(steps):
+            predicted = flow(x, torch.full((4, 1), index / steps), context)
+            if given is not None:
+                predicted = predicted + given[1][:, None] * (given[0][:, None] - predicted)
+            x = x + (predicted - x) / (1 - index / steps) / steps
+        torch.testing.assert_close(flow.sample(context, noise, steps, given), x[:, 0], atol=1e-5, rtol=0)

@@ -8,7 +8,9 @@ from fake_cuda import CUDA, default_dtype, fake_cuda
 
 from emu_robot.models.action_head import ActionHead, HeadConfig
 from emu_robot.models.attention import copies_dense
-from emu_robot.models.transformer import CausalTransformer, KVCache, TransformerConfig
+from emu_robot.models.kv_cache import KVCache
+from emu_robot.models.transformer import CausalTransformer
+from emu_robot.models.transformer_sizes import TransformerConfig
 from emu_robot.tokenizers.image import ImageTokenizer, ImageTokenizerConfig
 
 MINI = TransformerConfig(vocab_size=600, num_hidden_layers=2)

@@ -11,7 +11,9 @@ import torch
 from safetensors.torch import load_file
 
 from emu_robot.errors import InvalidValueError
-from emu_robot.models.transformer import CausalTransformer, KVCache, TransformerConfig
+from emu_robot.models.kv_cache import KVCache
+from emu_robot.models.transformer import CausalTransformer
+from emu_robot.models.transformer_sizes import TransformerConfig
 
 GOLDEN = Path(__file__).parents[1] / "golden/tiny_lm"
 

@@ -4,7 +4,8 @@ import numpy as np
 import torch
 
 from emu_robot.models.attention import AttentionMask, copies_blocks, copies_dense, copies_mask
-from emu_robot.models.transformer import CausalTransformer, TransformerConfig
+from emu_robot.models.transformer import CausalTransformer
+from emu_robot.models.transformer_sizes import TransformerConfig
 from emu_robot.training.dida_layout import TwoCopies, two_copies
 
 BOI, BLOCK = 1, 4

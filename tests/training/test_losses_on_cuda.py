@@ -11,7 +11,8 @@ from fake_cuda import fake_cuda
 from torch import Tensor
 
 from emu_robot.models.action_head import ActionHead, HeadConfig
-from emu_robot.models.transformer import CausalTransformer, TransformerConfig
+from emu_robot.models.transformer import CausalTransformer
+from emu_robot.models.transformer_sizes import TransformerConfig
 from emu_robot.tokenizers.image import ImageTokenizer, ImageTokenizerConfig
 from emu_robot.training.dida import dida_loss
 from emu_robot.training.dida_layout import visibility

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from emu_robot.errors import InvalidValueError
-from emu_robot.models.transformer import CausalTransformer, TransformerConfig
+from emu_robot.models.transformer import CausalTransformer
+from emu_robot.models.transformer_sizes import TransformerConfig
 from emu_robot.training.packing import pack
 
 SEQUENCES = [([5, 6, 7], [1.0, 1.0, 1.0]), ([8] * 6, [0.5] * 6), ([9, 10], [2.0, 2.0])]

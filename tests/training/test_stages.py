@@ -14,7 +14,7 @@ from toy_tabletop import SIZE, episode, toy_buffer
 from emu_robot.core import Observation
 from emu_robot.data.replay_buffer import ReplayBuffer
 from emu_robot.errors import ConfigError, DataError, InvalidValueError, ShapeError, UnknownNameError, WeightsError
-from emu_robot.models.transformer import TransformerSizes
+from emu_robot.models.transformer_sizes import TransformerSizes
 from emu_robot.models.weights import copy_weights, stage_hash
 from emu_robot.planner.decoding.config import Decoder, DecoderConfig
 from emu_robot.planner.decoding.noise_paths import PathName

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from emu_robot.planner.decoding.sampling import RowGenerators, SamplingConfig, guided, likeliest_look, sample
+from emu_robot.planner.decoding.sampling import Candidates, RowGenerators, SamplingConfig, guided
 from emu_robot.planner.decoding.session import DecodingSession
 
 
@@ -27,14 +27,14 @@ class AutoregressiveImageDecoder:
                 for row in rows:
                     session.choose(row, fixed)
                 continue
-            chosen = self._choose(session.logits(codes), generators) + codes.start
+            logits = [branch.logits(codes) for branch in session.branches]
+            chosen = self._choose(logits, generators) + codes.start
             for row in rows:
                 session.choose(row, int(chosen[row]))
 
-    def _choose(self, logits_BK: Tensor, generators: RowGenerators) -> Tensor:
+    def _choose(self, logits: Sequence[Tensor], generators: RowGenerators) -> Tensor:
         how = self._sampling
-        if self.guides:
-            logits_BK = guided(logits_BK, how.image_guidance)
+        candidates = guided(*logits, scale=how.image_guidance) if self.guides else Candidates.of(*logits)
         if how.image_temperature == 0 and how.image_likeness > 0 and self._codebook_KD is not None:
-            return likeliest_look(logits_BK, self._codebook_KD, how.image_likeness)
-        return sample(logits_BK, how.image_temperature, how.image_top_k, generators)
+            return candidates.likeliest_look(self._codebook_KD, how.image_likeness)
+        return candidates.sample(how.image_temperature, how.image_top_k, generators)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from emu_robot.planner.decoding.noise_paths import NoisePath, shifted_times
-from emu_robot.planner.decoding.sampling import RowGenerators, guided, likeliest_look, sample
+from emu_robot.planner.decoding.sampling import Candidates, RowGenerators, guided
 from emu_robot.planner.decoding.session import DecodingSession
 from emu_robot.shared.settings import check_ranges, number
 
@@ -52,58 +52,56 @@ class DidaImageDecoder:
 
     def decode_image(self, session: DecodingSession, rows: Sequence[int], generators: RowGenerators) -> None:
         """See `ImageDecoder.decode_image`; the whole image is left pending."""
-        block, generators = _Block(session, rows), generators.only(rows)
-        codes_Bn = self._path.start((len(session.rows), block.n_codes), generators)
+        blocks, generators = [_Block(branch, rows) for branch in session.branches], generators.only(rows)
+        codes_Bn = self._path.start((len(session.rows), blocks[0].n_codes), generators)
         times = shifted_times(self._config.steps)
         for i, (time, after) in enumerate(itertools.pairwise(times)):
-            logits_BnK = self._guided(block.logits(codes_Bn), time)
+            candidates = self._candidates(blocks, codes_Bn, time)
             if i == self._config.steps - 1:
-                codes_Bn = self._final(logits_BnK)
+                codes_Bn = self._final(candidates)
             else:
-                guess_Bn = sample(logits_BnK, self._config.temperature, self._config.top_k, generators)
+                guess_Bn = candidates.sample(self._config.temperature, self._config.top_k, generators)
                 codes_Bn = self._path.step(codes_Bn, guess_Bn, time, after - time, generators)
-        block.finish(codes_Bn)
+        for row in rows:
+            for token in blocks[0].filled(codes_Bn)[row].tolist()[1:]:
+                session.choose(row, token)
 
-    def _guided(self, logits: Tensor, time: float) -> Tensor:
-        """(B, n, K) of (B, n, K), or of (2 B, n, K) in a session with guidance."""
-        if not self.guides:
-            return logits
-        if time >= self._config.guided_until:
-            return logits.chunk(2)[0]
-        return guided(logits, self._config.guidance)
+    def _candidates(self, blocks: "Sequence[_Block]", codes_Bn: Tensor, time: float) -> Candidates:
+        """What each place may become, (B, n, candidates); as long as guidance lasts, by both branches."""
+        if not self.guides or time >= self._config.guided_until:
+            return Candidates.of(blocks[0].logits(codes_Bn))
+        return guided(*(block.logits(codes_Bn) for block in blocks), scale=self._config.guidance)
 
-    def _final(self, logits_BnK: Tensor) -> Tensor:
+    def _final(self, candidates: Candidates) -> Tensor:
         if self._config.likeness == 0:
-            return logits_BnK.argmax(-1)
-        flat = likeliest_look(logits_BnK.flatten(0, 1), self._codebook_KD, self._config.likeness)
-        return flat.view(logits_BnK.shape[:2])
+            return candidates.sample(0, 0)
+        return candidates.likeliest_look(self._codebook_KD, self._config.likeness)
 
 
 class _Block:
-    """The tokens of one image for each row: boi, what the template fixes, and codes."""
+    """The tokens of one image for each row of a branch: boi, what the template fixes, and codes."""
 
     def __init__(self, session: DecodingSession, rows: Sequence[int]) -> None:
         self.session, self.rows = session, rows
         vocabulary, template = session.grammar.vocabulary, session.grammar.template
-        copies = [copy for row in rows for copy in session.copies(row)]
-        for copy in copies:
-            session.pending[copy].pop()  # boi belongs to the block
-        if any(session.pending[copy] for copy in copies):
+        for row in rows:
+            session.pending[row].pop()  # boi belongs to the block
+        if any(session.pending[row] for row in rows):
             session.advance()
+        for row in rows:
+            session.pending[row].append(vocabulary.boi)  # written after the block, with the clean image
         fixed = [vocabulary.boi, *(vocabulary.pad if token is None else token for token in template)]
         self._ids_L = torch.tensor(fixed, device=session.device)
         self._places = torch.tensor([i for i, token in enumerate(template, 1) if token is None], device=session.device)
         self.n_codes = len(self._places)
         inside = [vocabulary.boi, *(vocabulary.first_code if token is None else token for token in template)]
-        fed = range(len(session.pending))
-        positions = [session.positions(row, inside) for row in fed]
+        positions = [session.positions(row, inside) for row in session.rows]
         self._positions_BL = torch.tensor(positions, device=session.device)
         none = [-1] * len(inside)
-        references = [[*session.image_before(row), *none][: len(inside)] for row in fed]
+        references = [[*session.image_before(row), *none][: len(inside)] for row in session.rows]
         self._references_BL = torch.tensor(references, device=session.device)
-        self._copies, self._count = copies, len(fed)
 
-    def _filled(self, codes_Bn: Tensor) -> Tensor:
+    def filled(self, codes_Bn: Tensor) -> Tensor:
         """(B, L) ids; a code beyond the codebook, the mask, becomes pad."""
         vocabulary = self.session.grammar.vocabulary
         ids_BL = self._ids_L.expand(len(codes_Bn), -1).clone()
@@ -113,18 +111,7 @@ class _Block:
         return ids_BL
 
     def logits(self, codes_Bn: Tensor) -> Tensor:
-        """(B, n, K) of every code, each read one token before its place; with guidance (2 B, n, K)."""
+        """(B, n, K) of every code, each read one token before its place."""
         session, readers = self.session, self._places - 1
-        ids_BL = self._filled(codes_Bn).repeat(self._count // len(codes_Bn), 1)
-        hidden_BLD = session.peek(ids_BL, self._positions_BL, self._references_BL, self._copies)
+        hidden_BLD = session.peek(self.filled(codes_Bn), self._positions_BL, self._references_BL, self.rows)
         return session.model.logits(hidden_BLD[:, readers], session.grammar.code_ids, self._references_BL[:, readers])
-
-    def finish(self, codes_Bn: Tensor) -> None:
-        """Leave boi and the image pending, and record the image as produced."""
-        ids_BL = self._filled(codes_Bn).tolist()
-        for row in self.rows:
-            boi, *inside = ids_BL[row]
-            for copy in self.session.copies(row):
-                self.session.pending[copy].append(boi)
-            for token in inside:
-                self.session.choose(row, token)

@@ -16,6 +16,26 @@ from emu_robot.planner.decoding.sampling import RowGenerators, SamplingConfig, s
 from emu_robot.planner.decoding.session import DecodingSession, ImageDecoder
 
 
+class WordGuesser:
+    """Guesses the next words of a subtask: those that follow its last word in the instruction.
+
+    A guess that the model confirms saves passes and changes no choice. Only a row that is alone is guessed for.
+    """
+
+    def __init__(self, session: DecodingSession) -> None:
+        self._session, self._place = session, 0
+
+    def guess(self, most: int = 4) -> list[int]:
+        """At most that many words; none if the last word does not stand in the rest of the instruction."""
+        if len(self._session.rows) > 1:
+            return []
+        instruction, last = self._session.words, self._session.produced[0][-1]
+        if last not in instruction[self._place :]:
+            return []
+        self._place = instruction.index(last, self._place) + 1
+        return instruction[self._place : self._place + most]
+
+
 class PlanDecoder:
     """Continues prompts by plan steps. `sampling` chooses words, the image decoder images."""
 
@@ -82,9 +102,9 @@ class PlanDecoder:
         vocabulary, active = self.grammar.vocabulary, list(session.rows)
         generators = RowGenerators.seeded(seeds, session.device)
         for _ in range(max_steps):
-            active = self._begin_steps(session, active, generators)
+            active, hidden_BD = self._begin_steps(session, active, generators)
             if active:
-                self._words(session, active, generators)
+                self._words(session, active, hidden_BD, generators)
                 self.images.decode_image(session, active, generators)
             for row in active:
                 session.choose(row, vocabulary.eoi)
@@ -92,11 +112,16 @@ class PlanDecoder:
             if not active:
                 return
 
-    def _begin_steps(self, session: DecodingSession, active: list[int], generators: RowGenerators) -> list[int]:
-        """Choose another step or the plan's end for each row; return the rows that go on."""
+    def _begin_steps(
+        self, session: DecodingSession, active: list[int], generators: RowGenerators
+    ) -> tuple[list[int], Tensor]:
+        """Choose another step or the plan's end for each row; return the rows that go on, and states (B, D) there.
+
+        The pass already reads that another step begins; a plan that ends is read no further.
+        """
         vocabulary = self.grammar.vocabulary
         choices = (vocabulary.bos_step, vocabulary.eos)
-        hidden_BD = session.advance()
+        hidden_BD, next_BD = session.advance(guess=[vocabulary.bos_step]).unbind(1)
         logits = torch.stack([session.model.logits(hidden_BD, slice(i, i + 1))[:, 0] for i in choices], -1)
         picked = self._sample_words(logits, generators.only(active))
         goes_on = [row for row in active if int(picked[row]) == 0]
@@ -104,25 +129,34 @@ class PlanDecoder:
             session.choose(row, choices[int(picked[row])])
             if row not in goes_on:
                 session.finish(row)
-        return goes_on
+        session.settle(1, 1)
+        return goes_on, next_BD
 
-    def _words(self, session: DecodingSession, active: Sequence[int], generators: RowGenerators) -> None:
-        """Choose the words of one subtask for each row, up to and with boi."""
-        boi, writing = self.grammar.vocabulary.boi, list(active)
-        for count in range(self.grammar.max_words):
+    def _words(
+        self, session: DecodingSession, active: Sequence[int], hidden_BD: Tensor, generators: RowGenerators
+    ) -> None:
+        """Choose the words of one subtask for each row, up to and with boi; hidden_BD: the states before the first."""
+        boi, writing, states, guess = self.grammar.vocabulary.boi, list(active), (hidden_BD,), []
+        guesser, count = WordGuesser(session), 0
+        while True:
+            for kept, hidden_BD in enumerate(states):
+                logits = session.model.logits(hidden_BD, slice(0, boi + 1))
+                allowed = self._next_word if count else self._first_word
+                picked = self._sample_words(logits.masked_fill(~allowed, -torch.inf), generators.only(writing)).tolist()
+                for row in writing:
+                    session.choose(row, picked[row], word=picked[row] != boi)
+                writing, count = [row for row in writing if picked[row] != boi], count + 1
+                if not writing or guess[kept : kept + 1] != [picked[0]]:
+                    break
+            session.settle(len(guess), kept)
+            if not writing or count == self.grammar.max_words:
+                break
+            guess = guesser.guess()[: self.grammar.max_words - count - 1]
             waiting = [row for row in active if row not in writing]
-            logits = session.model.logits(session.advance(waiting), slice(0, boi + 1))
-            allowed = self._next_word if count else self._first_word
-            picked = self._sample_words(logits.masked_fill(~allowed, -torch.inf), generators.only(writing))
-            for row in writing:
-                session.choose(row, int(picked[row]), word=int(picked[row]) != boi)
-            writing = [row for row in writing if int(picked[row]) != boi]
-            if not writing:
-                return
+            states = session.advance(waiting, guess).unbind(1)
         for row in writing:
             session.choose(row, boi)
 
     def _sample_words(self, logits: Tensor, generators: RowGenerators) -> Tensor:
-        """An id for each row; the rows without words of a session with guidance are ignored."""
-        logits = logits[: len(generators.rows)]
+        """An id for each row."""
         return sample(logits, self.sampling.text_temperature, self.sampling.text_top_k, generators)

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -92,26 +93,46 @@ def draw(weights: Tensor, randomness: Randomness | None = None) -> Tensor:
     return found.squeeze(-1).clamp(max=weights.shape[-1] - 1)
 
 
-def guided(logits: Tensor, scale: float, candidates: int = 64) -> Tensor:
-    """(2 B, ..., V) -> (B, ..., V) by classifier-free guidance.
+class Candidates(NamedTuple):
+    """Ids to choose from at each place."""
 
-    log p(without words) + scale * (log p(with words) - log p(without words)).
-    The first half of the rows is with words, the second without. Only the `candidates` likeliest with words stay.
-    The normalising constant is left out, as it is the same for every id of a row.
+    logits: Tensor
+    """(..., C) logits, up to a constant of each place."""
+    ids: Tensor
+    """(..., C) the ids int64, in rising order."""
+
+    @classmethod
+    def of(cls, logits: Tensor) -> "Candidates":
+        """All ids of (..., V)."""
+        return cls(logits, torch.arange(logits.shape[-1], device=logits.device).expand_as(logits))
+
+    def sample(self, temperature: float, top_k: int, randomness: Randomness | None = None) -> Tensor:
+        """(...) ids, see `sample`."""
+        return self._at(sample(self.logits, temperature, top_k, randomness))
+
+    def likeliest_look(self, codebook_KD: Tensor, likeness: float, count: int = 64) -> Tensor:
+        """(...) the code that is likeliest together with those like it: argmax of sum_y p(y) exp(-|x - y|² / likeness).
+
+        Plain greedy choice would prefer the one code of an unchanged cell to many codes that show the same change with
+        small differences. Only the `count` likeliest codes are counted.
+        """
+        top = self.logits.float().topk(min(count, self.logits.shape[-1]), -1)
+        looks_BCD = codebook_KD[self.ids.gather(-1, top.indices)]
+        squares_BC = looks_BCD.square().sum(-1)
+        distance_BCC = squares_BC[..., None] + squares_BC[..., None, :] - 2 * looks_BCD @ looks_BCD.mT
+        alike_BCC = (-distance_BCC / likeness).exp()
+        best_B1 = (alike_BCC @ top.values.softmax(-1)[..., None]).squeeze(-1).argmax(-1, keepdim=True)
+        return self._at(top.indices.gather(-1, best_B1).squeeze(-1))
+
+    def _at(self, index: Tensor) -> Tensor:
+        return self.ids.gather(-1, index[..., None]).squeeze(-1)
+
+
+def guided(with_words: Tensor, without: Tensor, scale: float, count: int = 64) -> Candidates:
+    """The `count` likeliest ids of logits (..., V) with words, with logits by classifier-free guidance.
+
+    log p(without words) + scale * (log p(with words) - log p(without words))
     """
-    with_words, without = logits.float().chunk(2)
-    threshold = with_words.topk(min(candidates, with_words.shape[-1]), -1).values[..., -1:]
-    return (without + scale * (with_words - without)).masked_fill(with_words < threshold, -torch.inf)
-
-
-def likeliest_look(logits_BK: Tensor, codebook_KD: Tensor, likeness: float, candidates: int = 64) -> Tensor:
-    """(B,) the code that is likeliest together with those that look like it: argmax of sum_y p(y) exp(-|x - y|² / l).
-
-    Plain greedy choice would prefer the one code of an unchanged cell to many codes that show the same change with
-    small differences. Only the `candidates` likeliest codes count.
-    """
-    top = logits_BK.float().topk(min(candidates, logits_BK.shape[-1]), -1)
-    looks_BCD = codebook_KD[top.indices]
-    alike_BCC = (-torch.cdist(looks_BCD, looks_BCD).square() / likeness).exp()
-    best_B = (alike_BCC @ top.values.softmax(-1)[..., None]).squeeze(-1).argmax(-1, keepdim=True)
-    return top.indices.gather(-1, best_B).squeeze(-1)
+    ids = with_words.topk(min(count, with_words.shape[-1]), -1, sorted=False).indices.sort(-1).values
+    with_words, without = (logits.gather(-1, ids).float() for logits in (with_words, without))
+    return Candidates(without + scale * (with_words - without), ids)

@@ -10,7 +10,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from emu_robot.models.transformer import CausalTransformer, KVCache
+from emu_robot.models.kv_cache import KVCache
+from emu_robot.models.transformer import CausalTransformer
 from emu_robot.planner.decoding.grammar import PlanGrammar
 from emu_robot.planner.decoding.sampling import RowGenerators
 from emu_robot.tokenizers.interleave import References
@@ -19,7 +20,8 @@ from emu_robot.tokenizers.interleave import References
 class DecodingSession:
     """State of B sequences: cache, last position ids, and chosen ids that the model has not seen.
 
-    With `guidance` the model also sees each sequence without its words, as row B + r for row r; see `guided`.
+    With `guidance` there is a second session, `wordless`, with the same sequences without their words; see `guided`.
+    It gets every id that is chosen here, but for words. Only images feed it, so that words cost it no pass.
     """
 
     def __init__(
@@ -33,28 +35,31 @@ class DecodingSession:
         self.model, self.grammar, self.rows = model, grammar, range(len(prompts))
         self.device, dtype = model.lm_head.weight.device, model.lm_head.weight.dtype
         self.pending = [list(prompt) for prompt in prompts]
-        if guidance:
-            self.pending += [grammar.vocabulary.without_words(prompt) for prompt in prompts]
-        self.guidance = guidance
+        self.words = [token for token in prompts[0] if token < grammar.vocabulary.text_size]  # of the first row
         self.produced: list[list[int]] = [[] for _ in prompts]
-        self.cache = KVCache(model.config, len(self.pending), slots, self.device, dtype)
-        self._position = [-1] * len(self.pending)
-        self._references = [References(grammar.vocabulary) for _ in self.pending]
+        self.cache = KVCache(model.config, len(prompts), slots, self.device, dtype)
+        self._position = [-1] * len(prompts)
+        self._references = [References(grammar.vocabulary) for _ in prompts]
+        self.wordless: DecodingSession | None = None
+        if guidance:
+            wordless = [grammar.vocabulary.without_words(prompt) for prompt in prompts]
+            self.wordless = DecodingSession(model, grammar, wordless, slots)
+
+    @property
+    def branches(self) -> "list[DecodingSession]":
+        """The sessions that an image is decoded from: this one, and with guidance the one without words."""
+        return [self] if self.wordless is None else [self, self.wordless]
 
     def choose(self, row: int, token: int, *, word: bool = False) -> None:
         """Append an id to a row; the model sees it at the next `advance`."""
         self.produced[row].append(token)
-        for copy in self.copies(row)[: 1 if word else None]:
-            self.pending[copy].append(token)
-
-    def copies(self, row: int) -> range:
-        """The rows that the model sees for a row: itself, and with guidance the one without words."""
-        return range(row, len(self.pending), len(self.rows))
+        for branch in self.branches[: 1 if word else None]:
+            branch.pending[row].append(token)
 
     def finish(self, row: int) -> None:
         """End a row; no more of it is fed."""
-        for copy in self.copies(row):
-            self.pending[copy].clear()
+        for branch in self.branches:
+            branch.pending[row].clear()
 
     def positions(self, row: int, tokens: Sequence[int]) -> list[int]:
         """Position ids of `tokens` if they came next."""
@@ -64,13 +69,13 @@ class DecodingSession:
             positions.append(position)
         return positions
 
-    def advance(self, waiting: Sequence[int] = ()) -> Tensor:
-        """Feed all pending ids but those of `waiting` rows; return hidden states (B, D) after each row's last id.
+    def advance(self, waiting: Sequence[int] = (), guess: Sequence[int] = ()) -> Tensor:
+        """Feed all pending ids but those of `waiting` rows, then `guess`, of which `settle` keeps what is then chosen.
 
-        Rows with fewer ids are padded on the left; the state of a row without ids is undefined. With guidance there are
-        (2 B, D), those without words after those with.
+        Returns hidden states (B, 1 + guess, D): after each row's last pending id, and after each id of the guess. Rows
+        with fewer ids are padded on the left; the state of a row without ids is undefined.
         """
-        fed = [[] if row % len(self.rows) in waiting else tokens for row, tokens in enumerate(self.pending)]
+        fed = [[*tokens, *guess] if tokens and row not in waiting else [] for row, tokens in enumerate(self.pending)]
         length = max(map(len, fed))
         ids, positions, references, valid = [], [], [], []
         for row, tokens in enumerate(fed):
@@ -91,11 +96,21 @@ class DecodingSession:
         hidden_BLD = self.model.model(
             ids_BL, positions_BL, references_BL=references_BL, cache=self.cache, valid_BL=valid_BL
         )
-        return hidden_BLD[:, -1]
+        return hidden_BLD[:, -1 - len(guess) :]
+
+    def settle(self, guess: int, kept: int) -> None:
+        """After `advance` with a guess of that length: its first `kept` ids were chosen, the model forgets the others.
+
+        The others must be words.
+        """
+        self.cache.length -= guess - kept
+        for row, tokens in enumerate(self.pending):
+            self._position[row] -= guess - kept
+            del tokens[:kept]
 
     def logits(self, ids: slice) -> Tensor:
-        """Call `advance`; return the next id's logits (B or 2 B, V) over a range of ids."""
-        return self.model.logits(self.advance(), ids, self._last_references)
+        """Call `advance`; return the next id's logits (B, V) over a range of ids."""
+        return self.model.logits(self.advance()[:, -1], ids, self._last_references)
 
     def image_before(self, row: int) -> list[int]:
         """Ids inside the last whole image of a row."""

@@ -4,7 +4,8 @@ import pytest
 import torch
 from fake_cuda import fake_cuda
 
-from emu_robot.models.transformer import CausalTransformer, TransformerConfig
+from emu_robot.models.transformer import CausalTransformer
+from emu_robot.models.transformer_sizes import TransformerConfig
 from emu_robot.planner.decoding.config import Decoder, DecoderConfig
 from emu_robot.planner.decoding.factory import make_image_decoder
 from emu_robot.planner.decoding.grammar import PlanGrammar

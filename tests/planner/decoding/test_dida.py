@@ -8,7 +8,8 @@ import torch
 
 from emu_robot.errors import InvalidValueError
 from emu_robot.models.attention import copies_mask
-from emu_robot.models.transformer import CausalTransformer, TransformerConfig
+from emu_robot.models.transformer import CausalTransformer
+from emu_robot.models.transformer_sizes import TransformerConfig
 from emu_robot.planner.decoding.dida import DidaConfig, DidaImageDecoder
 from emu_robot.planner.decoding.grammar import PlanGrammar
 from emu_robot.planner.decoding.noise_paths import PathName, make_noise_path

@@ -5,11 +5,12 @@ import pytest
 import torch
 
 from emu_robot.errors import InvalidValueError
-from emu_robot.models.transformer import CausalTransformer, TransformerConfig
+from emu_robot.models.transformer import CausalTransformer
+from emu_robot.models.transformer_sizes import TransformerConfig
 from emu_robot.planner.decoding.autoregressive import AutoregressiveImageDecoder
 from emu_robot.planner.decoding.grammar import PlanGrammar
-from emu_robot.planner.decoding.plan_decoder import PlanDecoder
-from emu_robot.planner.decoding.sampling import SamplingConfig, draw, guided, likeliest_look, sample
+from emu_robot.planner.decoding.plan_decoder import PlanDecoder, WordGuesser
+from emu_robot.planner.decoding.sampling import Candidates, SamplingConfig, draw, guided, sample
 from emu_robot.planner.decoding.session import DecodingSession
 from emu_robot.tokenizers.interleave import ImageFormat, Interleaver
 from emu_robot.tokenizers.text import TextTokenizer
@@ -129,30 +130,92 @@ def test_guided_choice_is_that_of_two_full_passes(form: dict[str, bool]) -> None
                 if words.is_code(token):
                     before = [*prompt, *ids[:i]]
                     both = torch.stack([logits(before), logits(words.without_words(before))])
-                    assert int(guided(both, 3.0)[0].argmax()) + grammar.code_ids.start == token
+                    assert int(guided(*both, scale=3.0).sample(0, 0)) + grammar.code_ids.start == token
                     checked += 1
     assert checked >= 20
 
 
 def test_guidance_favours_what_the_words_change() -> None:
     both = torch.tensor([[0.5, 0.3, 0.2], [0.8, 0.1, 0.1]]).log()
-    assert guided(both, 1.0)[0].argmax() == 0
-    assert guided(both, 2.0)[0].argmax() == 1
-    assert guided(both, 2.0, candidates=1)[0].argmax() == 0
+    assert guided(*both, scale=1.0).sample(0, 0) == 0
+    assert guided(*both, scale=2.0).sample(0, 0) == 1
+    assert guided(*both, scale=2.0, count=1).sample(0, 0) == 0
 
 
-def test_what_is_fixed_costs_no_pass(monkeypatch: pytest.MonkeyPatch) -> None:
-    interleaver, passes = make(size_tokens=True, row_ends=True), []
-    advance = DecodingSession.advance
-    monkeypatch.setattr(DecodingSession, "advance", lambda self, *rows: passes.append(1) or advance(self, *rows))
+def test_candidates_are_chosen_as_among_all_ids() -> None:
+    """Guidance keeps 64 ids in their order: greedy choice and draws are those of logits with the others masked."""
+    with_words, without = torch.randn(2, 5, 300, generator=torch.Generator().manual_seed(0))
+    candidates = guided(with_words, without, 2.0)
+    unlikely = with_words < with_words.topk(64).values[:, -1:]
+    masked = Candidates.of((2 * with_words - without).masked_fill(unlikely, -torch.inf))
+    codebook = torch.randn(300, 4, generator=torch.Generator().manual_seed(1))
+    assert torch.equal(candidates.likeliest_look(codebook, 0.5), masked.likeliest_look(codebook, 0.5))
+    for temperature in (0.0, 1.0, 3.0):
+        drawn = [one.sample(temperature, 9, torch.Generator().manual_seed(2)) for one in (candidates, masked)]
+        assert torch.equal(*drawn)
+
+
+@pytest.fixture
+def passes(monkeypatch: pytest.MonkeyPatch) -> list[DecodingSession]:
+    """The session of every pass from now on."""
+    passes, advance = [], DecodingSession.advance
+    monkeypatch.setattr(DecodingSession, "advance", lambda *args, **kw: passes.append(args[0]) or advance(*args, **kw))
+    return passes
+
+
+def test_what_is_fixed_costs_no_pass(passes: list[DecodingSession]) -> None:
+    interleaver = make(size_tokens=True, row_ends=True)
     for seed in range(6):
         passes.clear()
         decoder = make_decoder(model(interleaver, seed), PlanGrammar.of(interleaver, max_words=2), HOT)
-        (ids,) = decoder.generate(prompts(interleaver)[:1], 1, [0])
+        (ids,) = decoder.generate([[*interleaver.prompt("x", np.arange(4, dtype=np.uint32))]], 1, [0])
         steps, ended = interleaver.decode(ids)
         words = ids.index(interleaver.vocabulary.boi) - 1 if steps else 0
         chosen_boi = words < 2
-        assert len(passes) == (1 if ended else 1 + words + chosen_boi + 4)
+        assert len(passes) == (1 if ended else words + chosen_boi + 4)
+
+
+def test_words_are_guessed_from_the_rest_of_the_instruction() -> None:
+    interleaver = make()
+    grammar, (open_it, put_it, _) = PlanGrammar.of(interleaver), prompts(interleaver)
+    words = TEXT.encode("put the red cube in the bowl")
+    session = DecodingSession(model(interleaver), grammar, [put_it], 200)
+    guesser, guesses = WordGuesser(session), []
+    for word in (words[1], words[4], TEXT.encode("drawer")[0], words[1]):
+        session.choose(0, word, word=True)
+        guesses.append(guesser.guess())
+    assert guesses == [words[2:6], words[5:], [], words[6:]]
+    together = DecodingSession(model(interleaver), grammar, [put_it, open_it], 200)
+    together.choose(0, words[1], word=True)
+    assert WordGuesser(together).guess() == []
+
+
+@torch.no_grad()
+def test_a_guess_leaves_what_was_chosen_alone() -> None:
+    interleaver = make()
+    network, grammar, words = model(interleaver), PlanGrammar.of(interleaver), TEXT.encode("the red cube in")
+    plain, guessing = (DecodingSession(network, grammar, [prompts(interleaver)[0]], 200) for _ in range(2))
+    states = guessing.advance(guess=words)
+    for i, word in enumerate(words[:2]):
+        torch.testing.assert_close(states[:, i], plain.advance()[:, 0])
+        for session in (plain, guessing):
+            session.choose(0, word, word=True)
+    guessing.settle(len(words), 2)
+    torch.testing.assert_close(states[:, 2], plain.advance()[:, 0])
+    for session in (plain, guessing):
+        session.choose(0, interleaver.vocabulary.boi)
+    torch.testing.assert_close(guessing.advance(), plain.advance())
+    assert guessing.cache.length == plain.cache.length
+
+
+def test_the_row_without_words_is_fed_by_images_alone(passes: list[DecodingSession]) -> None:
+    interleaver = make()
+    decoder = make_decoder(
+        model(interleaver, 3), PlanGrammar.of(interleaver, max_words=3), SamplingConfig(image_guidance=2)
+    )
+    (ids,) = decoder.generate(prompts(interleaver)[:1], 1, [0])
+    assert len(interleaver.decode(ids)[0]) == 1
+    assert sum(session.wordless is None for session in passes) == 4  # one for each code
 
 
 def test_sampling() -> None:
@@ -174,9 +237,10 @@ def test_draws_are_as_likely_as_their_weights() -> None:
 def test_codes_that_look_alike_win_together() -> None:
     codebook = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.05, 0.99], [0.1, 0.98]])
     logits = torch.tensor([[0.4, 0.2, 0.25, 0.15], [0.9, 0.05, 0.04, 0.01]]).log()
-    assert likeliest_look(logits, codebook, 0.1).tolist() == [2, 0]
-    assert likeliest_look(logits, codebook, 1e-6).tolist() == logits.argmax(-1).tolist()
-    assert likeliest_look(logits, codebook, 0.1, candidates=1).tolist() == [0, 0]
+    candidates = Candidates.of(logits)
+    assert candidates.likeliest_look(codebook, 0.1).tolist() == [2, 0]
+    assert candidates.likeliest_look(codebook, 1e-6).tolist() == logits.argmax(-1).tolist()
+    assert candidates.likeliest_look(codebook, 0.1, count=1).tolist() == [0, 0]
 
 
 def test_bad_settings_raise() -> None:
