@@ -41,6 +41,8 @@ def decode_frames(file: Path, seconds: Sequence[float], fps: float) -> Iterator[
     try:
         with av.open(str(file)) as container:
             stream = container.streams.video[0]
+            if not stream.codec_context:
+                raise DataError(f"{file}: no codec that FFmpeg knows")
             stream.thread_type = "AUTO"
             assert stream.time_base is not None
             container.seek(int(target / stream.time_base), stream=stream, backward=True)
@@ -79,7 +81,8 @@ def mode_of_video(file: Path) -> str:
     """FFmpeg's pixel format of a video; "" if it cannot be opened."""
     try:
         with av.open(str(file)) as container:
-            mode = container.streams.video[0].codec_context.pix_fmt
+            codec = container.streams.video[0].codec_context  # None for a codec that FFmpeg does not know
+            mode = codec.pix_fmt if codec else ""
     except (av.FFmpegError, OSError, IndexError):
         return ""
     return mode or ""

@@ -1,4 +1,4 @@
-"""The planner node, each of whose plans takes ten seconds of computing, in calls that nothing interrupts."""
+"""The planner node, each of whose plans takes ten seconds of computing, in calls that no signal interrupts."""
 
 import runpy
 import time
@@ -14,9 +14,9 @@ PLAN_S = 10.0
 
 def plan(self: Planner, *given: Any, **named: Any) -> Any:
     print("computing", flush=True)
-    until, matrix = time.monotonic() + PLAN_S, torch.rand(2500, 2500)
+    until, matrix = time.monotonic() + PLAN_S, torch.rand(800, 800)
     while time.monotonic() < until:
-        matrix = torch.linalg.svd(matrix)[0]  # takes seconds
+        matrix = torch.linalg.svd(matrix)[0]
     raise PlanningError("this planner never comes to an end")
 
 
