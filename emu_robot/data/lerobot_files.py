@@ -334,10 +334,6 @@ def _bounded(episodes: Iterable[EpisodeFiles]) -> list[EpisodeFiles]:
     return [replace(one, videos={key: ended(span) for key, span in one.videos.items()}) for one in episodes]
 
 
-def _wrong_row(file: Path, row: dict[str, Any], error: Exception) -> DataError:
-    return DataError(f"{file}: {first_line(error)} in the row of episode {row.get('episode_index')}")
-
-
 def _is_depth(feature: dict[str, Any]) -> bool:
     marks = (feature.get("info") or {}) | (feature.get("video_info") or {})
     return bool(marks.get("is_depth_map") or marks.get("video.is_depth_map"))

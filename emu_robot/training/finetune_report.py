@@ -16,6 +16,7 @@ from emu_robot.shared.words import same_words
 from emu_robot.training.curves import StageMetrics
 from emu_robot.training.finetune import FinetuneConfig
 from emu_robot.training.goal_choice import RECORD as GOALS
+from emu_robot.training.holdout import spread
 from emu_robot.training.loop import select_device
 from emu_robot.training.planner_data import Ints, PlanQueries
 from emu_robot.training.tokenizer_choice import PICTURE
@@ -93,7 +94,7 @@ def choose(queries: PlanQueries, *holdouts: float) -> tuple[Ints, bool]:
         pool = np.intersect1d(pool, queries.split(holdout)[1])
     held_out = len(pool) > 0
     pool = pool if held_out else asked
-    return pool[np.unique(np.linspace(0, len(pool) - 1, SAMPLES).round().astype(int))], held_out
+    return spread(pool, SAMPLES), held_out
 
 
 def sample_plans(planner: Planner, buffer: ReplayBuffer, queries: PlanQueries, moments: Ints) -> list[SamplePlan]:

@@ -23,6 +23,7 @@ from emu_robot.shared.settings import check_ranges, number
 from emu_robot.training.dida import DidaTraining
 from emu_robot.training.head import HeadTraining, split_rows
 from emu_robot.training.head_data import Demonstrations
+from emu_robot.training.holdout import spread
 from emu_robot.training.loop import select_device
 from emu_robot.training.planner_config import PlannerTraining
 from emu_robot.training.planner_data import PlanQueries
@@ -96,7 +97,7 @@ def held_out(data: Demonstrations, queries: PlanQueries, config: GoalChoiceConfi
     for holdout in (config.planner.holdout, config.dida.holdout):
         of_all = np.intersect1d(of_all, queries.episode[queries.split(holdout)[1]])
     episodes = of_all if len(of_all) else of_head
-    return _spread(episodes, config.episodes), len(of_all) > 0
+    return spread(episodes, config.episodes), len(of_all) > 0
 
 
 def chunk_errors(
@@ -154,11 +155,7 @@ def _frames(data: Demonstrations, episode: int, most: int) -> Ints:
     rows = np.flatnonzero(data.segment_M >= 0)
     segments = data.segment_M[rows]
     mine = (data.segments.episode_K[segments] == episode) & (data.frame_M[rows] < data.segments.keyframe_K[segments])
-    return _spread(rows[mine], most)
-
-
-def _spread(values: Ints, most: int) -> Ints:
-    return values[np.unique(np.linspace(0, len(values) - 1, min(most, len(values))).round().astype(int))]
+    return spread(rows[mine], most)
 
 
 def _plans(planner: Planner, data: Demonstrations, segments: Ints) -> dict[int, PlanStep | None]:

@@ -1,4 +1,4 @@
-"""The choice of the episodes that no training sees. Every stage and every figure uses this one."""
+"""The choice of the episodes that no training sees, and of some among them. Every stage and every figure uses this one."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -35,3 +35,8 @@ def held_out_episodes(n_completed_E: Sequence[int], share: float) -> Members:
 def completed_subtasks(metadata: Sequence[Mapping[str, Any]]) -> list[int]:
     """Number of completed subtasks of each episode of a replay buffer, by its `ReplayBuffer.metadata`."""
     return [len(meta["keyframes"]) for meta in metadata]
+
+
+def spread(rows: NDArray[np.int64], most: int) -> NDArray[np.int64]:
+    """At most so many of these rows (N, ...), evenly spread, the first and the last among them."""
+    return rows[np.unique(np.linspace(0, len(rows) - 1, min(most, len(rows))).round().astype(int))]

@@ -18,7 +18,7 @@ from emu_robot.planner.planner import Planner
 from emu_robot.shared.files import check_settings, replace_json, settings_of
 from emu_robot.shared.settings import number
 from emu_robot.tokenizers.image import ImageTokenizer
-from emu_robot.training.holdout import completed_subtasks, held_out_episodes
+from emu_robot.training.holdout import completed_subtasks, held_out_episodes, spread
 from emu_robot.training.loop import check_loop, select_device
 from emu_robot.training.planner import start_from_codebook
 from emu_robot.training.tokenizer import TokenizerTraining, fit_tokenizer, initialize_codebook, keyframe_rows
@@ -218,13 +218,9 @@ def scene_of(buffer: ReplayBuffer, config: TokenizerChoiceConfig) -> Scene:
         images=images,
         learned=learned,
         keyframes=keyframes if len(keyframes) else learned,
-        rows=_spread(seen, config.measured),
-        pairs=_spread(pairs, config.measured),
+        rows=spread(seen, config.measured),
+        pairs=spread(pairs, config.measured),
     )
-
-
-def _spread(rows: Ints, most: int) -> Ints:
-    return rows[np.unique(np.linspace(0, len(rows) - 1, min(most, len(rows))).round().astype(int))]
 
 
 def _settings(config: TokenizerChoiceConfig) -> dict[str, Any]:
@@ -232,12 +228,6 @@ def _settings(config: TokenizerChoiceConfig) -> dict[str, Any]:
     folder = resolve_weights(config.start)
     hashes = {f"start {stage}": stage_hash(folder, stage) for stage in ("tokenizer", "planner", "head")}
     return settings_of(config, _OF_THE_RUN) | {"loop.steps": config.loop.steps} | hashes
-
-
-def _tried(name: str, config: TokenizerChoiceConfig, scene: Scene) -> ImageTokenizer:
-    """The tokenizer after a short training."""
-    tried = _fit(name, replace(config, loop=replace(config.loop, steps=config.try_steps)), scene)
-    return tried.to(select_device(config.loop.device))
 
 
 def _fit(name: str, config: TokenizerChoiceConfig, scene: Scene) -> ImageTokenizer:
