@@ -1,4 +1,4 @@
-"""The choice of the episodes that no training sees, and of some among them. Every stage and every figure uses this one."""
+"""The choice of the episodes that no training sees, and of some rows. Every stage and every figure uses this one."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
