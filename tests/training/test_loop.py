@@ -15,7 +15,8 @@ from torch import nn
 
 from emu_robot.errors import ConfigError, InvalidValueError, SystemSetupError, WeightsError
 from emu_robot.shared.interrupts import Interrupted
-from emu_robot.training.loop import LoopConfig, fit, learning_rate, step_rng
+from emu_robot.training import loop
+from emu_robot.training.loop import DType, LoopConfig, fit, learning_rate, step_rng
 
 
 def config(**changes) -> LoopConfig:
@@ -175,3 +176,16 @@ def test_bfloat16_computes_in_it_and_keeps_float32_weights(tmp_path: Path) -> No
     trained = fit(model(), batch, watching, config(dtype="bfloat16"), tmp_path, "stage")
     assert seen == {torch.bfloat16}
     assert {p.dtype for p in trained.parameters()} == {torch.float32}
+
+
+@pytest.mark.parametrize("quick", [True, False])
+def test_auto_takes_bfloat16_only_where_it_is_quick(
+    quick: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(loop, "quick_bfloat16_on_cpu", lambda: quick)
+    cpu = torch.device("cpu")
+    assert loop.in_bfloat16(DType.auto, cpu) is quick
+    assert not loop.in_bfloat16(DType.float32, cpu)
+    assert not capsys.readouterr().out
+    assert loop.in_bfloat16(DType.bfloat16, cpu)
+    assert ("slow here" in capsys.readouterr().out) is not quick
