@@ -58,6 +58,16 @@ class PlanStep:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class PastStep:
+    """A step that was planned and pursued before, whether it succeeded or not."""
+
+    observation: "Observation"
+    """What the planner saw when it planned the step."""
+    subtask: str
+    """The step in words."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Plan:
     """The remaining steps of a task."""
 

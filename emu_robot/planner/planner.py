@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from emu_robot.core import Image, Observation, Plan, PlanStep, check_image
+from emu_robot.core import Image, Observation, PastStep, Plan, PlanStep, check_image
 from emu_robot.errors import InvalidValueError, UnknownNameError, WeightsError
 from emu_robot.models.int8 import supported, to_int8
 from emu_robot.models.transformer import CausalTransformer
@@ -22,7 +22,7 @@ from emu_robot.planner.decoding.sampling import SamplingConfig
 from emu_robot.shared.draws import draw_seed
 from emu_robot.shared.settings import check_ranges, number
 from emu_robot.tokenizers.image import ImageTokenizer, ImageTokenizerConfig
-from emu_robot.tokenizers.interleave import Codes, ImageFormat, ImageSpelling, Interleaver
+from emu_robot.tokenizers.interleave import CodedStep, Codes, ImageFormat, ImageSpelling, Interleaver
 from emu_robot.tokenizers.text import TextTokenizer
 from emu_robot.tokenizers.vocabulary import Vocabulary
 
@@ -40,6 +40,9 @@ class PlannerSettings:
     image_stride: int = number(96, 0, 2**20)
     """Number to whose multiples the position ids of image starts are rounded up, so that equal places of two images are
     always equally far apart; 0 rounds nothing."""
+    memory: int = number(0, 0, 1000)
+    """Past steps of a task that the planner reads, each with the picture it was planned from; 0: the present picture
+    alone. Older ones are forgotten."""
     image_guidance: float = number(2.0, 1, 1000)
     """`SamplingConfig.image_guidance` where none is given; 1 is without guidance."""
     image: ImageSpelling = field(default_factory=ImageSpelling)
@@ -164,20 +167,40 @@ class Planner:
             del state["lm_head.weight"]
         save_weights(folder, "planner", state, asdict(self.config), half=half, extra=extra)
 
-    def plan(self, observation: Observation, instruction: str, max_steps: int | None = None, *, seed: int = 0) -> Plan:
-        """The next steps, at most `max_steps`; none if the planner judges the task complete. seed: of random draws.
+    def plan(
+        self,
+        observation: Observation,
+        instruction: str,
+        max_steps: int | None = None,
+        *,
+        seed: int = 0,
+        past: Sequence[PastStep] = (),
+    ) -> Plan:
+        """The next steps, at most `max_steps`; none if the planner judges the task complete.
+
+        seed: of random draws. past: the steps pursued before, oldest first, of which it reads the last
+        `PlannerSettings.memory`.
 
         Raises `InvalidValueError` for an empty instruction, `UnknownNameError` for a missing camera, `ShapeError` for
         an image of the wrong size.
         """
-        return Plan(instruction=instruction, steps=tuple(self.stream(observation, instruction, max_steps, seed=seed)))
+        steps = tuple(self.stream(observation, instruction, max_steps, seed=seed, past=past))
+        return Plan(instruction=instruction, steps=steps)
 
     def stream(
-        self, observation: Observation, instruction: str, max_steps: int | None = None, *, seed: int = 0
+        self,
+        observation: Observation,
+        instruction: str,
+        max_steps: int | None = None,
+        *,
+        seed: int = 0,
+        past: Sequence[PastStep] = (),
     ) -> Iterator[PlanStep]:
         """The steps of `plan`, each as soon as it is decoded. Input is checked at the call, not at the first step."""
-        image = self._camera_image(observation)
-        prompt = self.prompt(image, instruction)
+        read = past[max(len(past) - self.config.memory, 0) :]
+        *before, now = (self._codes(self._camera_image(seen)) for seen in (*(p.observation for p in read), observation))
+        steps_before = [CodedStep(step.subtask, codes) for step, codes in zip(read, before, strict=True)]
+        prompt = self._prompt(instruction, now, steps_before)
         steps = self.config.max_steps if max_steps is None else max_steps
         if steps < 1:
             raise InvalidValueError(f"max_steps is {steps}, must be at least 1")
@@ -228,10 +251,10 @@ class Planner:
             for step in self.interleaver.decode(ids)[0]:
                 yield PlanStep(subtask=step.subtask, subgoal=self.images.decode_images(step.codes[None])[0])
 
-    def _prompt(self, instruction: str, codes: Codes) -> list[int]:
+    def _prompt(self, instruction: str, codes: Codes, past: Sequence[CodedStep] = ()) -> list[int]:
         if not instruction.strip():
             raise InvalidValueError(f"instruction is {instruction!r}, must say what to do")
-        return self.interleaver.prompt(instruction, codes)
+        return self.interleaver.prompt(instruction, codes, past)
 
     def _codes(self, image: Image) -> Codes:
         check_image(f"image of camera {self.config.camera!r}", image, (self.image_size, self.image_size))

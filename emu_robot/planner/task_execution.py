@@ -5,10 +5,11 @@ nor a middleware nor threads. Its clock counts chunks.
 """
 
 import math
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from emu_robot.core import Observation, Plan, PlanStep, PolicyEvent
+from emu_robot.core import Observation, PastStep, Plan, PlanStep, PolicyEvent
 from emu_robot.errors import EmuRobotError, InvalidValueError
 from emu_robot.planner.config import ReplanConfig
 from emu_robot.planner.subtask_monitor import SubtaskMonitor
@@ -19,11 +20,24 @@ SILENCE = 2
 """Time limit of a step whose chunks are not reported, as a multiple of the limit of a step whose chunks are."""
 
 
+MEMORY = 16
+"""Most past steps that a planner is told; a planner may read fewer."""
+
+
 class PlannerLike(Protocol):
-    """The planner that a task needs. The same question with the same seed must get the same answer."""
+    """The planner that a task needs. The same question with the same seed must get the same answer.
+
+    past: the steps pursued before, oldest first.
+    """
 
     def plan(
-        self, observation: Observation, instruction: str, max_steps: int | None = None, *, seed: int = 0
+        self,
+        observation: Observation,
+        instruction: str,
+        max_steps: int | None = None,
+        *,
+        seed: int = 0,
+        past: Sequence[PastStep] = (),
     ) -> Plan: ...
 
 
@@ -57,6 +71,7 @@ class TaskExecution:
         self._monitor = SubtaskMonitor(config, steps_per_chunk=steps_per_chunk, segment_steps_p90=segment_steps_p90)
         self._asked = self._complete = self._failures = 0
         self._due_at = -math.inf
+        self._past: deque[PastStep] = deque(maxlen=MEMORY)
         self.step: PlanStep | None = None
         """The pursued step; None before the first plan and while the task is declared complete."""
         self.subtasks: list[str] = []
@@ -87,7 +102,7 @@ class TaskExecution:
         """
         seed, self._asked = self._episode.of_call("plan", self._asked), self._asked + 1
         try:
-            plan = self._planner.plan(observation, self.instruction, max_steps=1, seed=seed)
+            plan = self._planner.plan(observation, self.instruction, max_steps=1, seed=seed, past=tuple(self._past))
         except EmuRobotError as error:
             return self._fail(error)
         self._failures, self.problem = 0, ""
@@ -96,6 +111,7 @@ class TaskExecution:
             self._due_at = self._clock() + self._config.recheck_chunks
             return PolicyEvent.COMPLETE
         self._complete, self.step = 0, plan.steps[0]
+        self._past.append(PastStep(observation=observation, subtask=self.step.subtask))
         if not self.subtasks or not same_words(self.subtasks[-1], self.step.subtask):
             self.subtasks.append(self.step.subtask)
         self._monitor.start()

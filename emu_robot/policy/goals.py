@@ -1,9 +1,9 @@
 """One planner for each `GoalMode`, so that a task can ask any source of steps. Knows neither head nor weights."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from emu_robot.core import Observation, Plan, PlanStep
+from emu_robot.core import Observation, PastStep, Plan, PlanStep
 from emu_robot.errors import ConfigError
 from emu_robot.planner.task_execution import PlannerLike
 from emu_robot.policy.config import GoalMode
@@ -42,9 +42,17 @@ class WordsAlone:
 
     planner: PlannerLike
 
-    def plan(self, observation: Observation, instruction: str, max_steps: int | None = None, *, seed: int = 0) -> Plan:
+    def plan(
+        self,
+        observation: Observation,
+        instruction: str,
+        max_steps: int | None = None,
+        *,
+        seed: int = 0,
+        past: Sequence[PastStep] = (),
+    ) -> Plan:
         """The words of the planner's plan."""
-        plan = self.planner.plan(observation, instruction, max_steps, seed=seed)
+        plan = self.planner.plan(observation, instruction, max_steps, seed=seed, past=past)
         return Plan(instruction=instruction, steps=tuple(PlanStep(subtask=step.subtask) for step in plan.steps))
 
 
@@ -55,9 +63,17 @@ class OtherImages:
     planner: PlannerLike
     source: SubgoalSource
 
-    def plan(self, observation: Observation, instruction: str, max_steps: int | None = None, *, seed: int = 0) -> Plan:
+    def plan(
+        self,
+        observation: Observation,
+        instruction: str,
+        max_steps: int | None = None,
+        *,
+        seed: int = 0,
+        past: Sequence[PastStep] = (),
+    ) -> Plan:
         """The planner's plan; every step has the source's present image."""
-        plan, given = self.planner.plan(observation, instruction, max_steps, seed=seed), self.source()
+        plan, given = self.planner.plan(observation, instruction, max_steps, seed=seed, past=past), self.source()
         image = None if given is None else given.subgoal
         steps = tuple(PlanStep(subtask=step.subtask, subgoal=image) for step in plan.steps)
         return Plan(instruction=instruction, steps=steps)
@@ -69,7 +85,15 @@ class GivenSteps:
 
     source: SubgoalSource
 
-    def plan(self, observation: Observation, instruction: str, max_steps: int | None = None, *, seed: int = 0) -> Plan:
+    def plan(
+        self,
+        observation: Observation,
+        instruction: str,
+        max_steps: int | None = None,
+        *,
+        seed: int = 0,
+        past: Sequence[PastStep] = (),
+    ) -> Plan:
         """A plan with the source's present step."""
         given = self.source()
         return Plan(instruction=instruction, steps=() if given is None else (given,))
@@ -79,6 +103,14 @@ class GivenSteps:
 class WholeInstruction:
     """The instruction as the only step, which never ends."""
 
-    def plan(self, observation: Observation, instruction: str, max_steps: int | None = None, *, seed: int = 0) -> Plan:
+    def plan(
+        self,
+        observation: Observation,
+        instruction: str,
+        max_steps: int | None = None,
+        *,
+        seed: int = 0,
+        past: Sequence[PastStep] = (),
+    ) -> Plan:
         """A plan with the instruction as its step, without an image."""
         return Plan(instruction=instruction, steps=(PlanStep(subtask=instruction),))

@@ -2,6 +2,9 @@
 
     bos instruction boi codes eoi (bos_step subtask boi codes eoi)* eos
 
+A plan that remembers begins with the steps that were pursued before: the first image is the oldest one, and each of
+these steps ends with the image that was seen then, not the one that was planned.
+
 Knows words and codes, neither pixels nor the model.
 """
 
@@ -108,9 +111,18 @@ class Interleaver:
         inside = [next(values) if token is None else token for token in self.template]
         return [self.vocabulary.boi, *inside, self.vocabulary.eoi]
 
-    def prompt(self, instruction: str, codes: Codes) -> list[int]:
-        """Ids before the plan. The codes are those of the current image."""
-        return [self.vocabulary.bos, *self.text.encode(instruction), *self.image_ids(codes)]
+    def prompt(self, instruction: str, codes: Codes, past: Sequence[CodedStep] = ()) -> list[int]:
+        """Ids before the plan.
+
+        codes: (n,) of the current image. past: the subtasks pursued before, each with the image that it was planned
+        from, oldest first.
+        """
+        words = [self.vocabulary.bos, *self.text.encode(instruction)]
+        ids = [*words, *self.image_ids(past[0].codes if past else codes)]
+        seen = [*(step.codes for step in past[1:]), codes]
+        for step, after in zip(past, seen, strict=False):
+            ids += self.step(CodedStep(step.subtask, after))
+        return ids
 
     def step(self, step: CodedStep) -> list[int]:
         """Ids of one plan step."""

@@ -3,7 +3,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from emu_robot.core import Observation, Plan, PlanStep, PolicyEvent
+from emu_robot.core import Observation, PastStep, Plan, PlanStep, PolicyEvent
 from emu_robot.errors import InvalidValueError, ShapeError
 from emu_robot.planner.config import ReplanConfig
 from emu_robot.planner.task_execution import PlanningError, TaskExecution
@@ -14,14 +14,24 @@ PLANNED, COMPLETE, FAILED = PolicyEvent.PLANNED, PolicyEvent.COMPLETE, PolicyEve
 
 
 class Scripted:
-    """A planner that says one subtask after the other: None is complete, an error is raised. seeds: those it got."""
+    """Says one subtask after the other: None is complete, an error is raised. seeds, past: those it got."""
 
     def __init__(self, script: Sequence[str | Exception | None]) -> None:
         self._script = list(script)
         self.seeds: list[int] = []
+        self.past: list[Sequence[PastStep]] = []
 
-    def plan(self, observation: Observation, instruction: str, max_steps: int | None = None, *, seed: int = 0) -> Plan:
+    def plan(
+        self,
+        observation: Observation,
+        instruction: str,
+        max_steps: int | None = None,
+        *,
+        seed: int = 0,
+        past: Sequence[PastStep] = (),
+    ) -> Plan:
         self.seeds.append(seed)
+        self.past.append(past)
         said = self._script.pop(0)
         if isinstance(said, Exception):
             raise said
@@ -123,3 +133,14 @@ def test_nonsense_is_refused():
             Scripted([]), " ", ReplanConfig(), steps_per_chunk=8, segment_steps_p90=80, clock=Chunks(),
             episode=EpisodeSeed(),
         )  # fmt: skip
+
+
+def test_the_planner_is_told_what_was_pursued_and_from_which_picture():
+    views = [Observation(images={}, state=np.full(1, i, np.float32)) for i in range(4)]
+    planner = Scripted(["open the drawer", "open the drawer", None, "close the drawer"])
+    task = execution(planner)
+    for view in views:
+        task.plan(view)
+    told = [[(step.subtask, step.observation.state[0]) for step in past] for past in planner.past]
+    first, again = ("open the drawer", 0), ("open the drawer", 1)
+    assert told == [[], [first], [first, again], [first, again]]

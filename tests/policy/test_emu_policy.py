@@ -1,8 +1,10 @@
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 import torch
 
-from emu_robot.core import Observation, Plan, PlanStep, Policy, PolicyEvent
+from emu_robot.core import Observation, PastStep, Plan, PlanStep, Policy, PolicyEvent
 from emu_robot.errors import ConfigError, InvalidValueError, ShapeError, UnknownNameError, WeightsError
 from emu_robot.models.action_head import ActionHead, HeadConfig
 from emu_robot.models.normalize import NormStats, Standardizer
@@ -28,7 +30,15 @@ class ListPlanner:
         self.left = list(subtasks)
         self.seeds: list[int] = []
 
-    def plan(self, observation: Observation, instruction: str, max_steps: int | None = None, *, seed: int = 0) -> Plan:
+    def plan(
+        self,
+        observation: Observation,
+        instruction: str,
+        max_steps: int | None = None,
+        *,
+        seed: int = 0,
+        past: Sequence[PastStep] = (),
+    ) -> Plan:
         self.seeds.append(seed)
         image = np.full((SIZE, SIZE, 3), 9, np.uint8)
         steps = (PlanStep(subtask=self.left.pop(0), subgoal=image),) if self.left else ()
@@ -124,10 +134,18 @@ class FailingPlanner(ListPlanner):
 
     fails = False
 
-    def plan(self, observation: Observation, instruction: str, max_steps: int | None = None, *, seed: int = 0) -> Plan:
+    def plan(
+        self,
+        observation: Observation,
+        instruction: str,
+        max_steps: int | None = None,
+        *,
+        seed: int = 0,
+        past: Sequence[PastStep] = (),
+    ) -> Plan:
         if self.fails:
             raise WeightsError("no plan comes")
-        return super().plan(observation, instruction, max_steps, seed=seed)
+        return super().plan(observation, instruction, max_steps, seed=seed, past=past)
 
 
 def test_a_failed_plan_is_an_event_and_the_step_before_goes_on():
