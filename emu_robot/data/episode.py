@@ -55,6 +55,8 @@ class Episode:
     executed: bool = True
     """Whether the robot moved. If not, actions are 0 and mean nothing, frames are moments, and a subtask starts at the
     keyframe before."""
+    needs_memory: bool = False
+    """Whether the next subtask follows only from the pictures before."""
     attempts: tuple[int, ...] = ()
     """Frames at which the subtask pursued was tried in vain; only where the episode was laid out."""
     facts: tuple[Mapping[str, Fact], ...] = ()
@@ -127,6 +129,8 @@ class Episode:
         """Everything but the arrays per frame and image, as JSON values; `fields_from_meta` reverses it."""
         lists = {"subtasks": list(self.subtasks), "keyframes": self.keyframes.tolist(), "starts": self.starts.tolist()}
         meta = {name: getattr(self, name) for name in META_KEYS} | lists
+        if self.needs_memory:
+            meta["needs_memory"] = True
         if self.executed:
             return meta
         facts = json.dumps(self.facts, separators=(",", ":"))  # a text takes a tenth of the memory
@@ -181,6 +185,7 @@ class _Meta:
     keyframes: tuple[int, ...]
     starts: tuple[int, ...]
     executed: bool = True
+    needs_memory: bool = False
     attempts: tuple[int, ...] = ()
     facts: str = "[]"
 

@@ -7,7 +7,14 @@ import numpy as np
 from emu_robot.control.chunk_broker import ChunkBroker
 from emu_robot.core import Floats, Floats32, Image, Observation, Policy
 from emu_robot.data.episode import Episode
-from emu_robot.environments.capabilities import HasExpert, HasSubtasks, require, step_world, with_images
+from emu_robot.environments.capabilities import (
+    HasExpert,
+    HasSubtasks,
+    MayNeedMemory,
+    require,
+    step_world,
+    with_images,
+)
 from emu_robot.environments.contract import Environment
 from emu_robot.robots.spec import RobotLayout
 
@@ -157,4 +164,5 @@ def record_episode(
         action=np.array(actions, np.float32),
         image_frames=np.array(list(images), np.int32),
         images={camera: np.stack([frame[camera] for frame in images.values()]) for camera in images[0]},
+        needs_memory=isinstance(env, MayNeedMemory) and env.needs_memory,
     )

@@ -3,7 +3,7 @@
 import numpy as np
 
 from emu_robot.data.episode import Episode
-from emu_robot.environments.capabilities import HasSubtasks, LaysOut, MomentKind, require
+from emu_robot.environments.capabilities import HasSubtasks, LaysOut, MayNeedMemory, MomentKind, require
 from emu_robot.environments.contract import Environment
 
 
@@ -32,6 +32,7 @@ def laid_out_episode(env: Environment, seed: int, *, split: str, disturbed: floa
         image_frames=np.arange(len(state), dtype=np.int32),
         images={env.spec.planner_camera: np.stack([moment.image for moment in moments])},
         executed=False,
+        needs_memory=isinstance(env, MayNeedMemory) and env.needs_memory,
         attempts=tuple(t for t, moment in enumerate(moments) if moment.kind is MomentKind.ATTEMPT),
         facts=tuple(moment.facts for moment in moments),
     )

@@ -64,6 +64,16 @@ class HasSubtasks(Protocol):
 
 
 @runtime_checkable
+class MayNeedMemory(Protocol):
+    """A world with tasks whose next subtask does not follow from instruction and present picture alone."""
+
+    @property
+    def needs_memory(self) -> bool:
+        """Whether the present episode's task is such a task, for instance "then put it back"."""
+        ...
+
+
+@runtime_checkable
 class HasOracle(Protocol):
     """A world that knows the true next subtask and the image of its completion."""
 

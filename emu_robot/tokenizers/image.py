@@ -18,8 +18,11 @@ from emu_robot.models.tracing import frozen, traced
 from emu_robot.models.weights import load_weights, restore
 from emu_robot.shared.settings import check_ranges, number
 from emu_robot.tokenizers.local_encoder import LocalEncoder
+from emu_robot.tokenizers.object_naming import ObjectNaming, SeenObject
 from emu_robot.tokenizers.quantizer import IndexBackpropagationQuantizer, Quantized
 from emu_robot.tokenizers.vqgan import Decoder, Encoder
+
+MOST_NAMES = 2**12
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +62,8 @@ class ImageTokenizerSizes:
     """Normalise vectors to unit length before the comparison with the codebook."""
     scale: float = number(10.0, above=0, high=1e6)
     """Factor of the inner products in the training softmax."""
+    naming_width: int = number(96, 1, 2**12)
+    """Width of the network that names objects from their codes, where the training set tells what is seen."""
 
     def __post_init__(self) -> None:
         check_ranges(self, "tokenizer")
@@ -84,9 +89,15 @@ class ImageTokenizerConfig(ImageTokenizerSizes):
 
     resolution: int = number(128, 1, 2**14)
     """Height and width of an image [px]; a multiple of `downscale`."""
+    names: list[str] = field(default_factory=list)
+    """Names of the objects that it learned to name from the codes; none: it names nothing."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if len(self.names) > MOST_NAMES or len(set(self.names)) < len(self.names):
+            raise InvalidValueError(
+                f"tokenizer.names are {len(self.names)}, must be different and at most {MOST_NAMES}"
+            )
         if self.resolution % self.downscale:
             raise InvalidValueError(f"resolution is {self.resolution}, must be a multiple of {self.downscale}")
 
@@ -139,6 +150,8 @@ class ImageTokenizer(nn.Module):
         )
         self.quant_conv = nn.Conv2d(config.z_channels, config.embed_dim, 1)
         self.post_quant_conv = nn.Conv2d(config.embed_dim, config.z_channels, 1)
+        named = bool(config.names)
+        self.naming = ObjectNaming(config.embed_dim, config.names, config.naming_width) if named else None
 
     @classmethod
     def load(cls, folder: str | Path, stage: str = "tokenizer") -> "ImageTokenizer":
@@ -165,6 +178,12 @@ class ImageTokenizer(nn.Module):
         """Codes (B, h, w) int64 -> (B, 3, H, W), about [-1, 1]."""
         return self.decoder(self.post_quant_conv(self.quantize.decode(codes_Bhw).contiguous()))
 
+    def seen_objects(self, codes: NDArray[np.integer]) -> list[list[SeenObject]]:
+        """The objects that the codes (B, n) of images show; none if the tokenizer names nothing."""
+        if self.naming is None:
+            return [[] for _ in codes]
+        return self.naming.objects(self.quantize.decode(self._grid(codes)).contiguous())
+
     @torch.inference_mode()
     def encode_images(self, images: NDArray[np.uint8], batch_size: int = 64) -> NDArray[np.uint32]:
         """(B, H, W, 3) uint8 -> (B, n) uint32 codes, row-major."""
@@ -180,13 +199,16 @@ class ImageTokenizer(nn.Module):
     @torch.inference_mode()
     def decode_images(self, codes: NDArray[np.integer]) -> NDArray[np.uint8]:
         """(B, n) codes -> (B, H, W, 3) uint8."""
+        return to_uint8(self.decode(self._grid(codes))).cpu().numpy()
+
+    def _grid(self, codes: NDArray[np.integer]) -> Tensor:
+        """(B, n) codes -> (B, h, w) int64, checked."""
         count = self.config.n_codes
         if codes.ndim != 2 or codes.shape[1] != count:
             raise ShapeError("codes", codes.shape, f"(B, {count})")
         if codes.size and (codes.min() < 0 or codes.max() >= self.config.n_embed):
             raise InvalidValueError(f"codes span {codes.min()}..{codes.max()}, must be in 0..{self.config.n_embed - 1}")
-        grid = torch.from_numpy(codes.astype(np.int64)).to(self._device)
-        return to_uint8(self.decode(grid.view(-1, self.config.grid, self.config.grid))).cpu().numpy()
+        return torch.from_numpy(codes.astype(np.int64)).to(self._device).view(-1, self.config.grid, self.config.grid)
 
     def freeze(self) -> None:
         """Make traced code of encoder and decoder, in place, see `models.tracing`; on the CPU, for inference alone."""

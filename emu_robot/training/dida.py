@@ -122,8 +122,7 @@ class DidaSampler:
     def __call__(self, step: int) -> dict[str, Tensor]:
         rows, first = self._sequences.sequences(step), self._sequences.writer.first_target
         _batch, length = rows.ids.shape
-        n_images = max(int((ids == self._vocabulary.boi).sum()) for ids in rows.ids) - 1
-        shape = (self._vocabulary.boi, self._block, max(n_images, 1))
+        shape = (self._vocabulary.boi, self._block, rows.seen)
         layout = two_copies(rows.inputs, rows.positions, rows.references, *shape)
         generator = torch.Generator().manual_seed(int(step_rng(self._seed, step, stream=3).integers(2**62)))
         ids, present_BJ = torch.from_numpy(layout.ids), torch.from_numpy(layout.present)

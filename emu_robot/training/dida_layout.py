@@ -31,19 +31,22 @@ class TwoCopies(NamedTuple):
     """(S,) number of each token's copy, 0 for clean ones, for `copies_mask`."""
 
 
-def two_copies(ids_BL: Ints, positions_BL: Ints, references_BL: Ints, boi: int, block: int, n_images: int) -> TwoCopies:
-    """Append to each sequence copies of its 2nd to (n_images + 1)-th image, `block` tokens each from the boi on.
+def two_copies(
+    ids_BL: Ints, positions_BL: Ints, references_BL: Ints, boi: int, block: int, seen_BL: NDArray[np.bool_]
+) -> TwoCopies:
+    """Append to each sequence copies of the images to predict, `block` tokens each from the boi on.
 
-    The first image is the observation and never predicted. A sequence with fewer images gets copies of its first one,
-    marked as not present.
+    seen_BL: whether an id belongs to an image that was observed, as the first one, and is not to be predicted. A
+    sequence with fewer images to predict than another gets copies of its first one, marked as not present.
     """
     batch, length = ids_BL.shape
-    begins_BJ, present_BJ = np.zeros((batch, n_images), np.int64), np.zeros((batch, n_images), np.bool_)
-    for row, ids in enumerate(ids_BL):
-        first, *others = np.flatnonzero(ids == boi)
-        others = others[:n_images]
-        begins_BJ[row] = first
-        begins_BJ[row, : len(others)], present_BJ[row, : len(others)] = others, True
+    predicted_BL = (ids_BL == boi) & ~seen_BL
+    n_images = max(int(predicted_BL.sum(1).max()), 1)
+    begins_BJ = np.repeat((ids_BL == boi).argmax(1)[:, None], n_images, axis=1)
+    present_BJ = np.zeros((batch, n_images), np.bool_)
+    for row, predicted in enumerate(predicted_BL):
+        found = np.flatnonzero(predicted)
+        begins_BJ[row, : len(found)], present_BJ[row, : len(found)] = found, True
     copied = (begins_BJ[:, :, None] + np.arange(block)).reshape(batch, -1)
     ids, positions, references = (
         np.concatenate([array, np.take_along_axis(array, copied, 1)], 1)

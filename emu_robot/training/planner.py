@@ -141,6 +141,12 @@ class Sequences(NamedTuple):
     """Id at the same place of the image before, see `References`."""
     weights: Floats32
     """Weight of each id as a target."""
+    seen: NDArray[np.bool_]
+    """Whether each id belongs to an image that was seen and not planned, see `Row`."""
+
+
+LENGTHS = 32
+"""Sequences are padded to a multiple of this length, so that a compiled model sees few lengths."""
 
 
 class SequenceSampler:
@@ -194,34 +200,39 @@ class SequenceSampler:
         """The sequences of a step, padded to one length."""
         rng = step_rng(self._loop.seed, step)
         odds = np.asarray(self._config.step_odds)
-        n_steps = 1 + int(rng.choice(len(odds), p=odds / odds.sum()))
+        n_tries = 1 + int(rng.choice(len(odds), p=odds / odds.sum()))
         chosen = self._choose(rng)
-        images = self._shifted(chosen, n_steps, rng)
+        images = self._shifted(chosen, n_tries, rng)
         drawn = self._mix_in_drawn(chosen, images, rng)
-        rows = self.collate(chosen, n_steps, images, rng, can_be_wordless=~drawn)
+        rows = self.collate(chosen, n_tries, images, rng, can_be_wordless=~drawn)
         rows.weights[drawn] = 0
         return rows
 
     def collate(
         self,
         chosen: Ints,
-        n_steps: int,
+        n_tries: int,
         images: dict[int, list[Codes]],
         rng: np.random.Generator,
         can_be_wordless: NDArray[np.bool_] | bool = True,
     ) -> "Sequences":
         """The sequences of queries (B,), padded to one length. images: row of the batch -> its codes."""
-        length = self.writer.length(n_steps)
-        ids = np.full((len(chosen), length), self._form.vocabulary.pad, np.int64)
-        positions, weights = np.zeros((len(chosen), length), np.int64), np.zeros((len(chosen), length), np.float32)
         wordless = (rng.random(len(chosen)) < self._config.wordless_share) & can_be_wordless
-        for b, query in enumerate(chosen.tolist()):
-            tokens, token_weights = self.writer.write(query, n_steps, images.get(b), wordless=bool(wordless[b]))
-            ids[b, : len(tokens)], weights[b, : len(tokens)] = tokens, token_weights
-            positions[b, : len(tokens)] = self._form.positions(tokens)
+        rows = [
+            self.writer.write(query, n_tries, images.get(b), wordless=bool(wordless[b]))
+            for b, query in enumerate(chosen.tolist())
+        ]
+        length = -(-max(len(row.ids) for row in rows) // LENGTHS) * LENGTHS
+        ids = np.full((len(rows), length), self._form.vocabulary.pad, np.int64)
+        positions, weights = np.zeros((len(rows), length), np.int64), np.zeros((len(rows), length), np.float32)
+        seen = np.zeros((len(rows), length), np.bool_)
+        for b, row in enumerate(rows):
+            held = slice(len(row.ids))
+            ids[b, held], weights[b, held], seen[b, held] = row
+            positions[b, held] = self._form.positions(row.ids)
         inputs = self._noisy(ids, rng)
         references = np.stack([self._form.references(row) for row in inputs.tolist()])
-        return Sequences(ids, inputs, positions, references, weights)
+        return Sequences(ids, inputs, positions, references, weights, seen)
 
     def _choose(self, rng: np.random.Generator) -> Ints:
         count, config = self._loop.batch_size, self._config
@@ -231,12 +242,13 @@ class SequenceSampler:
         parts = ((self._complete, n_complete), (self._boundary, n_boundary), (self._any, n_any))
         return np.concatenate([rng.choice(part, n) for part, n in parts if n])
 
-    def _shifted(self, chosen: Ints, n_steps: int, rng: np.random.Generator) -> dict[int, list[Codes]]:
+    def _shifted(self, chosen: Ints, n_tries: int, rng: np.random.Generator) -> dict[int, list[Codes]]:
         """Row of the batch -> codes of its shifted images."""
         if self._shifted_images is None:
             return {}
         places = np.flatnonzero(rng.random(len(chosen)) < self._config.shift_share).tolist()
-        rows = [self._queries.image_rows(int(chosen[b]), n_steps) for b in places]
+        queries = self._queries
+        rows = [[int(queries.row[q]), *(one.row for one in queries.tries(q, n_tries))] for q in chosen[places].tolist()]
         codes = self._shifted_images.codes(rows, rng.integers(0, 1 << 16, (len(places), 2)))
         return dict(zip(places, codes, strict=True))
 
@@ -248,7 +260,8 @@ class SequenceSampler:
         if self._drawn is not None:
             for b in np.flatnonzero(taken).tolist():
                 i = rng.integers(len(self._drawn.query))
-                chosen[b], images[b] = self._drawn.query[i], list(self._drawn.images[i])
+                chosen[b] = self._drawn.query[i]
+                images[b] = list(self._drawn.images[i, : self._drawn.count[i]])
         return taken
 
     def _noisy(self, ids: Ints, rng: np.random.Generator) -> Ints:
@@ -284,7 +297,11 @@ def planner_metrics(planner: Planner, queries: PlanQueries, among: Ints, count: 
     """
     pool = among[queries.boundary[among] | queries.complete[among]]
     asked = pool[np.linspace(0, len(pool) - 1, min(count, len(pool))).astype(int)].tolist()
-    prompts = [planner.interleaver.prompt(queries.instruction(q), queries.current_codes(q)) for q in asked]
+    memory = planner.config.memory
+    prompts = [
+        planner.interleaver.prompt(queries.instruction(q), queries.current_codes(q), queries.past(q, memory))
+        for q in asked
+    ]
     blocks = [slice(i, i + 32) for i in range(0, len(asked), 32)]
     answers = [answer for block in blocks for answer in planner.first_steps(prompts[block], asked[block])]
     scores: dict[str, list[NDArray[np.bool_]]] = {}

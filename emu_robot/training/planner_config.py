@@ -94,6 +94,11 @@ class PlannerTrainConfig(PlannerTraining):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_one_start(self.start, self.loop)
+        if (most := len(self.sequences.step_odds)) <= self.planner.memory and not self.start:
+            raise InvalidValueError(
+                f"planner.memory={self.planner.memory} needs sequences.step_odds for {self.planner.memory + 1} steps, "
+                f"not {most}"
+            )
         if self.lora.rank and not self.start:
             raise InvalidValueError(f"lora.rank={self.lora.rank} needs start=, the weights that adapters adapt")
 

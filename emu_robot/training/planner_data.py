@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,17 @@ from emu_robot.tokenizers.interleave import CodedStep, Codes, Interleaver
 from emu_robot.training.holdout import held_out_episodes
 
 type Ints = NDArray[np.int64]
+
+
+class Try(NamedTuple):
+    """A subtask that was pursued, and the image that followed."""
+
+    subtask: str
+    """In words."""
+    row: int
+    """Row of the image."""
+    achieved: bool
+    """Whether the image is the subtask's keyframe. If not, the try failed, or the arm was still on its way."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +58,8 @@ class PlanQueries:
     """The subtasks of each episode in words."""
     keyframe_rows: tuple[Ints, ...]
     """The image rows of each episode's keyframes."""
+    other_rows: tuple[Ints, ...] = ()
+    """Of each episode laid out without motion, the image rows of tries in vain and of moments under way."""
 
     @classmethod
     def load(
@@ -54,7 +68,8 @@ class PlanQueries:
         """All queries of a buffer with codes of `camera` by the image tokenizer in `weights`; without camera no codes.
 
         every_frame: include frames without a stored image; the caller provides their codes. Images after the last
-        keyframe of a failed episode have no answer and are left out. Raises `DataError` if nothing remains.
+        keyframe of a failed episode have no answer and are left out; so are all but the first image of an episode that
+        needs memory. Raises `DataError` if nothing remains.
         """
         codes = np.empty((buffer.n_images, 0), np.uint32)
         if camera:
@@ -63,19 +78,22 @@ class PlanQueries:
         frame_bounds = [0, *buffer.episode_ends.tolist()]
         image_bounds = [0, *buffer.image_ends.tolist()]
         parts: list[tuple[NDArray, ...]] = []
-        keyframe_rows = []
+        keyframe_rows, other_rows = [], []
         for e, meta in enumerate(buffer.metadata):
             keyframes = np.asarray(meta["keyframes"], np.int64)
             first, last = image_bounds[e : e + 2]
             frames = frame_M[first:last] - frame_bounds[e]
             rows = np.arange(first, last)
             keyframe_rows.append(first + np.searchsorted(frames, keyframes))
+            laid_out = not meta.get("executed", True)
+            is_other = ~np.isin(frames, [*meta["starts"], *keyframes]) & laid_out
+            other_rows.append(rows[is_other])
             if every_frame:
                 frames = np.arange(frame_bounds[e + 1] - frame_bounds[e])
                 rows = np.full(len(frames), -1)
             step = np.searchsorted(keyframes, frames, side="right")
             complete = step == len(meta["subtasks"])
-            keep = (step < len(keyframes)) | complete
+            keep = ((step < len(keyframes)) | complete) & ((frames == 0) | (not meta.get("needs_memory", False)))
             boundary = np.isin(frames, [*meta["starts"], *meta["keyframes"]])
             episode = np.full(len(rows), e)
             parts.append(tuple(a[keep] for a in (rows, frame_bounds[e] + frames, episode, step, boundary, complete)))
@@ -95,6 +113,7 @@ class PlanQueries:
             instructions=tuple(meta["instruction"] for meta in buffer.metadata),
             subtasks=tuple(tuple(meta["subtasks"]) for meta in buffer.metadata),
             keyframe_rows=tuple(keyframe_rows),
+            other_rows=tuple(other_rows),
         )
 
     def __len__(self) -> int:
@@ -122,6 +141,39 @@ class PlanQueries:
         _current, *rows = self.image_rows(query, most)
         return [CodedStep(text, self.codes_Mn[row]) for text, row in zip(self.texts(query, most), rows, strict=True)]
 
+    def tries(self, query: int, most: int) -> list[Try]:
+        """What was pursued after the image of a query, at most `most`; the last one was achieved.
+
+        If none of so many was achieved, those in vain are left out.
+        """
+        e, step = self.episode[query], self.next_step[query]
+        own = self.row[query] if self.row[query] >= 0 else self.keyframe_rows[e][step - 1] if step else -1
+        tries = [one for one in self._tries(e) if one.row > own]
+        last = max((n for n, one in enumerate(tries[:most], 1) if one.achieved), default=0)
+        return tries[:last] or [one for one in tries if one.achieved][:1]
+
+    def past(self, query: int, most: int) -> list[CodedStep]:
+        """The last `most` steps pursued before the image of a query, each with the image that it was planned from."""
+        e, own = self.episode[query], self.row[query]
+        tries = [one for one in self._tries(e) if one.row <= own]
+        begin = int(self.row[np.searchsorted(self.episode, e)])
+        if own not in (begin, *(one.row for one in tries)):
+            step = min(int(self.next_step[query]), len(self.subtasks[e]) - 1)
+            tries.append(Try(self.subtasks[e][step], int(own), achieved=False))
+        planned_from = [begin, *(one.row for one in tries)]
+        steps = [CodedStep(one.subtask, self.codes_Mn[row]) for one, row in zip(tries, planned_from, strict=False)]
+        return steps[max(len(steps) - most, 0) :]
+
+    def _tries(self, e: int) -> list[Try]:
+        """All that was pursued in an episode, in the order of the images that followed."""
+        keyframes, others = self.keyframe_rows[e], self.other_rows[e] if self.other_rows else np.zeros(0, np.int64)
+        rows = np.sort(np.concatenate([keyframes, others]))
+        steps = np.searchsorted(keyframes, rows).tolist()
+        return [
+            Try(self.subtasks[e][step], row, achieved)
+            for step, row, achieved in zip(steps, rows.tolist(), np.isin(rows, keyframes).tolist(), strict=True)
+        ]
+
     def texts(self, query: int, most: int) -> tuple[str, ...]:
         """The words of the true next steps that were completed, at most `most`."""
         e, first = self.episode[query], self.next_step[query]
@@ -138,52 +190,52 @@ class PlanQueries:
 
 
 class SequenceWriter:
-    """Turns queries into ids and weights. Sentences are tokenized once.
-
-    The data fix the lengths, so that batches with the same number of steps have the same shape.
-    """
+    """Turns queries into ids and weights. Sentences are tokenized once."""
 
     def __init__(self, queries: PlanQueries, interleaver: Interleaver, weights: dict[str, float]) -> None:
         self._queries, self._interleaver, self._weights = queries, interleaver, weights
         self._ids = {text: interleaver.text.encode(text) for text in queries.sentences}
         self._template = interleaver.template
         self._is_code = np.array([token is None for token in self._template])
-        image = len(self._template) + 2
-        instructions = [len(self._ids[text]) for text in queries.instructions]
-        self._longest_prompt = 1 + max(instructions) + image
-        self._longest_step = 1 + max((len(self._ids[t]) for ts in queries.subtasks for t in ts), default=0) + image
-        self.first_target = image  # the ids before it are bos, words and the present image
+        self.first_target = len(self._template) + 2  # the ids before it are bos, words and the first image
 
-    def length(self, n_steps: int) -> int:
-        """Number of ids of the longest sequence with `n_steps` steps, including its end."""
-        return self._longest_prompt + n_steps * self._longest_step + 1
+    def write(self, query: int, n_tries: int, codes: Sequence[Codes] | None = None, *, wordless: bool = False) -> "Row":
+        """The sequence that begins at a query's image and holds up to `n_tries` of what was pursued then.
 
-    def write(
-        self, query: int, n_steps: int, codes: Sequence[Codes] | None = None, *, wordless: bool = False
-    ) -> tuple[list[int], list[float]]:
-        """Ids, and the weight of each as a target (0 for the prompt and for ids that the grammar fixes).
-
-        codes: (n,) codes of the current image and of each step, in place of the stored ones; they then fix the number
-        of steps. wordless: without instruction and subtasks, as guidance reads it; only codes are targets.
+        codes: (n,) codes of the first image and of each try, in place of the stored ones; they then fix the number
+        of tries. wordless: without instruction and subtasks, as guidance reads it; only codes are targets.
         """
         queries, vocabulary = self._queries, self._interleaver.vocabulary
-        steps = queries.steps(query, n_steps if codes is None else len(codes) - 1)
-        images = codes or [queries.current_codes(query), *(step.codes for step in steps)]
+        tries = queries.tries(query, n_tries if codes is None else len(codes) - 1)
+        images = codes or [queries.codes_Mn[row] for row in (queries.row[query], *(one.row for one in tries))]
         instruction = [] if wordless else self._ids[queries.instruction(query)]
         ids = [vocabulary.bos, *instruction, *self._interleaver.image_ids(images[0])]
-        weights = [0.0] * len(ids)
+        weights, seen = [0.0] * len(ids), [True] * len(ids)
         text, image = 0.0 if wordless else self._weights["text"], self._weights["image"]
         changed = image * self._weights["changed"]
-        for step, (old, new) in zip(steps, pairwise(images), strict=True):
-            subtask = [] if wordless else self._ids[step.subtask]
+        for one, (old, new) in zip(tries, pairwise(images), strict=True):
+            subtask = [] if wordless else self._ids[one.subtask]
             ids += [vocabulary.bos_step, *subtask, *self._interleaver.image_ids(new)]
             inside = np.zeros(len(self._template))
-            inside[self._is_code] = np.where(old != new, changed, image)
+            inside[self._is_code] = np.where(old != new, changed, image) * one.achieved
             weights += [text] * (len(subtask) + 2) + inside.tolist() + [0.0]
-        if queries.is_last(query, len(steps)):
+            seen += [not one.achieved] * (len(ids) - len(seen))
+        if queries.is_last(query, sum(one.achieved for one in tries)):
             ids.append(vocabulary.eos)
             weights.append(text)
-        return ids, weights
+            seen.append(False)
+        return Row(ids, weights, seen)
+
+
+class Row(NamedTuple):
+    """One sequence; each list has an entry for each id."""
+
+    ids: list[int]
+    """The ids."""
+    weights: list[float]
+    """Weight as a target; 0 for the prompt, for images that no plan should show, and for ids that the grammar fixes."""
+    seen: list[bool]
+    """Whether the id belongs to the prompt, or to a try whose image was seen and not planned."""
 
 
 class ShiftedImages:

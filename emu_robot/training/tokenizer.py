@@ -1,6 +1,6 @@
 """Stage tokenizer: learns words and image codes from a replay buffer. `encode` adds the codes to a buffer."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +19,7 @@ from emu_robot.tokenizers.image import ImageTokenizer, ImageTokenizerConfig, Ima
 from emu_robot.tokenizers.text import TextTokenizer
 from emu_robot.training.loop import LoopConfig, LossFn, check_loop, fit, select_device, step_rng
 from emu_robot.training.losses import codebook_usage, importance_BHW, reconstruction_loss
+from emu_robot.training.naming import SeenThings, naming_loss
 
 
 def _loop() -> LoopConfig:
@@ -55,6 +56,9 @@ class TokenizerTraining:
     """Weight of the quantiser's loss; the reconstruction has weight 1."""
     entropy_weight: float = number(0.01, 0)
     """Weight of the entropy loss, which spreads the codes."""
+    naming_weight: float = number(0.3, 0)
+    """Weight of the loss of naming objects from the codes, for images whose facts the set tells; the reconstruction
+    has weight 1. 0: the tokenizer names nothing."""
     initial_images: int = number(256, 1)
     """Number of images that initialise the codebook of an untrained tokenizer."""
     revive_every: int = number(50, 1)
@@ -97,10 +101,12 @@ def train(config: TokenizerTrainConfig) -> Path:
     buffer = ReplayBuffer.open(config.data)
     images = buffer.images(config.camera)
     text = train_text(buffer, config.text_vocabulary)
-    model = ImageTokenizer(tokenizer_config(config.model, images)).to(select_device(config.loop.device))
+    things = SeenThings.load(buffer, config.camera) if config.naming_weight else None
+    names = things.names if things else []
+    model = ImageTokenizer(tokenizer_config(config.model, images, names)).to(select_device(config.loop.device))
     rows = np.arange(len(images))
     initialize_codebook(model, images, rows, config)
-    tokenizer = fit_tokenizer(model, images, rows, keyframe_rows(buffer), config, config.out, "tokenizer")
+    tokenizer = fit_tokenizer(model, images, rows, keyframe_rows(buffer), config, config.out, "tokenizer", things)
     text.save(config.weights)
     save_weights(config.weights, "tokenizer", tokenizer.state_dict(), model.config, half=True)
     return config.weights
@@ -114,24 +120,30 @@ def fit_tokenizer(
     config: TokenizerTraining,
     out: Path,
     name: str,
+    things: SeenThings | None = None,
 ) -> ImageTokenizer:
     """Train a tokenizer on these rows of images, or finish an interrupted training in out/name. See `fit`.
 
-    keyframes: the rows of starts and keyframes among them.
+    keyframes: the rows of starts and keyframes among them. things: what the images show, for a model that names it.
     """
-    batch_fn = batches(images, rows, keyframes, config)
+    batch_fn = batches(images, rows, keyframes, config, model.config.grid, things)
     loss_fn = tokenizer_loss(background(images), config)
     tokenizer = fit(model, batch_fn, loss_fn, config.loop, out, name, settings=config)
     assert isinstance(tokenizer, ImageTokenizer)
     return tokenizer
 
 
-def tokenizer_config(sizes: ImageTokenizerSizes, images: ImageSource) -> ImageTokenizerConfig:
-    """A tokenizer of these sizes for images (M, H, W, 3). Raises `ShapeError` unless they are square."""
+def tokenizer_config(
+    sizes: ImageTokenizerSizes, images: ImageSource, names: Sequence[str] = ()
+) -> ImageTokenizerConfig:
+    """A tokenizer of these sizes for images (M, H, W, 3). names: objects that it learns to name.
+
+    Raises `ShapeError` unless the images are square.
+    """
     height, width = images.shape[1:3]
     if height != width:
         raise ShapeError("images", f"{height} x {width}", "as many rows as columns")
-    return ImageTokenizerConfig(**vars(sizes), resolution=height)
+    return ImageTokenizerConfig(**vars(sizes), resolution=height, names=list(names))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,21 +196,31 @@ def background(images: ImageSource, count: int = 301) -> Tensor:
 
 
 def batches(
-    images: ImageSource, rows: NDArray[np.int64], keyframes: NDArray[np.int64], config: TokenizerTraining
+    images: ImageSource,
+    rows: NDArray[np.int64],
+    keyframes: NDArray[np.int64],
+    config: TokenizerTraining,
+    grid: int = 0,
+    things: SeenThings | None = None,
 ) -> Callable[[int], dict[str, Tensor]]:
-    """step -> {"images": (B, H, W, 3) uint8}, with further images "revival" at steps that revive idle codes."""
+    """step -> {"images": (B, H, W, 3) uint8}, with further images "revival" at steps that revive idle codes.
 
-    def draw(rng: np.random.Generator, count: int) -> Tensor:
+    With `things`, also the targets of the naming on a grid of codes.
+    """
+
+    def draw(rng: np.random.Generator, count: int) -> NDArray[np.int64]:
         marked = round(count * config.keyframe_share)
         chosen = rng.choice(keyframes, marked)
-        chosen = np.concatenate([chosen, rows[rng.integers(len(rows), size=count - marked)]])
-        return torch.from_numpy(images[chosen])
+        return np.concatenate([chosen, rows[rng.integers(len(rows), size=count - marked)]])
 
     def batch(step: int) -> dict[str, Tensor]:
         rng = step_rng(config.loop.seed, step)
-        drawn = {"images": draw(rng, config.loop.batch_size)}
+        chosen = draw(rng, config.loop.batch_size)
+        drawn = {"images": torch.from_numpy(images[chosen])}
+        if things is not None:
+            drawn |= things.targets(chosen, grid)
         if step % config.revive_every == config.revive_every - 1 and step < config.loop.steps // 2:
-            drawn["revival"] = draw(rng, config.revive_images)
+            drawn["revival"] = torch.from_numpy(images[draw(rng, config.revive_images)])
         return drawn
 
     return batch
@@ -234,6 +256,9 @@ def tokenizer_loss(background_3HW: Tensor, config: TokenizerTraining) -> LossFn:
             "quantizer": quantized.loss.detach(),
             "codes_used": codebook_usage(quantized.codes, model.config.n_embed),
         }
+        if "kinds" in batch and model.naming is not None:
+            naming = naming_loss(model.naming(quantized.z_q), batch["kinds"], batch["offsets"])
+            total, metrics["naming"] = total + config.naming_weight * naming, naming.detach()
         return total, metrics
 
     return loss

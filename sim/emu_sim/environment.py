@@ -66,6 +66,10 @@ class TabletopEnvironment:
         return self.task.family
 
     @property
+    def needs_memory(self) -> bool:
+        return self.task.needs_memory
+
+    @property
     def subtasks(self) -> tuple[str, ...]:
         return tuple(subtask.text for subtask in self.task.subtasks)
 

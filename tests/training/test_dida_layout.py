@@ -11,16 +11,22 @@ from emu_robot.training.dida_layout import TwoCopies, two_copies
 BOI, BLOCK = 1, 4
 IDS = np.array([[9, BOI, 20, 21, 22, 2, 8, BOI, 23, 24, 25, 2, 7, BOI, 26, 27, 28, 2]])
 LENGTH = IDS.shape[1]
+SEEN = np.arange(LENGTH)[None] < 6  # the first image
 
 
 def test_copies_repeat_ids_and_positions_of_the_images_to_predict() -> None:
     positions = np.arange(LENGTH)[None] * 3
-    copies = two_copies(IDS, positions, positions, BOI, BLOCK, 2)
+    copies = two_copies(IDS, positions, positions, BOI, BLOCK, SEEN)
     assert copies.ids[0, LENGTH:].tolist() == [BOI, 23, 24, 25, BOI, 26, 27, 28]
     assert copies.positions[0, LENGTH:].tolist() == [21, 24, 27, 30, 39, 42, 45, 48]
     assert copies.present.tolist() == [[True, True]]
-    shorter = two_copies(np.where(np.arange(LENGTH) < 12, IDS, 0), positions, positions, BOI, BLOCK, 2)
-    assert shorter.present.tolist() == [[True, False]]
+    shorter = two_copies(np.where(np.arange(LENGTH) < 12, IDS, 0), positions, positions, BOI, BLOCK, SEEN)
+    assert shorter.present.tolist() == [[True]]
+    ids, places = np.concatenate([IDS, IDS]), np.concatenate([positions, positions])
+    seen = np.concatenate([SEEN, np.arange(LENGTH)[None] < 12])
+    mixed = two_copies(ids, places, places, BOI, BLOCK, seen)
+    assert mixed.present.tolist() == [[True, True], [True, False]]
+    assert mixed.ids[1, LENGTH:].tolist() == [BOI, 26, 27, 28, BOI, 20, 21, 22]
 
 
 def two_copy_model() -> tuple[CausalTransformer, TwoCopies]:
@@ -29,7 +35,7 @@ def two_copy_model() -> tuple[CausalTransformer, TwoCopies]:
         vocab_size=32, hidden_size=16, intermediate_size=24, num_hidden_layers=3, num_attention_heads=2,
         num_key_value_heads=2, unrotated_groups=1, head_dim=8, initializer_range=0.3,
     )  # fmt: skip
-    return CausalTransformer(config), two_copies(IDS, np.arange(LENGTH)[None], np.full_like(IDS, -1), BOI, BLOCK, 2)
+    return CausalTransformer(config), two_copies(IDS, np.arange(LENGTH)[None], np.full_like(IDS, -1), BOI, BLOCK, SEEN)
 
 
 def hidden_states(model: CausalTransformer, copies: TwoCopies, mask: AttentionMask) -> torch.Tensor:

@@ -97,7 +97,7 @@ def test_tokenizer_learned_and_encodes_a_buffer(root: Path) -> None:
     squares = np.abs(images.astype(float) - 180).max(-1) > 30
     error = np.abs(tokenizer.decode_images(codes).astype(float) - images).mean(-1)[squares].mean()
     assert error < 0.5 * np.abs(180 - images.astype(float)).mean(-1)[squares].mean()
-    assert len(np.unique(codes)) > 4
+    assert len(np.unique(codes)) > 3, "the background and both colours, one of them in two places"
 
 
 def test_queries_follow_the_episode(root: Path) -> None:

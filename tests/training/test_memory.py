@@ -1,0 +1,138 @@
+"""Sequences that hold what was pursued before: what training shows is what a planner with memory is asked."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from toy_tabletop import episode, picture
+
+from emu_robot.core import Fact, Observation, PastStep
+from emu_robot.data.episode import Episode
+from emu_robot.data.replay_buffer import ReplayBuffer
+from emu_robot.errors import InvalidValueError
+from emu_robot.models.transformer import CausalTransformer
+from emu_robot.models.transformer_sizes import TransformerSizes
+from emu_robot.planner.planner import Planner, PlannerConfig, PlannerSettings
+from emu_robot.tokenizers.image import ImageTokenizer, ImageTokenizerSizes
+from emu_robot.tokenizers.text import TextTokenizer
+from emu_robot.training.loop import LoopConfig
+from emu_robot.training.naming import UNKNOWN, SeenThings
+from emu_robot.training.planner_config import PlannerTrainConfig
+from emu_robot.training.planner_data import PlanQueries, SequenceWriter
+from emu_robot.training.tokenizer import EncodeConfig, TokenizerTrainConfig, encode, train
+
+RED, BLUE = "move the red square left", "move the blue square front"
+WEIGHTS = {"text": 3.0, "image": 1.0, "changed": 1.0}
+
+
+def laid_out(seed: int, *, needs_memory: bool = False) -> Episode:
+    """Start, a try in vain, red is left, under way, blue is in front."""
+    where = [
+        {"red": "right", "blue": "left"},
+        {"red": "front", "blue": "left"},
+        {"red": "left", "blue": "left"},
+        {"red": "left", "blue": "right"},
+        {"red": "left", "blue": "front"},
+    ]
+    spots = {"left": (7.0, 6.0), "right": (23.0, 6.0), "front": (7.0, 22.0)}
+    facts = tuple({name: Fact("on the table", *spots[place], True) for name, place in of.items()} for of in where)
+    return Episode(
+        instruction=f"{RED} then {BLUE}", family="move", split="seen", seed=seed, success=True, fps=20,
+        subtasks=(RED, BLUE), keyframes=np.array([2, 4], np.int32), starts=np.array([0, 2], np.int32),
+        state=np.zeros((5, 8), np.float32), action=np.zeros((5, 8), np.float32),
+        image_frames=np.arange(5, dtype=np.int32), images={"front": np.stack([picture(of) for of in where])},
+        executed=False, attempts=(1,), facts=facts, needs_memory=needs_memory,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Both tokenizers, trained for a moment; the buffer lies beside them."""
+    root = tmp_path_factory.mktemp("memory")
+    buffer = ReplayBuffer.create(root / "data")
+    buffer.extend([laid_out(0), laid_out(1, needs_memory=True), episode(5)])
+    buffer.close()
+    sizes = ImageTokenizerSizes(patch_size=8, ch=16, ch_mult=[1], z_channels=8, embed_dim=8, n_embed=32, naming_width=8)
+    loop = LoopConfig(steps=3, batch_size=4, threads=1)
+    train(TokenizerTrainConfig(data=root / "data", out=root / "run", weights=root / "weights", model=sizes, loop=loop))
+    encode(EncodeConfig(buffer=root / "data", weights=str(root / "weights")))
+    return root / "weights"
+
+
+@pytest.fixture(scope="module")
+def queries(weights: Path) -> PlanQueries:
+    return PlanQueries.load(ReplayBuffer.open(weights.parent / "data"), "front", weights)
+
+
+def planner(weights: Path, memory: int) -> Planner:
+    sizes = TransformerSizes(
+        hidden_size=16, intermediate_size=24, num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=2,
+        head_dim=8, unrotated_groups=1,
+    )  # fmt: skip
+    text, images = TextTokenizer.load(weights), ImageTokenizer.load(weights)
+    config = PlannerConfig.of(PlannerSettings(memory=memory, image_stride=48, model=sizes), text, images.config)
+    torch.manual_seed(0)
+    return Planner(config, CausalTransformer(config.model).eval(), text, images)
+
+
+def test_tries_in_vain_belong_to_what_was_pursued(queries: PlanQueries) -> None:
+    assert [tuple(one) for one in queries.tries(0, 9)] == [
+        (RED, 1, False), (RED, 2, True), (BLUE, 3, False), (BLUE, 4, True),
+    ]  # fmt: skip
+    assert [one.row for one in queries.tries(0, 3)] == [1, 2], "the last one was achieved"
+    assert [one.row for one in queries.tries(0, 1)] == [2], "or else those in vain are left out"
+    assert [one.row for one in queries.tries(3, 2)] == [4]
+    assert queries.tries(4, 2) == []
+    past = queries.past(3, 9)
+    assert [step.subtask for step in past] == [RED, RED, BLUE]
+    assert [step.codes.tolist() for step in past] == queries.codes_Mn[:3].tolist()
+    assert [step.subtask for step in queries.past(3, 1)] == [BLUE] and queries.past(0, 9) == []
+    first_of_second = int(np.searchsorted(queries.episode, 1))
+    assert (queries.episode == 1).sum() == 1 and queries.row[first_of_second] == 5, "only the start can be asked about"
+
+
+def test_an_image_that_no_plan_should_show_is_no_target(weights: Path, queries: PlanQueries) -> None:
+    made = planner(weights, 4)
+    writer = SequenceWriter(queries, made.interleaver, WEIGHTS)
+    row = writer.write(0, 9)
+    boi = made.interleaver.vocabulary.boi
+    begins = [i for i, token in enumerate(row.ids) if token == boi]
+    assert [row.seen[i] for i in begins] == [True, True, False, True, False]
+    assert [row.weights[i + 1] > 0 for i in begins] == [False, False, True, False, True]
+    words = [i for i, (token, weight) in enumerate(zip(row.ids, row.weights, strict=True)) if weight == 3.0]
+    assert len([i for i in words if row.ids[i] == boi]) == 4, "words are targets before every image"
+    assert row.ids[-1] == made.interleaver.vocabulary.eos and row.weights[-1] == 3.0
+
+
+@pytest.mark.parametrize("memory", [0, 1, 4])
+def test_a_planner_is_asked_what_the_training_showed(
+    weights: Path, queries: PlanQueries, memory: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = planner(weights, memory)
+    asked: list[list[int]] = []
+    monkeypatch.setattr(made.decoder, "stream", lambda prompt, *_: asked.append(list(prompt)) or iter([]))
+    images = ReplayBuffer.open(weights.parent / "data").images("front")[:5]
+    views = [Observation(images={"front": image}, state=np.zeros(8, np.float32)) for image in images]
+    words = [RED, RED, BLUE, BLUE]
+    past = [PastStep(observation=view, subtask=said) for view, said in zip(views, words, strict=False)]
+    made.plan(views[4], queries.instructions[0], past=past)
+    row = SequenceWriter(queries, made.interleaver, WEIGHTS).write(4 - min(memory, 4), 9)
+    assert row.ids == [*asked[0], made.interleaver.vocabulary.eos]
+
+
+def test_memory_needs_sequences_that_long() -> None:
+    with pytest.raises(InvalidValueError, match=r"planner.memory=2 needs sequences.step_odds for 3 steps, not 2"):
+        PlannerTrainConfig(planner=PlannerSettings(memory=2))
+
+
+def test_facts_become_targets_of_the_naming(weights: Path) -> None:
+    buffer = ReplayBuffer.open(weights.parent / "data")
+    things = SeenThings.load(buffer, "front")
+    assert things is not None and things.names == ["blue", "red"] == ImageTokenizer.load(weights).config.names
+    targets = things.targets(np.array([0, 4, 10]), 4)
+    kinds = targets["kinds"].numpy()
+    red, blue = kinds[0] == 1, kinds[0] == 0
+    assert (np.argwhere(red).tolist(), np.argwhere(blue).tolist()) == ([[0, 2]], [[0, 0]])
+    assert targets["offsets"][0, :, 0, 2].tolist() == [pytest.approx(2.875 - 2.5), pytest.approx(0.75 - 0.5)]
+    assert (kinds[2] == UNKNOWN).all(), "an executed episode tells no facts"
