@@ -3,12 +3,15 @@
 import io
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
 import av
 import numpy as np
+from av.container import InputContainer
+from av.video.stream import VideoStream
 from PIL import Image as PillowImage
 
 from emu_robot.core import Image
@@ -38,22 +41,18 @@ def decode_frames(file: Path, seconds: Sequence[float], fps: float) -> Iterator[
     target = next(wanted, None)
     if target is None:
         return
-    try:
-        with av.open(str(file)) as container:
-            stream = container.streams.video[0]
-            if not stream.codec_context:
-                raise DataError(f"{file}: no codec that FFmpeg knows")
-            stream.thread_type = "AUTO"
-            assert stream.time_base is not None
-            container.seek(int(target / stream.time_base), stream=stream, backward=True)
-            for frame in container.decode(stream):
-                while target is not None and abs(float(frame.time or 0.0) - target) < 0.5 / fps:
-                    yield cast(Image, frame.to_ndarray(format="rgb24"))
-                    target = next(wanted, None)
-                if target is None:
-                    return
-    except (av.FFmpegError, OSError, IndexError) as error:
-        raise DataError(f"{file}: cannot be decoded ({first_line(error)})") from error
+    with _video(file) as (container, stream):
+        if not stream.codec_context:
+            raise DataError(f"{file}: no codec that FFmpeg knows")
+        stream.thread_type = "AUTO"
+        assert stream.time_base is not None
+        container.seek(int(target / stream.time_base), stream=stream, backward=True)
+        for frame in container.decode(stream):
+            while target is not None and abs(float(frame.time or 0.0) - target) < 0.5 / fps:
+                yield cast(Image, frame.to_ndarray(format="rgb24"))
+                target = next(wanted, None)
+            if target is None:
+                return
     raise DataError(f"{file}: no frame at {target:.3f} s")
 
 
@@ -80,12 +79,23 @@ def mode_of_picture(where: str, source: bytes | Path) -> str:
 def mode_of_video(file: Path) -> str:
     """FFmpeg's pixel format of a video; "" if it cannot be opened."""
     try:
-        with av.open(str(file)) as container:
-            codec = container.streams.video[0].codec_context  # None for a codec that FFmpeg does not know
-            mode = codec.pix_fmt if codec else ""
-    except (av.FFmpegError, OSError, IndexError):
+        with _video(file) as (_, stream):
+            codec = stream.codec_context  # None for a codec that FFmpeg does not know
+            return (codec.pix_fmt if codec else "") or ""
+    except DataError:
         return ""
-    return mode or ""
+
+
+@contextmanager
+def _video(file: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
+    """A file and its first video. Words in it need not be UTF-8. Raises `DataError` for all else that fails."""
+    try:
+        with av.open(str(file), metadata_errors="replace") as container:
+            yield container, container.streams.video[0]
+    except DataError:
+        raise
+    except Exception as error:  # FFmpeg's errors, and those of Python that PyAV raises for what it reads
+        raise DataError(f"{file}: cannot be decoded ({first_line(error)})") from error
 
 
 def _opened(where: str, source: bytes | Path) -> PillowImage.Image:

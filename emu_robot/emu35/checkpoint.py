@@ -31,6 +31,7 @@ LANGUAGE_FILES = (
     *("config.json", "*.safetensors", INDEX, "emu3.tiktoken", "emu3_vision_tokens.txt"),
     *(f"vision/{name}" for name in VISION_FILES),
 )
+HEAD, EMBEDDINGS = "lm_head.weight", "model.embed_tokens.weight"
 OURS = {"tie_word_embeddings": False, "references": False, "unrotated_groups": 0}
 """Settings that the official config.json may leave out."""
 SAME = {"hidden_act": "silu", "rope_scaling": None, "attention_bias": False, "use_sliding_window": False}
@@ -131,7 +132,7 @@ def save_language_model(folder: Path, model: CausalTransformer, source: Path) ->
     """Write a language model in the official format, with the config.json of the checkpoint it came from."""
     state = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
     if model.config.tie_word_embeddings:
-        del state["lm_head.weight"]
+        del state[HEAD]
     with replacing(folder / SINGLE) as partial:
         save_file(state, partial)
     copy_file(source / "config.json", folder / "config.json")
@@ -152,12 +153,17 @@ class _Shards:
             self._place |= dict.fromkeys(shard.names, shard)
 
     def check(self, model: nn.Module, *, tied: bool) -> None:
-        """Raise unless the checkpoint holds exactly what the model needs, each weight in its shape."""
+        """Raise unless the checkpoint holds exactly what the model needs, each weight in its shape.
+
+        A tied model needs no head; one that is there must be its embeddings.
+        """
         expected = dict(model.state_dict())
-        if tied and "lm_head.weight" not in self._place:
-            del expected["lm_head.weight"]
+        if tied and HEAD not in self._place:
+            del expected[HEAD]
         shapes = {name: shard.shape(name) for name, shard in self._place.items()}
         check_fit(expected, shapes, str(self._folder), "language model")
+        if tied and HEAD in self._place and not torch.equal(self.tensor(HEAD), self.tensor(EMBEDDINGS)):
+            raise WeightsError(f"{self._folder}: tie_word_embeddings is set, but {HEAD} is not {EMBEDDINGS}")
 
     def tensor(self, name: str) -> Tensor:
         """One tensor. Raises `WeightsError` unless its numbers are floating and finite."""

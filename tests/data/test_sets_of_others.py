@@ -323,6 +323,15 @@ def test_a_video_never_shows_the_next_episode(tmp_path):
         prepared(root, tmp_path / "out")
 
 
+def test_words_in_a_video_need_not_be_utf_8(tmp_path):
+    root = small_set(tmp_path / "set", dtype="video")
+    plain = prepared(root, tmp_path / "plain").episode(0)
+    video = next(root.rglob("*.mp4"))
+    assert b"Lavf" in video.read_bytes()  # the muxer's name, among the file's words
+    video.write_bytes(video.read_bytes().replace(b"Lavf", b"L\xe9vf"))
+    assert np.array_equal(prepared(root, tmp_path / "out").episode(0).images["top"], plain.images["top"])
+
+
 def test_sixty_hertz_of_thirty_repeat_pictures_evenly(tmp_path):
     root = small_set(tmp_path / "set", fps=30)
     plain = prepared(root, tmp_path / "plain", fit="stretch").episode(0)

@@ -107,6 +107,7 @@ LANGUAGE: dict[str, tuple[Damage, str]] = {
     "bias": (rewrite(CONFIG, attention_bias=True), "attention_bias is True"),
     "quantised": (rewrite(CONFIG, quantization_config={"bits": 4}), "quantization_config is"),
     "sliding": (rewrite(CONFIG, layer_types=["sliding_attention"]), "layer_types must all be full_attention"),
+    "two heads": (rewrite(CONFIG, tie_word_embeddings=True), "tie_word_embeddings is set, but lm_head.weight is not"),
     "int32": (tensors(lambda x: x.to(torch.int32)), "is int32, must be floating numbers"),
     "float8": (tensors(lambda x: x.to(torch.float8_e4m3fn)), "is float8_e4m3fn, must be floating numbers"),
     "nan": (tensors(lambda x: x * torch.nan), "holds values that are not finite"),

@@ -127,6 +127,17 @@ def test_arrays_in_and_out() -> None:
     assert np.array_equal(codes, np.concatenate([tokenizer.encode_images(image[None]) for image in images(3)]))
 
 
+@pytest.mark.parametrize("channels", [16, 64], ids=["a value per group", "more"])
+def test_the_smallest_picture_is_one_code(channels: int) -> None:
+    config = tiny_config(ch=channels, ch_mult=[1, 1], learned_position=False, local_encoder=False)
+    tokenizer, side = ImageTokenizer(config).eval(), config.downscale
+    pixels = torch.rand(1, 3, side, side)
+    with torch.inference_mode():
+        codes = tokenizer.encode(pixels)
+        assert codes.shape == (1, 1, 1)
+        assert tokenizer.decode(codes).shape == pixels.shape and tokenizer.decode(codes).isfinite().all()
+
+
 def test_pixels_round_trip() -> None:
     original = torch.from_numpy(images())
     assert torch.equal(to_uint8(to_pixels(original)), original)
