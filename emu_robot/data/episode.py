@@ -203,11 +203,15 @@ def fields_from_meta(meta: Any) -> dict[str, Any]:
     """The `Episode` fields that `Episode.meta` wrote. Raises `InvalidValueError` naming the one that does not fit."""
     fields = vars(build(_Meta, meta, "metadata"))
     frames = {name: np.asarray(fields[name], np.int32) for name in ("keyframes", "starts")}
+    return fields | frames | {"facts": read_facts(fields["facts"])}
+
+
+def read_facts(text: str) -> tuple[dict[str, Fact], ...]:
+    """The `Episode.facts` of the metadata's text. Raises `InvalidValueError` if it cannot be read."""
     try:
-        facts = tuple({name: _fact(*where) for name, where in of.items()} for of in json.loads(fields["facts"]))
+        return tuple({name: _fact(*where) for name, where in of.items()} for of in json.loads(text))
     except (ValueError, TypeError, AttributeError) as error:
         raise InvalidValueError(f"metadata: facts cannot be read ({first_line(error)})") from error
-    return fields | frames | {"facts": facts}
 
 
 def _fact(place: str, u: float, v: float, is_visible: bool) -> Fact:

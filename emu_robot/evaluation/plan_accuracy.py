@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from emu_robot.core import Image, Observation
+from emu_robot.core import Image, Observation, PastStep
 from emu_robot.environments.capabilities import (
     HasExpert,
     HasSubtasks,
@@ -71,6 +71,8 @@ class Query:
     """The planner's next subtask; None if it judges the task complete."""
     plan_s: float
     """Duration of the plan [s]."""
+    is_unnamed: bool = False
+    """Whether the instruction does not name the object to handle, so that the planner has to look."""
     composition: str | None = None
     """Composition of the true next subtask that the split keeps from demonstrations."""
     mae: float | None = None
@@ -104,11 +106,12 @@ class PlannerExam:
         camera = environment.spec.planner_camera
         observation = environment.reset(self._config.episode_seed(index))
         queries: list[Query] = []
+        past: list[PastStep] = []
         while True:
             truth, instruction = due_subtask(environment), environment.instruction
             started = time.monotonic()
             seed = draw_seed("plan", self._config.episode_seed(index), 0, len(queries))
-            plan = self._planner.plan(observation, instruction, max_steps=1, seed=seed)
+            plan = self._planner.plan(observation, instruction, max_steps=1, seed=seed, past=past)
             plan_s = time.monotonic() - started
             said = None if plan.is_complete else plan.steps[0].subtask
             if truth is None:
@@ -116,12 +119,15 @@ class PlannerExam:
             before = observation.images[camera]
             kept = environment.due_composition if isinstance(environment, KeepsCompositions) else None
             moved = environment.due_object if isinstance(environment, LocatesObjects) else None
+            past = [*past, PastStep(observation=observation, subtask=truth)]
             observation = play_subtask(environment)
             if observation is None:
                 return queries
             subgoal = None if plan.is_complete or not same_words(said, truth) else plan.steps[0].subgoal
             measured = {} if subgoal is None else _compare(environment, before, subgoal, observation, moved)
-            queries.append(Query(task=task, truth=truth, said=said, plan_s=plan_s, composition=kept, **measured))
+            unnamed = moved is not None and moved.casefold() not in instruction.casefold()
+            about: dict[str, Any] = {"task": task, "plan_s": plan_s, "composition": kept, "is_unnamed": unnamed}
+            queries.append(Query(truth=truth, said=said, **about, **measured))
 
     def close(self) -> None:
         """Release the worlds."""
@@ -147,6 +153,8 @@ def plan_accuracy(config: PlanAccuracyConfig, make_planner: Any = load_planner) 
     summary = summarise(queries)
     replace_json(config.out / "plan_accuracy.json", summary | measured_with(config))
     print(f"next subtask right   {summary['next_subtask']['text']}")
+    if summary["unnamed_objects"]["n"]:
+        print(f"  object not named   {summary['unnamed_objects']['text']}")
     if summary["per_composition"]:
         print(f"kept compositions    {summary['kept_compositions']['text']}")
         for name, figures in summary["per_composition"].items():
@@ -167,6 +175,7 @@ def summarise(queries: Sequence[Query]) -> dict[str, Any]:
     wrong = [{"truth": q.truth, "said": q.said, "task": q.task} for q in queries if not same_words(q.truth, q.said)]
     return {
         "next_subtask": _proportion(steps),
+        "unnamed_objects": _proportion([q for q in steps if q.is_unnamed]),
         "completion": _proportion(ends),
         "per_task": {name: _proportion([q for q in steps if q.task == name]) for name in tasks},
         "kept_compositions": _proportion([q for q in steps if q.composition]),

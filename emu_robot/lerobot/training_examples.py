@@ -27,9 +27,9 @@ from emu_robot.training.head_data import Demonstrations
 from emu_robot.training.head_goals import reconstructed_goals
 from emu_robot.training.head_sampler import GoalImages, HeadSampler, Images, SamplingConfig
 from emu_robot.training.loop import LoopConfig
-from emu_robot.training.planner import SequenceSampler
 from emu_robot.training.planner_config import SequenceConfig
 from emu_robot.training.planner_data import PlanQueries
+from emu_robot.training.sequence_sampler import SequenceSampler
 
 MARKED_ONLY = 1_000_000_000
 """Value of `image_every` that stores pictures of starts and keyframes alone."""
@@ -116,7 +116,7 @@ class TrainingExamples:
             b: [own, *(step.codes for step in self._queries.steps(int(q), 1))]
             for b, (q, own) in enumerate(zip(query[known], codes[known], strict=True))
         }
-        return self._sequences.tensors(self._sequences.collate(query[known], 1, images, rng))
+        return self._sequences.tensors(self._sequences.collate(self._sequences.rows(query[known], 1, images, rng), rng))
 
 
 def seeded(frame: NDArray[np.int64]) -> np.random.Generator:

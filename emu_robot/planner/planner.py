@@ -26,6 +26,9 @@ from emu_robot.tokenizers.interleave import CodedStep, Codes, ImageFormat, Image
 from emu_robot.tokenizers.text import TextTokenizer
 from emu_robot.tokenizers.vocabulary import Vocabulary
 
+MOST_ANSWER = 96
+"""Most ids of words in an answer."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class PlannerSettings:
@@ -209,6 +212,13 @@ class Planner:
     def prompt(self, image: Image, instruction: str) -> list[int]:
         """Ids of an instruction and the current image (H, W, 3) uint8."""
         return self._prompt(instruction, self._codes(image))
+
+    def answer(self, observation: Observation, question: str) -> str:
+        """A planner that learned from questions says what it sees, for instance to "what is on the table?"."""
+        if not question.strip():
+            raise InvalidValueError(f"question is {question!r}, must ask something")
+        prompt = self.interleaver.question(question, [self._codes(self._camera_image(observation))])
+        return self.text.decode(self.decoder.answer(prompt, MOST_ANSWER))
 
     def next_steps(
         self, images: Sequence[Image], instructions: Sequence[str], seeds: Sequence[int]

@@ -124,6 +124,13 @@ class Interleaver:
             ids += self.step(CodedStep(step.subtask, after))
         return ids
 
+    def question(self, question: str, images: Sequence[Codes]) -> list[int]:
+        """Ids before the answer to a question about images, oldest first; codes (n,) of each."""
+        ids = [self.vocabulary.bos, *self.text.encode(question)]
+        for codes in images[:-1]:
+            ids += [*self.image_ids(codes), self.vocabulary.bos_step]
+        return [*ids, *self.image_ids(images[-1]), self.vocabulary.bos_step]
+
     def step(self, step: CodedStep) -> list[int]:
         """Ids of one plan step."""
         return [self.vocabulary.bos_step, *self.text.encode(step.subtask), *self.image_ids(step.codes)]

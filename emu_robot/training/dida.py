@@ -20,10 +20,10 @@ from emu_robot.shared.settings import check_ranges, number
 from emu_robot.training.dida_layout import two_copies
 from emu_robot.training.loop import LoopConfig, LossFn, check_loop, fit, select_device, step_rng
 from emu_robot.training.losses import NearCodes, near_codes, weighted_cross_entropy
-from emu_robot.training.planner import SequenceSampler, shifted_images
 from emu_robot.training.planner_config import SequenceConfig
 from emu_robot.training.planner_data import PlanQueries
 from emu_robot.training.self_distillation import draw_steps
+from emu_robot.training.sequence_sampler import SequenceSampler, question_writer, shifted_images
 from emu_robot.training.set_check import check_set
 
 
@@ -87,7 +87,9 @@ def train(config: DidaTrainConfig) -> Path:
     check_set(buffer, [planner.config.camera], planner.images.config.resolution, config.holdout)
     queries = PlanQueries.load(buffer, planner.config.camera, config.weights)
     shifted = shifted_images(config.weights, buffer, planner.config.camera, config.sequences, config.loop)
-    sequences = SequenceSampler(queries, planner.interleaver, config.sequences, config.loop, config.holdout, shifted)
+    form, settings = planner.interleaver, config.sequences
+    asked = question_writer(buffer, queries, form, settings, config.holdout)
+    sequences = SequenceSampler(queries, form, settings, config.loop, config.holdout, shifted, asked)
     if config.drawn_share:
         chosen = sequences.unfinished(np.random.default_rng(config.loop.seed), config.drawn_images)
         kept, share = config.out / "dida" / "drawn.npz", config.sequences.shift_share

@@ -3,7 +3,6 @@
 Shapes: M stored images, B batch, K names, h w grid of codes.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -13,6 +12,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from emu_robot.core import Fact
+from emu_robot.data.episode import read_facts
 from emu_robot.data.questions import OPENS
 from emu_robot.data.replay_buffer import ReplayBuffer
 from emu_robot.tokenizers.object_naming import NamedCells
@@ -46,7 +47,7 @@ class SeenThings:
         known: list[bool] = []
         begin = 0
         for meta, end in zip(buffer.metadata, buffer.image_ends.tolist(), strict=True):
-            facts = json.loads(meta.get("facts", "[]"))
+            facts = read_facts(meta.get("facts", "[]"))
             known += [bool(facts)] * (end - begin)
             seen += [_seen(of, width, height) for of in facts] or [[] for _ in range(end - begin)]
             begin = end
@@ -88,12 +89,10 @@ def naming_loss(named: NamedCells, kinds_Bhw: Tensor, offsets_B2hw: Tensor) -> T
     return error / (NONE_WEIGHT * known) + misplaced
 
 
-def _seen(
-    facts: Mapping[str, tuple[str, float, float, bool]], width: int, height: int
-) -> list[tuple[str, float, float]]:
+def _seen(facts: Mapping[str, Fact], width: int, height: int) -> list[tuple[str, float, float]]:
     """Name, column and row of what is visible and inside the picture."""
     return [
-        (f"{place} {name}" if place in OPENS else name, u / width, v / height)
-        for name, (place, u, v, is_visible) in facts.items()
-        if is_visible and 0 <= u < width and 0 <= v < height
+        (f"{fact.place} {name}" if fact.place in OPENS else name, fact.u / width, fact.v / height)
+        for name, fact in facts.items()
+        if fact.is_visible and 0 <= fact.u < width and 0 <= fact.v < height
     ]

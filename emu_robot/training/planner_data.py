@@ -59,7 +59,7 @@ class PlanQueries:
     keyframe_rows: tuple[Ints, ...]
     """The image rows of each episode's keyframes."""
     other_rows: tuple[Ints, ...] = ()
-    """Of each episode laid out without motion, the image rows of tries in vain and of moments under way."""
+    """Image rows of tries in vain and of moments under way, for each episode that was laid out without motion."""
 
     @classmethod
     def load(

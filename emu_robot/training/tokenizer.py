@@ -10,7 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from emu_robot.data.episode import read_facts
 from emu_robot.data.mapped_images import ImageSource
+from emu_robot.data.questions import questions
 from emu_robot.data.replay_buffer import ReplayBuffer
 from emu_robot.errors import DataError, ShapeError
 from emu_robot.models.weights import resolve_weights, save_weights, stage_hash
@@ -20,6 +22,9 @@ from emu_robot.tokenizers.text import TextTokenizer
 from emu_robot.training.loop import LoopConfig, LossFn, check_loop, fit, select_device, step_rng
 from emu_robot.training.losses import codebook_usage, importance_BHW, reconstruction_loss
 from emu_robot.training.naming import SeenThings, naming_loss
+
+ASKED_EPISODES = 2000
+"""Episodes whose pictures are asked about in the sentences of the text tokenizer."""
 
 
 def _loop() -> LoopConfig:
@@ -171,8 +176,12 @@ def encode(config: EncodeConfig) -> Path:
 
 
 def train_text(buffer: ReplayBuffer, vocab_size: int) -> TextTokenizer:
-    """A text tokenizer of all instructions and subtasks in the buffer."""
+    """A text tokenizer of all instructions and subtasks in the buffer, and of questions about some of its pictures."""
     sentences = [text for meta in buffer.metadata for text in (meta["instruction"], *meta["subtasks"])]
+    for meta in buffer.metadata[:ASKED_EPISODES]:
+        sentences += [
+            text for facts in read_facts(meta.get("facts", "[]")) for pair in questions(facts) for text in pair
+        ]
     return TextTokenizer.train(sentences, vocab_size)
 
 

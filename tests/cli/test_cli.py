@@ -59,7 +59,9 @@ def test_help_tells_type_range_choices_and_the_default_of_that_verb(capsys: pyte
     assert cli.main(["train", "stage=head", "--help"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) <= 100 and lines[0] == "emu-robot train stage=head KEY=VALUE ..."
-    assert "  loop.dtype=float32   float32 | bfloat16" in lines and "  loop.init_from=null   path or null" in lines
+    assert (
+        "  loop.dtype=float32   auto | float32 | bfloat16" in lines and "  loop.init_from=null   path or null" in lines
+    )
     at = lines.index("  holdout=0.03   number, above 0 and below 1")
     assert lines[at + 1] == "      Share of the episodes kept for validation."
     assert "loop: Optimisation." in lines

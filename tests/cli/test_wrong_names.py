@@ -51,7 +51,7 @@ def tree(*folders: Path) -> dict[str, str]:
 LOOP = (
     ("loop.device=gpu", "unknown device 'gpu'; known: auto, cpu, cuda, cuda:N"),
     ("loop.device=cuda:77", "device=cuda:77: this machine has"),
-    ("loop.dtype=bfloat", "unknown loop.dtype 'bfloat'; known: float32, bfloat16; did you mean 'bfloat16'?"),
+    ("loop.dtype=bfloat", "unknown loop.dtype 'bfloat'; known: auto, float32, bfloat16; did you mean 'bfloat16'?"),
     ("loop.track=comet", "unknown loop.track 'comet'; known: none, tensorboard, trackio, wandb"),
     ("loop.init_from=nowhere.pt", "no checkpoint at nowhere.pt"),
     ("loop.steps=0", "steps is 0, must be at least 1"),

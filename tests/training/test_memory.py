@@ -10,7 +10,7 @@ from toy_tabletop import episode, picture
 from emu_robot.core import Fact, Observation, PastStep
 from emu_robot.data.episode import Episode
 from emu_robot.data.replay_buffer import ReplayBuffer
-from emu_robot.errors import InvalidValueError
+from emu_robot.errors import DataError, InvalidValueError
 from emu_robot.models.transformer import CausalTransformer
 from emu_robot.models.transformer_sizes import TransformerSizes
 from emu_robot.planner.planner import Planner, PlannerConfig, PlannerSettings
@@ -18,8 +18,10 @@ from emu_robot.tokenizers.image import ImageTokenizer, ImageTokenizerSizes
 from emu_robot.tokenizers.text import TextTokenizer
 from emu_robot.training.loop import LoopConfig
 from emu_robot.training.naming import UNKNOWN, SeenThings
-from emu_robot.training.planner_config import PlannerTrainConfig
+from emu_robot.training.planner_config import PlannerTrainConfig, SequenceConfig
 from emu_robot.training.planner_data import PlanQueries, SequenceWriter
+from emu_robot.training.question_data import QuestionWriter
+from emu_robot.training.sequence_sampler import SequenceSampler
 from emu_robot.training.tokenizer import EncodeConfig, TokenizerTrainConfig, encode, train
 
 RED, BLUE = "move the red square left", "move the blue square front"
@@ -136,3 +138,47 @@ def test_facts_become_targets_of_the_naming(weights: Path) -> None:
     assert (np.argwhere(red).tolist(), np.argwhere(blue).tolist()) == ([[0, 2]], [[0, 0]])
     assert targets["offsets"][0, :, 0, 2].tolist() == [pytest.approx(2.875 - 2.5), pytest.approx(0.75 - 0.5)]
     assert (kinds[2] == UNKNOWN).all(), "an executed episode tells no facts"
+
+
+def test_questions_about_pictures_are_sequences(weights: Path, queries: PlanQueries) -> None:
+    made, buffer = planner(weights, 0), ReplayBuffer.open(weights.parent / "data")
+    writer = QuestionWriter(buffer, queries.codes_Mn, made.interleaver, holdout=0.0)
+    vocabulary, text, asked = made.interleaver.vocabulary, made.text, set()
+    for seed in range(60):
+        row = writer.write(np.random.default_rng(seed), 2.0)
+        end = max(i for i, token in enumerate(row.ids) if token == vocabulary.bos_step)
+        question = text.decode(row.ids[1 : row.ids.index(vocabulary.boi)])
+        asked.add((question, text.decode(row.ids[end + 1 : -1]), row.ids.count(vocabulary.boi)))
+        assert row.ids[-1] == vocabulary.eos and all(row.seen)
+        assert row.weights == [0.0] * (end + 1) + [2.0] * (len(row.ids) - end - 1)
+    assert ("what is on the table?", "a red and a blue", 1) in asked or (
+        "what is on the table?",
+        "a blue and a red",
+        1,
+    ) in asked
+    assert ("what has changed?", "nothing", 2) in asked and ("where is the red?", "on the table", 1) in asked
+
+
+def test_batches_mix_questions_in_and_a_set_without_facts_has_none(weights: Path, queries: PlanQueries) -> None:
+    made, buffer = planner(weights, 1), ReplayBuffer.open(weights.parent / "data")
+    config = SequenceConfig(question_share=0.5, shift_share=0, wordless_share=0, input_noise=0)
+    writer, loop = QuestionWriter(buffer, queries.codes_Mn, made.interleaver, 0.0), LoopConfig(batch_size=8)
+    sampler = SequenceSampler(queries, made.interleaver, config, loop, 0.0, questions=writer)
+    rows = sampler.sequences(3)
+    asked = [made.text.decode(row[1 : row.tolist().index(made.interleaver.vocabulary.boi)]) for row in rows.ids]
+    assert sum("?" in words for words in asked) == 4 and len(asked) == 8
+    assert np.array_equal(sampler.sequences(3).ids, rows.ids)
+    executed = ReplayBuffer.create(weights.parent / "executed")
+    executed.extend([episode(5)])
+    with pytest.raises(DataError, match="no episode tells what its pictures show"):
+        QuestionWriter(executed, queries.codes_Mn, made.interleaver, 0.0)
+
+
+def test_an_answer_is_words_and_ends(weights: Path) -> None:
+    made = planner(weights, 0)
+    view = Observation(images={"front": picture({"red": "left", "blue": "front"})}, state=np.zeros(8, np.float32))
+    said = made.decoder.answer(made.interleaver.question("what?", [made._codes(view.images["front"])]), 5)
+    assert len(said) <= 5 and all(token < made.interleaver.vocabulary.text_size for token in said)
+    assert isinstance(made.answer(view, "what is on the table?"), str)
+    with pytest.raises(InvalidValueError, match="must ask something"):
+        made.answer(view, " ")

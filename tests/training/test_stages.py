@@ -32,6 +32,7 @@ from emu_robot.training.losses import importance_BHW, near_codes, weighted_cross
 from emu_robot.training.planner_config import PlannerTrainConfig, SequenceConfig
 from emu_robot.training.planner_data import PlanQueries, ShiftedImages
 from emu_robot.training.self_distillation import DrawnSteps, draw_steps
+from emu_robot.training.sequence_sampler import SequenceSampler, shifted_images
 
 LOOP = {"batch_size": 16, "lr": 3e-3, "warmup_steps": 10, "threads": 1, "log_every": 30, "ema_decay": 0.9}
 
@@ -122,7 +123,7 @@ def test_batches_hold_whole_sequences(root: Path) -> None:
     text, image = TextTokenizer.load(root / "weights"), ImageTokenizer.load(root / "weights").config
     form = interleaver(PlannerConfig.of(config.planner, text, image), text, 64)
     sequences = replace(config.sequences, input_noise=0, wordless_share=0.3)
-    sampler = planner_stage.SequenceSampler(data, form, sequences, config.loop, config.holdout)
+    sampler = SequenceSampler(data, form, sequences, config.loop, config.holdout)
     vocabulary, lengths, wordless = form.vocabulary, set(), 0
     for step in range(6):
         batch = {name: tensor.numpy() for name, tensor in sampler(step).items()}
@@ -215,7 +216,7 @@ def test_resumed_planner_stage_is_bit_identical(root: Path, tmp_path: Path, monk
         config = planner_config(tmp_path, steps=8)
         config = replace(config, out=tmp_path / out, loop=replace(config.loop, save_every=3))
         monkeypatch.setattr(Planner, "save", lambda *_: None)
-        call = planner_stage.SequenceSampler.__call__
+        call = SequenceSampler.__call__
 
         def batch(self, step: int):
             if step == fail_at:
@@ -223,7 +224,7 @@ def test_resumed_planner_stage_is_bit_identical(root: Path, tmp_path: Path, monk
             return call(self, step)
 
         with monkeypatch.context() as patch:
-            patch.setattr(planner_stage.SequenceSampler, "__call__", batch)
+            patch.setattr(SequenceSampler, "__call__", batch)
             planner_stage.train(config)
         return torch.load(tmp_path / out / "planner/checkpoint.pt", weights_only=True)["model"]
 
@@ -330,7 +331,7 @@ def test_planner_draws_steps_to_learn_from_and_goes_on_where_it_was_stopped(
 ) -> None:
     planner_draw = Planner.draw
     data, path = queries(root), tmp_path / "drawn.npz"
-    shifted = planner_stage.shifted_images(
+    shifted = shifted_images(
         root / "weights", ReplayBuffer.open(root / "data"), "front", SequenceConfig(), LoopConfig(**LOOP)
     )
     chosen = np.flatnonzero(~data.complete)[:40]

@@ -82,6 +82,23 @@ class PlanDecoder:
             produced += session.produced
         return produced
 
+    @torch.inference_mode()
+    def answer(self, prompt: Sequence[int], most: int) -> list[int]:
+        """The likeliest words that follow a prompt, which ends with bos_step, up to eos or at most so many."""
+        session, eos = (
+            DecodingSession(self.model, self.grammar, [prompt], len(prompt) + most),
+            self.grammar.vocabulary.eos,
+        )
+        allowed = torch.zeros(eos + 1, dtype=torch.bool, device=session.device)
+        allowed[: self.grammar.vocabulary.text_size] = allowed[eos] = True
+        while len(session.produced[0]) < most:
+            logits = session.model.logits(session.advance()[:, -1], slice(0, eos + 1))
+            token = int(logits.masked_fill(~allowed, -torch.inf).argmax())
+            if token == eos:
+                break
+            session.choose(0, token)
+        return session.produced[0]
+
     def _blocks(self, prompts: Sequence[Sequence[int]], seeds: Sequence[int]) -> list[slice]:
         """Rows that go through the model together: all, but in int8 each alone, as int8 rounds the activations of a
         pass together and rows would affect each other. Raises `InvalidValueError` unless each has a seed."""
