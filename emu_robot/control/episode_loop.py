@@ -1,7 +1,7 @@
 """The control loop of one environment, one policy and any subscribers. Knows neither torch nor a simulator."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -72,15 +72,17 @@ def run_episode(
     *,
     n_action_steps: int | None = None,
     settle_steps: int = 0,
+    reset: Callable[[int], Observation] | None = None,
 ) -> EpisodeResult:
     """Run one episode until the task's predicate holds, the policy declares it complete, or `max_steps` are used up.
 
     settle_steps: most ticks that a successful episode goes on until every subtask is done (the tabletop's arm is home
-    then). They serve pictures and do not change the result.
+    then). They serve pictures and do not change the result. reset: begins the episode of the seed in place of the
+    environment's own method.
     An environment that renders on demand is asked for pictures only when the policy needs an observation.
     """
     started = time.monotonic()
-    observation = environment.reset(seed)
+    observation = (reset or environment.reset)(seed)
     instruction = environment.instruction
     broker = ChunkBroker(policy, n_action_steps=n_action_steps)
     broker.reset(instruction)
