@@ -20,7 +20,7 @@ from emu_robot.shared.settings import check_effects
 
 SCHEMAS = {
     "collect": "emu_robot.data.collect:CollectConfig",
-    "demo": "emu_robot.evaluation.config:EvalConfig",
+    "demo": "emu_robot.evaluation.config:DemoConfig",
     "encode": "emu_robot.training.tokenizer:EncodeConfig",
     "eval": "emu_robot.evaluation.config:EvalConfig",
     "export": "emu_robot.cli.data:ExportConfig",

@@ -20,6 +20,7 @@ class Ending(Enum):
     SUCCESS = "success"
     COMPLETE = "complete"
     MAX_STEPS = "max_steps"
+    QUIT = "quit"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,7 +34,8 @@ class EpisodeResult:
     success: bool
     """Whether the task's predicate held at some tick."""
     ending: Ending
-    """Why the episode ended. `COMPLETE`: the policy declared the task complete, but the predicate did not hold."""
+    """Why the episode ended. `COMPLETE`: the policy declared the task complete, but the predicate did not hold.
+    `QUIT`: a person ended it, see `steering`."""
     n_steps: int
     """Tick of success, or the number of ticks of the episode."""
     n_chunks: int
@@ -53,6 +55,9 @@ class Subscriber:
 
     def on_reset(self, instruction: str, seed: int, observation: Observation) -> None:
         """The episode starts."""
+
+    def on_instruct(self, tick: int, instruction: str) -> None:
+        """The policy got another instruction at this tick; an empty one lets it hold still."""
 
     def on_chunk(self, tick: int, observation: Observation, chunk: ActionChunk) -> None:
         """The policy answered an observation with a chunk that starts at this tick."""

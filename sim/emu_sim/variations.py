@@ -86,7 +86,7 @@ def _restated(task: Task) -> Iterator[Task]:
 
 
 def _unfamiliar(task: Task, phrasings: tuple[str, ...], steps: tuple[Subtask, ...]) -> Iterator[Task]:
-    """The sequence in other phrasings, which name its steps in its own order."""
+    """The sequence told by phrasings that no demonstration has."""
     if task.family == "sequence" and len(steps) == 2:
         first, second = (step.text for step in task.subtasks)
         for phrasing in phrasings:
