@@ -1,8 +1,13 @@
 """`emu-robot demo [interactive=true]`: long-horizon episodes with the released weights, or one that you steer."""
 
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 
 from emu_robot.cli.options import configure
+
+SESSIONS = Path("outputs/interactive")
+"""Folder of a session without `out=`: a folder holds an evaluation or a session, not both."""
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -13,7 +18,8 @@ def run(arguments: Sequence[str]) -> None:
     if config.interactive:
         from emu_robot.evaluation.interactive import interactive
 
-        interactive(config)
+        is_given = any(word.startswith("out=") for word in arguments)
+        interactive(config if is_given else replace(config, out=SESSIONS))
         return
     from emu_robot.evaluation.rollouts import evaluate
 

@@ -145,7 +145,8 @@ class DemoConfig(EvalConfig):
     """Settings of the demo: those of an evaluation, or of one scene with a person who says what to do."""
 
     interactive: bool = False
-    """Follow instructions from the standard input in one scene, while the arm moves. It begins with the scene's own."""
+    """Follow instructions from the standard input in one scene, while the arm moves. It begins with the scene's own.
+    Without `out` it writes to outputs/interactive."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -69,15 +69,16 @@ def test_what_follows_the_environment_is_not_steered():
 
 
 def test_the_released_policy_plans_for_piped_words_within_the_tick(tmp_path, monkeypatch):
-    settings = ["interactive=true", "tasks=close_drawer", f"out={tmp_path}"]
+    monkeypatch.chdir(tmp_path)
     with written("wait 1\nput the red can in the drawer\nwait 0.6\nstop\nwait 0.5\nquit\n") as stream:
         monkeypatch.setattr("sys.stdin", stream)
-        assert cli.main(["demo", *settings]) == 0
-    lines = json.loads((tmp_path / "session.json").read_text())["lines"]
+        assert cli.main(["demo", "interactive=true", "tasks=close_drawer"]) == 0
+    folder = tmp_path / "outputs/interactive"  # not that of a demo without interactive
+    lines = json.loads((folder / "session.json").read_text())["lines"]
     told = next(i for i, (_, what) in enumerate(lines) if what == "instruction: put the red can in the drawer")
     assert lines[1][1] == "subtask: close the drawer (a new instruction)"
     assert lines[told + 1] == [lines[told][0], "subtask: put the red can in the drawer (a new instruction)"]
-    assert (tmp_path / "session.mp4").stat().st_size > 1000
+    assert (folder / "session.mp4").stat().st_size > 1000
 
 
 @pytest.mark.slow

@@ -35,7 +35,7 @@ class Steps:
     def next_steps(self, images, instructions, seeds):
         self.asked += instructions
         said = self.steps.get(instructions[0])
-        return [said and PlanStep(subtask=said, subgoal=images[0])]
+        return [PlanStep(subtask=said, subgoal=images[0]) if said else None]
 
 
 def test_text_queries_are_answered_as_lerobot_asks_them(released, monkeypatch):

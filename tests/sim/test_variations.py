@@ -33,7 +33,7 @@ def asked_in(grammar: Grammar, split: str, n: int) -> list[tuple[Task, dict[Vari
 
 
 def test_the_scene_stays_the_same_to_the_bit_and_only_the_words_change(world):
-    assert isinstance(world, VariesInstructions)
+    assert isinstance(world, VariesInstructions) and isinstance(world, TabletopEnvironment)
     for seed in range(FIRST, FIRST + 6):
         own = world.reset(seed)
         instruction, told = world.instruction, world.variations(seed)
