@@ -89,10 +89,11 @@ def test_a_terminal_steers_in_real_time(tmp_path):
     with subprocess.Popen(command, stdin=theirs, stdout=subprocess.PIPE, text=True) as process:
         os.close(theirs)
         assert process.stdout is not None
+        printed = process.stdout
 
         def simulated(words: str) -> float:
             """Time [s] of the next printed line with these words."""
-            for line in process.stdout:
+            for line in printed:
                 if words in line:
                     return float(line.split(" s ")[0])
             raise AssertionError(words)
@@ -105,5 +106,5 @@ def test_a_terminal_steers_in_real_time(tmp_path):
         assert simulated("(a new instruction)") - told < 0.4  # the horizon of an executed chunk
         assert 0 < told <= time.monotonic() - begun + 0.1  # it does not run ahead of the clock
         os.write(ours, b"quit\n")
-        assert process.wait(60) == 0 and "report" in process.stdout.read()
+        assert process.wait(60) == 0 and "report" in printed.read()
     os.close(ours)

@@ -11,6 +11,7 @@ from emu_robot.environments.capabilities import Variation
 from emu_robot.errors import ConfigError, InvalidValueError, SystemSetupError
 from emu_robot.evaluation.language import LanguageConfig, language_following
 from emu_robot.evaluation.statistics import paired
+from emu_robot.policy.config import GoalMode
 
 RED, BLUE = "put the red cube on the plate", "put the blue can on the plate"
 
@@ -125,7 +126,7 @@ def test_an_environment_without_variations_is_named_before_an_episode(measure, m
         measure(Listens)
     assert not (tmp_path / "out").exists()
     with pytest.raises(ConfigError, match="goal=shuffled shows images of other layouts"):
-        LanguageConfig(goal="shuffled")
+        LanguageConfig(goal=GoalMode.SHUFFLED)
 
 
 def test_the_paired_test_counts_the_cases_that_differ():
