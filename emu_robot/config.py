@@ -20,7 +20,7 @@ from emu_robot.shared.settings import check_effects
 
 SCHEMAS = {
     "collect": "emu_robot.data.collect:CollectConfig",
-    "demo": "emu_robot.evaluation.config:EvalConfig",
+    "demo": "emu_robot.evaluation.config:DemoConfig",
     "encode": "emu_robot.training.tokenizer:EncodeConfig",
     "eval": "emu_robot.evaluation.config:EvalConfig",
     "export": "emu_robot.cli.data:ExportConfig",
@@ -30,6 +30,7 @@ SCHEMAS = {
     "generate": "emu_robot.cli.generate:GenerateConfig",
     "imagine": "emu_robot.evaluation.imagination:ImagineConfig",
     "measure-keyframes": "emu_robot.evaluation.keyframe_quality:KeyframeQualityConfig",
+    "measure-language": "emu_robot.evaluation.language:LanguageConfig",
     "measure-planner": "emu_robot.evaluation.plan_accuracy:PlanAccuracyConfig",
     "measure-tokenizer": "emu_robot.evaluation.tokenizer_quality:TokenizerQualityConfig",
     "plan": "emu_robot.cli.plan:PlanConfig",

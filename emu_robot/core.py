@@ -137,6 +137,15 @@ class Policy(Protocol):
 
 
 @runtime_checkable
+class Steerable(Protocol):
+    """A policy whose instruction can change while the robot moves."""
+
+    def instruct(self, instruction: str) -> None:
+        """Go over to another instruction, which the next chunk serves. Empty: hold still until the next one."""
+        ...
+
+
+@runtime_checkable
 class Seeded(Protocol):
     """A policy whose random numbers can be chosen."""
 

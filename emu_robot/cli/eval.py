@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from emu_robot.cli.options import configure
 
 
-def run(arguments: Sequence[str], verb: str = "eval") -> None:
+def run(arguments: Sequence[str]) -> None:
     """Run the episodes. Prints the success table and the report's path at the end."""
-    config = configure(verb, arguments)
+    config = configure("eval", arguments)
     if config is None:
         return
     from emu_robot.evaluation.rollouts import evaluate

@@ -1,6 +1,7 @@
-"""`emu-robot measure keyframes|planner|tokenizer [key=value ...]`: measure single parts, without the closed loop.
+"""`emu-robot measure keyframes|language|planner|tokenizer [key=value ...]`: measure single parts and abilities.
 
 keyframes: precision and recall of keyframes found in the motion of a replay buffer.
+language: whether a policy does what other words ask for in the same scene, or the scene's own task all the same.
 planner: share of right next subtasks, and distance of subgoal images from the true ones.
 tokenizer: places of small objects and state of the gripper in reconstructed images.
 """
@@ -12,6 +13,7 @@ from emu_robot.cli.options import configure, sub_verb
 
 MEASURES = {
     "keyframes": "emu_robot.evaluation.keyframe_quality:keyframe_quality",
+    "language": "emu_robot.evaluation.language:language_following",
     "planner": "emu_robot.evaluation.plan_accuracy:plan_accuracy",
     "tokenizer": "emu_robot.evaluation.tokenizer_quality:tokenizer_quality",
 }

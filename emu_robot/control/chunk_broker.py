@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from emu_robot.core import ActionChunk, Floats32, Observation, Policy
+from emu_robot.core import ActionChunk, Floats32, Observation, Policy, Steerable
 from emu_robot.errors import InvalidValueError, ShapeError
 
 
@@ -28,6 +28,16 @@ class ChunkBroker:
             raise InvalidValueError("the instruction is empty")
         self._pending = []
         self._policy.reset(instruction)
+
+    def instruct(self, instruction: str) -> None:
+        """Drop the rest of the last chunk and go over to another instruction; empty: hold still.
+
+        Raises `InvalidValueError` if the policy cannot change its instruction.
+        """
+        if not isinstance(self._policy, Steerable):
+            raise InvalidValueError(f"{type(self._policy).__name__} takes no other instruction while the robot moves")
+        self._pending = []
+        self._policy.instruct(instruction)
 
     def refill(self, observation: Observation) -> ActionChunk:
         """Ask for the next chunk. Raises `ShapeError` or `InvalidValueError` if it cannot be executed."""

@@ -1,7 +1,7 @@
 """The control loop of one environment, one policy and any subscribers. Knows neither torch nor a simulator."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -20,6 +20,7 @@ class Ending(Enum):
     SUCCESS = "success"
     COMPLETE = "complete"
     MAX_STEPS = "max_steps"
+    QUIT = "quit"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,7 +34,8 @@ class EpisodeResult:
     success: bool
     """Whether the task's predicate held at some tick."""
     ending: Ending
-    """Why the episode ended. `COMPLETE`: the policy declared the task complete, but the predicate did not hold."""
+    """Why the episode ended. `COMPLETE`: the policy declared the task complete, but the predicate did not hold.
+    `QUIT`: a person ended it, see `steering`."""
     n_steps: int
     """Tick of success, or the number of ticks of the episode."""
     n_chunks: int
@@ -54,6 +56,9 @@ class Subscriber:
     def on_reset(self, instruction: str, seed: int, observation: Observation) -> None:
         """The episode starts."""
 
+    def on_instruct(self, tick: int, instruction: str) -> None:
+        """The policy got another instruction at this tick; an empty one lets it hold still."""
+
     def on_chunk(self, tick: int, observation: Observation, chunk: ActionChunk) -> None:
         """The policy answered an observation with a chunk that starts at this tick."""
 
@@ -72,15 +77,17 @@ def run_episode(
     *,
     n_action_steps: int | None = None,
     settle_steps: int = 0,
+    reset: Callable[[int], Observation] | None = None,
 ) -> EpisodeResult:
     """Run one episode until the task's predicate holds, the policy declares it complete, or `max_steps` are used up.
 
     settle_steps: most ticks that a successful episode goes on until every subtask is done (the tabletop's arm is home
-    then). They serve pictures and do not change the result.
+    then). They serve pictures and do not change the result. reset: begins the episode of the seed in place of the
+    environment's own method.
     An environment that renders on demand is asked for pictures only when the policy needs an observation.
     """
     started = time.monotonic()
-    observation = environment.reset(seed)
+    observation = (reset or environment.reset)(seed)
     instruction = environment.instruction
     broker = ChunkBroker(policy, n_action_steps=n_action_steps)
     broker.reset(instruction)

@@ -212,6 +212,44 @@ class PlaysChains(Protocol):
         ...
 
 
+class Variation(StrEnum):
+    """How an instruction differs from that of a scene's own task."""
+
+    SWAPPED = "swapped"
+    """Two of its objects or receptacles exchange their roles, or another one takes the role of one of them."""
+    REORDERED = "reordered"
+    """The same steps, named in the other order."""
+    NEGATED = "negated"
+    """The same steps, named in the task's order by words that reverse it, such as "before"."""
+    RESTATED = "restated"
+    """The task itself, by words of the kind of `NEGATED`, such as "after": what unfamiliar words cost."""
+    COUNTERFACTUAL = "counterfactual"
+    """Another task that the scene allows, without a step in common."""
+
+
+@runtime_checkable
+class VariesInstructions(Protocol):
+    """A world that can ask for something else in the scene of a seed."""
+
+    def variations(self, seed: int) -> Mapping[Variation, str]:
+        """Variation -> instruction, for those that the scene of the seed allows. Changes nothing."""
+        ...
+
+    def reset_varied(self, seed: int, variation: Variation | None) -> Observation:
+        """Begin the episode of `seed` in its own scene, and ask for the variation; None: for the scene's own task."""
+        ...
+
+    @property
+    def asked_done(self) -> bool:
+        """Whether what `reset_varied` asked for is done now, in the order that its words name, if they name one."""
+        ...
+
+    @property
+    def original_done(self) -> bool:
+        """The same for the scene's own task."""
+        ...
+
+
 CAPABILITIES: Mapping[type, str] = {
     RendersOnDemand: "rendering on demand",
     Renders: "pictures of any size",
@@ -224,6 +262,7 @@ CAPABILITIES: Mapping[type, str] = {
     KeepsCompositions: "kept compositions",
     LaysOut: "layouts without motion",
     PlaysChains: "chains of subtasks",
+    VariesInstructions: "variations of its instructions",
 }
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from emu_robot import environments
 from emu_robot.data.collect import SEED_LIMIT
 from emu_robot.environments.contract import SEEN, Suite, TaskSpec, select_tasks
-from emu_robot.errors import UnknownNameError
+from emu_robot.errors import ConfigError, UnknownNameError
 from emu_robot.planner.config import ReplanConfig
 from emu_robot.planner.decoding.config import Decoder
 from emu_robot.policy.config import ChunkConfig, GoalMode
@@ -58,7 +58,7 @@ class LayoutsConfig:
 
     def settings(self) -> dict[str, object]:
         """The settings that the outcome on a layout depends on, as JSON values."""
-        left_out = {"n", "out", "workers", "videos", "resume"}
+        left_out = {"n", "out", "workers", "videos", "resume", "interactive"}
         values: dict[str, object] = {}
         for key, value in vars(self).items():
             if is_dataclass(value) and not isinstance(value, type):
@@ -138,6 +138,26 @@ class EvalConfig(PlannedLayoutsConfig):
         shown = [*always, *(key for key in values if key not in always and values[key] != usual[key])]
         words = [f"{key}={_as_typed(values[key])}" for key in shown if key.partition(".")[0] not in idle]
         return " ".join(["emu-robot eval", *words])
+
+
+@dataclass(frozen=True, kw_only=True)
+class DemoConfig(EvalConfig):
+    """Settings of the demo: those of an evaluation, or of one scene with a person who says what to do."""
+
+    interactive: bool = False
+    """Follow instructions from the standard input in one scene, while the arm moves. It begins with the scene's own.
+    Without `out` it writes to outputs/interactive."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.interactive and (self.policy == "expert" or GoalMode(self.goal).needs_source):
+            given = "policy=expert" if self.policy == "expert" else f"goal={self.goal}"
+            raise ConfigError(f"interactive=true: {given} follows the environment, not an instruction")
+
+    def without_effect(self) -> dict[str, str]:
+        """See `check_effects`."""
+        idle = ("n", "workers", "videos", "resume") if self.interactive else ()
+        return super().without_effect() | dict.fromkeys(idle, "interactive=true plays one scene")
 
 
 def _as_typed(value: object) -> str:

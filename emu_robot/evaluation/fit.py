@@ -16,7 +16,7 @@ if TYPE_CHECKING:  # reading weights loads torch, which an expert does not need
     from emu_robot.policy.weights_contract import HeadContract
 
 
-def with_goal(config: EvalConfig) -> EvalConfig:
+def with_goal[Config: EvalConfig](config: Config) -> Config:
     """The same settings with the goal mode of the weights in place of auto. Raises the errors of `head_contract`."""
     if config.policy == "expert" or config.goal != GoalMode.AUTO:
         return config

@@ -176,5 +176,4 @@ def save_pictures(stem: Path, frames: Sequence[tuple[str, Image, Image]]) -> Non
 
 
 def _proportion(successes: int, n: int) -> dict[str, Any]:
-    p = Proportion(successes, n)
-    return {"n_success": p.successes, "n": p.n, "ci95": list(p.interval), "text": str(p)}
+    return Proportion(successes, n).figures

@@ -20,7 +20,7 @@ def made_with(config: EvalConfig) -> dict[str, Any]:
     """
     spec = config.suite().spec
     return {
-        "weights": weights_of(config.policy, *_stages(config)),
+        "weights": weights_of(config.policy, *stages(config)),
         "versions": {name: version(name) for name in PACKAGES} | dict(spec.versions),
         "commit": commit(),
         "control_hz": spec.control_hz,
@@ -49,8 +49,8 @@ def weights_of(policy: str, *stages: str) -> dict[str, str]:
     return {stage: stage_hash(folder, stage) for stage in stages}
 
 
-def _stages(config: EvalConfig) -> tuple[str, ...]:
-    """The stages that act."""
+def stages(config: EvalConfig) -> tuple[str, ...]:
+    """The stages of the weights that act."""
     if config.policy == "expert":
         return ()
     return ("head", "planner", "tokenizer") if GoalMode(config.goal).needs_planner else ("head",)

@@ -211,8 +211,7 @@ def _compare(
 
 
 def _proportion(queries: Sequence[Query]) -> dict[str, Any]:
-    p = Proportion(sum(same_words(query.truth, query.said) for query in queries), len(queries))
-    return {"n_success": p.successes, "n": p.n, "ci95": list(p.interval), "text": str(p)}
+    return Proportion(sum(same_words(query.truth, query.said) for query in queries), len(queries)).figures
 
 
 def _spread(queries: Sequence[Query], name: str) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -34,6 +35,11 @@ class Proportion:
 
         interval = binomtest(self.successes, self.n).proportion_ci(confidence_level=0.95, method="wilson")
         return float(interval.low), float(interval.high)
+
+    @property
+    def figures(self) -> dict[str, Any]:
+        """As JSON values: n_success, n, ci95, and the text of all three."""
+        return {"n_success": self.successes, "n": self.n, "ci95": list(self.interval), "text": str(self)}
 
     def __str__(self) -> str:
         """For instance "87.0% [79.0, 92.2] (87/100)"."""
@@ -121,3 +127,13 @@ def compare(name_a: str, a: Proportion, name_b: str, b: Proportion, *, alpha: fl
         f"{name_a} {100 * a.rate:.1f}% vs {name_b} {100 * b.rate:.1f}%: "
         f"{100 * (a.rate - b.rate):+.1f} points, p={p:.3g}, {verdict}"
     )
+
+
+def paired(a: Sequence[bool], b: Sequence[bool]) -> float:
+    """Two-sided p-value of McNemar's exact test: whether two outcomes on the same cases are equally likely."""
+    only_a, only_b = (sum(one and not other for one, other in zip(*both, strict=True)) for both in ((a, b), (b, a)))
+    if not only_a + only_b:
+        return 1.0
+    from scipy.stats import binomtest
+
+    return float(binomtest(only_a, only_a + only_b, 0.5).pvalue)

@@ -34,10 +34,14 @@ class StepLog(Subscriber):
         self._opened: tuple[int, str | None, tuple[bool, ...], Image] | None = None
         self._done: tuple[bool, ...] = ()
         self._tick = 0
+        self._is_steered = False
 
     @property
     def _truth(self) -> str | None:
-        return due_subtask(self._environment)
+        return None if self._is_steered else due_subtask(self._environment)
+
+    def on_instruct(self, tick: int, instruction: str) -> None:
+        self._is_steered = True  # the environment knows the subtasks of its own instruction alone
 
     def on_chunk(self, tick: int, observation: Observation, chunk: ActionChunk) -> None:
         if self._opened is not None and same_step(self._pursued, chunk.step):

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image as PillowImage
 from PIL import ImageDraw, ImageFont
 
-from emu_robot.control.episode_loop import EpisodeResult, Subscriber
+from emu_robot.control.episode_loop import Ending, EpisodeResult, Subscriber
 from emu_robot.core import ActionChunk, Floats32, Image, Observation, Transition
 from emu_robot.environments.capabilities import Renders, with_images
 from emu_robot.environments.contract import Environment
@@ -71,6 +71,9 @@ class ClipRecorder(Subscriber):
     def on_reset(self, instruction: str, seed: int, observation: Observation) -> None:
         self._instruction, self._last = instruction, observation
 
+    def on_instruct(self, tick: int, instruction: str) -> None:
+        self._instruction = instruction or "hold still"
+
     def on_chunk(self, tick: int, observation: Observation, chunk: ActionChunk) -> None:
         self._words = chunk.step.subtask if chunk.step else ""
         self._subgoal = chunk.step.subgoal if chunk.step else None
@@ -84,9 +87,11 @@ class ClipRecorder(Subscriber):
             self._add()
 
     def on_end(self, result: EpisodeResult, observation: Observation) -> None:
-        self._words, self._last = "done" if result.success else "failed", observation
-        for _ in range(self._fps):
-            self._add(GOOD if result.success else BAD)
+        self._last = observation
+        if result.ending is not Ending.QUIT:
+            self._words = "done" if result.success else "failed"
+            for _ in range(self._fps):
+                self._add(GOOD if result.success else BAD)
         self._clip.close()
 
     def _add(self, ink: tuple[int, int, int] = INK) -> None:

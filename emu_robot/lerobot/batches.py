@@ -3,7 +3,7 @@
 Knows neither planner nor head. Suffixes: B batch, A action, S state, K left-over actions.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,11 +14,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from emu_robot.core import Observation
-from emu_robot.errors import ConfigError
+from emu_robot.errors import ConfigError, InvalidValueError, UnknownNameError
 from emu_robot.lerobot.configuration_emu_robot import EmuRobotConfig
 from emu_robot.observation.image_fit import ImageFit, fit_image
 from emu_robot.policy.action_decoder import ActionPrefix
 from emu_robot.robots.order import to_ours
+
+NEXT_SUBTASK = "next_subtask"
+"""The kind of text query that a planner answers."""
 
 
 def to_observations(batch: Mapping[str, Any], config: EmuRobotConfig, size: int) -> list[Observation]:
@@ -35,6 +38,25 @@ def to_pictures(images_B3HW: Tensor, size: int) -> NDArray[np.uint8]:
     """(B, 3, H, W) in [0, 1] -> (B, size, size, 3) uint8."""
     pictures = (images_B3HW.clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
     return np.stack([fit_image(picture, size, ImageFit.pad) for picture in pictures])
+
+
+def to_query(batch: Mapping[str, Any]) -> str:
+    """The instruction about which a text query asks: `query_text`, or `task` without one.
+
+    Raises `UnknownNameError` for a `query_kind` other than "next_subtask", `InvalidValueError` for several
+    environments.
+    """
+    kinds, texts, tasks = (listed(batch.get(key, [])) for key in ("query_kind", "query_text", "task"))
+    if (n := len(batch[OBS_STATE])) != 1:
+        raise InvalidValueError(f"a text query is about one environment, not {n}")
+    if kinds and kinds[0] != NEXT_SUBTASK:
+        raise UnknownNameError("query_kind", kinds[0], [NEXT_SUBTASK])
+    return (texts or tasks or [""])[0]
+
+
+def listed(words: str | Sequence[str]) -> list[str]:
+    """The words of a batch, one text for each environment; LeRobot passes that of a single one alone, too."""
+    return [words] if isinstance(words, str) else list(words)
 
 
 def to_prefix(

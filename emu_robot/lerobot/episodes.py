@@ -19,8 +19,17 @@ class Episodes:
     """Actions (B, A) still to be executed."""
     drivers: list[EmuPolicy] = field(default_factory=list)
     """Policy of each environment; empty before the first observation."""
+    tasks: list[str] = field(default_factory=list)
+    """Task of each environment."""
     latents: Tensor | None = None
     """The first environment's subgoal, repeated per action, if predicted video is saved."""
+
+    def follow(self, tasks: list[str]) -> None:
+        """Pass on every task that has changed; its policy plans for it at the next chunk."""
+        for driver, before, now in zip(self.drivers, self.tasks, tasks, strict=True):
+            if now != before:
+                driver.instruct(now)
+        self.tasks = tasks
 
 
 def episode_seed(task: str, first: Observation, seed: int) -> int:

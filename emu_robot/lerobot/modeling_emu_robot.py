@@ -23,7 +23,7 @@ from emu_robot.data.lerobot_names import IMAGE_PREFIX
 from emu_robot.data.prepare import PrepareConfig
 from emu_robot.errors import ConfigError, InvalidValueError, UnknownNameError
 from emu_robot.lerobot.adapters import Fitted, default_targets
-from emu_robot.lerobot.batches import to_observations, to_pictures, to_prefix
+from emu_robot.lerobot.batches import listed, to_observations, to_pictures, to_prefix, to_query
 from emu_robot.lerobot.configuration_emu_robot import EmuRobotConfig
 from emu_robot.lerobot.episodes import Episodes, episode_seed
 from emu_robot.lerobot.saved_policy import find_policy, save_fitted
@@ -246,15 +246,16 @@ class EmuRobotPolicy(PreTrainedPolicy):
         be executed before this chunk arrives (real-time chunking, for one environment).
         """
         observations, here = self._observations(batch), self._here
-        tasks = batch["task"] if "task" in batch else [""] * len(observations)
+        tasks = listed(batch.get("task", [""] * len(observations)))
         prefix = to_prefix(prev_chunk_left_over, inference_delay, execution_horizon, self.config)
         with _deciding:
             if not here.drivers:
-                tasks = [tasks] if isinstance(tasks, str) else tasks
                 here.drivers = [self._driver(*episode) for episode in zip(tasks, observations, strict=True)]
+                here.tasks = tasks
             if len(here.drivers) != len(observations):
                 n_episodes = len(here.drivers)
                 raise InvalidValueError(f"{len(observations)} observations for {n_episodes} episodes; call reset")
+            here.follow(tasks)
             chunks = [driver.act(seen, prefix) for driver, seen in zip(here.drivers, observations, strict=True)]
         here.latents, step = None, chunks[0].step
         subgoal = step.subgoal if step is not None else None
@@ -269,16 +270,25 @@ class EmuRobotPolicy(PreTrainedPolicy):
         """(1, 3, T, H, W) -> (T, H, W, 3) uint8."""
         return latents[0].permute(1, 2, 3, 0).to(torch.uint8).cpu().numpy()
 
-    def generate_text(self, batch: dict[str, Any], query_kind: str = "next_subtask", **_: Any) -> list[str]:
-        """The next subtask of each environment, in words; empty where the planner judges the task complete."""
-        if query_kind != "next_subtask":
-            raise UnknownNameError("query_kind", query_kind, ["next_subtask"])
-        observations = self._observations(batch)
+    def supports_text_generation(self) -> bool:
+        return self.goal.needs_planner
+
+    def generate_text(self, batch: dict[str, Any]) -> str:
+        """The next subtask of one environment in words, for LeRobot's text queries (after 0.6.1), see `to_query`.
+
+        Raises `InvalidValueError` if the planner judges the task complete, since LeRobot takes no empty answer.
+        """
+        task, observation = to_query(batch), self._observations(batch)[0]
         with _deciding:
-            planner = self._acting_planner()
-            images = [observation.images[planner.config.camera] for observation in observations]
-            steps = planner.next_steps(images, list(batch["task"]), [self.config.seed] * len(images))
-        return [step.subtask if step is not None else "" for step in steps]
+            planner, seed = self._acting_planner(), episode_seed(task, observation, self.config.seed)
+            step = planner.next_steps([observation.images[planner.config.camera]], [task], [seed])[0]
+        if step is None:
+            raise InvalidValueError(f"no subtask is left: the planner judges {task!r} complete")
+        return step.subtask
+
+    def drop_queued_actions(self) -> None:
+        """Forget the rest of the last chunk: LeRobot (after 0.6.1) calls it when the task changes."""
+        self._here.queue.clear()
 
     def supports_rtc(self) -> bool:
         return True

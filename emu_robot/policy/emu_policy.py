@@ -37,7 +37,14 @@ class EmuPolicy:
         self._head, self._config = head, config
         self._step_policy = StepPolicy(head, config.chunk)
         self._task: TaskExecution | None = None
+        self._target: Floats32 | None = None
+        self._is_steered = self._halts = False
         self.seed(seed)
+
+    @property
+    def problem(self) -> str:
+        """Why the last plan failed; empty if it succeeded."""
+        return self._task.problem if self._task is not None else ""
 
     def seed(self, seed: int) -> None:
         """Choose the random numbers of the following episodes: they depend on `seed` and the episode's number."""
@@ -45,6 +52,24 @@ class EmuPolicy:
 
     def reset(self, instruction: str) -> None:
         """Start an episode. Raises `InvalidValueError` for an empty instruction."""
+        self._begin(instruction)
+        self._target, self._is_steered, self._halts = None, False, False
+
+    def instruct(self, instruction: str) -> None:
+        """Go over to another instruction while the robot moves. The next chunk is planned for it.
+
+        As at set_task of the planner node, it is a task of its own, with random numbers of its own. Empty: hold still
+        until the next one.
+        """
+        if self._task is None and not self._is_steered:
+            raise InvalidValueError("reset the policy with a first instruction before another one")
+        if instruction.strip():
+            self._begin(instruction)
+        else:
+            self._task = None
+        self._is_steered = self._halts = True
+
+    def _begin(self, instruction: str) -> None:
         episode = self._next_episode
         self._task = TaskExecution(
             self._planner,
@@ -57,7 +82,6 @@ class EmuPolicy:
         )
         self._step_policy.begin(episode)
         self._next_episode, self._calls = episode.next, 0
-        self._target: Floats32 | None = None
 
     def act(self, observation: Observation, prefix: ActionPrefix | None = None) -> ActionChunk:
         """The next chunk, (n_action_steps, A); plans first when a step is missing, reached or overdue.
@@ -67,9 +91,11 @@ class EmuPolicy:
         after too many failed plans.
         """
         task = self._task
-        if task is None:
+        if task is None and not self._is_steered:
             raise InvalidValueError("reset the policy with an instruction before acting")
         self._head.check(observation)
+        if task is None:
+            return self._hold(observation, [])
         chunk, events = None, list[PolicyEvent]()
         if task.step is not None:
             chunk = self._step_policy.chunk(observation, task.step, prefix)
@@ -86,13 +112,20 @@ class EmuPolicy:
 
     def _go(self, chunk: ActionChunk, events: list[PolicyEvent]) -> ActionChunk:
         n = self._config.n_action_steps
-        self._target = chunk.actions[n - 1]
+        self._target, self._halts = chunk.actions[n - 1], False
         actions = chunk.actions if self._config.whole_chunks else chunk.actions[:n]
         return replace(chunk, actions=actions, events=tuple(events))
 
     def _hold(self, observation: Observation, events: list[PolicyEvent]) -> ActionChunk:
-        """Stay at the last target, without another delta, or where the robot is if there is none."""
+        """Stay at the last target, without another delta, or where the robot is if there is none.
+
+        Another instruction came before the robot reached the last target; then the arm stays where it is, too.
+        """
         target = self._head.hold_target(observation.state, self._target)
+        if self._halts:
+            absolute = self._head.layout.relative_dims
+            target[:absolute] = observation.state[:absolute]
+            self._target, self._halts = target, False
         count = self._head.action_horizon if self._config.whole_chunks else self._config.n_action_steps
         return ActionChunk(actions=np.repeat(target[None], count, axis=0), events=tuple(events))
 

@@ -1,13 +1,13 @@
 """The environment of the tabletop with all optional capabilities: oracle, experts, failures, places of objects."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from emu_robot.core import Image, Observation, PlanStep, Transition
-from emu_robot.environments.capabilities import Moment
+from emu_robot.environments.capabilities import Moment, Variation
 from emu_robot.environments.contract import SEEN, EnvironmentSpec
 from emu_robot.errors import InvalidValueError, ShapeError, UnknownNameError
 from emu_robot.robots.spec import PANDA
@@ -17,9 +17,10 @@ from emu_sim.grammar import TABLETOP, Grammar, Subtask, Task
 from emu_sim.laid_out import lay_out
 from emu_sim.layout import Layout, can_push, sample_layout
 from emu_sim.outcomes import Outcomes
-from emu_sim.predicates import final_goals, subtask_holds
+from emu_sim.predicates import Achievement, final_goals, subtask_holds
 from emu_sim.suite import spec_of
 from emu_sim.tasks import counterfactuals, sample_chain, sample_task
+from emu_sim.variations import variations
 from emu_sim.world import SUBSTEPS, World
 
 STEPS_PER_SUBTASK = 180  # control ticks; experts need about 80
@@ -55,6 +56,8 @@ class TabletopEnvironment:
         self.task: Task = sample_task(grammar, self.families, split, np.random.default_rng(0))
         self._goals = final_goals(self.task)
         self._achieved = self._done = 0
+        self._asked: Achievement | None = None
+        self._original: Achievement | None = None
         self._outcomes: Outcomes | None = None
 
     @property
@@ -75,7 +78,8 @@ class TabletopEnvironment:
 
     @property
     def max_steps(self) -> int:
-        return STEPS_PER_SUBTASK * len(self.task.subtasks)
+        original = self._original.n_subtasks if self._original else 0
+        return STEPS_PER_SUBTASK * max(original, len(self.task.subtasks))
 
     def reset(self, seed: int, *, observe: bool = True) -> Observation:
         """Sample task and layout from the seed alone."""
@@ -86,6 +90,38 @@ class TabletopEnvironment:
         """Lay out a scene for six subtasks in a row."""
         rng = np.random.default_rng(seed)
         return self.reset_task(sample_chain(self.grammar, self.split, rng), rng)
+
+    def variations(self, seed: int) -> Mapping[Variation, str]:
+        """Instructions that the scene of the seed allows beside its own, see `variations.py`."""
+        return {variation: task.instruction for variation, task in self._varied(seed)[2].items()}
+
+    def reset_varied(self, seed: int, variation: Variation | None) -> Observation:
+        """Begin the episode of the seed in its own scene with another instruction; None: with its own.
+
+        The time limit is that of the longer one of the two tasks. Raises `UnknownNameError` for a variation that the
+        scene does not allow.
+        """
+        original, layout, others = self._varied(seed)
+        if variation is not None and variation not in others:
+            raise UnknownNameError(f"variation of scene {seed}", variation, others)
+        self._begin(original if variation is None else others[variation])
+        self.world.reset(layout)
+        self._asked, self._original = Achievement(self.world, self.task), Achievement(self.world, original)
+        return self.observe()
+
+    def _varied(self, seed: int) -> tuple[Task, Layout, dict[Variation, Task]]:
+        task, layout = self._retold(seed, 0)
+        return task, layout, variations(self.grammar, task, layout, self.split, np.random.default_rng([seed, 5]))
+
+    @property
+    def asked_done(self) -> bool:
+        """Whether the instruction of `reset_varied` is followed."""
+        return self._asked is not None and self._asked.is_done
+
+    @property
+    def original_done(self) -> bool:
+        """Whether the scene's own task is done in the episode that `reset_varied` began."""
+        return self._original is not None and self._original.is_done
 
     def reset_task(self, task: Task, rng: np.random.Generator, *, observe: bool = True) -> Observation:
         """Sample a layout of the given task."""
@@ -122,6 +158,7 @@ class TabletopEnvironment:
         self.task = task
         self._goals = final_goals(task)
         self._achieved = self._done = 0
+        self._asked = self._original = None
 
     def step(self, action: NDArray[Any], *, observe: bool = True) -> Transition:
         """One control tick of 50 ms. observe=False leaves out the images, because rendering is most of the cost."""
@@ -141,6 +178,9 @@ class TabletopEnvironment:
             raise InvalidValueError(f"action is not finite: {action.tolist()}")
         self.world.step(action, substeps)
         self._latch()
+        for followed in (self._asked, self._original):
+            if followed is not None:
+                followed.update()
 
     def _latch(self) -> None:
         """Latch subtasks in order: achieved when the predicate holds, done once the arm is also at home."""

@@ -1,5 +1,9 @@
 """The words of instructions: several sentences for every family, filled in by `say`."""
 
+import re
+from collections.abc import Mapping
+from string import Formatter
+
 import numpy as np
 
 from emu_sim.grammar import Grammar
@@ -147,6 +151,10 @@ PHRASINGS: dict[str, tuple[str, ...]] = {
         "{first}, and then make it as it was before",
     ),
 }
+REVERSED = ("before you {first}, {second}", "do not {first} before you {second}", "{first}, but first {second}")
+"""Phrasings of a sequence whose second step comes first. No demonstration has them."""
+KEPT = ("after you {first}, {second}", "do not {second} before you {first}", "{second}, but first {first}")
+"""The same words for the usual order."""
 SIDES = {
     "leftmost": ("leftmost", "farthest to the left"),
     "rightmost": ("rightmost", "farthest to the right"),
@@ -160,3 +168,19 @@ def say(grammar: Grammar, rng: np.random.Generator, key: str, **words: str) -> s
     """A random one of the phrasings that the grammar uses. key: a key of `PHRASINGS`."""
     phrasings = PHRASINGS[key][: grammar.phrasings.get(key)]
     return phrasings[int(rng.integers(len(phrasings)))].format(**words)
+
+
+def say_otherwise(key: str, text: str, before: Mapping[str, str], after: Mapping[str, str]) -> str | None:
+    """The text in its own phrasing with the words `after` in place of `before`; None if it has no such phrasing.
+
+    Words of the phrasing that `before` leaves out stay as they are.
+    """
+    for phrasing in PHRASINGS[key]:
+        parts = [(re.escape(literal), field) for literal, field, _, _ in Formatter().parse(phrasing)]
+        words = {
+            field: re.escape(before[field]) if field in before else f"(?P<{field}>.+)" for _, field in parts if field
+        }
+        found = re.fullmatch("".join(literal + words.get(field or "", "") for literal, field in parts), text)
+        if found is not None:
+            return phrasing.format(**found.groupdict(), **after)
+    return None

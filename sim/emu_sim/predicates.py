@@ -7,6 +7,8 @@ from emu_sim.grammar import Subtask, Task
 from emu_sim.world import World
 
 OPENED, CLOSED = 0.115, 0.012  # [m] of the drawer's 0.14 m travel
+ORDERED = ("sequence",)
+"""Families whose instruction names the order of steps that could be done in another one."""
 
 
 def _rests_at(world: World, name: str, place: str) -> bool:
@@ -56,3 +58,36 @@ def final_goals(task: Task) -> tuple[Subtask, ...]:
         return any(other.object == step.object for other in later)
 
     return tuple(step for index, step in enumerate(task.subtasks) if not undone(index, step))
+
+
+class Achievement:
+    """How far a task is achieved: its subtasks in order, and what must hold at the end."""
+
+    def __init__(self, world: World, task: Task) -> None:
+        self._world, self._task, self._goals = world, task, final_goals(task)
+        self._held = self._holding()
+        self._achieved = 0
+        self._is_early = False
+
+    def update(self) -> None:
+        """Read the world's present state. Call it at every tick."""
+        holding, steps = self._holding(), self.n_subtasks
+        begun = [i for i in range(steps) if holding[i] and not self._held[i]]
+        self._is_early |= any(i > self._achieved for i in begun)
+        if self._achieved < steps and holding[self._achieved]:
+            self._achieved += 1
+        self._held = holding
+
+    @property
+    def n_subtasks(self) -> int:
+        return len(self._task.subtasks)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether all is achieved and still holds; if the instruction names an order, without a later step before."""
+        in_order = not (self._is_early and self._task.family in ORDERED)
+        achieved = self._achieved == self.n_subtasks
+        return achieved and in_order and all(subtask_holds(self._world, goal) for goal in self._goals)
+
+    def _holding(self) -> list[bool]:
+        return [subtask_holds(self._world, step) for step in self._task.subtasks]

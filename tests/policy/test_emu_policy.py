@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from emu_robot.core import Observation, PastStep, Plan, PlanStep, Policy, PolicyEvent
+from emu_robot.core import Observation, PastStep, Plan, PlanStep, Policy, PolicyEvent, Steerable
 from emu_robot.errors import ConfigError, InvalidValueError, ShapeError, UnknownNameError, WeightsError
 from emu_robot.models.action_head import ActionHead, HeadConfig
 from emu_robot.models.normalize import NormStats, Standardizer
@@ -259,3 +259,72 @@ def test_weights_without_statistics_refuse_to_act(tmp_path):
     save_weights(tmp_path, "head", ActionHead(tiny_config()).state_dict(), tiny_config())
     with pytest.raises(WeightsError, match="norm_stats lack"):
         load_policy(tmp_path, goal="none")
+
+
+class Echo(ListPlanner):
+    """Names the instruction as the next step."""
+
+    def plan(
+        self,
+        observation: Observation,
+        instruction: str,
+        max_steps: int | None = None,
+        *,
+        seed: int = 0,
+        past: Sequence[PastStep] = (),
+    ) -> Plan:
+        assert not past, "another instruction has no past"
+        self.left = [instruction]
+        return super().plan(observation, instruction, max_steps, seed=seed)
+
+
+def test_another_instruction_is_planned_for_at_the_next_chunk():
+    planner = Echo()
+    made = policy(planner)
+    assert isinstance(made, Steerable)
+    made.act(look())
+    made.instruct("open the drawer")
+    chunk = made.act(look())
+    assert chunk.events == (PolicyEvent.PLANNED,)
+    assert chunk.step is not None and chunk.step.subtask == "open the drawer"
+    assert made.act(look()).events == () and len(set(planner.seeds)) == 2
+    again = Echo()
+    made = policy(again)
+    for words in ("", "open the drawer"):  # a hold in between takes no random numbers
+        made.instruct(words)
+        last = made.act(look())
+    assert again.seeds == planner.seeds[1:]
+    np.testing.assert_array_equal(last.actions, chunk.actions)
+
+
+def test_an_empty_instruction_holds_the_arm_where_it_is_and_what_is_in_the_gripper():
+    made = policy(Echo())
+    command = made.act(look()).actions[-1]
+    made.instruct("  ")
+    here = np.full(8, 0.3, np.float32)
+    held = made.act(look(state=here))
+    assert held.step is None and held.events == ()
+    np.testing.assert_array_equal(held.actions, np.repeat([[*here[:7], command[7]]], 8, axis=0))
+    np.testing.assert_array_equal(made.act(look(state=here - 0.1)).actions, held.actions)  # it does not sink
+    made.instruct("go on")
+    assert made.act(look()).events == (PolicyEvent.PLANNED,)
+    made.reset("from the start")
+    assert made.act(look()).events == (PolicyEvent.PLANNED,)
+
+
+def test_an_instruction_that_cannot_be_planned_holds_and_says_why():
+    planner = FailingPlanner("a", "b")
+    made = policy(planner)
+    made.act(look())
+    planner.fails = True
+    made.instruct("fly")
+    here = np.full(8, 0.3, np.float32)
+    chunk = made.act(look(state=here))
+    assert chunk.events == (PolicyEvent.PLAN_FAILED,) and made.problem == "no plan comes"
+    np.testing.assert_array_equal(chunk.actions[0, :7], here[:7])
+
+
+def test_the_first_instruction_comes_by_reset():
+    made = EmuPolicy(decoder(), ListPlanner("a"), PolicyConfig())
+    with pytest.raises(InvalidValueError, match="first instruction"):
+        made.instruct("open the drawer")
