@@ -1,5 +1,6 @@
-"""`emu-robot measure keyframes|planner|tokenizer [key=value ...]`: measure single parts, without the closed loop.
+"""`emu-robot measure completion|keyframes|planner|tokenizer [key=value ...]`: measure single abilities.
 
+completion: precision, recall and delay of "subtask reached" and "task complete", in closed loop.
 keyframes: precision and recall of keyframes found in the motion of a replay buffer.
 planner: share of right next subtasks, and distance of subgoal images from the true ones.
 tokenizer: places of small objects and state of the gripper in reconstructed images.
@@ -11,6 +12,7 @@ from collections.abc import Sequence
 from emu_robot.cli.options import configure, sub_verb
 
 MEASURES = {
+    "completion": "emu_robot.evaluation.completion:completion",
     "keyframes": "emu_robot.evaluation.keyframe_quality:keyframe_quality",
     "planner": "emu_robot.evaluation.plan_accuracy:plan_accuracy",
     "tokenizer": "emu_robot.evaluation.tokenizer_quality:tokenizer_quality",

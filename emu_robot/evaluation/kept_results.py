@@ -23,14 +23,15 @@ def run_kept[Item](
     workers: int,
     config: LayoutsConfig,
     item: Callable[..., Item],
+    stages: Sequence[str] = ("planner",),
 ) -> Generator[list[Item]]:
     """Yield the result of every index, first those of a stopped run with the same settings, weights and commit.
 
     item: the dataclass of one item of a result, with JSON values alone. The file `unfinished.jsonl` in `config.out` is
-    removed at the end.
+    removed at the end. stages: those of the weights that the results depend on.
     """
     path = config.out / UNFINISHED
-    header = json.dumps(config.settings() | {"weights": weights_of(config.policy, "planner"), "commit": commit()})
+    header = json.dumps(config.settings() | {"weights": weights_of(config.policy, *stages), "commit": commit()})
     kept = _read(path, header)
     done = [index for index in indices if index in kept]
     for index in done:
