@@ -32,7 +32,8 @@ from emu_robot.shared.settings import number
 PURPOSE = "measuring completion"
 PATIENCE_S = 10.0
 """Time that a policy has for its claim after the task is truly complete, also past `max_steps` [s]."""
-REACHED, COMPLETE = "reached", "complete"
+REACHED, COMPLETE, CONFIRMED = KINDS = "reached", "complete", "confirmed"
+"""What is claimed, see `claims`."""
 LISTED = 200
 """Most errors that the result lists."""
 
@@ -54,10 +55,10 @@ class CompletionConfig(ClosedLoopConfig):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Outcome:
-    """One pursuit of a subtask, or one whole task."""
+    """One pursuit of a subtask, or a whole task up to a declaration that was taken back, or to its end."""
 
     kind: str
-    """`REACHED` or `COMPLETE`."""
+    """One of `KINDS`."""
     index: int
     """Number of the layout."""
     task: str
@@ -88,7 +89,7 @@ class CompletionRunner:
         self._policy: Policy | None = None
 
     def run(self, index: int) -> list[Outcome]:
-        """Episode `index`: its pursuits, then the whole task."""
+        """Episode `index`: its pursuits, the declarations of the task, and its confirmation last."""
         config, task = self._config, self._tasks[index % len(self._tasks)].name
         world, seed = self._worlds.of(task), config.episode_seed(index)
         if self._policy is None:
@@ -97,8 +98,11 @@ class CompletionRunner:
             self._policy.seed(seed)
         log = play(world, self._policy, seed, config)
         make = partial(_outcome, hz=world.spec.control_hz, index=index, task=task)
-        reached = [make(trace, kind=REACHED) for trace in log.pursuits]
-        return [*reached, make(log.task, kind=COMPLETE, within=world.max_steps)]
+        return [
+            *(make(trace, kind=REACHED) for trace in log.pursuits),
+            *(make(trace, kind=COMPLETE) for trace in log.declared),
+            make(log.confirmed, kind=CONFIRMED, within=world.max_steps),
+        ]
 
     def close(self) -> None:
         """Release the worlds."""
@@ -106,9 +110,9 @@ class CompletionRunner:
 
 
 def play(world: Environment, policy: Policy, seed: int, config: CompletionConfig) -> ClaimLog:
-    """Play an episode until the policy claims its task complete.
+    """Play an episode until the task is confirmed complete.
 
-    It ends without a claim after `max_steps`, but not within `PATIENCE_S` of the truth while that holds.
+    It ends without that after `max_steps`, but not within `PATIENCE_S` of the truth while that holds.
     """
     judge, hz = require(world, JudgesSubtasks, PURPOSE), world.spec.control_hz
     observation = world.reset(seed)
@@ -119,7 +123,7 @@ def play(world: Environment, policy: Policy, seed: int, config: CompletionConfig
     tick, true_since = 0, None
     while not log.is_over(tick):
         late = tick >= world.max_steps and (true_since is None or tick >= true_since + PATIENCE_S * hz)
-        if late and log.task.claimed is None:
+        if late and log.confirmed.claimed is None:
             break
         if broker.needs_observation:
             chunk = broker.refill(observation)
@@ -131,7 +135,9 @@ def play(world: Environment, policy: Policy, seed: int, config: CompletionConfig
     return log
 
 
-def completion(config: CompletionConfig, policy_factory: PolicyFactory[CompletionConfig] = load_policy) -> dict[str, Any]:
+def completion(
+    config: CompletionConfig, policy_factory: PolicyFactory[CompletionConfig] = load_policy
+) -> dict[str, Any]:
     """Measure, print the table, write `completion.json` into `config.out` and return it.
 
     Raises the errors of `check_fit`, and `InvalidValueError` for an environment that does not judge subtasks.
@@ -158,17 +164,14 @@ def completion(config: CompletionConfig, policy_factory: PolicyFactory[Completio
 
 
 def summarise(outcomes: Sequence[Outcome]) -> dict[str, Any]:
-    """For both kinds of claims, over all tasks and by task; success; the false and the missed ones in a list."""
+    """For every kind of claims, over all tasks and by task; success; the false and the missed ones in a list."""
     tasks = dict.fromkeys(outcome.task for outcome in sorted(outcomes, key=lambda one: one.index))
-    whole = [one for one in outcomes if one.kind == COMPLETE]
+    whole = [one for one in outcomes if one.kind == CONFIRMED]
     wrong = [one for one in outcomes if one.is_true is False or (one.came_true and not one.is_true)]
     return {
-        **{kind: _figures([one for one in outcomes if one.kind == kind]) for kind in (REACHED, COMPLETE)},
+        **{kind: _figures([one for one in outcomes if one.kind == kind]) for kind in KINDS},
         "per_task": {
-            name: {
-                kind: _figures([one for one in outcomes if (one.kind, one.task) == (kind, name)])
-                for kind in (REACHED, COMPLETE)
-            }
+            name: {kind: _figures([one for one in outcomes if (one.kind, one.task) == (kind, name)]) for kind in KINDS}
             for name in tasks
         },
         "success": _proportion([one.held for one in whole]),
@@ -235,7 +238,7 @@ def _print(summary: dict[str, Any], config: CompletionConfig) -> None:
     rows = [("all", summary)]
     if len(summary["per_task"]) > 1:
         rows = [*summary["per_task"].items(), *rows]
-    for kind in (REACHED, COMPLETE):
+    for kind in KINDS:
         table = Table(kind, "precision", "recall", "delay, median and p90 [s]", "early", box=None, pad_edge=False)
         for name, figures in rows:
             own = figures[kind]

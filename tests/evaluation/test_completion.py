@@ -16,8 +16,8 @@ from emu_robot.evaluation.completion import CompletionConfig, completion
 from emu_robot.policy.config import GoalMode
 
 RED, BLUE = "put the red cube on the plate", "put the blue can on the plate"
-SWITCHED, PLANNED, COMPLETE = PolicyEvent.SWITCHED, PolicyEvent.PLANNED, PolicyEvent.COMPLETE
-TIMEOUT = PolicyEvent.TIMEOUT
+REACHED, SWITCHED, TIMEOUT = PolicyEvent.REACHED, PolicyEvent.SWITCHED, PolicyEvent.TIMEOUT
+PLANNED, COMPLETE = PolicyEvent.PLANNED, PolicyEvent.COMPLETE
 
 
 def held(*stretches: tuple[bool, int]) -> list[bool]:
@@ -79,27 +79,32 @@ def followed(*chunks: ActionChunk, confirmations: int = 2) -> ClaimLog:
 
 def test_a_pursuit_is_the_time_of_the_same_words() -> None:
     log = followed(
-        chunk("a", PLANNED), chunk("A "), chunk("a"), chunk("b", SWITCHED, PLANNED), chunk("b", TIMEOUT, PLANNED),
-        chunk("b", SWITCHED, PLANNED), chunk("c", TIMEOUT, PLANNED), chunk("b", SWITCHED, PLANNED),
+        chunk("a", PLANNED), chunk("A "), chunk("a", REACHED), chunk("a", REACHED), chunk("b", SWITCHED, PLANNED),
+        chunk("b", TIMEOUT, PLANNED, REACHED), chunk("b", SWITCHED, PLANNED), chunk("c", TIMEOUT, PLANNED),
+        chunk("b", REACHED, SWITCHED, PLANNED),
     )  # fmt: skip
     told = [(one.words, one.first, one.claimed, one.ended, one.is_known) for one in log.pursuits]
     assert told == [
-        ("a", 0, 12, 12, True),
-        ("b", 12, 20, 20, True),
-        ("b", 20, None, 24, True),
-        ("c", 24, 28, 28, False),
-        ("b", 28, None, None, True),
+        ("a", 0, 8, 16, True),
+        ("b", 16, 20, 24, True),
+        ("b", 24, None, 28, True),
+        ("c", 28, 32, 32, False),
+        ("b", 32, None, None, True),
     ]
-    assert [one.judged(4).delay for one in log.pursuits] == [4, 0, None, None, None]
+    assert [one.judged(4).delay for one in log.pursuits] == [0, 0, None, None, None]
     assert [one.judged(4).is_true for one in log.pursuits] == [True, True, None, False, None]
 
 
-def test_only_confirmations_in_a_row_claim_the_task_complete() -> None:
-    log = followed(chunk(None, COMPLETE), chunk("a", PLANNED), chunk(None, COMPLETE), chunk(None), chunk("a", PLANNED))
-    assert log.task.claimed is None and not log.is_over(20)
-    log = followed(chunk(None, COMPLETE), chunk(None), chunk(None, COMPLETE), chunk(None))
-    assert log.task.claimed == 8 and not log.is_over(11) and log.is_over(12)
-    assert log.task.judged(4) == Verdict(False, False)
+def test_a_declaration_that_is_taken_back_counts_and_is_no_confirmation() -> None:
+    log = followed(
+        chunk("a", PLANNED), chunk("a", REACHED, COMPLETE), chunk("a", SWITCHED, PLANNED),
+        chunk("a", REACHED, COMPLETE), chunk("b", SWITCHED, PLANNED), chunk("b"), chunk("b", REACHED, COMPLETE),
+        chunk(None, SWITCHED, COMPLETE), chunk(None),
+    )  # fmt: skip
+    assert [(one.first, one.claimed, one.ended) for one in log.declared] == [(0, 4, 8), (8, 12, 16), (16, 24, None)]
+    assert [one.judged(4) for one in log.declared] == [Verdict(False, False)] * 2 + [Verdict(True, True, 4)]
+    assert log.confirmed.claimed == 28 and log.confirmed.judged(4) == Verdict(True, True, 8)
+    assert not log.is_over(31) and log.is_over(32)
 
 
 class Scripted:
@@ -127,14 +132,14 @@ class Scripted:
 
 DOWN = (None, (), False)
 SCRIPTS = {
-    # Red is claimed 10 ticks after it is done, blue at once; the task is claimed complete 20 ticks after it is.
+    # Red is claimed 10 ticks after it is done, blue at once; the task is declared at once, and confirmed later.
     0: [
-        (RED, (PLANNED,), True), (RED, (), False), (BLUE, (SWITCHED, PLANNED), True),
-        (None, (SWITCHED, COMPLETE), False), DOWN, (None, (COMPLETE,), False), DOWN,
+        (RED, (PLANNED,), True), (RED, (), False), (RED, (REACHED,), False), (BLUE, (SWITCHED, PLANNED), True),
+        (BLUE, (REACHED, COMPLETE), False), (BLUE, (), False), (None, (SWITCHED, COMPLETE), False), DOWN,
     ],
     # Red and the task are claimed without being done.
-    1: [(RED, (PLANNED,), False), (None, (SWITCHED, COMPLETE), False), (None, (COMPLETE,), False), DOWN],
-    # Both are done under words of no subtask, and nothing is claimed: one truth is missed after 60 + 140 ticks.
+    1: [(RED, (PLANNED,), False), (None, (REACHED, SWITCHED, COMPLETE), False), (None, (COMPLETE,), False), DOWN],
+    # Both are done under words of no subtask, and nothing is claimed.
     2: [("tidy up", (PLANNED,), True), ("tidy up", (), True), ("tidy up", (), False)],
 }  # fmt: skip
 
@@ -150,16 +155,22 @@ def measured(out: Path, **changes: Any) -> dict[str, Any]:
 
 def test_figures_of_whole_episodes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     summary = measured(tmp_path)
-    reached, complete = summary["reached"], summary["complete"]
+    reached, complete, confirmed = summary["reached"], summary["complete"], summary["confirmed"]
     assert reached["precision"]["text"].endswith("(2/3)") and reached["recall"]["text"].endswith("(2/2)")
     assert reached["delay_s"] == {"median": 0.25, "p90": pytest.approx(0.45), "n": 2}
-    assert complete["precision"]["text"].endswith("(1/2)") and complete["recall"]["text"].endswith("(1/2)")
-    assert complete["delay_s"]["median"] == 1.0
     assert (reached["false"], reached["missed"], reached["of_unknown_words"]) == (1, 0, 1)
-    assert (complete["false"], complete["missed"], complete["early"]) == (1, 1, 0)
+    for kind, delay in ((complete, 0.0), (confirmed, 1.0)):
+        assert kind["precision"]["text"].endswith("(1/2)") and kind["recall"]["text"].endswith("(1/2)")
+        assert (kind["delay_s"]["median"], kind["early"]) == (delay, 0)
     assert summary["success"]["text"].endswith("(2/3)")
     wrong = [(one["claim"], one["error"], one["index"], one["claimed_s"]) for one in summary["wrong"]]
-    assert wrong == [("reached", "false", 1, 0.5), ("complete", "false", 1, 1.0), ("complete", "missed", 2, None)]
+    assert wrong == [
+        ("reached", "false", 1, 0.5),
+        ("complete", "false", 1, 0.5),
+        ("confirmed", "false", 1, 1.0),
+        ("complete", "missed", 2, None),
+        ("confirmed", "missed", 2, None),
+    ]
     assert json.loads((tmp_path / "completion.json").read_text())["per_task"]["both"]["complete"] == complete
     assert "success 66.7%" in capsys.readouterr().out
 
