@@ -114,7 +114,7 @@ class ClaimLog:
                 declared.ended = tick
                 self.declared.append(Trace(words=declared.words, first=tick, holds=declared.holds[-1:]))
         if PolicyEvent.COMPLETE in chunk.events:
-            self._n_declared += 1
+            self._n_declared += chunk.events.count(PolicyEvent.COMPLETE)  # a step may end as a look confirms it
             if declared.claimed is None:
                 declared.claimed = tick
             if self._n_declared >= self._confirmations and self.confirmed.claimed is None:

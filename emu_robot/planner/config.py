@@ -11,6 +11,8 @@ class ReplanConfig:
 
     reached_threshold: float = number(0.8, 0.01, 1.0)
     """Progress at which a subtask counts as reached; it must have been lower before."""
+    reached_dwell: int = number(1, 1, 100)
+    """Chunks in a row that must reach `reached_threshold`."""
     progress_threshold: float = number(0.9, 0.01, 1.0)
     """Progress at which a subtask is over, with the arm back, and the next step is planned."""
     dwell: int = number(2, 1, 100)

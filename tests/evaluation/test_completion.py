@@ -107,6 +107,11 @@ def test_a_declaration_that_is_taken_back_counts_and_is_no_confirmation() -> Non
     assert not log.is_over(31) and log.is_over(32)
 
 
+def test_two_declarations_at_once_confirm() -> None:
+    log = followed(chunk("a", PLANNED), chunk(None, REACHED, COMPLETE, SWITCHED, COMPLETE))
+    assert log.declared[0].claimed == log.confirmed.claimed == 4
+
+
 class Scripted:
     """Plays a script: (words, events, whether the gripper is closed) of each chunk of ten ticks; then the last goes on
     without events."""

@@ -37,6 +37,9 @@ def test_reached_once_when_progress_has_risen():
     assert [i for i, events in enumerate(told) if PolicyEvent.REACHED in events] == [4]
     follow.start()
     assert [follow.update(progress) for progress in (0.7, 0.8)] == [(), (PolicyEvent.REACHED,)]
+    follow = monitor(reached_dwell=2, dwell=2)
+    told = [follow.update(progress) for progress in (0.7, 0.85, 0.3, 0.95, 0.95)]
+    assert told == [*[()] * 4, (PolicyEvent.REACHED, PolicyEvent.SWITCHED)]
 
 
 @pytest.mark.parametrize("changes", [{"dwell": 0}, {"progress_threshold": 1.5}, {"timeout_factor": 0}])
