@@ -49,6 +49,8 @@ class CompletionConfig(ClosedLoopConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.policy == "expert":
+            raise ConfigError(f"policy=expert claims nothing; {PURPOSE} needs weights with a planner")
         if self.goal not in (GoalMode.AUTO, GoalMode.PLANNER, GoalMode.TEXT):
             raise ConfigError(f"goal={self.goal} claims nothing of its own; {PURPOSE} needs planner, text or auto")
 

@@ -195,3 +195,8 @@ def test_an_environment_that_judges_nothing_is_refused(tmp_path: Path, monkeypat
 def test_a_goal_without_a_planner_is_refused(tmp_path: Path, goal: GoalMode) -> None:
     with pytest.raises(ConfigError, match=f"goal={goal} claims nothing of its own; .* needs planner, text or auto"):
         measured(tmp_path, goal=goal)
+
+
+def test_the_expert_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="policy=expert claims nothing"):
+        measured(tmp_path, policy="expert")
