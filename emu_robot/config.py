@@ -29,6 +29,7 @@ SCHEMAS = {
     "finetune": "emu_robot.training.finetune:FinetuneConfig",
     "generate": "emu_robot.cli.generate:GenerateConfig",
     "imagine": "emu_robot.evaluation.imagination:ImagineConfig",
+    "measure-completion": "emu_robot.evaluation.completion:CompletionConfig",
     "measure-keyframes": "emu_robot.evaluation.keyframe_quality:KeyframeQualityConfig",
     "measure-language": "emu_robot.evaluation.language:LanguageConfig",
     "measure-planner": "emu_robot.evaluation.plan_accuracy:PlanAccuracyConfig",

@@ -75,6 +75,8 @@ class Plan:
     """The task in words."""
     steps: tuple[PlanStep, ...]
     """The next step first; empty if the planner declares the task complete."""
+    end_odds: float | None = None
+    """Log odds, by the planner, that the task is complete after these steps; None if it did not look ahead."""
 
     @property
     def is_complete(self) -> bool:
@@ -87,12 +89,14 @@ class PolicyEvent(StrEnum):
 
     PLANNED = "planned"
     """A next step was planned."""
+    REACHED = "reached"
+    """The step counts as reached; the arm may still be on its way back."""
     SWITCHED = "switched"
-    """The last step counts as reached."""
+    """The step is over; the next plan is due."""
     TIMEOUT = "timeout"
     """The last step took too long."""
     COMPLETE = "complete"
-    """The planner declares the task complete."""
+    """The task is declared complete: the planner sees it so, or the step that counts as reached is the last one."""
     PLAN_FAILED = "plan failed"
     """The planner gave no plan; the last step stays."""
 

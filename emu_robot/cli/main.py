@@ -19,7 +19,7 @@ VERBS = {
     "generate": "words and pictures from an official Emu3.5 checkpoint: task=t2i|x2i|howto|story|explore|vla",
     "imagine": "imagine many subtasks ahead, and compare with the simulator",
     "eval": "measure a policy and write a report",
-    "measure": "keyframes|language|planner|tokenizer: measure a part or an ability",
+    "measure": "completion|keyframes|language|planner|tokenizer: measure a part or an ability",
     "collect": "record demonstrations by the scripted experts",
     "train": "train one stage: stage=tokenizer|planner|dida|head|world_model",
     "finetune": "train planner and head on a LeRobotDataset",

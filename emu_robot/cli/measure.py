@@ -1,5 +1,6 @@
-"""`emu-robot measure keyframes|language|planner|tokenizer [key=value ...]`: measure single parts and abilities.
+"""`emu-robot measure completion|keyframes|language|planner|tokenizer [key=value ...]`: parts and abilities.
 
+completion: precision, recall and delay of "subtask reached" and "task complete", in closed loop.
 keyframes: precision and recall of keyframes found in the motion of a replay buffer.
 language: whether a policy does what other words ask for in the same scene, or the scene's own task all the same.
 planner: share of right next subtasks, and distance of subgoal images from the true ones.
@@ -12,6 +13,7 @@ from collections.abc import Sequence
 from emu_robot.cli.options import configure, sub_verb
 
 MEASURES = {
+    "completion": "emu_robot.evaluation.completion:completion",
     "keyframes": "emu_robot.evaluation.keyframe_quality:keyframe_quality",
     "language": "emu_robot.evaluation.language:language_following",
     "planner": "emu_robot.evaluation.plan_accuracy:plan_accuracy",

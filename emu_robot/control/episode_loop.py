@@ -10,7 +10,7 @@ from emu_robot.core import ActionChunk, Floats32, Observation, Policy, PolicyEve
 from emu_robot.environments.capabilities import step_world, with_images
 from emu_robot.environments.contract import Environment
 
-COMPLETE_PATIENCE = 40
+COMPLETE_PATIENCE = 80
 """Control ticks that the episode goes on after the policy declared the task complete."""
 
 

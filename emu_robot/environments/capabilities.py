@@ -74,6 +74,16 @@ class MayNeedMemory(Protocol):
 
 
 @runtime_checkable
+class JudgesSubtasks(Protocol):
+    """A world that judges any subtask in words, also one that is not due."""
+
+    def holds(self, subtask: str) -> bool | None:
+        """Whether the result of this subtask holds now and the robot has let go; None if the words are no subtask of
+        the present scene. Changes nothing."""
+        ...
+
+
+@runtime_checkable
 class HasOracle(Protocol):
     """A world that knows the true next subtask and the image of its completion."""
 
@@ -254,6 +264,7 @@ CAPABILITIES: Mapping[type, str] = {
     RendersOnDemand: "rendering on demand",
     Renders: "pictures of any size",
     HasSubtasks: "true subtasks",
+    JudgesSubtasks: "a judgement of any subtask",
     HasOracle: "oracle steps",
     HasExpert: "an expert",
     KnowsFailures: "failure kinds",

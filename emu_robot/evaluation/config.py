@@ -89,8 +89,8 @@ class PlannedLayoutsConfig(LayoutsConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvalConfig(PlannedLayoutsConfig):
-    """Settings of a closed-loop evaluation. policy=expert measures the scripted expert, an upper bound."""
+class ClosedLoopConfig(PlannedLayoutsConfig):
+    """Settings common to all measurements of a policy in closed loop."""
 
     chunk: ChunkConfig = field(default_factory=ChunkConfig)
     """Sampling of a chunk."""
@@ -102,16 +102,22 @@ class EvalConfig(PlannedLayoutsConfig):
     auto (planner, text or none, as the weights say)."""
     workers: int = number(2, 0)
     """Worker processes; 0 runs in the calling one. Results do not depend on it."""
-    videos: int = number(6, 0)
-    """Episodes that get a clip."""
     n_action_steps: int | None = number(None, 1)
     """Actions executed of each chunk [control ticks]; null: the policy's own number."""
-    resume: bool = False
-    """Keep finished episodes found in `out`; they must have the same settings, weights and versions."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         _check_name("goal", self.goal, tuple(GoalMode))
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalConfig(ClosedLoopConfig):
+    """Settings of a closed-loop evaluation. policy=expert measures the scripted expert, an upper bound."""
+
+    videos: int = number(6, 0)
+    """Episodes that get a clip."""
+    resume: bool = False
+    """Keep finished episodes found in `out`; they must have the same settings, weights and versions."""
 
     def without_effect(self) -> dict[str, str]:
         """See `check_effects`."""

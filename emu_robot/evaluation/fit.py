@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from emu_robot.environments.capabilities import HasExpert, HasOracle, require
 from emu_robot.environments.contract import EnvironmentSpec, check_observation, open_task
 from emu_robot.errors import WeightsError
-from emu_robot.evaluation.config import EvalConfig, LayoutsConfig, PlannedLayoutsConfig
+from emu_robot.evaluation.config import ClosedLoopConfig, LayoutsConfig, PlannedLayoutsConfig
 from emu_robot.evaluation.worker import policy_config
 from emu_robot.planner.decoding.config import Decoder, check_adapted
 from emu_robot.policy.config import GoalMode
@@ -16,7 +16,7 @@ if TYPE_CHECKING:  # reading weights loads torch, which an expert does not need
     from emu_robot.policy.weights_contract import HeadContract
 
 
-def with_goal[Config: EvalConfig](config: Config) -> Config:
+def with_goal[C: ClosedLoopConfig](config: C) -> C:
     """The same settings with the goal mode of the weights in place of auto. Raises the errors of `head_contract`."""
     if config.policy == "expert" or config.goal != GoalMode.AUTO:
         return config
@@ -26,7 +26,7 @@ def with_goal[Config: EvalConfig](config: Config) -> Config:
     return replace(config, goal=head_contract(resolve_weights(config.policy)).goal)
 
 
-def check_fit(config: EvalConfig) -> None:
+def check_fit(config: ClosedLoopConfig) -> None:
     """Check that policy and environment offer everything that an evaluation needs.
 
     Raises `WeightsError` naming both values where weights do not fit the environment, `ConfigError` where settings do
@@ -43,7 +43,7 @@ def check_fit(config: EvalConfig) -> None:
         check_observation(f"environment {config.env}", world.reset(config.episode_seed(0)), suite.spec)
 
 
-def _check_weights(config: EvalConfig, goal: GoalMode) -> None:
+def _check_weights(config: ClosedLoopConfig, goal: GoalMode) -> None:
     from emu_robot.models.weights import resolve_weights
     from emu_robot.policy.weights_contract import check_steps, head_contract
 

@@ -27,8 +27,8 @@ def run_kept[Item](
 ) -> Generator[list[Item]]:
     """Yield the result of every index, first those of a stopped run with the same settings, weights and commit.
 
-    item: the dataclass of one item of a result, with JSON values alone. stages: those of the weights that act.
-    The file `unfinished.jsonl` in `config.out` is removed at the end.
+    item: the dataclass of one item of a result, with JSON values alone. The file `unfinished.jsonl` in `config.out` is
+    removed at the end. stages: those of the weights that the results depend on.
     """
     path = config.out / UNFINISHED
     header = json.dumps(config.settings() | {"weights": weights_of(config.policy, *stages), "commit": commit()})

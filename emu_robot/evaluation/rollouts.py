@@ -64,7 +64,7 @@ class EvalResult:
         return f"success {self.success}  {self.config.title}"
 
 
-def evaluate(config: EvalConfig, policy_factory: worker.PolicyFactory = worker.load_policy) -> EvalResult:
+def evaluate(config: EvalConfig, policy_factory: worker.PolicyFactory[EvalConfig] = worker.load_policy) -> EvalResult:
     """Run the episodes, write `eval_info.json` and `report.html` into `config.out`, print the success table.
 
     The factory must be an importable function, because it is sent to other processes. Raises the errors of `check_fit`

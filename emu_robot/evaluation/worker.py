@@ -8,7 +8,7 @@ from emu_robot.control.episode_loop import Subscriber, run_episode
 from emu_robot.core import PlanStep, Policy, Seeded
 from emu_robot.environments.capabilities import HasOracle, KeepsCompositions, require
 from emu_robot.environments.contract import Environment
-from emu_robot.evaluation.config import EvalConfig, PlannedLayoutsConfig
+from emu_robot.evaluation.config import ClosedLoopConfig, EvalConfig, PlannedLayoutsConfig
 from emu_robot.evaluation.expert import ExpertPolicy
 from emu_robot.evaluation.failures import FailureWatch, classify
 from emu_robot.evaluation.records import EpisodeRecord
@@ -23,7 +23,7 @@ SETTLE_STEPS = 40
 """Extra ticks of a successful episode in the report, so that its last view shows the arm at home."""
 
 type SubgoalSource = Callable[[], PlanStep | None]
-type PolicyFactory = Callable[[EvalConfig, SubgoalSource], Policy]
+type PolicyFactory[C: ClosedLoopConfig] = Callable[[C, SubgoalSource], Policy]
 
 OTHER_LAYOUT = 50_000_000
 """Offset from an episode's seed to the first layout of its shuffled subgoals."""
@@ -31,7 +31,7 @@ SHUFFLED_STRIDE = 1_000_003
 """Offset between the seeds of an episode's shuffled layouts."""
 
 
-def load_policy(config: EvalConfig, subgoal_source: SubgoalSource) -> Policy:
+def load_policy(config: ClosedLoopConfig, subgoal_source: SubgoalSource) -> Policy:
     """The policy in the weights `config.policy`."""
     module = import_module("emu_robot.policy.emu_policy")  # torch is imported only now
     return module.load_policy(
@@ -39,7 +39,7 @@ def load_policy(config: EvalConfig, subgoal_source: SubgoalSource) -> Policy:
     )
 
 
-def policy_config(config: EvalConfig) -> PolicyConfig:
+def policy_config(config: ClosedLoopConfig) -> PolicyConfig:
     """The policy's part of the settings of an evaluation."""
     made = PolicyConfig(decoder=make_decoder(config), int8=config.int8, chunk=config.chunk, replan=config.replan)
     return made if config.n_action_steps is None else replace(made, n_action_steps=config.n_action_steps)
@@ -53,7 +53,7 @@ def make_decoder(config: PlannedLayoutsConfig) -> DecoderConfig:
 class EpisodeRunner:
     """Runs episodes in one process, with one policy and the world of the present task."""
 
-    def __init__(self, config: EvalConfig, policy_factory: PolicyFactory = load_policy) -> None:
+    def __init__(self, config: EvalConfig, policy_factory: PolicyFactory[EvalConfig] = load_policy) -> None:
         self._config = config
         self._tasks = config.selected()
         self._worlds = Worlds(config.suite(), config.split)

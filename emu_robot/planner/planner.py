@@ -178,17 +178,19 @@ class Planner:
         *,
         seed: int = 0,
         past: Sequence[PastStep] = (),
+        doubt: float = 0.0,
     ) -> Plan:
         """The next steps, at most `max_steps`; none if the planner judges the task complete.
 
         seed: of random draws. past: the steps pursued before, oldest first, of which it reads the last
-        `PlannerSettings.memory`.
+        `PlannerSettings.memory`. doubt: as much less are the log odds that the task is complete.
 
         Raises `InvalidValueError` for an empty instruction, `UnknownNameError` for a missing camera, `ShapeError` for
         an image of the wrong size.
         """
-        steps = tuple(self.stream(observation, instruction, max_steps, seed=seed, past=past))
-        return Plan(instruction=instruction, steps=steps)
+        prompt, most = self._asked(observation, instruction, max_steps, past)
+        ids, end_odds = self.decoder.plan(prompt, most, seed, doubt)
+        return Plan(instruction=instruction, steps=tuple(self._shown(ids)), end_odds=end_odds)
 
     def stream(
         self,
@@ -200,14 +202,8 @@ class Planner:
         past: Sequence[PastStep] = (),
     ) -> Iterator[PlanStep]:
         """The steps of `plan`, each as soon as it is decoded. Input is checked at the call, not at the first step."""
-        read = past[max(len(past) - self.config.memory, 0) :]
-        *before, now = (self._codes(self._camera_image(seen)) for seen in (*(p.observation for p in read), observation))
-        steps_before = [CodedStep(step.subtask, codes) for step, codes in zip(read, before, strict=True)]
-        prompt = self._prompt(instruction, now, steps_before)
-        steps = self.config.max_steps if max_steps is None else max_steps
-        if steps < 1:
-            raise InvalidValueError(f"max_steps is {steps}, must be at least 1")
-        return self._stream(prompt, steps, seed)
+        prompt, most = self._asked(observation, instruction, max_steps, past)
+        return (step for ids in self.decoder.stream(prompt, most, seed) for step in self._shown(ids))
 
     def prompt(self, image: Image, instruction: str) -> list[int]:
         """Ids of an instruction and the current image (H, W, 3) uint8."""
@@ -256,10 +252,23 @@ class Planner:
             (codes,) = self.draw([self._prompt(subtask, codes)], [subtask], [draw_seed("imagine", seed, depth)])
             yield self.images.decode_images(codes[None])[0]
 
-    def _stream(self, prompt: Sequence[int], max_steps: int, seed: int) -> Iterator[PlanStep]:
-        for ids in self.decoder.stream(prompt, max_steps, seed):
-            for step in self.interleaver.decode(ids)[0]:
-                yield PlanStep(subtask=step.subtask, subgoal=self.images.decode_images(step.codes[None])[0])
+    def _asked(
+        self, observation: Observation, instruction: str, max_steps: int | None, past: Sequence[PastStep]
+    ) -> tuple[list[int], int]:
+        """The ids of a question, and the most steps of its answer."""
+        read = past[max(len(past) - self.config.memory, 0) :]
+        *before, now = (self._codes(self._camera_image(seen)) for seen in (*(p.observation for p in read), observation))
+        steps_before = [CodedStep(step.subtask, codes) for step, codes in zip(read, before, strict=True)]
+        prompt = self._prompt(instruction, now, steps_before)
+        most = self.config.max_steps if max_steps is None else max_steps
+        if most < 1:
+            raise InvalidValueError(f"max_steps is {most}, must be at least 1")
+        return prompt, most
+
+    def _shown(self, ids: Sequence[int]) -> Iterator[PlanStep]:
+        """The steps in new ids, with their images."""
+        for step in self.interleaver.decode(ids)[0]:
+            yield PlanStep(subtask=step.subtask, subgoal=self.images.decode_images(step.codes[None])[0])
 
     def _prompt(self, instruction: str, codes: Codes, past: Sequence[CodedStep] = ()) -> list[int]:
         if not instruction.strip():

@@ -16,13 +16,23 @@ class SubtaskMonitor:
     def start(self) -> None:
         """Begin a subtask."""
         self._chunks = 0
-        self._reached_in_a_row = 0
+        self._reached_in_a_row = self._over_in_a_row = 0
+        self._was_lower = self._reached = False
 
-    def update(self, progress: float) -> PolicyEvent | None:
-        """Count a chunk with its progress in [0, 1]. Returns `SWITCHED` or `TIMEOUT` if the subtask is over."""
+    def update(self, progress: float) -> tuple[PolicyEvent, ...]:
+        """Count a chunk with its progress in [0, 1]. Returns `REACHED` once, when progress rises to its threshold, and
+        `SWITCHED` or `TIMEOUT` if the subtask is over."""
+        events = []
+        reaches = progress >= self._config.reached_threshold
+        self._was_lower |= not reaches
+        self._reached_in_a_row = self._reached_in_a_row + 1 if reaches else 0
+        if self._was_lower and not self._reached and self._reached_in_a_row >= self._config.reached_dwell:
+            self._reached = True
+            events.append(PolicyEvent.REACHED)
         self._chunks += 1
-        reached = progress >= self._config.progress_threshold
-        self._reached_in_a_row = self._reached_in_a_row + 1 if reached else 0
-        if self._reached_in_a_row >= self._config.dwell:
-            return PolicyEvent.SWITCHED
-        return PolicyEvent.TIMEOUT if self._chunks > self.most_chunks else None
+        self._over_in_a_row = self._over_in_a_row + 1 if progress >= self._config.progress_threshold else 0
+        if self._over_in_a_row >= self._config.dwell:
+            events.append(PolicyEvent.SWITCHED)
+        elif self._chunks > self.most_chunks:
+            events.append(PolicyEvent.TIMEOUT)
+        return tuple(events)

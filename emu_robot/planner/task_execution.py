@@ -38,6 +38,7 @@ class PlannerLike(Protocol):
         *,
         seed: int = 0,
         past: Sequence[PastStep] = (),
+        doubt: float = 0.0,
     ) -> Plan: ...
 
 
@@ -72,6 +73,7 @@ class TaskExecution:
         self._asked = self._complete = self._failures = 0
         self._due_at = -math.inf
         self._past: deque[PastStep] = deque(maxlen=MEMORY)
+        self._end_odds: float | None = None
         self.step: PlanStep | None = None
         """The pursued step; None before the first plan and while the task is declared complete."""
         self.subtasks: list[str] = []
@@ -98,11 +100,16 @@ class TaskExecution:
     def plan(self, observation: Observation) -> PolicyEvent:
         """Plan from the observation. Returns `PLANNED`, `COMPLETE` or `PLAN_FAILED`.
 
+        When the planner chose the last step, it foresaw whether the task would be complete after it. As far as it
+        foresaw that more is left, the odds of a complete task are doubted.
+
         Raises `PlanningError` after too many failures in a row.
         """
         seed, self._asked = self._episode.of_call("plan", self._asked), self._asked + 1
         try:
-            plan = self._planner.plan(observation, self.instruction, max_steps=1, seed=seed, past=tuple(self._past))
+            doubt = max(0.0, -(self._end_odds or 0.0))
+            past = tuple(self._past)
+            plan = self._planner.plan(observation, self.instruction, max_steps=1, seed=seed, past=past, doubt=doubt)
         except EmuRobotError as error:
             return self._fail(error)
         self._failures, self.problem = 0, ""
@@ -110,7 +117,7 @@ class TaskExecution:
             self._complete, self.step = self._complete + 1, None
             self._due_at = self._clock() + self._config.recheck_chunks
             return PolicyEvent.COMPLETE
-        self._complete, self.step = 0, plan.steps[0]
+        self._complete, self.step, self._end_odds = 0, plan.steps[0], plan.end_odds
         self._past.append(PastStep(observation=observation, subtask=self.step.subtask))
         if not self.subtasks or not same_words(self.subtasks[-1], self.step.subtask):
             self.subtasks.append(self.step.subtask)
@@ -118,15 +125,22 @@ class TaskExecution:
         self._due_at = self._clock() + self.patience
         return PolicyEvent.PLANNED
 
-    def on_progress(self, progress: float) -> PolicyEvent | None:
+    def on_progress(self, progress: float) -> tuple[PolicyEvent, ...]:
         """Report a chunk of this step and its progress in [0, 1].
 
-        Returns `SWITCHED` or `TIMEOUT` if the step is over; the next plan is due then.
+        Returns `REACHED` if the step counts as reached now, `COMPLETE` with it if that declares the task complete, and
+        `SWITCHED` or `TIMEOUT` if the step is over; the next plan is due then.
         """
-        event = self._monitor.update(progress) if self.step is not None else None
-        if event is not None:
+        if self.step is None:
+            return ()
+        events = self._monitor.update(progress)
+        if PolicyEvent.SWITCHED in events or PolicyEvent.TIMEOUT in events:
             self._due_at = -math.inf
-        return event
+        is_last = self._end_odds is not None and self._end_odds > 0
+        if PolicyEvent.REACHED in events and is_last and self._config.confirmations > 1:
+            self._complete = 1  # a look at the end confirms it or takes it back
+            events = (PolicyEvent.REACHED, PolicyEvent.COMPLETE, *events[1:])
+        return events
 
     def _fail(self, error: EmuRobotError) -> PolicyEvent:
         self._failures, self._due_at, self.problem = self._failures + 1, -math.inf, str(error)

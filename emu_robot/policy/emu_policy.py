@@ -100,8 +100,7 @@ class EmuPolicy:
         if task.step is not None:
             chunk = self._step_policy.chunk(observation, task.step, prefix)
             assert chunk.progress is not None
-            if over := task.on_progress(chunk.progress):
-                events.append(over)
+            events += task.on_progress(chunk.progress)
         if task.is_due:
             pursued = task.step
             events.append(task.plan(observation))

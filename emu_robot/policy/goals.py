@@ -1,7 +1,7 @@
 """One planner for each `GoalMode`, so that a task can ask any source of steps. Knows neither head nor weights."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from emu_robot.core import Observation, PastStep, Plan, PlanStep
 from emu_robot.errors import ConfigError
@@ -50,10 +50,11 @@ class WordsAlone:
         *,
         seed: int = 0,
         past: Sequence[PastStep] = (),
+        doubt: float = 0.0,
     ) -> Plan:
         """The words of the planner's plan."""
-        plan = self.planner.plan(observation, instruction, max_steps, seed=seed, past=past)
-        return Plan(instruction=instruction, steps=tuple(PlanStep(subtask=step.subtask) for step in plan.steps))
+        plan = self.planner.plan(observation, instruction, max_steps, seed=seed, past=past, doubt=doubt)
+        return replace(plan, steps=tuple(PlanStep(subtask=step.subtask) for step in plan.steps))
 
 
 @dataclass(frozen=True)
@@ -71,12 +72,16 @@ class OtherImages:
         *,
         seed: int = 0,
         past: Sequence[PastStep] = (),
+        doubt: float = 0.0,
     ) -> Plan:
         """The planner's plan; every step has the source's present image."""
-        plan, given = self.planner.plan(observation, instruction, max_steps, seed=seed, past=past), self.source()
+        plan, given = (
+            self.planner.plan(observation, instruction, max_steps, seed=seed, past=past, doubt=doubt),
+            self.source(),
+        )
         image = None if given is None else given.subgoal
         steps = tuple(PlanStep(subtask=step.subtask, subgoal=image) for step in plan.steps)
-        return Plan(instruction=instruction, steps=steps)
+        return replace(plan, steps=steps)
 
 
 @dataclass(frozen=True)
@@ -93,6 +98,7 @@ class GivenSteps:
         *,
         seed: int = 0,
         past: Sequence[PastStep] = (),
+        doubt: float = 0.0,
     ) -> Plan:
         """A plan with the source's present step."""
         given = self.source()
@@ -111,6 +117,7 @@ class WholeInstruction:
         *,
         seed: int = 0,
         past: Sequence[PastStep] = (),
+        doubt: float = 0.0,
     ) -> Plan:
         """A plan with the instruction as its step, without an image."""
         return Plan(instruction=instruction, steps=(PlanStep(subtask=instruction),))

@@ -11,9 +11,10 @@ from emu_robot.environments.capabilities import Moment, Variation
 from emu_robot.environments.contract import SEEN, EnvironmentSpec
 from emu_robot.errors import InvalidValueError, ShapeError, UnknownNameError
 from emu_robot.robots.spec import PANDA
+from emu_robot.shared.words import folded
 from emu_sim.experts import Expert
 from emu_sim.failures import TabletopFailures
-from emu_sim.grammar import TABLETOP, Grammar, Subtask, Task
+from emu_sim.grammar import TABLETOP, Grammar, Subtask, Task, subtasks_of
 from emu_sim.laid_out import lay_out
 from emu_sim.layout import Layout, can_push, sample_layout
 from emu_sim.outcomes import Outcomes
@@ -214,6 +215,12 @@ class TabletopEnvironment:
     @property
     def current_subtask(self) -> str | None:
         return self.subtask.text if self.subtask else None
+
+    def holds(self, subtask: str) -> bool | None:
+        """Whether the result of this subtask, in any case and spacing, holds now and the gripper is free of it; None if
+        the words are no subtask of the present scene."""
+        step = subtasks_of(self.task).get(folded(subtask))
+        return None if step is None else subtask_holds(self.world, step)
 
     def expert(self) -> Expert:
         return Expert(self)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from itertools import product
 
 from emu_robot.environments.contract import SEEN, TaskSpec, select_tasks
+from emu_robot.shared.words import folded
 
 DEV, HELDOUT = "dev", "heldout"
 """Splits of compositions that demonstrations lack: to choose recipes on, and to report."""
@@ -176,6 +177,16 @@ class Grammar:
 
 WITHOUT_CELLS = ("open_drawer", "close_drawer")
 """Families without compositions, which only the split "seen" has."""
+
+
+def subtasks_of(task: Task) -> dict[str, Subtask]:
+    """Every subtask that can be said of the task's scene: its words, folded -> the subtask."""
+    steps = [Subtask("open"), Subtask("close")]
+    for name in task.objects:
+        steps += [Subtask("put", name, place) for place in (*task.places, DRAWER)]
+        steps += [Subtask("push", name, place) for place in task.places if place_kind(place) == "zone"]
+        steps += [Subtask("stack", name, other) for other in task.objects if other != name]
+    return {folded(step.text): step for step in steps}
 
 
 def preposition(place: str) -> str:

@@ -77,7 +77,7 @@ class Oracle:
     def __init__(self, config):
         self.asked = 0
 
-    def plan(self, observation, instruction, max_steps=None, *, seed=0, past=()):
+    def plan(self, observation, instruction, max_steps=None, *, seed=0, past=(), doubt=0.0):
         self.asked += 1
         red, blue = (tuple(fakes.COLOURS[name]) for name in ("red cube", "blue can"))
         image = observation.images["front"]

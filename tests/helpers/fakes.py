@@ -104,6 +104,9 @@ class FakeEnvironment:
             image[int(v) - 5 : int(v) + 6, int(u) - 5 : int(u) + 6] = COLOURS[name]
         return np.ascontiguousarray(np.kron(image, np.ones((size // 128, size // 128, 1), np.uint8)))
 
+    def holds(self, subtask: str) -> bool | None:
+        return self._done[self.subtasks.index(subtask)] if subtask in self.subtasks else None
+
     def failure_watch(self) -> "FakeWatch":
         return FakeWatch(self)
 

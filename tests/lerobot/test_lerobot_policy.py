@@ -215,7 +215,7 @@ def test_modules_to_shard_exist(weights, dataset):
 class FixedPlanner:
     """Always the same next step."""
 
-    def plan(self, observation, instruction, max_steps=None, *, seed=0, past=()):
+    def plan(self, observation, instruction, max_steps=None, *, seed=0, past=(), doubt=0.0):
         subgoal = np.full((SIZE, SIZE, 3), 77, np.uint8)
         return Plan(instruction=instruction, steps=(PlanStep(subtask="task 1", subgoal=subgoal),))
 

@@ -14,12 +14,14 @@ PLANNED, COMPLETE, FAILED = PolicyEvent.PLANNED, PolicyEvent.COMPLETE, PolicyEve
 
 
 class Scripted:
-    """Says one subtask after the other: None is complete, an error is raised. seeds, past: those it got."""
+    """A planner that says one subtask after the other: None is complete, an error is raised. end_odds: what it foresees
+    after each step. seeds, past, doubts: those it got."""
 
-    def __init__(self, script: Sequence[str | Exception | None]) -> None:
-        self._script = list(script)
+    def __init__(self, script: Sequence[str | Exception | None], end_odds: float | None = None) -> None:
+        self._script, self.end_odds = list(script), end_odds
         self.seeds: list[int] = []
         self.past: list[Sequence[PastStep]] = []
+        self.doubts: list[float] = []
 
     def plan(
         self,
@@ -29,13 +31,16 @@ class Scripted:
         *,
         seed: int = 0,
         past: Sequence[PastStep] = (),
+        doubt: float = 0.0,
     ) -> Plan:
         self.seeds.append(seed)
         self.past.append(past)
+        self.doubts.append(doubt)
         said = self._script.pop(0)
         if isinstance(said, Exception):
             raise said
-        return Plan(instruction=instruction, steps=(PlanStep(subtask=said),) if said else ())
+        steps = (PlanStep(subtask=said),) if said else ()
+        return Plan(instruction=instruction, steps=steps, end_odds=self.end_odds if said else None)
 
 
 class Chunks:
@@ -76,12 +81,12 @@ def test_a_step_is_reached_after_a_dwell_and_overdue_after_its_patience():
     task = execution(Scripted(["open", "put"]))
     assert task.is_due
     task.plan(NOWHERE)
-    assert [task.on_progress(p) for p in (0.2, 0.95, 0.5, 0.95)] == [None] * 4
+    assert [task.on_progress(p) for p in (0.2, 0.95, 0.5, 0.95)] == [(), (PolicyEvent.REACHED,), (), ()]
     assert not task.is_due
-    assert task.on_progress(0.95) is PolicyEvent.SWITCHED and task.is_due
+    assert task.on_progress(0.95) == (PolicyEvent.SWITCHED,) and task.is_due
     task.plan(NOWHERE)
     said = [task.on_progress(0.1) for _ in range(19)]
-    assert said.index(PolicyEvent.TIMEOUT) == 18  # 1.75 * 80 / 8 chunks
+    assert said.index((PolicyEvent.TIMEOUT,)) == 18  # 1.75 * 80 / 8 chunks
     assert task.is_due
 
 
@@ -99,11 +104,43 @@ def test_a_task_held_complete_is_questioned_again_after_a_while():
     clock = Chunks()
     task = execution(Scripted([None, "open"]), clock, recheck_chunks=3)
     task.plan(NOWHERE)
-    assert task.step is None and task.on_progress(0.99) is None
+    assert task.step is None and task.on_progress(0.99) == ()
     clock.now = 2.9
     assert not task.is_due
     clock.now = 3.0
     assert task.is_due and task.plan(NOWHERE) is PLANNED
+
+
+def test_the_last_foreseen_step_declares_the_task_and_a_look_confirms_it():
+    task = execution(Scripted(["put", None], end_odds=2.0))
+    task.plan(NOWHERE)
+    assert [task.on_progress(p) for p in (0.5, 0.85)] == [(), (PolicyEvent.REACHED, COMPLETE)]
+    assert task.step is not None and not task.is_due and not task.is_over
+    assert [task.on_progress(p) for p in (0.95, 0.95)] == [(), (PolicyEvent.SWITCHED,)]
+    assert task.plan(NOWHERE) is COMPLETE and task.is_over
+
+
+def test_a_look_takes_a_declaration_back():
+    task = execution(Scripted(["put", "put", None, None], end_odds=2.0))
+    task.plan(NOWHERE)
+    assert COMPLETE in [event for p in (0.5, 0.85, 0.95, 0.95) for event in task.on_progress(p)]
+    assert task.plan(NOWHERE) is PLANNED
+    assert task.plan(NOWHERE) is COMPLETE and not task.is_over
+
+
+@pytest.mark.parametrize(("end_odds", "confirmations"), [(None, 2), (-1.0, 2), (2.0, 1)])
+def test_a_step_that_is_not_known_as_the_last_one_declares_nothing(end_odds: float | None, confirmations: int):
+    task = execution(Scripted(["put"], end_odds=end_odds), confirmations=confirmations)
+    task.plan(NOWHERE)
+    assert [task.on_progress(p) for p in (0.5, 0.85)] == [(), (PolicyEvent.REACHED,)]
+
+
+def test_an_end_that_was_not_foreseen_is_doubted_as_much():
+    planner = Scripted(["open", "put", "close", None])
+    task = execution(planner)
+    for planner.end_odds in (-11.0, 3.0, None, None):
+        task.plan(NOWHERE)
+    assert planner.doubts == [0.0, 11.0, 0.0, 0.0]
 
 
 def test_a_failed_plan_leaves_the_step_and_too_many_end_the_task():

@@ -38,6 +38,7 @@ class ListPlanner:
         *,
         seed: int = 0,
         past: Sequence[PastStep] = (),
+        doubt: float = 0.0,
     ) -> Plan:
         self.seeds.append(seed)
         image = np.full((SIZE, SIZE, 3), 9, np.uint8)
@@ -142,10 +143,11 @@ class FailingPlanner(ListPlanner):
         *,
         seed: int = 0,
         past: Sequence[PastStep] = (),
+        doubt: float = 0.0,
     ) -> Plan:
         if self.fails:
             raise WeightsError("no plan comes")
-        return super().plan(observation, instruction, max_steps, seed=seed, past=past)
+        return super().plan(observation, instruction, max_steps, seed=seed, past=past, doubt=doubt)
 
 
 def test_a_failed_plan_is_an_event_and_the_step_before_goes_on():

@@ -41,7 +41,7 @@ def test_a_subtask_that_goes_on_in_other_letters_counts_once(second, n_begun):
     answers = iter([SAID, second])
 
     class Planner:
-        def plan(self, observation, instruction, max_steps=None, *, seed=0, past=()) -> Plan:
+        def plan(self, observation, instruction, max_steps=None, *, seed=0, past=(), doubt=0.0) -> Plan:
             return Plan(instruction=instruction, steps=(PlanStep(subtask=next(answers)),))
 
     seen = Observation(images={}, state=np.zeros(1, np.float32))

@@ -9,7 +9,7 @@ from emu_robot import environments
 from emu_robot.errors import InvalidValueError, ShapeError, SystemSetupError, UnknownNameError
 from emu_sim.bench import bench
 from emu_sim.environment import TabletopEnvironment
-from emu_sim.grammar import TABLETOP
+from emu_sim.grammar import TABLETOP, TABLETOP2, Grammar, subtasks_of
 from emu_sim.layout import Layout
 from emu_sim.tabletop import TabletopEnv, make_resting
 from emu_sim.world import World
@@ -66,6 +66,31 @@ def test_oracle_shows_the_completed_subtask_and_restores_the_world() -> None:
     now = environment.render()
     moved = np.abs(now.astype(int) - step.subgoal.astype(int)).sum(axis=2)
     assert moved[int(v) - 2 : int(v) + 3, int(u) - 2 : int(u) + 3].mean() > 60, "the object has left its place"
+    environment.close()
+
+
+@pytest.mark.parametrize("grammar", [TABLETOP, TABLETOP2], ids=lambda one: one.name)
+def test_every_subtask_is_judged_by_its_words(grammar: Grammar) -> None:
+    environment = TabletopEnvironment(["all"], grammar=grammar)
+    for seed in range(30):
+        environment.reset(seed, observe=False)
+        known = subtasks_of(environment.task)
+        assert all(environment.holds(f" {words.upper()}") is not None for words in environment.subtasks)
+        assert set(environment.task.subtasks) <= set(known.values())
+    for words in ("", "put the red cube", "put the black cube in the bowl", "close the door"):
+        assert environment.holds(words) is None
+    environment.close()
+
+
+def test_a_subtask_holds_once_the_expert_has_done_it() -> None:
+    environment = TabletopEnvironment(["sort"])
+    environment.reset(4, observe=False)
+    first, second, *_ = environment.subtasks
+    expert, told = environment.expert(), []
+    while environment.subtask_index < 2:
+        environment.step(expert.action(), observe=False)
+        told.append((environment.holds(first), environment.holds(second)))
+    assert list(dict.fromkeys(told)) == [(False, False), (True, False), (True, True)]
     environment.close()
 
 

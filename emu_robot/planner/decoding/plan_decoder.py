@@ -60,16 +60,31 @@ class PlanDecoder:
         """Continue every prompt by at most `max_steps` steps; return the new ids, eos last where the plan ended."""
         produced: list[list[int]] = []
         for rows in self._blocks(prompts, seeds):
-            *_, found = self._steps(prompts[rows], max_steps, seeds[rows])
+            *_, found = self._steps(self._session(prompts[rows], max_steps), max_steps, seeds[rows])
             produced += found
         return produced
 
     def stream(self, prompt: Sequence[int], max_steps: int, seed: int) -> Iterator[list[int]]:
         """The ids of each step as soon as it is complete, then [eos] if the plan ended."""
         seen = 0
-        for (produced,) in self._steps([prompt], max_steps, [seed]):
+        for (produced,) in self._steps(self._session([prompt], max_steps), max_steps, [seed]):
             yield produced[seen:]
             seen = len(produced)
+
+    @torch.inference_mode()
+    def plan(
+        self, prompt: Sequence[int], max_steps: int, seed: int, doubt: float = 0.0
+    ) -> tuple[list[int], float | None]:
+        """The new ids as `generate` gives them, and the log odds that the plan ends there; None if it has ended.
+
+        doubt: as much less are the log odds that it ends before its first step.
+        """
+        session = self._session([prompt], max_steps + 1)
+        *_, (produced,) = self._steps(session, max_steps, [seed], doubt)
+        if produced[-1] == self.grammar.vocabulary.eos:
+            return produced, None
+        logits, _ = self._end_logits(session)
+        return produced, float(logits[0, 1] - logits[0, 0])
 
     @torch.inference_mode()
     def draw(self, sequences: Sequence[Sequence[int]], seeds: Sequence[int]) -> list[list[int]]:
@@ -108,18 +123,20 @@ class PlanDecoder:
         size = 1 if self.model.is_int8 else max(count, 1)
         return [slice(row, row + size) for row in range(0, count, size)]
 
-    @torch.inference_mode()
-    def _steps(
-        self, prompts: Sequence[Sequence[int]], max_steps: int, seeds: Sequence[int]
-    ) -> Iterator[list[list[int]]]:
+    def _session(self, prompts: Sequence[Sequence[int]], max_steps: int) -> DecodingSession:
         if max_steps < 1:
             raise InvalidValueError(f"max_steps is {max_steps}, must be at least 1")
         slots = max(map(len, prompts)) + max_steps * self.grammar.step_length
-        session = DecodingSession(self.model, self.grammar, prompts, slots, self.images.guides)
+        return DecodingSession(self.model, self.grammar, prompts, slots, self.images.guides)
+
+    @torch.inference_mode()
+    def _steps(
+        self, session: DecodingSession, max_steps: int, seeds: Sequence[int], doubt: float = 0.0
+    ) -> Iterator[list[list[int]]]:
         vocabulary, active = self.grammar.vocabulary, list(session.rows)
         generators = RowGenerators.seeded(seeds, session.device)
-        for _ in range(max_steps):
-            active, hidden_BD = self._begin_steps(session, active, generators)
+        for step in range(max_steps):
+            active, hidden_BD = self._begin_steps(session, active, generators, 0.0 if step else doubt)
             if active:
                 self._words(session, active, hidden_BD, generators)
                 self.images.decode_image(session, active, generators)
@@ -130,7 +147,7 @@ class PlanDecoder:
                 return
 
     def _begin_steps(
-        self, session: DecodingSession, active: list[int], generators: RowGenerators
+        self, session: DecodingSession, active: list[int], generators: RowGenerators, doubt: float
     ) -> tuple[list[int], Tensor]:
         """Choose another step or the plan's end for each row; return the rows that go on, and states (B, D) there.
 
@@ -138,8 +155,8 @@ class PlanDecoder:
         """
         vocabulary = self.grammar.vocabulary
         choices = (vocabulary.bos_step, vocabulary.eos)
-        hidden_BD, next_BD = session.advance(guess=[vocabulary.bos_step]).unbind(1)
-        logits = torch.stack([session.model.logits(hidden_BD, slice(i, i + 1))[:, 0] for i in choices], -1)
+        logits, next_BD = self._end_logits(session)
+        logits = logits - torch.tensor([0.0, doubt], device=logits.device) if doubt else logits
         picked = self._sample_words(logits, generators.only(active))
         goes_on = [row for row in active if int(picked[row]) == 0]
         for row in active:
@@ -148,6 +165,13 @@ class PlanDecoder:
                 session.finish(row)
         session.settle(1, 1)
         return goes_on, next_BD
+
+    def _end_logits(self, session: DecodingSession) -> tuple[Tensor, Tensor]:
+        """Logits (B, 2) of another step and of the plan's end, and the states (B, D) after the begin of another."""
+        vocabulary = self.grammar.vocabulary
+        hidden_BD, next_BD = session.advance(guess=[vocabulary.bos_step]).unbind(1)
+        choices = (vocabulary.bos_step, vocabulary.eos)
+        return torch.stack([session.model.logits(hidden_BD, slice(i, i + 1))[:, 0] for i in choices], -1), next_BD
 
     def _words(
         self, session: DecodingSession, active: Sequence[int], hidden_BD: Tensor, generators: RowGenerators

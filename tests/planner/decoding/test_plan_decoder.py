@@ -78,6 +78,24 @@ def test_batch_equals_one_by_one_and_stream_equals_generate() -> None:
         assert [token for part in decoder.stream(prompt, 2, 0) for token in part] == ids
 
 
+def test_a_plan_foresees_its_end_and_doubts_it() -> None:
+    interleaver, seen = make(), set()
+    for seed in range(8):
+        decoder = make_decoder(model(interleaver, seed), PlanGrammar.of(interleaver, max_words=3))
+        for prompt in prompts(interleaver):
+            ids, odds = decoder.plan(prompt, 1, 0)
+            assert ids == decoder.generate([prompt], 1, [0])[0]
+            ended = ids[-1] == interleaver.vocabulary.eos
+            assert (odds is None) == ended
+            if odds is not None:
+                longer = decoder.generate([prompt], 2, [0])[0]
+                assert (odds > 0) == (longer == [*ids, interleaver.vocabulary.eos])
+            seen.add(None if odds is None else odds > 0)
+            doubted, _ = decoder.plan(prompt, 1, 0, doubt=1e6)
+            assert len(interleaver.decode(doubted)[0]) == 1 and (ended or doubted == ids)
+    assert seen == {None, True, False}
+
+
 def test_a_row_draws_from_its_seed_alone() -> None:
     interleaver, found = make(), set()
     for seed in range(6):
