@@ -13,6 +13,7 @@ from emu_robot.data.replay_buffer import ReplayBuffer
 from emu_robot.errors import DataError, InvalidValueError
 from emu_robot.models.transformer import CausalTransformer
 from emu_robot.models.transformer_sizes import TransformerSizes
+from emu_robot.planner.decoding.sampling import SamplingConfig
 from emu_robot.planner.planner import Planner, PlannerConfig, PlannerSettings
 from emu_robot.tokenizers.image import ImageTokenizer, ImageTokenizerSizes
 from emu_robot.tokenizers.text import TextTokenizer
@@ -67,7 +68,7 @@ def queries(weights: Path) -> PlanQueries:
     return PlanQueries.load(ReplayBuffer.open(weights.parent / "data"), "front", weights)
 
 
-def planner(weights: Path, memory: int) -> Planner:
+def planner(weights: Path, memory: int, sampling: SamplingConfig | None = None) -> Planner:
     sizes = TransformerSizes(
         hidden_size=16, intermediate_size=24, num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=2,
         head_dim=8, unrotated_groups=1,
@@ -75,7 +76,7 @@ def planner(weights: Path, memory: int) -> Planner:
     text, images = TextTokenizer.load(weights), ImageTokenizer.load(weights)
     config = PlannerConfig.of(PlannerSettings(memory=memory, image_stride=48, model=sizes), text, images.config)
     torch.manual_seed(0)
-    return Planner(config, CausalTransformer(config.model).eval(), text, images)
+    return Planner(config, CausalTransformer(config.model).eval(), text, images, sampling)
 
 
 def test_tries_in_vain_belong_to_what_was_pursued(queries: PlanQueries) -> None:
@@ -113,7 +114,8 @@ def test_a_planner_is_asked_what_the_training_showed(
 ) -> None:
     made = planner(weights, memory)
     asked: list[list[int]] = []
-    monkeypatch.setattr(made.decoder, "stream", lambda prompt, *_: asked.append(list(prompt)) or iter([]))
+    ended = [made.interleaver.vocabulary.eos], None
+    monkeypatch.setattr(made.decoder, "plan", lambda prompt, *_: asked.append(list(prompt)) or ended)
     images = ReplayBuffer.open(weights.parent / "data").images("front")[:5]
     views = [Observation(images={"front": image}, state=np.zeros(8, np.float32)) for image in images]
     words = [RED, RED, BLUE, BLUE]
@@ -182,3 +184,28 @@ def test_an_answer_is_words_and_ends(weights: Path) -> None:
     assert isinstance(made.answer(view, "what is on the table?"), str)
     with pytest.raises(InvalidValueError, match="must ask something"):
         made.answer(view, " ")
+
+
+@pytest.mark.parametrize("guided", [False, True])
+def test_a_prompt_that_grows_is_read_once_and_gives_the_same_to_the_bit(
+    weights: Path, queries: PlanQueries, guided: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sampling = SamplingConfig(image_guidance=2.0 if guided else 1.0)
+    kept, fed = planner(weights, 4, sampling), []
+    forward = kept.model.model.forward
+    monkeypatch.setattr(
+        kept.model.model, "forward", lambda ids, *a, **k: fed.append(ids.shape[1]) or forward(ids, *a, **k)
+    )
+    images = ReplayBuffer.open(weights.parent / "data").images("front")[:5]
+    views = [Observation(images={"front": image}, state=np.zeros(8, np.float32)) for image in images]
+    past = [PastStep(observation=view, subtask=said) for view, said in zip(views, [RED, RED, BLUE, BLUE], strict=False)]
+    longest = []
+    for n in (0, 1, 2, 1, 3, 4):  # once an earlier prompt again, as when another task asks in between
+        fed.clear()
+        mine = kept.plan(views[n], queries.instructions[0], seed=n, past=past[:n])
+        longest.append(sum(length for length in fed if length > 16))
+        fresh = planner(weights, 4, sampling).plan(views[n], queries.instructions[0], seed=n, past=past[:n])
+        assert mine.end_odds == fresh.end_odds and len(mine.steps) == len(fresh.steps)
+        for one, other in zip(mine.steps, fresh.steps, strict=True):
+            assert one.subtask == other.subtask and np.array_equal(one.subgoal, other.subgoal)
+    assert longest[1] == longest[2] == longest[5] < longest[4] < 2.5 * longest[5], f"ids read in long blocks: {longest}"

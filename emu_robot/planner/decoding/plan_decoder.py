@@ -48,6 +48,7 @@ class PlanDecoder:
     ) -> None:
         self.model, self.grammar = model, grammar
         self.sampling, self.images = sampling, image_decoder
+        self._last: DecodingSession | None = None  # of one prompt; the next one may begin like it
         device = model.lm_head.weight.device
         vocabulary = grammar.vocabulary
         self._next_word = torch.zeros(vocabulary.boi + 1, dtype=torch.bool, device=device)
@@ -100,10 +101,8 @@ class PlanDecoder:
     @torch.inference_mode()
     def answer(self, prompt: Sequence[int], most: int) -> list[int]:
         """The likeliest words that follow a prompt, which ends with bos_step, up to eos or at most so many."""
-        session, eos = (
-            DecodingSession(self.model, self.grammar, [prompt], len(prompt) + most),
-            self.grammar.vocabulary.eos,
-        )
+        eos = self.grammar.vocabulary.eos
+        session = DecodingSession(self.model, self.grammar, [prompt], len(prompt) + most)
         allowed = torch.zeros(eos + 1, dtype=torch.bool, device=session.device)
         allowed[: self.grammar.vocabulary.text_size] = allowed[eos] = True
         while len(session.produced[0]) < most:
@@ -127,7 +126,11 @@ class PlanDecoder:
         if max_steps < 1:
             raise InvalidValueError(f"max_steps is {max_steps}, must be at least 1")
         slots = max(map(len, prompts)) + max_steps * self.grammar.step_length
-        return DecodingSession(self.model, self.grammar, prompts, slots, self.images.guides)
+        session = DecodingSession(self.model, self.grammar, prompts, slots, self.images.guides)
+        if len(prompts) == 1:
+            session.begin(self._last)
+            self._last = session
+        return session
 
     @torch.inference_mode()
     def _steps(

@@ -38,12 +38,48 @@ class DecodingSession:
         self.words = [token for token in prompts[0] if token < grammar.vocabulary.text_size]  # of the first row
         self.produced: list[list[int]] = [[] for _ in prompts]
         self.cache = KVCache(model.config, len(prompts), slots, self.device, dtype)
+        self.blocks: list[list[int]] = []
+        """The blocks of the prompt that are in the cache after the first step has begun, see `begin`."""
         self._position = [-1] * len(prompts)
         self._references = [References(grammar.vocabulary) for _ in prompts]
         self.wordless: DecodingSession | None = None
         if guidance:
             wordless = [grammar.vocabulary.without_words(prompt) for prompt in prompts]
             self.wordless = DecodingSession(model, grammar, wordless, slots)
+
+    def begin(self, before: "DecodingSession | None" = None) -> None:
+        """Feed the only row's prompt but for its last block, in blocks that end with bos_step.
+
+        A prompt that remembers grows by a block from one plan to the next. Those that `before` has fed are taken over
+        with its cache. The blocks are the same with and without it, and so are the results, to the bit.
+        """
+        others = [None] * len(self.branches) if before is None else before.branches
+        for branch, other in zip(self.branches, others, strict=True):
+            branch._begin(other)
+
+    def _begin(self, before: "DecodingSession | None") -> None:
+        bos_step, blocks = self.grammar.vocabulary.bos_step, [list[int]()]
+        for token in self.pending[0]:
+            blocks[-1].append(token)
+            if token == bos_step:
+                blocks.append([])
+        *whole, last = blocks
+        known = before.blocks if before is not None else []
+        n_known = next(
+            (n for n, (a, b) in enumerate(zip(whole, known, strict=False)) if a != b), min(len(whole), len(known))
+        )
+        if before is not None and n_known:
+            self.cache, before.cache.slots = before.cache, self.cache.slots
+            self.cache.length = sum(map(len, whole[:n_known]))
+            for block in whole[:n_known]:
+                self._position[0] = self.positions(0, block)[-1]
+                for token in block:
+                    self._references[0].after(token)
+        for block in whole[n_known:]:
+            self.pending[0] = block
+            self.advance()
+        self.pending[0] = last
+        self.blocks = [*whole, [*last, bos_step]]
 
     @property
     def branches(self) -> "list[DecodingSession]":
