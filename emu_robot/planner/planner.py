@@ -80,7 +80,7 @@ class PlannerConfig(PlannerSettings):
     @classmethod
     def of(cls, settings: PlannerSettings, text: TextTokenizer, images: ImageTokenizerConfig) -> "PlannerConfig":
         """The configuration of these settings with these tokenizers."""
-        form = ImageFormat(**vars(settings.image), rows=images.grid, columns=images.grid)
+        form = ImageFormat(**vars(settings.image), rows=images.grid, columns=images.columns)
         n_ids = Vocabulary(text_size=text.size, n_codes=images.n_embed).size
         model = TransformerConfig(**vars(settings.model), vocab_size=n_ids)
         return cls(**(vars(settings) | {"image": form, "model": model}))
@@ -290,8 +290,8 @@ def _check_sizes(folder: Path, config: PlannerConfig, text: TextTokenizer, image
     n_ids = Vocabulary(text_size=text.size, n_codes=images.n_embed).size
     if config.model.vocab_size != n_ids:
         raise WeightsError(f"{folder}: the planner has {config.model.vocab_size} ids, its tokenizers make {n_ids}")
-    if (rows := config.image.rows, columns := config.image.columns) != (images.grid, images.grid):
-        grid = f"{images.grid} x {images.grid}"
+    if (rows := config.image.rows, columns := config.image.columns) != (images.grid, images.columns):
+        grid = f"{images.grid} x {images.columns}"
         raise WeightsError(f"{folder}: the planner's images are {rows} x {columns} codes, its tokenizer's {grid}")
 
 

@@ -1,7 +1,7 @@
 """Images <-> codes: a convolutional IBQ tokenizer that loads the official Emu3.5 layout or a small one for a CPU.
 
-Shapes: B batch, H W pixels, h w grid of codes, n = h*w codes in row-major order. Pixels in [-1, 1] as tensors,
-uint8 RGB as arrays.
+Shapes: B batch, H W pixels, h w grid of cells, n codes, row by row, one or more for each cell. Pixels in [-1, 1] as
+tensors, uint8 RGB as arrays.
 """
 
 from dataclasses import dataclass, field
@@ -19,7 +19,7 @@ from emu_robot.models.weights import load_weights, restore
 from emu_robot.shared.settings import check_ranges, number
 from emu_robot.tokenizers.local_encoder import LocalEncoder
 from emu_robot.tokenizers.object_naming import ObjectNaming, SeenObject
-from emu_robot.tokenizers.quantizer import IndexBackpropagationQuantizer, Quantized
+from emu_robot.tokenizers.quantizer import IndexBackpropagationQuantizer, ProductQuantizer, Quantized
 from emu_robot.tokenizers.vqgan import Decoder, Encoder
 
 MOST_NAMES = 2**12
@@ -48,6 +48,8 @@ class ImageTokenizerSizes:
     """Dimensions of a code's embedding."""
     n_embed: int = number(4096, 2, 2**24)
     """Number of codes in the codebook."""
+    codes_per_cell: int = number(1, 1, 16)
+    """Codes of each cell; the codebook and the embedding are cut into as many parts."""
     beta: float = number(0.25, 0, 1e6)
     """Weight of the commitment loss."""
     learned_position: bool = True
@@ -72,6 +74,10 @@ class ImageTokenizerSizes:
             if not least <= len(values) <= 8 or not all(0 < value <= most for value in values):
                 few = f"{str(values)[:60]}, must be {least} to 8"
                 raise InvalidValueError(f"tokenizer.{name} is {few} whole numbers in 1..{most}")
+        parts = self.codes_per_cell
+        for name in ("n_embed", "embed_dim"):
+            if (size := getattr(self, name)) % parts:
+                raise InvalidValueError(f"tokenizer.{name} is {size}, must be a multiple of codes_per_cell={parts}")
 
     def without_effect(self) -> dict[str, str]:
         """See `check_effects`."""
@@ -79,7 +85,7 @@ class ImageTokenizerSizes:
 
     @property
     def downscale(self) -> int:
-        """Pixels per code along each side."""
+        """Pixels per cell along each side."""
         return self.patch_size * 2 ** (len(self.ch_mult) - 1)
 
 
@@ -103,13 +109,18 @@ class ImageTokenizerConfig(ImageTokenizerSizes):
 
     @property
     def grid(self) -> int:
-        """Codes along each side of an image."""
+        """Cells along each side of an image."""
         return self.resolution // self.downscale
+
+    @property
+    def columns(self) -> int:
+        """Codes of a row of cells."""
+        return self.grid * self.codes_per_cell
 
     @property
     def n_codes(self) -> int:
         """Codes of an image."""
-        return self.grid**2
+        return self.grid * self.columns
 
 
 class Reconstruction(NamedTuple):
@@ -145,9 +156,9 @@ class ImageTokenizer(nn.Module):
         }
         self.encoder = _local_encoder(config) if config.local_encoder else Encoder(**layout)
         self.decoder = Decoder(**layout)
-        self.quantize = IndexBackpropagationQuantizer(
-            config.n_embed, config.embed_dim, config.beta, config.l2_norm, config.scale
-        )
+        book = (config.n_embed, config.embed_dim, config.beta, config.l2_norm, config.scale)
+        one = config.codes_per_cell == 1
+        self.quantize = IndexBackpropagationQuantizer(*book) if one else ProductQuantizer(*book, config.codes_per_cell)
         self.quant_conv = nn.Conv2d(config.z_channels, config.embed_dim, 1)
         self.post_quant_conv = nn.Conv2d(config.embed_dim, config.z_channels, 1)
         named = bool(config.names)
@@ -171,11 +182,11 @@ class ImageTokenizer(nn.Module):
         return self.quant_conv(self.encoder(images_B3HW))
 
     def encode(self, images_B3HW: Tensor) -> Tensor:
-        """(B, 3, H, W) in [-1, 1] -> codes (B, h, w) int64."""
+        """(B, 3, H, W) in [-1, 1] -> codes (B, h, columns) int64."""
         return self.quantize.encode(self.features(images_B3HW))
 
     def decode(self, codes_Bhw: Tensor) -> Tensor:
-        """Codes (B, h, w) int64 -> (B, 3, H, W), about [-1, 1]."""
+        """Codes (B, h, columns) int64 -> (B, 3, H, W), about [-1, 1]."""
         return self.decoder(self.post_quant_conv(self.quantize.decode(codes_Bhw).contiguous()))
 
     def seen_objects(self, codes: NDArray[np.integer]) -> list[list[SeenObject]]:
@@ -202,13 +213,13 @@ class ImageTokenizer(nn.Module):
         return to_uint8(self.decode(self._grid(codes))).cpu().numpy()
 
     def _grid(self, codes: NDArray[np.integer]) -> Tensor:
-        """(B, n) codes -> (B, h, w) int64, checked."""
+        """(B, n) codes -> (B, h, columns) int64, checked."""
         count = self.config.n_codes
         if codes.ndim != 2 or codes.shape[1] != count:
             raise ShapeError("codes", codes.shape, f"(B, {count})")
         if codes.size and (codes.min() < 0 or codes.max() >= self.config.n_embed):
             raise InvalidValueError(f"codes span {codes.min()}..{codes.max()}, must be in 0..{self.config.n_embed - 1}")
-        return torch.from_numpy(codes.astype(np.int64)).to(self._device).view(-1, self.config.grid, self.config.grid)
+        return torch.from_numpy(codes.astype(np.int64)).to(self._device).view(-1, self.config.grid, self.config.columns)
 
     def freeze(self) -> None:
         """Make traced code of encoder and decoder, in place, see `models.tracing`; on the CPU, for inference alone."""

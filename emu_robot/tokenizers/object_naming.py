@@ -14,6 +14,10 @@ CERTAIN = 0.5
 """Least probability at which an object counts as seen."""
 
 
+TIE = 1e-7
+"""Of windows with equal probabilities the first one counts."""
+
+
 class SeenObject(NamedTuple):
     """An object in an image."""
 
@@ -67,6 +71,7 @@ class ObjectNaming(nn.Module):
         probability = logits.float().softmax(1)[:, :-1]
         height, width = probability.shape[2:]
         shared = F.avg_pool2d(F.pad(probability, (0, 1, 0, 1)), 2, stride=1) * 4
+        shared -= TIE * torch.arange(height * width, device=shared.device).view(height, width)
         peaks = (shared == F.max_pool2d(shared, 3, stride=1, padding=1)) & (shared >= certain)
         found: list[list[SeenObject]] = [[] for _ in probability]
         for b, name, row, column in peaks.nonzero().tolist():

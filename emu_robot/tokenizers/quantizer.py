@@ -1,8 +1,9 @@
 """Index back-propagation quantisation (IBQ): every code of the book receives gradient at every step.
 
-Shapes: N positions, D embedding, K codes.
+Shapes: N positions, D embedding, K codes, P codes of a position.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -98,6 +99,61 @@ class IndexBackpropagationQuantizer(nn.Module):
             chosen = torch.multinomial(misfit + 1e-12, int(idle.sum()), replacement=True)
             self.embedding.weight[idle] = z[chosen]
         return int(idle.sum())
+
+
+class ProductQuantizer(nn.Module):
+    """Several codes for each position: the vector is cut into P parts, each with a codebook of its own.
+
+    The codebooks share one numbering: codes of the first part come first. The codes of a position follow one another,
+    so that a row of w positions has w * P codes.
+    """
+
+    def __init__(self, n_embed: int, embed_dim: int, beta: float, l2_norm: bool, scale: float, parts: int) -> None:
+        super().__init__()
+        sizes = (n_embed // parts, embed_dim // parts, beta, l2_norm, scale)
+        self.parts = nn.ModuleList(IndexBackpropagationQuantizer(*sizes) for _ in range(parts))
+        self._size = n_embed // parts
+
+    def forward(self, z_BDhw: Tensor) -> Quantized:
+        """Quantise a feature map for training, always in float32."""
+        each = [part(z) for part, z in self._split(z_BDhw)]
+        return Quantized(
+            torch.cat([one.z_q for one in each], 1),
+            self._joined([one.codes for one in each]),
+            torch.stack([one.loss for one in each]).mean(),
+            torch.stack([one.entropy_loss for one in each]).mean(),
+        )
+
+    def encode(self, z_BDhw: Tensor) -> Tensor:
+        """Codes (B, h, w * P) int64 of a feature map."""
+        return self._joined([part.encode(z) for part, z in self._split(z_BDhw)])
+
+    def decode(self, codes_Bhw: Tensor) -> Tensor:
+        """Embeddings (B, D, h, w) of codes (B, h, w * P). A code of another part stands for its counterpart."""
+        own = (codes_Bhw % self._size).unflatten(-1, (-1, len(self.parts))).unbind(-1)
+        return torch.cat([part.decode(codes) for part, codes in zip(self._books(), own, strict=True)], 1)
+
+    def codebook(self) -> Tensor:
+        """(K, D), zero outside a code's own part."""
+        return torch.block_diag(*(part.codebook() for part in self._books()))
+
+    def initialize(self, z_BDhw: Tensor) -> None:
+        """See `IndexBackpropagationQuantizer.initialize`."""
+        for part, z in self._split(z_BDhw):
+            part.initialize(z)
+
+    def revive(self, z_BDhw: Tensor) -> int:
+        """See `IndexBackpropagationQuantizer.revive`."""
+        return sum(part.revive(z) for part, z in self._split(z_BDhw))
+
+    def _books(self) -> list[IndexBackpropagationQuantizer]:
+        return [part for part in self.parts if isinstance(part, IndexBackpropagationQuantizer)]
+
+    def _split(self, z_BDhw: Tensor) -> list[tuple[IndexBackpropagationQuantizer, Tensor]]:
+        return list(zip(self._books(), z_BDhw.chunk(len(self.parts), 1), strict=True))
+
+    def _joined(self, codes: Sequence[Tensor]) -> Tensor:
+        return torch.stack([one + i * self._size for i, one in enumerate(codes)], -1).flatten(-2)
 
 
 def entropy_loss(logits_NK: Tensor, temperature: float = 0.01) -> Tensor:

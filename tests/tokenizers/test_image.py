@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from emu_robot.errors import InvalidValueError, ShapeError, WeightsError
 from emu_robot.models.weights import save_weights
 from emu_robot.tokenizers.image import ImageTokenizer, ImageTokenizerConfig, to_pixels, to_uint8
+from emu_robot.tokenizers.object_naming import NamedCells, ObjectNaming
 from emu_robot.tokenizers.quantizer import IndexBackpropagationQuantizer, entropy_loss
 
 GOLDEN = Path(__file__).parents[1] / "golden/tiny_ibq"
@@ -162,3 +163,51 @@ def test_saved_and_loaded(tmp_path: Path) -> None:
     save_weights(tmp_path, "tokenizer", tokenizer.state_dict(), tiny_config(ch=32))
     with pytest.raises(WeightsError, match="tokenizer weights do not fit"):
         ImageTokenizer.load(tmp_path)
+
+
+def test_two_codes_of_a_cell_come_from_two_books() -> None:
+    torch.manual_seed(0)
+    tokenizer = ImageTokenizer(tiny_config(codes_per_cell=2)).eval()
+    assert (tokenizer.config.grid, tokenizer.config.columns, tokenizer.config.n_codes) == (4, 8, 32)
+    codes = tokenizer.encode_images(images())
+    assert codes.shape == (3, 32) and (codes[:, ::2] < 32).all() and (codes[:, 1::2] >= 32).all()
+    with torch.no_grad():
+        pixels = to_pixels(torch.from_numpy(images()))
+        output = tokenizer(pixels)
+        assert np.array_equal(output.quantized.codes.flatten(1).numpy(), codes), "training and encoding agree"
+        z = tokenizer.quantize.decode(output.quantized.codes)
+        torch.testing.assert_close(z, output.quantized.z_q)
+        book = tokenizer.quantize.codebook()
+        summed = book[output.quantized.codes].unflatten(2, (4, 2)).sum(3)
+        torch.testing.assert_close(summed.permute(0, 3, 1, 2), z)
+    other = codes.copy()
+    other[:, 1] = 32 + (other[:, 1] + 5) % 32
+    assert not np.array_equal(tokenizer.decode_images(codes), tokenizer.decode_images(other)), "both codes are seen"
+    other = codes.copy()
+    other[:, 0] += 32
+    assert np.array_equal(tokenizer.decode_images(codes), tokenizer.decode_images(other)), (
+        "only its place in a book counts"
+    )
+    quantized = tokenizer.train()(pixels).quantized
+    wanted = [weight for name, weight in tokenizer.quantize.named_parameters() if "embedding" in name]
+    assert all(
+        gradient.abs().sum() > 0
+        for gradient in torch.autograd.grad(quantized.z_q.square().sum() + quantized.loss, wanted)
+    )
+    with pytest.raises(InvalidValueError, match="tokenizer.n_embed is 64, must be a multiple of codes_per_cell=3"):
+        tiny_config(codes_per_cell=3)
+
+
+def test_objects_are_found_where_the_cells_say() -> None:
+    naming = ObjectNaming(4, ["a", "b"], width=4)
+    logits, offsets = torch.full((1, 3, 4, 4), -20.0), torch.zeros(1, 2, 4, 4)
+    logits[:, 2] = 0
+    logits[0, :, 1, 1] = torch.tensor([9.0, 0, 0])
+    logits[0, :, 1, 2] = torch.tensor([9.0, 0, 9.0])  # the same object, near the border
+    logits[0, :, 3, 3] = torch.tensor([-9.0, 9.0, 0])
+    offsets[0, :, 1, 1], offsets[0, :, 1, 2] = torch.tensor([0.5, 0.25]), torch.tensor([-0.5, 0.25])
+    naming.forward = lambda z: NamedCells(logits, offsets)  # pyright: ignore[reportAttributeAccessIssue]
+    a, b = naming.objects(torch.zeros(1, 4, 4, 4))[0]
+    assert (a.name, b.name) == ("a", "b") and a.probability > 0.99
+    assert (a.u, a.v) == (pytest.approx(2 / 4), pytest.approx(1.75 / 4))
+    assert (b.u, b.v) == (pytest.approx(3.5 / 4), pytest.approx(3.5 / 4))

@@ -207,5 +207,6 @@ def test_a_prompt_that_grows_is_read_once_and_gives_the_same_to_the_bit(
         fresh = planner(weights, 4, sampling).plan(views[n], queries.instructions[0], seed=n, past=past[:n])
         assert mine.end_odds == fresh.end_odds and len(mine.steps) == len(fresh.steps)
         for one, other in zip(mine.steps, fresh.steps, strict=True):
-            assert one.subtask == other.subtask and np.array_equal(one.subgoal, other.subgoal)
+            assert one.subtask == other.subtask and one.subgoal is not None and other.subgoal is not None
+            assert np.array_equal(one.subgoal, other.subgoal)
     assert longest[1] == longest[2] == longest[5] < longest[4] < 2.5 * longest[5], f"ids read in long blocks: {longest}"
