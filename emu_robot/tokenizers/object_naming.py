@@ -15,7 +15,7 @@ CERTAIN = 0.5
 
 
 TIE = 1e-7
-"""Of windows with equal probabilities the first one counts."""
+"""Advantage of a window over the next one, so that the first of equal ones counts."""
 
 
 class SeenObject(NamedTuple):
