@@ -28,7 +28,7 @@ class Steps:
     def __init__(self, **steps: str) -> None:
         self.steps, self.asked = steps, list[str]()
 
-    def plan(self, observation, instruction, max_steps=None, *, seed=0, past=()):
+    def plan(self, observation, instruction, max_steps=None, *, seed=0, past=(), doubt=0.0):
         step = self.next_steps([observation.images["front"]], [instruction], [seed])[0]
         return Plan(instruction=instruction, steps=() if step is None else (step,))
 

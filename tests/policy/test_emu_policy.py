@@ -274,6 +274,7 @@ class Echo(ListPlanner):
         *,
         seed: int = 0,
         past: Sequence[PastStep] = (),
+        doubt: float = 0.0,
     ) -> Plan:
         assert not past, "another instruction has no past"
         self.left = [instruction]
