@@ -41,12 +41,12 @@ TEXTS = {
 
 @pytest.mark.parametrize("text", TEXTS, ids=range(len(TEXTS)))
 def test_what_is_no_mapping_in_yaml_is_named(text: str):
-    start = time.monotonic()
+    start = time.process_time()
     with pytest.raises(ConfigError) as found:
         parse_deployment(text, "mine.yaml")
     assert str(found.value).startswith(f"mine.yaml: {TEXTS[text]}")
     assert len(str(found.value).splitlines()) == 1 and len(str(found.value)) < 400
-    assert time.monotonic() - start < 5.0
+    assert time.process_time() - start < 5.0
 
 
 @pytest.mark.parametrize("text", [None, 3, b"name: a", ["name"], {}])
