@@ -36,6 +36,7 @@ SCHEMAS = {
     "measure-tokenizer": "emu_robot.evaluation.tokenizer_quality:TokenizerQualityConfig",
     "plan": "emu_robot.cli.plan:PlanConfig",
     "prepare": "emu_robot.data.prepare:PrepareConfig",
+    "repair": "emu_robot.cli.data:RepairConfig",
     "sim-bench": "emu_robot.cli.sim:BenchConfig",
     "to-lerobot": "emu_robot.cli.to_lerobot:ToLeRobotConfig",
     "train-dida": "emu_robot.training.dida:DidaTrainConfig",

@@ -1,10 +1,11 @@
-"""`emu-robot data encode|export|from-mcap|merge|prepare key=value ...`: convert demonstrations.
+"""`emu-robot data encode|export|from-mcap|merge|prepare|repair key=value ...`: convert demonstrations.
 
 encode: add image codes to a replay buffer, to train a planner on it.
 export: write a replay buffer as a LeRobotDataset v3.
 from-mcap: write recordings of the ROS 2 graph as a LeRobotDataset v3; recording= may be given several times.
 merge: join several replay buffers.
 prepare: turn a LeRobotDataset into a replay buffer, cut into subtasks.
+repair: recover the episodes of a LeRobotDataset whose recording was killed.
 """
 
 from collections.abc import Sequence
@@ -36,12 +37,22 @@ class ExportConfig:
         check_ranges(self)
 
 
+@dataclass(frozen=True, kw_only=True)
+class RepairConfig:
+    """Settings of a repair."""
+
+    dataset: Path = Path("data/demonstrations_lerobot")
+    """Folder of a LeRobotDataset v3; it is left as it is."""
+    out: str = ""
+    """Folder of the repaired set; empty: <dataset>_repaired."""
+
+
 def run(arguments: Sequence[str]) -> None:
-    """Run one conversion. export, from-mcap and prepare need the extra [train], from-mcap also [ros]."""
+    """Run one conversion. export, from-mcap, prepare and repair need the extra [train], from-mcap also [ros]."""
     if arguments and arguments[0] in ("-h", "--help"):
         print(__doc__)
         return
-    command, overrides = sub_verb("data", ("encode", "export", "from-mcap", "merge", "prepare"), arguments)
+    command, overrides = sub_verb("data", ("encode", "export", "from-mcap", "merge", "prepare", "repair"), arguments)
     overrides = _joined("recording", overrides) if command == "from-mcap" else overrides
     config = configure(command, overrides, f"data {command}")
     if config is None:
@@ -74,6 +85,10 @@ def run(arguments: Sequence[str]) -> None:
             from emu_robot.data.prepare import prepare
 
             prepare(config)
+        case "repair":
+            from emu_robot.data.repair import repair
+
+            repair(config.dataset, config.out)
 
 
 def _joined(key: str, overrides: Sequence[str]) -> list[str]:
