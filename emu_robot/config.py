@@ -26,6 +26,7 @@ SCHEMAS = {
     "export": "emu_robot.cli.data:ExportConfig",
     "from-mcap": "emu_robot.data.from_mcap:FromMcapConfig",
     "merge": "emu_robot.data.merge:MergeConfig",
+    "merge-sets": "emu_robot.cli.data:MergeSetsConfig",
     "finetune": "emu_robot.training.finetune:FinetuneConfig",
     "generate": "emu_robot.cli.generate:GenerateConfig",
     "imagine": "emu_robot.evaluation.imagination:ImagineConfig",

@@ -1,9 +1,10 @@
-"""`emu-robot data encode|export|from-mcap|merge|prepare|repair key=value ...`: convert demonstrations.
+"""`emu-robot data encode|export|from-mcap|merge|merge-sets|prepare|repair key=value ...`: convert demonstrations.
 
 encode: add image codes to a replay buffer, to train a planner on it.
 export: write a replay buffer as a LeRobotDataset v3.
 from-mcap: write recordings of the ROS 2 graph as a LeRobotDataset v3; recording= may be given several times.
 merge: join several replay buffers.
+merge-sets: join several LeRobotDatasets of one robot, such as recorded sessions, with their subtasks.
 prepare: turn a LeRobotDataset into a replay buffer, cut into subtasks.
 repair: recover the episodes of a LeRobotDataset whose recording was killed.
 """
@@ -48,11 +49,13 @@ class RepairConfig:
 
 
 def run(arguments: Sequence[str]) -> None:
-    """Run one conversion. export, from-mcap, prepare and repair need the extra [train], from-mcap also [ros]."""
+    """Run one conversion. all but encode and merge need the extra [train], from-mcap also [ros]."""
     if arguments and arguments[0] in ("-h", "--help"):
         print(__doc__)
         return
-    command, overrides = sub_verb("data", ("encode", "export", "from-mcap", "merge", "prepare", "repair"), arguments)
+    command, overrides = sub_verb(
+        "data", ("encode", "export", "from-mcap", "merge", "merge-sets", "prepare", "repair"), arguments
+    )
     overrides = _joined("recording", overrides) if command == "from-mcap" else overrides
     config = configure(command, overrides, f"data {command}")
     if config is None:
@@ -81,6 +84,10 @@ def run(arguments: Sequence[str]) -> None:
             from emu_robot.data.merge import merge
 
             print(merge(config))
+        case "merge-sets":
+            from emu_robot.data.merge_sets import merge_sets
+
+            print(merge_sets(config))
         case "prepare":
             from emu_robot.data.prepare import prepare
 

@@ -6,6 +6,7 @@ Needs meta/info.json and the tasks; everything else is found again in tables and
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -60,9 +61,7 @@ class DamagedSet:
             raise DataError(f"{root / INFO}: codebase_version is {self.info.get('codebase_version')}, must be v3.0")
         self.tasks = read_texts(root, "tasks", "task")
         if sorted(self.tasks) != list(range(len(self.tasks))) or not self.tasks:
-            raise DataError(
-                f"{root / 'meta/tasks.parquet'}: holds the indices {sorted(self.tasks)}, expected 0, 1, ..."
-            )
+            raise DataError(f"{root / 'meta/tasks.parquet'}: indices are {sorted(self.tasks)}, expected 0, 1, ...")
         self.end = ""
         """Why `whole_episodes` ended before all files were used; empty if it did not."""
 
@@ -105,7 +104,7 @@ class DamagedSet:
                 table = salvage(path, pattern)
             index_T = column_of(path, table, "episode_index").to_numpy()
             cuts = [0, *(np.flatnonzero(np.diff(index_T)) + 1).tolist(), len(index_T)]
-            for begin, end in zip(cuts, cuts[1:], strict=False):
+            for begin, end in pairwise(cuts):
                 yield path, table.slice(begin, end - begin)
 
     def _check_rows(self, i: int, begin: int, path: Path, rows: pa.Table) -> None:

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,7 @@ from emu_robot.data.lerobot_export import create_set, h264
 from emu_robot.data.lerobot_labels import add_language, language_rows, write_subtasks
 from emu_robot.data.session_folder import OWN, SessionFolder, features_of
 from emu_robot.errors import SystemSetupError
-from emu_robot.recording.messages import End, Frame, Outcome, Setup
+from emu_robot.recording.messages import End, Frame, Outcome, Setup, Start
 
 QUEUED_FRAMES = 64
 """Frames per camera that wait for LeRobot's encoder."""
@@ -25,12 +24,11 @@ ENCODER_STALLED_S = 60.0
 class RunningEpisode:
     """Takes frames and marks, and becomes the session's next episode or nothing."""
 
-    def __init__(self, folder: SessionFolder, task: str, software: dict[str, str | None]) -> None:
-        self._folder, self._task, self._software = folder, task, software
+    def __init__(self, folder: SessionFolder, start: Start, software: dict[str, str | None]) -> None:
+        self._folder, self._start, self._software = folder, start, software
         self._dataset = _open(folder)
         assert self._dataset.writer is not None
         self._writer = self._dataset.writer
-        self._begun = datetime.now(UTC).isoformat(timespec="milliseconds")
         self._marks: list[tuple[int, str]] = []
         self._flags: list[tuple[int, str]] = []
         self._stamps: list[float] = []
@@ -50,7 +48,7 @@ class RunningEpisode:
             self._wait_for_encoder()
         self._dataset.add_frame(
             {
-                "task": self._task,
+                "task": self._start.task,
                 "observation.state": frame.observation.state.astype(np.float32),
                 "action": frame.action.astype(np.float32),
                 **{f"observation.images.{name}": image for name, image in frame.observation.images.items()},
@@ -100,14 +98,14 @@ class RunningEpisode:
         """The episode's line of meta/recording.jsonl."""
         setup, stamps = self._folder.setup, self._stamps
         return {
-            "task": self._task,
+            "task": self._start.task,
             "outcome": str(end.outcome),
             "cause": end.cause,
             "flags": [{"frame": min(t, len(stamps) - 1), "text": text} for t, text in self._flags],
             "subtasks": [{"frame": t, "text": text} for t, text in zip(starts, subtasks, strict=False)],
             "operator": setup.operator,
             "robot": setup.robot.robot_type,
-            "begun": self._begun,
+            "begun": self._start.begun,
             "frames": len(stamps),
             "seconds": round(stamps[-1] - stamps[0] + 1 / setup.robot.fps, 3),
             "overruns": self._overruns,

@@ -51,7 +51,6 @@ class SessionFolder:
         self.work = self.root.with_name(f"{self.root.name}.recording")
         if self.root.is_mount() or (self.root.exists() and not self.root.is_dir()):
             raise DataError(f"{self.root}: a session needs a folder that can be replaced; choose a path inside of it")
-        self.work.mkdir(parents=True, exist_ok=True)
         self._lock = _lock(self.work)
         recover_folder(self.root, self._replaced)
         self._clean()
@@ -114,8 +113,8 @@ class SessionFolder:
 
     def close(self) -> None:
         """Remove the working folder and let the session go."""
-        self._lock.close()
         shutil.rmtree(self.work, ignore_errors=True)
+        self._lock.close()
 
     def _read(self) -> None:
         """Read what the folder holds. Raises `DataError` if it is no session of this robot."""
@@ -156,15 +155,20 @@ def _told(feature: Mapping[str, Any] | None) -> tuple[Any, ...]:
 
 
 def _lock(folder: Path) -> IO[str]:
-    """The folder's lock. A writer may hold it for a moment after its session was killed."""
+    """Make the folder and lock it. A writer may hold it for a moment after its session was killed."""
     until = time.monotonic() + WAIT_FOR_LOCK_S
     while True:
+        folder.mkdir(parents=True, exist_ok=True)
         try:
-            return lock_directory(folder)
-        except SystemSetupError:
+            lock = lock_directory(folder)
+        except (SystemSetupError, FileNotFoundError):
             if time.monotonic() > until:
                 raise
             time.sleep(0.1)
+            continue
+        if (folder / ".lock").exists():
+            return lock
+        lock.close()  # its last owner removed the folder meanwhile
 
 
 def _link_tree(source: Path, target: Path) -> None:

@@ -64,9 +64,9 @@ class SessionWriter:
     def _do(self, order: Order) -> None:
         episode = self._episode
         match order:
-            case Start(task):
+            case Start():
                 self._drop()
-                self._episode = self._make(self._folder, task, self._software)
+                self._episode = self._make(self._folder, order, self._software)
             case Frame() if episode:
                 episode.add(order)
             case Mark(subtask) if episode:

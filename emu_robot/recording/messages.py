@@ -100,6 +100,8 @@ class Start:
     """Order: begin an episode."""
 
     task: str
+    begun: str
+    """When the operator began it, by the calendar (UTC, ISO 8601)."""
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ at once and whole; a kill loses at most the running one.
 import shutil
 import threading
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +92,11 @@ class SessionRecorder:
         return self._committed
 
     @property
+    def writer_id(self) -> int:
+        """Id of the process that writes."""
+        return self._link.process.pid
+
+    @property
     def pending(self) -> int:
         """Ended episodes that are not committed yet."""
         return self._pending
@@ -117,7 +123,7 @@ class SessionRecorder:
         self._raise_failure()
         if self.is_recording:
             raise InvalidValueError("an episode is running; end or discard it first")
-        self._link.send(Start(_words("task", task)))
+        self._link.send(Start(_words("task", task), datetime.now(UTC).isoformat(timespec="milliseconds")))
         self._frames = 0
 
     def add(self, frame: Frame) -> None:

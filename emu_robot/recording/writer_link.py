@@ -29,6 +29,7 @@ class WriterLink:
         self.process = subprocess.Popen(
             [sys.executable, "-m", WRITER, str(theirs.fileno())],
             pass_fds=[theirs.fileno()],
+            stdout=subprocess.DEVNULL,
             start_new_session=True,  # Ctrl-C is for the operator's process, which ends this one in order
             env=os.environ | QUIET | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(map(str, _paths()))},
         )
