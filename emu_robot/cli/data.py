@@ -10,11 +10,13 @@ repair: recover the episodes of a LeRobotDataset whose recording was killed.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from emu_robot.cli.options import configure, sub_verb
 from emu_robot.shared.settings import check_ranges, number
+
+COMMANDS = ("encode", "export", "from-mcap", "merge", "merge-sets", "prepare", "repair")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +41,16 @@ class ExportConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class MergeSetsConfig:
+    """Settings of a merge of LeRobotDatasets."""
+
+    sources: list[Path] = field(default_factory=list)
+    """LeRobotDatasets v3 with the same features, at least two."""
+    out: Path = Path("data/merged_lerobot")
+    """Folder of the new LeRobotDataset with all their episodes, in order."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class RepairConfig:
     """Settings of a repair."""
 
@@ -53,9 +65,7 @@ def run(arguments: Sequence[str]) -> None:
     if arguments and arguments[0] in ("-h", "--help"):
         print(__doc__)
         return
-    command, overrides = sub_verb(
-        "data", ("encode", "export", "from-mcap", "merge", "merge-sets", "prepare", "repair"), arguments
-    )
+    command, overrides = sub_verb("data", COMMANDS, arguments)
     overrides = _joined("recording", overrides) if command == "from-mcap" else overrides
     config = configure(command, overrides, f"data {command}")
     if config is None:
@@ -87,7 +97,7 @@ def run(arguments: Sequence[str]) -> None:
         case "merge-sets":
             from emu_robot.data.merge_sets import merge_sets
 
-            print(merge_sets(config))
+            print(merge_sets(config.sources, config.out))
         case "prepare":
             from emu_robot.data.prepare import prepare
 

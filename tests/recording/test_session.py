@@ -22,7 +22,7 @@ from session_frames import ROBOT, TASK, frame, observation
 from emu_robot.data import session_folder
 from emu_robot.data.labels import read_labels
 from emu_robot.data.lerobot_files import LeRobotFiles
-from emu_robot.data.merge_sets import MergeSetsConfig, merge_sets
+from emu_robot.data.merge_sets import merge_sets
 from emu_robot.data.prepare import PrepareConfig, prepare
 from emu_robot.data.replay_buffer import ReplayBuffer
 from emu_robot.data.session_episode import subtasks_of
@@ -127,7 +127,7 @@ def test_merged_sessions_keep_the_words_of_their_subtasks(recorded: Path, tmp_pa
     mine = Writer(tmp_path / "other")
     mine.record()
     mine.writer.close()
-    out = merge_sets(MergeSetsConfig(sources=[tmp_path / "other", recorded], out=tmp_path / "both"))
+    out = merge_sets([tmp_path / "other", recorded], tmp_path / "both")
     files = LeRobotFiles(out)
     labels = [read_labels(files, episode, files.rows(episode)) for episode in files.episodes]
     assert [one and one.subtasks for one in labels] == [
