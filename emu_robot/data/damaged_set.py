@@ -4,6 +4,7 @@ Needs meta/info.json and the tasks; everything else is found again in tables and
 """
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
@@ -164,12 +165,11 @@ class _Videos:
     def _take(self, key: str, i: int, n_frames: int, told: dict[str, Any]) -> tuple[Path, float]:
         files, fps = self._files[key], self._damaged.fps
         file, frame = self._at.get(key, (0, 0))
-        place = [told.get(f"videos/{key}/{name}") for name in VIDEO_PLACE]
-        if None not in place:
-            path = self._damaged.root / str(self._damaged.info["video_path"]).format(
-                video_key=key, chunk_index=place[0], file_index=place[1]
-            )
-            file, frame = (files.index(path), round(place[2] * fps)) if path in files else (len(files), 0)
+        chunk, number, begin_s = (told.get(f"videos/{key}/{name}") for name in VIDEO_PLACE)
+        if chunk is not None and number is not None and begin_s is not None:
+            name = str(self._damaged.info["video_path"]).format(video_key=key, chunk_index=chunk, file_index=number)
+            path = self._damaged.root / name
+            file, frame = (files.index(path), round(begin_s * fps)) if path in files else (len(files), 0)
         elif file < len(files) and frame == self._count(files[file]):
             file, frame = file + 1, 0
         if file >= len(files):
@@ -189,8 +189,7 @@ class _Videos:
 
 def frames_of(path: Path) -> int:
     """Frames of a video, without decoding them; 0 for one that cannot be read."""
-    try:
-        with av.open(str(path)) as container:
-            return sum(packet.size > 0 for packet in container.demux(container.streams.video[0]))
-    except (OSError, ValueError, IndexError):  # FFmpeg's errors are of these kinds
-        return 0
+    n_frames = 0
+    with suppress(OSError, ValueError, IndexError), av.open(str(path)) as container:  # kinds of FFmpeg's errors
+        n_frames = sum(packet.size > 0 for packet in container.demux(container.streams.video[0]))
+    return n_frames

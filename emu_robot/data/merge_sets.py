@@ -42,7 +42,7 @@ def merge_sets(sources: Sequence[Path], out: Path) -> Path:
     try:
         with disk_full_as_setup_error(out), quiet():
             aggregate_datasets(
-                ids, f"local/{out.name}", roots=sources, aggr_root=partial, video_files_size_in_mb=VIDEO_FILE_MB
+                ids, f"local/{out.name}", roots=list(sources), aggr_root=partial, video_files_size_in_mb=VIDEO_FILE_MB
             )
             _rename_subtasks(partial, sets)
             _join_records(partial, sets)

@@ -24,7 +24,7 @@ from emu_robot.data.session_folder import RECORD
 from emu_robot.errors import DataError
 from emu_robot.shared.files import disk_full_as_setup_error, make_readable, replace_text, sync_folder
 
-EMPTY = {"image": {"bytes": b"-", "path": "-"}, "string": "-", "bool": False}
+EMPTY: dict[str, Any] = {"image": {"bytes": b"-", "path": "-"}, "string": "-", "bool": False}
 
 
 def repair(dataset: Path, out: str = "") -> Path:
@@ -107,7 +107,7 @@ def _pattern(features: dict[str, dict[str, Any]]) -> pa.Table:
     schema = get_hf_features_from_features({k: v for k, v in written.items() if k not in LANGUAGE}).arrow_schema
     row = {}
     for name in schema.names:
-        shape, dtype = written[name]["shape"], written[name]["dtype"]
+        shape, dtype = written[name]["shape"], str(written[name]["dtype"])
         empty = EMPTY.get(dtype, 0)
         row[name] = [empty if dtype in EMPTY or shape == (1,) else np.zeros(shape).tolist()]
     return pa.table(row, schema=schema)
@@ -115,7 +115,7 @@ def _pattern(features: dict[str, dict[str, Any]]) -> pa.Table:
 
 def _stats(damaged: DamagedSet, one: WholeEpisode) -> dict[str, dict[str, np.ndarray]]:
     """The episode's statistics, as LeRobot computes them when recording."""
-    numbers = {
+    numbers: dict[str, Any] = {
         key: np.array(one.rows.column(key).to_pylist())
         for key, feature in damaged.features.items()
         if feature["dtype"] not in ("video", "image", "string", "language")

@@ -116,7 +116,8 @@ class RunningEpisode:
 
     def _wait_for_encoder(self) -> None:
         """Wait for room in the queues of LeRobot's encoder, which would drop the frame."""
-        queues = self._writer._streaming_encoder._frame_queues.values() if self._folder.robot.cameras else ()
+        encoder = self._writer._streaming_encoder  # None without cameras
+        queues = encoder._frame_queues.values() if encoder else ()
         until = time.monotonic() + ENCODER_STALLED_S
         while any(one.qsize() >= QUEUED_FRAMES - 1 for one in queues):
             if time.monotonic() > until:

@@ -9,9 +9,12 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from multiprocessing.connection import Pipe
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -29,7 +32,7 @@ from emu_robot.data.session_episode import subtasks_of
 from emu_robot.data.session_folder import SessionFolder, episode_records
 from emu_robot.data.session_writer import SessionWriter
 from emu_robot.errors import DataError, InvalidValueError, ShapeError, SystemSetupError
-from emu_robot.recording.messages import Committed, Discard, End, Failed, Flag, Mark, News, Outcome, Setup, Start
+from emu_robot.recording.messages import Committed, Discard, End, Failed, Flag, Mark, Outcome, Setup, Start
 from emu_robot.recording.session import SessionRecorder
 
 START = Start(TASK, "2026-01-01T00:00:00+00:00")
@@ -63,17 +66,12 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert (recorder.committed, recorder.pending) == (2, 0)
     assert len(LeRobotFiles(root).episodes) == 2, "a set before the session is closed"
     recorder.close()
-    recorder = SessionRecorder(root, ROBOT, operator="Grace")
-    assert recorder.committed == 2
-    recorder.start(TASK)
-    recorder.mark("grasp the cube")
-    for t in range(9):
-        if t == 4:
-            recorder.mark("push the drawer shut")
-        recorder.add(frame(t))
-    recorder.end(Outcome.success)
-    recorder.close()
-    assert recorder.committed == 3
+    later = Writer(root, "Grace")
+    orders = [Mark("grasp the cube"), *map(frame, range(4)), Mark("push the drawer shut"), *map(frame, range(4, 9))]
+    for order in (START, *orders, End(Outcome.success, "")):
+        later.writer.do(order)
+    assert later.news().episodes == 3
+    later.writer.close()
     assert [path.name for path in root.parent.iterdir()] == ["drawer"], "nothing else remains"
     return root
 
@@ -85,14 +83,14 @@ def columns(root: Path, index: int) -> dict[str, np.ndarray]:
 
 
 def test_lerobot_loads_every_frame_with_its_picture(recorded: Path) -> None:
-    dataset = LeRobotDataset("local/drawer", root=recorded)
+    dataset: Any = LeRobotDataset("local/drawer", root=recorded)
     assert (dataset.num_episodes, dataset.num_frames) == (3, 33)
     first = dataset[24]
     assert first["task"] == TASK and float(first["observation.state"][0]) == 0
     for index, t in ((3, 3), (14 + 9, 9), (24 + 8, 8)):
         shown = (dataset[index]["observation.images.front"].permute(1, 2, 0).numpy() * 255).round()
         assert np.abs(shown - observation(t).images["front"]).mean() < 2, index
-    assert dataset.meta.stats is not None and dataset.meta.stats["action"]["count"] == 33
+    assert dataset.meta.stats["action"]["count"] == 33
 
 
 def test_stamps_interventions_and_overruns_are_kept_as_they_were(recorded: Path) -> None:
@@ -191,15 +189,15 @@ def test_preflight_names_what_is_wrong(tmp_path: Path) -> None:
 class Writer:
     """The writer in this process."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, operator: str = "test") -> None:
         self._news, theirs = Pipe()
-        self.writer = SessionWriter(theirs, Setup(root=root, robot=ROBOT, operator="test"))
+        self.writer = SessionWriter(theirs, Setup(root=root, robot=ROBOT, operator=operator))
         self.news()
 
-    def news(self) -> News:
+    def news(self) -> Any:
         return self._news.recv()
 
-    def record(self, n_frames: int = 6) -> News:
+    def record(self, n_frames: int = 6) -> Any:
         for order in (START, Mark("a"), Flag("b"), *map(frame, range(n_frames)), End(Outcome.success, "")):
             self.writer.do(order)
         return self.news()
@@ -219,7 +217,7 @@ def check(root: Path, at_least: int) -> int:
         rows = files.rows(episode)
         for camera in files.cameras:
             assert len(list(files.images(episode, rows, camera, range(episode.length)))) == episode.length
-    dataset = LeRobotDataset("local/set", root=root)
+    dataset: Any = LeRobotDataset("local/set", root=root)
     assert dataset.num_frames == n_frames == len(dataset.hf_dataset) and dataset[n_frames - 1]["task"] == TASK
     assert len(files.episodes) >= at_least
     return len(files.episodes)
@@ -281,9 +279,8 @@ def test_kill_9_at_20_random_moments_loses_no_committed_episode(tmp_path: Path) 
     committed = 0
     for trial in range(20):
         with recording(root) as process:
-            lines = iter(process.stdout)
-            writer = int(re.fullmatch(r"writer (\d+)\n", next(lines))[1])
-            first = int(next(lines).split()[1])
+            assert process.stdout is not None
+            writer, first = (int(process.stdout.readline().split()[1]) for _ in range(2))
             assert first >= committed, "what one process committed, the next one finds"
             time.sleep(rng.uniform(5.0, 20.0))  # the first seconds load LeRobot
             process.kill()
@@ -297,18 +294,15 @@ def test_kill_9_at_20_random_moments_loses_no_committed_episode(tmp_path: Path) 
     assert committed >= 10
 
 
-class recording:
-    def __init__(self, root: Path) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, session_frames.__file__, str(root)], stdout=subprocess.PIPE, text=True, bufsize=1
-        )
-
-    def __enter__(self) -> subprocess.Popen[str]:
-        return self.process
-
-    def __exit__(self, *_: object) -> None:
-        self.process.kill()
-        self.process.wait()
+@contextmanager
+def recording(root: Path) -> Iterator[subprocess.Popen[str]]:
+    """A process that records until it is killed."""
+    command = [sys.executable, session_frames.__file__, str(root)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, bufsize=1) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def wait_for_end(pid: int) -> None:
