@@ -4,7 +4,6 @@ Such a set may lack footers of its tables, all metadata of its last episodes, or
 statistics are made anew, by LeRobot's own writer of metadata.
 """
 
-import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,7 +21,7 @@ from emu_robot.data.damaged_set import DamagedSet, WholeEpisode
 from emu_robot.data.lerobot_files import LANGUAGE, LeRobotFiles
 from emu_robot.data.session_folder import RECORD
 from emu_robot.errors import DataError
-from emu_robot.shared.files import disk_full_as_setup_error, make_readable, replace_text, sync_folder
+from emu_robot.shared.files import disk_full_as_setup_error, link_or_copy, make_readable, replace_text, sync_folder
 
 EMPTY: dict[str, Any] = {"image": {"bytes": b"-", "path": "-"}, "string": "-", "bool": False}
 
@@ -90,7 +89,10 @@ def _write(damaged: DamagedSet, root: Path) -> int:
         tables.setdefault(one.table, []).append(one.rows)
         meta.save_episode(one.index, len(one.rows), one.tasks, _stats(damaged, one), _place(damaged, one))
         for path in {path for path, _ in one.videos.values()}:
-            _link(path, root / path.relative_to(damaged.root))
+            copy = root / path.relative_to(damaged.root)
+            if not copy.exists():
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                link_or_copy(path, copy)
         n_whole += 1
     meta.finalize()
     for path, rows in tables.items():
@@ -148,17 +150,6 @@ def _indices(path: Path) -> tuple[int, int]:
         return int(path.parent.name.removeprefix("chunk-")), int(path.stem.removeprefix("file-"))
     except ValueError:
         raise DataError(f"{path}: expected a name like chunk-000/file-000") from None
-
-
-def _link(source: Path, target: Path) -> None:
-    """A hard link, or a copy where that is impossible. Videos are replaced, never edited."""
-    if target.exists():
-        return
-    target.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)
 
 
 def _copy_labels(source: Path, root: Path, n_whole: int) -> None:

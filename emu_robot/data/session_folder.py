@@ -8,7 +8,6 @@ is whole at every moment, and a full disk or a kill costs the running episode at
 """
 
 import json
-import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping
@@ -22,6 +21,7 @@ from emu_robot.errors import DataError, SystemSetupError
 from emu_robot.recording.messages import RecordedRobot, Setup
 from emu_robot.shared import provenance
 from emu_robot.shared.files import (
+    link_or_copy,
     lock_directory,
     make_readable,
     recover_folder,
@@ -172,13 +172,12 @@ def _lock(folder: Path) -> IO[str]:
 
 
 def _link_tree(source: Path, target: Path) -> None:
-    """Tables and videos as hard links, which LeRobot never writes to again; small metadata as copies, which it does."""
-    shutil.copytree(source, target, copy_function=_link_or_copy)
+    """Hard links of all files but those in meta/ itself, to which LeRobot writes again."""
 
+    def lay(file: str, copy: str) -> None:
+        (shutil.copyfile if Path(file).parent == source / "meta" else link_or_copy)(file, copy)
 
-def _link_or_copy(source: str, target: str) -> None:
-    is_fixed = source.endswith((".mp4", ".parquet")) and "chunk-" in source
-    (os.link if is_fixed else shutil.copyfile)(source, target)
+    shutil.copytree(source, target, copy_function=lay)
 
 
 def software() -> dict[str, str | None]:

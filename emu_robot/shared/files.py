@@ -106,6 +106,14 @@ def _swap(one: Path, other: Path) -> bool:
     return renameat2 is not None and not renameat2(HERE, os.fsencode(one), HERE, os.fsencode(other), RENAME_EXCHANGE)
 
 
+def link_or_copy(source: str | Path, target: str | Path) -> None:
+    """Make the new file `target` a hard link to `source`, or a copy where the file system has no links."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
 def make_readable(root: Path) -> None:
     """Let all users read what is in a folder; the videos that LeRobot writes are private to one."""
     for path in root.rglob("*"):
