@@ -1,7 +1,7 @@
 """Recover a LeRobotDataset v3 whose recording was killed: the longest prefix of whole episodes becomes a new set.
 
 Such a set may lack footers of its tables, all metadata of its last episodes, or parts of its videos. Metadata and
-statistics are made anew, by LeRobot's own writer of metadata.
+statistics are computed again, and written by LeRobot's own writer of metadata.
 """
 
 import shutil

@@ -96,7 +96,7 @@ class SessionWriter:
         tell(self._link, news)
 
     def _explained(self, error: Exception) -> EmuRobotError:
-        """The error as one line; what is full is a disk, whoever says so."""
+        """The error as one line. Encoder threads tell of a full disk in words only."""
         kept = f"the episode is lost, the {self._folder.episodes} before are intact"
         is_full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
         if is_full or os.strerror(errno.ENOSPC) in str(error):
