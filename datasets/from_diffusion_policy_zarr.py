@@ -25,7 +25,8 @@ from zarr.storage import ZipStore
 
 from emu_robot.core import Floats32
 from emu_robot.data.dataset_card import UNKNOWN, Origin, write_card
-from emu_robot.data.lerobot_export import create_set, quiet, usual_features
+from emu_robot.data.lerobot_export import create_set, quiet
+from emu_robot.data.lerobot_features import usual_features
 from emu_robot.errors import DataError, EmuRobotError, InvalidValueError, ShapeError, UnknownNameError
 from emu_robot.shared.progress import progress
 

@@ -33,7 +33,7 @@ LEVELS = {
         HEAVY,
         (
             *("errors", "core", "shared", "doctor", "robots", "environments"),
-            *("observation", "control", "teleop"),
+            *("observation", "control", "recording", "teleop"),
         ),
     ),
     "data": (tuple(set(HEAVY) - {"zarr"}), ("data",)),
@@ -45,7 +45,10 @@ LEVELS = {
     "face": (ALL, ("__init__",)),
     "cli": (ALL[1:], ("config", "cli")),
 }
-WRITERS = {"data/dataset_card.py", "data/lerobot_export.py"}
+WRITERS = {
+    *("data/dataset_card.py", "data/lerobot_export.py", "data/lerobot_labels.py", "data/repair.py"),
+    *("data/merge_sets.py", "data/session_episode.py"),
+}
 """They write LeRobotDatasets, and load as the room lerobot does."""
 ROOMS = [room for _, rooms in LEVELS.values() for room in rooms]
 FILES = sorted((ROOT / "emu_robot").rglob("*.py"))

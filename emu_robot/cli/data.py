@@ -1,18 +1,22 @@
-"""`emu-robot data encode|export|from-mcap|merge|prepare key=value ...`: convert demonstrations.
+"""`emu-robot data encode|export|from-mcap|merge|merge-sets|prepare|repair key=value ...`: convert demonstrations.
 
 encode: add image codes to a replay buffer, to train a planner on it.
 export: write a replay buffer as a LeRobotDataset v3.
 from-mcap: write recordings of the ROS 2 graph as a LeRobotDataset v3; recording= may be given several times.
 merge: join several replay buffers.
+merge-sets: join several LeRobotDatasets of one robot, such as recorded sessions, with their subtasks.
 prepare: turn a LeRobotDataset into a replay buffer, cut into subtasks.
+repair: recover the episodes of a LeRobotDataset whose recording was killed.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from emu_robot.cli.options import configure, sub_verb
 from emu_robot.shared.settings import check_ranges, number
+
+COMMANDS = ("encode", "export", "from-mcap", "merge", "merge-sets", "prepare", "repair")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,12 +40,32 @@ class ExportConfig:
         check_ranges(self)
 
 
+@dataclass(frozen=True, kw_only=True)
+class MergeSetsConfig:
+    """Settings of a merge of LeRobotDatasets."""
+
+    sources: list[Path] = field(default_factory=list)
+    """LeRobotDatasets v3 with the same features, at least two."""
+    out: Path = Path("data/merged_lerobot")
+    """Folder of the new LeRobotDataset with all their episodes, in order."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RepairConfig:
+    """Settings of a repair."""
+
+    dataset: Path = Path("data/demonstrations_lerobot")
+    """Folder of a LeRobotDataset v3; it is left as it is."""
+    out: str = ""
+    """Folder of the repaired set; empty: <dataset>_repaired."""
+
+
 def run(arguments: Sequence[str]) -> None:
-    """Run one conversion. export, from-mcap and prepare need the extra [train], from-mcap also [ros]."""
+    """Run one conversion. all but encode and merge need the extra [train], from-mcap also [ros]."""
     if arguments and arguments[0] in ("-h", "--help"):
         print(__doc__)
         return
-    command, overrides = sub_verb("data", ("encode", "export", "from-mcap", "merge", "prepare"), arguments)
+    command, overrides = sub_verb("data", COMMANDS, arguments)
     overrides = _joined("recording", overrides) if command == "from-mcap" else overrides
     config = configure(command, overrides, f"data {command}")
     if config is None:
@@ -70,10 +94,18 @@ def run(arguments: Sequence[str]) -> None:
             from emu_robot.data.merge import merge
 
             print(merge(config))
+        case "merge-sets":
+            from emu_robot.data.merge_sets import merge_sets
+
+            print(merge_sets(config.sources, config.out))
         case "prepare":
             from emu_robot.data.prepare import prepare
 
             prepare(config)
+        case "repair":
+            from emu_robot.data.repair import repair
+
+            repair(config.dataset, config.out)
 
 
 def _joined(key: str, overrides: Sequence[str]) -> list[str]:

@@ -22,6 +22,10 @@ type Captioner = Callable[[Image, Image, str], str]
 """First image of a subtask, image at its keyframe, instruction of the episode -> the subtask in words."""
 
 
+UNMARKED = -1
+"""`subtask_index` of an episode without subtasks among others that have them."""
+
+
 class LabelSource(StrEnum):
     """Where an episode's subtasks come from."""
 
@@ -48,7 +52,7 @@ class Segmentation:
 
 def read_labels(files: LeRobotFiles, episode: EpisodeFiles, rows: pa.Table) -> Segmentation | None:
     """Subtasks by the set's own labels; None without labels. Raises `DataError` for contradictory labels."""
-    if "subtask_index" in rows.column_names and files.subtasks:
+    if "subtask_index" in rows.column_names and files.subtasks and not _is_unmarked(rows):
         return _by_index(files, episode, rows, "subtask_index", files.subtasks)
     starts = _language_starts(episode, rows)
     if starts:
@@ -56,6 +60,10 @@ def read_labels(files: LeRobotFiles, episode: EpisodeFiles, rows: pa.Table) -> S
     if len(set(_column(rows, "task_index"))) > 1:
         return _by_index(files, episode, rows, "task_index", files.tasks)
     return None
+
+
+def _is_unmarked(rows: pa.Table) -> bool:
+    return bool((np.asarray(_column(rows, "subtask_index")) == UNMARKED).all())
 
 
 def _by_index(

@@ -14,7 +14,7 @@ its complete parts, and an export of a buffer that has grown adds only the new e
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -24,22 +24,25 @@ from typing import Any
 import av
 import av.logging
 import numpy as np
-import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 from lerobot.configs.video import RGBEncoderConfig
 from lerobot.datasets.aggregate import aggregate_datasets
-from lerobot.datasets.io_utils import write_table_one_row_group_per_episode
-from lerobot.datasets.language import LANGUAGE_PERSISTENT
 from lerobot.datasets.lerobot_dataset import LeRobotDataset
 
 import datasets
 from emu_robot.data.dataset_card import origin_of, write_card
 from emu_robot.data.episode import Episode
+from emu_robot.data.lerobot_features import LABELS, usual_features
+from emu_robot.data.lerobot_labels import add_language, language_rows, write_subtasks
 from emu_robot.data.replay_buffer import ReplayBuffer
 from emu_robot.errors import ConfigError, DataError, InvalidValueError
 from emu_robot.robots.spec import ROBOTS, RobotLayout
-from emu_robot.shared.files import disk_full_as_setup_error, lock_directory, replace_json
+from emu_robot.shared.files import (
+    disk_full_as_setup_error,
+    lock_directory,
+    make_readable,
+    recover_folder,
+    replace_folder,
+)
 from emu_robot.shared.parallel import run_parallel
 from emu_robot.shared.progress import progress
 from emu_robot.shared.typed import first_line
@@ -111,7 +114,7 @@ def export_lerobot(
     with disk_full_as_setup_error(out), quiet():
         export.parts.mkdir(parents=True, exist_ok=True)
         with lock_directory(export.parts):
-            _recover_swap(export)
+            recover_folder(out, export.parts / "replaced")
             n_exported = _n_episodes(out) if out.exists() else 0
             if n_exported < buffer.n_episodes:
                 _merge(export, n_exported, _write_parts(export, n_exported, workers))
@@ -134,35 +137,30 @@ def create_set(
     robot: str,
     gop: int = 2,
     crf: int = H264_CRF,
+    queued_frames: int = 100_000,
 ) -> LeRobotDataset:
-    """Create an empty dataset in the new folder `root`, with videos in H.264; see `export_lerobot`."""
+    """Create an empty dataset in the new folder `root`, with videos in H.264; see `export_lerobot`.
+
+    queued_frames: frames per camera that may wait for the encoder; more are dropped.
+    """
     return LeRobotDataset.create(
         repo_id,
         fps=fps,
         features={key: dict(feature) for key, feature in features.items()},
         root=root,
         robot_type=robot,
-        rgb_encoder=RGBEncoderConfig(vcodec="h264", crf=crf, preset="veryfast", g=gop),
+        rgb_encoder=h264(gop, crf),
         streaming_encoding=True,
         video_backend="pyav",
-        encoder_queue_maxsize=100_000,  # a full queue would drop frames
+        encoder_queue_maxsize=queued_frames,
         encoder_threads=1,
         video_files_size_in_mb=VIDEO_FILE_MB,
     )
 
 
-def usual_features(
-    state_names: Sequence[str], action_names: Sequence[str], images: Mapping[str, tuple[int, ...]]
-) -> dict[str, dict[str, Any]]:
-    """LeRobot's features of a robot; images: camera -> (height, width, 3)."""
-    features: dict[str, dict[str, Any]] = {
-        key: {"dtype": "float32", "shape": (len(names),), "names": list(names)}
-        for key, names in (("observation.state", state_names), ("action", action_names))
-    }
-    for camera, shape in images.items():
-        axes = ["height", "width", "channels"]
-        features[f"observation.images.{camera}"] = {"dtype": "video", "shape": shape, "names": axes}
-    return features
+def h264(gop: int = 2, crf: int = H264_CRF) -> RGBEncoderConfig:
+    """LeRobot's settings of our videos; see `export_lerobot`."""
+    return RGBEncoderConfig(vcodec="h264", crf=crf, preset="veryfast", g=gop)
 
 
 @contextmanager
@@ -249,18 +247,16 @@ def write_part(export: _Export, episodes: range, part: Path) -> None:
         for frame in _frames(export, episode):
             dataset.add_frame(frame)
         dataset.save_episode()
-        language.append(_language(episode))
+        language.append(language_rows(episode.subtasks, episode.starts.tolist(), episode.fps))
     dataset.finalize()
-    _add_language(unfinished, language)
+    add_language(unfinished, sorted((unfinished / "data").rglob("*.parquet")), language)
     unfinished.replace(part)
 
 
 def _features(layout: RobotLayout, episode: Episode) -> dict[str, dict[str, Any]]:
     shapes = {camera: images.shape[1:] for camera, images in episode.images.items()}
     features = usual_features(layout.state_names, layout.action_names, shapes)
-    for key, dtype in (("subtask_index", "int64"), ("keyframe", "int64"), ("next.success", "bool")):
-        features[key] = {"dtype": dtype, "shape": (1,), "names": None}
-    return features
+    return features | LABELS
 
 
 def _frames(export: _Export, episode: Episode) -> Iterator[dict[str, Any]]:
@@ -280,26 +276,6 @@ def _frames(export: _Export, episode: Episode) -> Iterator[dict[str, Any]]:
         }
 
 
-def _language(episode: Episode) -> list[dict[str, Any]]:
-    """The episode's subtasks as rows of LeRobot's persistent language column."""
-    rest = {"camera": None, "tool_calls": None}
-    return [
-        {"role": "assistant", "content": text, "style": "subtask", "timestamp": float(start / episode.fps), **rest}
-        for text, start in zip(episode.subtasks, episode.starts.tolist(), strict=False)
-    ]
-
-
-def _add_language(root: Path, language: list[list[dict[str, Any]]]) -> None:
-    """Add the language column after recording, the same rows at every frame, as LeRobot's own annotator does."""
-    for path in sorted((root / "data").rglob("*.parquet")):
-        table = pq.read_table(path)
-        rows = pa.array([language[i] for i in table.column("episode_index").to_pylist()])
-        write_table_one_row_group_per_episode(table.append_column(LANGUAGE_PERSISTENT, rows), path)
-    info = json.loads((root / INFO).read_text())
-    info["features"][LANGUAGE_PERSISTENT] = {"dtype": "language", "shape": [1], "names": None}
-    replace_json(root / INFO, info)
-
-
 # Merge
 
 
@@ -310,20 +286,7 @@ def _merge(export: _Export, n_exported: int, parts: list[Path]) -> None:
     shutil.rmtree(merged, ignore_errors=True)
     ids = [export.repo_id] * len(sources)
     aggregate_datasets(ids, export.repo_id, roots=sources, aggr_root=merged, video_files_size_in_mb=VIDEO_FILE_MB)
-    table = pd.DataFrame(
-        {"subtask_index": list(export.subtask_index.values())}, index=pd.Index(list(export.subtask_index))
-    )
-    table.rename_axis("subtask").to_parquet(merged / "meta/subtasks.parquet")
+    write_subtasks(merged, export.subtask_index)
     write_card(merged, origin_of(export.buffer, export.license), export.out.name)
-    for path in merged.rglob("*"):
-        path.chmod(0o755 if path.is_dir() else 0o644)
-    if export.out.exists():
-        export.out.replace(export.parts / "replaced")
-    merged.replace(export.out)
-
-
-def _recover_swap(export: _Export) -> None:
-    """Put the old dataset back if a merge was interrupted between its two renames."""
-    replaced = export.parts / "replaced"
-    if replaced.exists() and not export.out.exists():
-        replaced.replace(export.out)
+    make_readable(merged)
+    replace_folder(merged, export.out, export.parts / "replaced")

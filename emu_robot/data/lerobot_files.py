@@ -23,6 +23,7 @@ from emu_robot.data.lerobot_tables import (
     read_json,
     read_json_lines,
     read_table,
+    read_texts,
 )
 from emu_robot.data.lerobot_video import (
     DEEP_GREY,
@@ -77,8 +78,8 @@ class LeRobotFiles:
         if not self.fps > 0:
             raise DataError(f"{root / INFO}: fps is {self.fps}, must be positive")
         self._info = info
-        self.tasks = self._texts("tasks", "task")
-        self.subtasks = self._texts("subtasks", "subtask")
+        self.tasks = read_texts(root, "tasks", "task")
+        self.subtasks = read_texts(root, "subtasks", "subtask")
         self.episodes = list(_bounded(self._episodes_v3()) if self.version == "v3.0" else self._episodes_v2())
         if not self.episodes:
             raise DataError(f"{root}: holds no episodes")
@@ -300,21 +301,6 @@ class LeRobotFiles:
             }
             table = self._path("data_path", **place)
             yield EpisodeFiles(index=index, length=length, tasks=tasks, table=table, videos=videos)
-
-    def _texts(self, name: str, column: str) -> dict[int, str]:
-        """meta/<name>.parquet or .jsonl: index -> text; empty if there is none."""
-        table, lines = self.root / f"meta/{name}.parquet", self.root / f"meta/{name}.jsonl"
-        if table.exists():
-            rows = read_table(table)
-            texts = "__index_level_0__" if column not in rows.column_names else column
-            pairs = zip(column_of(table, rows, f"{column}_index"), column_of(table, rows, texts), strict=True)
-            return {index.as_py(): text.as_py() for index, text in pairs}
-        if lines.exists():
-            try:
-                return {int(row[f"{column}_index"]): str(row[column]) for row in read_json_lines(lines)}
-            except (KeyError, TypeError, ValueError) as error:
-                raise DataError(f"{lines}: {first_line(error)}") from error
-        return {}
 
 
 def _bounded(episodes: Iterable[EpisodeFiles]) -> list[EpisodeFiles]:

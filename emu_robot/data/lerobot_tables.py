@@ -69,3 +69,19 @@ def read_field(path: Path, values: dict[str, Any], name: str, kind: Any) -> Any:
     if not isinstance(values.get(name), kind):
         raise DataError(f"{path}: {name} is {values.get(name)!r}")
     return values[name]
+
+
+def read_texts(root: Path, name: str, column: str) -> dict[int, str]:
+    """meta/<name>.parquet or .jsonl of a set: index -> text; empty if there is none."""
+    table, lines = root / f"meta/{name}.parquet", root / f"meta/{name}.jsonl"
+    if table.exists():
+        rows = read_table(table)
+        texts = "__index_level_0__" if column not in rows.column_names else column
+        pairs = zip(column_of(table, rows, f"{column}_index"), column_of(table, rows, texts), strict=True)
+        return {index.as_py(): text.as_py() for index, text in pairs}
+    if lines.exists():
+        try:
+            return {int(row[f"{column}_index"]): str(row[column]) for row in read_json_lines(lines)}
+        except (KeyError, TypeError, ValueError) as error:
+            raise DataError(f"{lines}: {first_line(error)}") from error
+    return {}

@@ -1,5 +1,6 @@
 """Files that survive a kill: atomic writes, one writer per directory, a check of disk space in advance."""
 
+import ctypes
 import errno
 import fcntl
 import glob
@@ -16,6 +17,10 @@ from typing import IO, Any
 
 from emu_robot.errors import ConfigError, SystemSetupError
 
+RENAME_EXCHANGE = 2
+"""Linux's flag of renameat2 that swaps two names."""
+HERE = -100
+"""Linux's AT_FDCWD: paths are relative to the working directory."""
 ABANDONED_S = 24 * 3600.0
 """A partial file that did not change for this long was left by a kill [s]."""
 
@@ -70,6 +75,55 @@ def replace_text(path: Path, text: str) -> None:
 def replace_json(path: Path, value: object) -> None:
     """Write JSON as `replacing` does. Raises `TypeError` for a value that JSON does not know."""
     replace_text(path, json.dumps(value, indent=1) + "\n")
+
+
+def replace_folder(new: Path, path: Path, spare: Path) -> None:
+    """`path` becomes the folder `new`; its old content, if any, goes to `spare`. All lie on one file system.
+
+    `path` never goes missing where the file system can swap names (ext4, XFS, Btrfs, tmpfs). Elsewhere it is away
+    between two renames, and `recover_folder` puts the old one back after a kill.
+    """
+    shutil.rmtree(spare, ignore_errors=True)
+    if not path.exists():
+        new.replace(path)
+    elif _swap(new, path):
+        new.replace(spare)
+    else:
+        path.replace(spare)
+        new.replace(path)
+    _sync(path.parent)
+
+
+def recover_folder(path: Path, spare: Path) -> None:
+    """Put the old folder back if `replace_folder` was killed between its two renames."""
+    if spare.exists() and not path.exists():
+        spare.replace(path)
+
+
+def _swap(one: Path, other: Path) -> bool:
+    """Swap two names at once; False if this system cannot."""
+    renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    return renameat2 is not None and not renameat2(HERE, os.fsencode(one), HERE, os.fsencode(other), RENAME_EXCHANGE)
+
+
+def link_or_copy(source: str | Path, target: str | Path) -> None:
+    """Make the new file `target` a hard link to `source`, or a copy where the file system has no links."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def make_readable(root: Path) -> None:
+    """Let all users read what is in a folder; the videos that LeRobot writes are private to one."""
+    for path in root.rglob("*"):
+        path.chmod(0o755 if path.is_dir() else 0o644)
+
+
+def sync_folder(root: Path) -> None:
+    """Wait until a folder and all in it are on the disk."""
+    for path in (*root.rglob("*"), root):
+        _sync(path)
 
 
 def _remove_abandoned(path: Path) -> None:
