@@ -1,5 +1,6 @@
-"""`emu-robot data encode|export|from-mcap|merge|prepare key=value ...`: convert demonstrations.
+"""`emu-robot data check|encode|export|from-mcap|merge|prepare key=value ...`: check and convert demonstrations.
 
+check: judge every episode of a LeRobotDataset or replay buffer: PASS, REVIEW or EXCLUDE, with the reason.
 encode: add image codes to a replay buffer, to train a planner on it.
 export: write a replay buffer as a LeRobotDataset v3.
 from-mcap: write recordings of the ROS 2 graph as a LeRobotDataset v3; recording= may be given several times.
@@ -37,16 +38,20 @@ class ExportConfig:
 
 
 def run(arguments: Sequence[str]) -> None:
-    """Run one conversion. export, from-mcap and prepare need the extra [train], from-mcap also [ros]."""
+    """Run one of them. check, export, from-mcap and prepare need the extra [train], from-mcap also [ros]."""
     if arguments and arguments[0] in ("-h", "--help"):
         print(__doc__)
         return
-    command, overrides = sub_verb("data", ("encode", "export", "from-mcap", "merge", "prepare"), arguments)
+    command, overrides = sub_verb("data", ("check", "encode", "export", "from-mcap", "merge", "prepare"), arguments)
     overrides = _joined("recording", overrides) if command == "from-mcap" else overrides
     config = configure(command, overrides, f"data {command}")
     if config is None:
         return
     match command:
+        case "check":
+            from emu_robot.data.check import check
+
+            check(config)
         case "encode":
             from emu_robot.training.tokenizer import encode
 
