@@ -19,6 +19,7 @@ from emu_robot.errors import ConfigError, UnknownNameError, nearest_known
 from emu_robot.shared.settings import check_effects
 
 SCHEMAS = {
+    "check": "emu_robot.data.check:CheckConfig",
     "collect": "emu_robot.data.collect:CollectConfig",
     "demo": "emu_robot.evaluation.config:DemoConfig",
     "encode": "emu_robot.training.tokenizer:EncodeConfig",
@@ -36,6 +37,7 @@ SCHEMAS = {
     "measure-tokenizer": "emu_robot.evaluation.tokenizer_quality:TokenizerQualityConfig",
     "plan": "emu_robot.cli.plan:PlanConfig",
     "prepare": "emu_robot.data.prepare:PrepareConfig",
+    "report": "emu_robot.evaluation.comparison_page:ReportConfig",
     "sim-bench": "emu_robot.cli.sim:BenchConfig",
     "to-lerobot": "emu_robot.cli.to_lerobot:ToLeRobotConfig",
     "train-dida": "emu_robot.training.dida:DidaTrainConfig",
