@@ -38,6 +38,7 @@ SCHEMAS = {
     "plan": "emu_robot.cli.plan:PlanConfig",
     "prepare": "emu_robot.data.prepare:PrepareConfig",
     "report": "emu_robot.evaluation.comparison_page:ReportConfig",
+    "view": "emu_robot.data.view:ViewConfig",
     "sim-bench": "emu_robot.cli.sim:BenchConfig",
     "to-lerobot": "emu_robot.cli.to_lerobot:ToLeRobotConfig",
     "train-dida": "emu_robot.training.dida:DidaTrainConfig",

@@ -1,4 +1,4 @@
-"""`emu-robot data check|encode|export|from-mcap|merge|prepare key=value ...`: check and convert demonstrations.
+"""`emu-robot data check|encode|export|from-mcap|merge|prepare|view key=value ...`: check and convert demonstrations.
 
 check: judge every episode of a LeRobotDataset or replay buffer: PASS, REVIEW or EXCLUDE, with the reason.
 encode: add image codes to a replay buffer, to train a planner on it.
@@ -6,6 +6,7 @@ export: write a replay buffer as a LeRobotDataset v3.
 from-mcap: write recordings of the ROS 2 graph as a LeRobotDataset v3; recording= may be given several times.
 merge: join several replay buffers.
 prepare: turn a LeRobotDataset into a replay buffer, cut into subtasks.
+view: a page to watch its episodes, to keep or discard them, and to edit their subtasks.
 """
 
 from collections.abc import Sequence
@@ -38,11 +39,13 @@ class ExportConfig:
 
 
 def run(arguments: Sequence[str]) -> None:
-    """Run one of them. check, export, from-mcap and prepare need the extra [train], from-mcap also [ros]."""
+    """Run one of them. check, export, from-mcap, prepare and view need the extra [train], from-mcap also [ros]."""
     if arguments and arguments[0] in ("-h", "--help"):
         print(__doc__)
         return
-    command, overrides = sub_verb("data", ("check", "encode", "export", "from-mcap", "merge", "prepare"), arguments)
+    command, overrides = sub_verb(
+        "data", ("check", "encode", "export", "from-mcap", "merge", "prepare", "view"), arguments
+    )
     overrides = _joined("recording", overrides) if command == "from-mcap" else overrides
     config = configure(command, overrides, f"data {command}")
     if config is None:
@@ -79,6 +82,10 @@ def run(arguments: Sequence[str]) -> None:
             from emu_robot.data.prepare import prepare
 
             prepare(config)
+        case "view":
+            from emu_robot.data.view_server import view
+
+            view(config)
 
 
 def _joined(key: str, overrides: Sequence[str]) -> list[str]:

@@ -25,7 +25,7 @@ VERBS = {
     "train": "train one stage: stage=tokenizer|planner|dida|head|world_model",
     "finetune": "train planner and head on a LeRobotDataset",
     "train-mini": "make the released weights from nothing: collect, train all stages, release",
-    "data": "check|prepare|encode|merge|export|from-mcap: check and convert LeRobotDatasets, recordings, buffers",
+    "data": "check|view|prepare|encode|merge|export|from-mcap: LeRobotDatasets, recordings, replay buffers",
     "to-lerobot": "write weights as a checkpoint for LeRobot's commands",
     "bringup": "start the ROS 2 nodes of a graph: graph=sim|arm robot=...",
     "sim": "bench: measure environment steps per second on one core",

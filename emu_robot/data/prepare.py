@@ -16,6 +16,7 @@ from typing import Any
 from emu_robot.data.buffer_index import INDEX
 from emu_robot.data.conversion import Conversion, Converter, choose_cameras
 from emu_robot.data.dimensions import Wanted, choose_dimensions
+from emu_robot.data.edits import EDITS, discarded
 from emu_robot.data.first_reading import Found, read_set
 from emu_robot.data.keyframes import KeyframeConfig
 from emu_robot.data.labels import Captioner, Segmentation
@@ -143,8 +144,11 @@ def prepare(config: PrepareConfig) -> Path:
         use_labels=config.use_labels,
         excluded=config.exclude,
     )
-    if quality.of(Verdict.PASS) != list(quality.episodes):
-        found = replace(found, notes=[*found.notes, quality.headline, *left_out])
+    told = [] if quality.of(Verdict.PASS) == list(quality.episodes) else [quality.headline]
+    told += [
+        f"left out: episode {i}, discarded in {EDITS}" for i in discarded(files.root, [e.index for e in files.episodes])
+    ]
+    found = replace(found, notes=[*found.notes, *told, *left_out])
     with disk_full_as_setup_error(config.out):
         config.out.parent.mkdir(parents=True, exist_ok=True)
         if not (config.out / INDEX).exists():
@@ -185,14 +189,16 @@ def choose(files: LeRobotFiles, config: PrepareConfig) -> Conversion:
 
 
 def chosen(files: LeRobotFiles, config: Preparation) -> list[EpisodeFiles]:
-    """The episodes to convert. Raises `UnknownNameError` for an unknown one in `exclude`."""
+    """The episodes to convert, without those discarded by hand. Raises `UnknownNameError` for one in `exclude`."""
     known = [episode.index for episode in files.episodes]
     for index in config.exclude:
         if index not in known:
             raise UnknownNameError(f"episode of {files.root}", index, known)
-    kept = [episode for episode in files.episodes if episode.index not in config.exclude]
+    by_hand = discarded(files.root, known)
+    kept = [episode for episode in files.episodes if episode.index not in {*config.exclude, *by_hand}]
     if not kept:
-        raise ConfigError(f"{files.root}: exclude= leaves none of its {len(known)} episodes")
+        told = f"; {len(by_hand)} were discarded by hand" if by_hand else ""
+        raise ConfigError(f"{files.root}: exclude= leaves none of its {len(known)} episodes{told}")
     return kept[: config.n or None]
 
 
