@@ -19,6 +19,7 @@ from emu_robot.errors import ConfigError, UnknownNameError, nearest_known
 from emu_robot.shared.settings import check_effects
 
 SCHEMAS = {
+    "check": "emu_robot.data.check:CheckConfig",
     "collect": "emu_robot.data.collect:CollectConfig",
     "demo": "emu_robot.evaluation.config:DemoConfig",
     "encode": "emu_robot.training.tokenizer:EncodeConfig",
@@ -38,6 +39,8 @@ SCHEMAS = {
     "plan": "emu_robot.cli.plan:PlanConfig",
     "prepare": "emu_robot.data.prepare:PrepareConfig",
     "repair": "emu_robot.cli.data:RepairConfig",
+    "report": "emu_robot.evaluation.comparison_page:ReportConfig",
+    "view": "emu_robot.data.view:ViewConfig",
     "sim-bench": "emu_robot.cli.sim:BenchConfig",
     "to-lerobot": "emu_robot.cli.to_lerobot:ToLeRobotConfig",
     "train-dida": "emu_robot.training.dida:DidaTrainConfig",

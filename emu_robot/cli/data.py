@@ -1,5 +1,6 @@
-"""`emu-robot data encode|export|from-mcap|merge|merge-sets|prepare|repair key=value ...`: convert demonstrations.
+"""`emu-robot data check|encode|export|from-mcap|merge|merge-sets|prepare|repair|view key=value ...`: datasets.
 
+check: judge every episode of a LeRobotDataset or replay buffer: PASS, REVIEW or EXCLUDE, with the reason.
 encode: add image codes to a replay buffer, to train a planner on it.
 export: write a replay buffer as a LeRobotDataset v3.
 from-mcap: write recordings of the ROS 2 graph as a LeRobotDataset v3; recording= may be given several times.
@@ -7,6 +8,7 @@ merge: join several replay buffers.
 merge-sets: join several LeRobotDatasets of one robot, such as recorded sessions, with their subtasks.
 prepare: turn a LeRobotDataset into a replay buffer, cut into subtasks.
 repair: recover the episodes of a LeRobotDataset whose recording was killed.
+view: a page to watch its episodes, to keep or discard them, and to edit their subtasks.
 """
 
 from collections.abc import Sequence
@@ -16,7 +18,7 @@ from pathlib import Path
 from emu_robot.cli.options import configure, sub_verb
 from emu_robot.shared.settings import check_ranges, number
 
-COMMANDS = ("encode", "export", "from-mcap", "merge", "merge-sets", "prepare", "repair")
+COMMANDS = ("check", "encode", "export", "from-mcap", "merge", "merge-sets", "prepare", "repair", "view")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +63,7 @@ class RepairConfig:
 
 
 def run(arguments: Sequence[str]) -> None:
-    """Run one conversion. all but encode and merge need the extra [train], from-mcap also [ros]."""
+    """Run one of them. All but encode and merge need the extra [train], from-mcap also [ros]."""
     if arguments and arguments[0] in ("-h", "--help"):
         print(__doc__)
         return
@@ -71,6 +73,10 @@ def run(arguments: Sequence[str]) -> None:
     if config is None:
         return
     match command:
+        case "check":
+            from emu_robot.data.check import check
+
+            check(config)
         case "encode":
             from emu_robot.training.tokenizer import encode
 
@@ -106,6 +112,10 @@ def run(arguments: Sequence[str]) -> None:
             from emu_robot.data.repair import repair
 
             repair(config.dataset, config.out)
+        case "view":
+            from emu_robot.data.view_server import view
+
+            view(config)
 
 
 def _joined(key: str, overrides: Sequence[str]) -> list[str]:

@@ -17,7 +17,9 @@ def run(arguments: Sequence[str]) -> None:
     config = configure(f"train-{stage}", overrides, f"train stage={stage}")
     if config is None:
         return
+    from emu_robot.data.quality_record import told_before_training
     from emu_robot.training.curves import write_curves
 
+    print("\n".join(told_before_training(config.data)), flush=True)
     importlib.import_module(f"emu_robot.training.{stage}").train(config)
     print(f"look at {write_curves(config.out / stage)}")

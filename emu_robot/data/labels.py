@@ -1,8 +1,8 @@
 """Subtasks of a LeRobotDataset's episode: from the labels the set carries, or from keyframes found in its motion.
 
-Labels are read in this order: the columns `subtask_index` (with meta/subtasks) and `keyframe`; rows of style "subtask"
-in `language_persistent` or `language_events`, as lerobot-annotate writes them; a `task_index` that changes within the
-episode.
+Labels are read in this order: what a person wrote by `emu-robot data view` (see `edits`); the columns `subtask_index`
+(with meta/subtasks) and `keyframe`; rows of style "subtask" in `language_persistent` or `language_events`, as
+lerobot-annotate writes them; a `task_index` that changes within the episode.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,8 +14,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from emu_robot.core import Image
+from emu_robot.data.edits import EDITS, EpisodeEdit, read_edits
 from emu_robot.data.lerobot_files import LANGUAGE, EpisodeFiles, LeRobotFiles
-from emu_robot.errors import DataError
+from emu_robot.errors import DataError, InvalidValueError
 
 type Frames = NDArray[np.int32]
 type Captioner = Callable[[Image, Image, str], str]
@@ -34,6 +35,7 @@ class LabelSource(StrEnum):
     task_index = "task_index"
     motion = "motion"
     subgoal = "subgoal"
+    edited = "edited"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +54,9 @@ class Segmentation:
 
 def read_labels(files: LeRobotFiles, episode: EpisodeFiles, rows: pa.Table) -> Segmentation | None:
     """Subtasks by the set's own labels; None without labels. Raises `DataError` for contradictory labels."""
+    edit = read_edits(files.root).get(episode.index)
+    if edit is not None and edit.subtasks:
+        return edited(edit, episode.length, f"{files.root / EDITS}: episode {episode.index}")
     if "subtask_index" in rows.column_names and files.subtasks and not _is_unmarked(rows):
         return _by_index(files, episode, rows, "subtask_index", files.subtasks)
     starts = _language_starts(episode, rows)
@@ -64,6 +69,20 @@ def read_labels(files: LeRobotFiles, episode: EpisodeFiles, rows: pa.Table) -> S
 
 def _is_unmarked(rows: pa.Table) -> bool:
     return bool((np.asarray(_column(rows, "subtask_index")) == UNMARKED).all())
+
+
+def edited(edit: EpisodeEdit, length: int, where: str) -> Segmentation:
+    """The subtasks that a person wrote. Raises `DataError` if they do not fit an episode of so many frames."""
+    try:
+        edit.check(length)
+    except InvalidValueError as error:
+        raise DataError(f"{where}: {error}") from error
+    return Segmentation(
+        subtasks=tuple(subtask.words for subtask in edit.subtasks),
+        starts=np.array([subtask.start for subtask in edit.subtasks], np.int32),
+        keyframes=np.array([subtask.keyframe for subtask in edit.subtasks], np.int32),
+        source=LabelSource.edited,
+    )
 
 
 def _by_index(

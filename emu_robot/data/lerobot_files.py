@@ -153,24 +153,30 @@ class LeRobotFiles:
         return dimension_names(feature.get("names"), width) or [f"{key}.{i}" for i in range(width)]
 
     def rows(self, episode: EpisodeFiles) -> pa.Table:
-        """The episode's rows, one per frame, in order; columns as stored.
+        """As `stored_rows`. Raises `DataError` also for time stamps that are not 1 / fps apart."""
+        rows = self.stored_rows(episode)
+        if gap := self.time_gap(episode, rows):
+            raise DataError(f"{episode.table}: {gap}")
+        return rows
 
-        Raises `DataError` for an unreadable file, missing frames, or time stamps that are not 1 / fps apart.
-        """
+    def stored_rows(self, episode: EpisodeFiles) -> pa.Table:
+        """The episode's rows, one per frame, in order. Raises `DataError` for an unreadable file or missing frames."""
         table = read_table(episode.table)
         of_episode = column_of(episode.table, table, "episode_index").to_numpy() == episode.index
         rows = table.filter(pa.array(of_episode))
         if len(rows) != episode.length or episode.length == 0:
             found = f"{len(rows)} frames of episode {episode.index}"
             raise DataError(f"{episode.table}: {found}, the metadata say {episode.length}")
-        steps = np.diff(column_of(episode.table, rows, "timestamp").to_numpy().astype(np.float64)) * self.fps
-        if len(steps) and not np.abs(steps - 1).max() < 0.1:
-            t = int(np.abs(steps - 1).argmax())
-            gap = f"{steps[t] / self.fps:.4f} s after frame {t}"
-            raise DataError(
-                f"{episode.table}: timestamp of episode {episode.index}: {gap}, expected {1 / self.fps:.4f} s"
-            )
         return rows
+
+    def time_gap(self, episode: EpisodeFiles, rows: pa.Table) -> str:
+        """The time stamps that are furthest from 1 / fps apart, in words; "" if all are right."""
+        steps = np.diff(column_of(episode.table, rows, "timestamp").to_numpy().astype(np.float64)) * self.fps
+        if not len(steps) or np.abs(steps - 1).max() < 0.1:
+            return ""
+        t = int(np.abs(steps - 1).argmax())
+        gap = f"{steps[t] / self.fps:.4f} s after frame {t}, expected {1 / self.fps:.4f} s"
+        return f"timestamp of episode {episode.index}: {gap}"
 
     def numbers(self, episode: EpisodeFiles, rows: pa.Table, key: str) -> Floats32:
         """(T, D) of one feature. Raises `DataError` for ragged rows, another width or values that are not finite."""
@@ -218,8 +224,7 @@ class LeRobotFiles:
         return self._inside(path)
 
     def check_stats(self, keys: Iterable[str]) -> None:
-        """Raise `DataError` if stats.json holds a number of these features that is not finite: a training would use
-        it."""
+        """Raise `DataError` if stats.json holds a number of these features that is not finite."""
         path = self.root / STATS
         values = read_json(path) if path.exists() else {}
         for key in keys:

@@ -8,7 +8,7 @@ import json
 import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,15 @@ from typing import Any
 from emu_robot.data.buffer_index import INDEX
 from emu_robot.data.conversion import Conversion, Converter, choose_cameras
 from emu_robot.data.dimensions import Wanted, choose_dimensions
+from emu_robot.data.edits import EDITS, discarded
 from emu_robot.data.first_reading import Found, read_set
 from emu_robot.data.keyframes import KeyframeConfig
 from emu_robot.data.labels import Captioner, Segmentation
 from emu_robot.data.lerobot_files import EpisodeFiles, LeRobotFiles
 from emu_robot.data.ordered_commits import blocks_in_order, commit
+from emu_robot.data.quality import QualityConfig, Verdict
+from emu_robot.data.quality_check import check_lerobot
+from emu_robot.data.quality_record import quality_of, without_faulty, write_quality
 from emu_robot.data.replay_buffer import ReplayBuffer, require_maker
 from emu_robot.data.segmentation_page import write_page
 from emu_robot.data.set_contents import digest_of
@@ -46,21 +50,17 @@ FORMAT = 4
 
 
 @dataclass(frozen=True, kw_only=True)
-class Preparation:
-    """Settings of a preparation that hold for any LeRobotDataset."""
+class Selection:
+    """Which episodes, cameras and dimensions of a LeRobotDataset are read, and what its numbers are."""
 
     n: int = number(0, 0)
     """Number of first episodes to take; 0 takes all."""
     exclude: list[int] = field(default_factory=list)
     """Episodes to leave out, by their index."""
     workers: int = number(2, 0)
-    """Processes; 0 converts in this one."""
+    """Processes; 0 works in this one."""
     cameras: dict[str, str] = field(default_factory=dict)
     """Our name of a camera -> the set's, as in cameras.front=top; none takes all by their own names."""
-    fit: ImageFit = ImageFit.pad
-    """How pictures of another shape are fitted to the stored one."""
-    image_every: int = number(1, 1)
-    """Frames from one stored picture to the next; starts and keyframes are always stored."""
     state: list[str] = field(default_factory=lambda: ["observation.state"])
     """Features of the state; several are joined."""
     action: list[str] = field(default_factory=lambda: ["action"])
@@ -75,6 +75,19 @@ class Preparation:
     kinds: dict[str, list[str]] = field(default_factory=dict)
     """Kind (see `robots.spec.DimensionKind`) -> its other dimensions, as in kinds.delta=[dx,dy]. Names may hold
     wildcards and their feature, as in action.*. By default names, types and motion decide."""
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preparation(Selection):
+    """Settings of a preparation that hold for any LeRobotDataset."""
+
+    fit: ImageFit = ImageFit.pad
+    """How pictures of another shape are fitted to the stored one."""
+    image_every: int = number(1, 1)
+    """Frames from one stored picture to the next; starts and keyframes are always stored."""
     control_hz: int = number(0, 0)
     """Rate to resample to [Hz]; 0 keeps the set's."""
     use_success: bool = True
@@ -86,9 +99,10 @@ class Preparation:
     captioner: str = ""
     """package.module:function that words subtasks found in motion, see `labels.Captioner`; empty: the instruction and
     what arm and grippers do, see `motion_subtasks`."""
-
-    def __post_init__(self) -> None:
-        check_ranges(self)
+    quality: QualityConfig = field(default_factory=QualityConfig)
+    """Thresholds of the quality checks, whose summary is printed and kept in quality.json."""
+    leave_out_faulty: bool = False
+    """Leave out the episodes that the checks judge EXCLUDE; each is named with the reason. By default all stay."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,6 +131,11 @@ def prepare(config: PrepareConfig) -> Path:
     episodes = chosen(files, config)
     record = record_of(config, files.root)
     _check_record(config, record, len(episodes))
+    of = record | settings_of(config, CONTINUABLE)
+    check = partial(check_lerobot, files, episodes, conversion, config.quality, config.workers)
+    quality = quality_of(config.out, of, check)
+    print("\n".join(quality.lines()), flush=True)
+    episodes, left_out = without_faulty(episodes, quality) if config.leave_out_faulty else (episodes, [])
     found = read_set(
         files,
         episodes,
@@ -125,6 +144,11 @@ def prepare(config: PrepareConfig) -> Path:
         use_labels=config.use_labels,
         excluded=config.exclude,
     )
+    told = [] if quality.of(Verdict.PASS) == list(quality.episodes) else [quality.headline]
+    told += [
+        f"left out: episode {i}, discarded in {EDITS}" for i in discarded(files.root, [e.index for e in files.episodes])
+    ]
+    found = replace(found, notes=[*found.notes, *told, *left_out])
     with disk_full_as_setup_error(config.out):
         config.out.parent.mkdir(parents=True, exist_ok=True)
         if not (config.out / INDEX).exists():
@@ -133,6 +157,7 @@ def prepare(config: PrepareConfig) -> Path:
             buffer.lock()
             _check_record(config, record, len(episodes))  # it may have been another process's until now
             replace_json(buffer.path / RECORD, record | told_of(files, found))
+            write_quality(buffer.path, quality, of)
             _convert(config, buffer, episodes, found)
             page = write_page(buffer, buffer.path / PAGE, found)
     for line in found.notes:
@@ -164,14 +189,16 @@ def choose(files: LeRobotFiles, config: PrepareConfig) -> Conversion:
 
 
 def chosen(files: LeRobotFiles, config: Preparation) -> list[EpisodeFiles]:
-    """The episodes to convert. Raises `UnknownNameError` for an unknown one in `exclude`."""
+    """The episodes to convert, without those discarded by hand. Raises `UnknownNameError` for one in `exclude`."""
     known = [episode.index for episode in files.episodes]
     for index in config.exclude:
         if index not in known:
             raise UnknownNameError(f"episode of {files.root}", index, known)
-    kept = [episode for episode in files.episodes if episode.index not in config.exclude]
+    by_hand = discarded(files.root, known)
+    kept = [episode for episode in files.episodes if episode.index not in {*config.exclude, *by_hand}]
     if not kept:
-        raise ConfigError(f"{files.root}: exclude= leaves none of its {len(known)} episodes")
+        told = f"; {len(by_hand)} were discarded by hand" if by_hand else ""
+        raise ConfigError(f"{files.root}: exclude= leaves none of its {len(known)} episodes{told}")
     return kept[: config.n or None]
 
 
@@ -204,7 +231,8 @@ def captioner(name: str) -> Captioner | None:
 
 def record_of(config: PrepareConfig, root: Path) -> dict[str, Any]:
     """All that a prepared set depends on: settings, the set's contents and `FORMAT`."""
-    return settings_of(config, CONTINUABLE) | {"contents": digest_of(root), "format": FORMAT}
+    idle = () if config.leave_out_faulty else ("quality",)
+    return settings_of(config, (*CONTINUABLE, *idle)) | {"contents": digest_of(root), "format": FORMAT}
 
 
 def told_of(files: LeRobotFiles, found: Found) -> dict[str, Any]:
@@ -225,7 +253,7 @@ def _check_record(config: PrepareConfig, record: Mapping[str, Any], n_episodes: 
     if not path.exists():
         return
     try:
-        before = dict(json.loads(path.read_text()))
+        before = {"leave_out_faulty": False, **json.loads(path.read_text())}  # older ones left none out
     except (ValueError, TypeError) as error:
         raise DataError(f"{path}: corrupted ({first_line(error)})") from error
     if before.get("format") != record["format"]:

@@ -31,7 +31,7 @@ def made_with(config: EvalConfig) -> dict[str, Any]:
 
 def differences(before: Any, now: dict[str, Any]) -> list[str]:
     """What differs, for instance "torch 2.11.0, here 2.12.0"; everything where `before` is no such record."""
-    known, present = _flat(before), _flat(now)
+    known, present = flat(before), flat(now)
     return [
         f"{name} {known.get(name, 'not recorded')}, here {present.get(name, 'none')}"
         for name in dict.fromkeys([*known, *present])
@@ -56,12 +56,12 @@ def stages(config: EvalConfig) -> tuple[str, ...]:
     return ("head", "planner", "tokenizer") if GoalMode(config.goal).needs_planner else ("head",)
 
 
-def _flat(record: Any) -> dict[str, Any]:
-    """One level of names: "weights.head" for a nested one."""
+def flat(record: Any) -> dict[str, Any]:
+    """One level of names: "weights.head" for a nested one; {} for a record that is none."""
     if not isinstance(record, dict):
         return {}
     values: dict[str, Any] = {}
     for name, value in record.items():
         nested = isinstance(value, dict)
-        values |= {f"{name}.{key}": one for key, one in _flat(value).items()} if nested else {name: value}
+        values |= {f"{name}.{key}": one for key, one in flat(value).items()} if nested else {name: value}
     return values

@@ -56,11 +56,11 @@ def write_report(path: Path, config: EvalConfig, records: Sequence[EpisodeRecord
         config=config,
         info=info,
         spec=spec,
-        total=_row("all", records),
-        rows=[_row(name, some) for name, some in per_task(records).items()],
+        total=row_of("all", records),
+        rows=[row_of(name, some) for name, some in per_task(records).items()],
         means=_means(records) if len(per_task(records)) > 1 else {},
         n_groups=len(groups),
-        compositions={name: _row(name, some) for name, some in per_composition(records).items()},
+        compositions={name: row_of(name, some) for name, some in per_composition(records).items()},
         failures=[
             {"kind": kind, "count": count, "means": kinds[kind], "examples": _examples(records, kind)}
             for kind, count in failure_counts(records).items()
@@ -73,7 +73,8 @@ def write_report(path: Path, config: EvalConfig, records: Sequence[EpisodeRecord
     )
 
 
-def _row(name: str, records: Sequence[EpisodeRecord]) -> Row:
+def row_of(name: str, records: Sequence[EpisodeRecord]) -> Row:
+    """The line of these episodes."""
     done = [flag for record in records for flag in record.subtasks_done]
     right = [step.right for record in records for step in record.steps if step.right is not None]
     seconds = [record.n_steps / record.control_hz for record in records if record.success]

@@ -9,6 +9,9 @@ import numpy as np
 
 from emu_robot.errors import InvalidValueError
 
+ALPHA = 0.05
+"""p-value below which two proportions are separated."""
+
 
 @dataclass(frozen=True, slots=True)
 class Proportion:
@@ -95,6 +98,25 @@ class Mean:
         return f"{100 * self.rate:.1f}% [{100 * low:.1f}, {100 * high:.1f}]"
 
 
+def difference_interval(a: Proportion, b: Proportion) -> tuple[float, float]:
+    """95% interval of the rate of `a` minus that of `b` from their Wilson intervals (Newcombe 1998, method 10)."""
+    if not a.n or not b.n:
+        return -1.0, 1.0
+    (a_low, a_high), (b_low, b_high) = a.interval, b.interval
+    below = math.hypot(a.rate - a_low, b_high - b.rate)
+    above = math.hypot(a_high - a.rate, b.rate - b_low)
+    return a.rate - b.rate - below, a.rate - b.rate + above
+
+
+def holm(ps: Sequence[float]) -> list[float]:
+    """p-values of several tests, each corrected by Holm's method so that all hold together."""
+    corrected, largest = [1.0] * len(ps), 0.0
+    for k, i in enumerate(sorted(range(len(ps)), key=lambda i: ps[i])):
+        largest = max(largest, min(1.0, (len(ps) - k) * ps[i]))
+        corrected[i] = largest
+    return corrected
+
+
 def bootstrap_interval(values: Sequence[float], draws: int = 10_000) -> tuple[float, float] | None:
     """95% interval of the mean of independent values, by drawing them again; the same for the same values.
 
@@ -119,7 +141,7 @@ def barnard(a: Proportion, b: Proportion) -> float:
     return float(barnard_exact(table, alternative="two-sided").pvalue)
 
 
-def compare(name_a: str, a: Proportion, name_b: str, b: Proportion, *, alpha: float = 0.05) -> str:
+def compare(name_a: str, a: Proportion, name_b: str, b: Proportion, *, alpha: float = ALPHA) -> str:
     """One line on the difference a minus b [points]; "separated" if the p-value of Barnard's test is below `alpha`."""
     p = barnard(a, b)
     verdict = "separated" if p < alpha else "not separated"

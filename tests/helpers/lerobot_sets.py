@@ -2,7 +2,7 @@
 
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,12 +23,18 @@ STATS = ("min", "max", "mean", "std")
 
 @dataclass(kw_only=True)
 class SmallEpisode:
-    """state (T, D); commanded (T, A): none given means the state one frame later. columns: more, a value per frame."""
+    """state (T, D); commanded (T, A): none given means the state one frame later. columns: more, a value per frame.
+
+    seen: frame -> the frame that the first camera shows instead, None for black. scene: seed of the pictures; by
+    default the episode's index.
+    """
 
     state: np.ndarray
     task: str = "put it away"
     commanded: np.ndarray | None = None
     columns: dict[str, Any] = field(default_factory=dict)
+    seen: Callable[[int], int | None] = lambda t: t
+    scene: int | None = None
 
     def __len__(self) -> int:
         return len(self.state)
@@ -149,7 +155,7 @@ def _table(
     }
     if dtype == "image":
         for k, camera in enumerate(cameras):
-            pictures = [_png(_shown(i, t, k, size)) for t in frames.tolist()]
+            pictures = [_png(_shown(i, episode, t, k, size)) for t in frames.tolist()]
             columns[f"observation.images.{camera}"] = [{"bytes": png, "path": None} for png in pictures]
     return pa.table(columns)
 
@@ -176,7 +182,7 @@ def _write_v3(
         rows |= {f"{key}/chunk_index": [0] * len(episodes), f"{key}/file_index": [0] * len(episodes)}
         rows |= {f"{key}/from_timestamp": [begin / FPS for begin in begins[:-1]]}
         rows |= {f"{key}/to_timestamp": [begin / FPS for begin in begins[1:]]}
-        shown = [_shown(i, t, k, size) for i, episode in enumerate(episodes) for t in range(len(episode))]
+        shown = [_shown(i, episode, t, k, size) for i, episode in enumerate(episodes) for t in range(len(episode))]
         _write_video(root / f"videos/observation.images.{camera}/chunk-000/file-000.mp4", shown, fps)
     _write(root / "meta/episodes/chunk-000/file-000.parquet", rows)
 
@@ -187,7 +193,7 @@ def _write_v2(
     for i, table in enumerate(tables):
         _write_table(root / f"data/chunk-000/episode_{i:06d}.parquet", table)
         for k, camera in enumerate(cameras):
-            shown = [_shown(i, t, k, size) for t in range(len(episodes[i]))]
+            shown = [_shown(i, episodes[i], t, k, size) for t in range(len(episodes[i]))]
             _write_video(root / f"videos/chunk-000/observation.images.{camera}/episode_{i:06d}.mp4", shown, fps)
     _write_lines(root / "meta/tasks.jsonl", [{"task_index": i, "task": task} for i, task in enumerate(tasks)])
     rows = [{"episode_index": i, "tasks": [e.task], "length": len(e)} for i, e in enumerate(episodes)]
@@ -213,8 +219,11 @@ def _set_stats(episodes: Sequence[SmallEpisode], cameras: Sequence[str]) -> dict
     return _stats(whole) | {f"observation.images.{camera}": picture for camera in cameras}
 
 
-def _shown(i: int, t: int, k: int, size: Any) -> np.ndarray:
-    image = picture(i, t, size)
+def _shown(i: int, episode: SmallEpisode, t: int, k: int, size: Any) -> np.ndarray:
+    scene, at = i if episode.scene is None else episode.scene, t if k else episode.seen(t)
+    if at is None:
+        return np.zeros((*size, 3), np.uint8)
+    image = picture(scene, at, size)
     return 255 - image if k else image
 
 
