@@ -168,6 +168,7 @@ def _moments(readings: Sequence[Reading], scale: SetScale, config: QualityConfig
         rows["state"].append(state[t])
         rows["before"].append(state[t] - state[np.maximum(t - max(1, ahead // 2), 0)])
         rows["ahead"].append(state[np.minimum(t + ahead, len(state) - 1)] - state[t])
-        parts = [reading.parts[camera][kept].reshape(len(t), -1) for camera in sorted(reading.parts)]
-        rows["parts"].append(np.concatenate(parts, 1).astype(np.int16))
+        parts = [np.atleast_2d(reading.parts[camera][kept]) for camera in sorted(reading.parts)]
+        flat = [part.reshape(len(t), int(np.prod(part.shape[1:]))) for part in parts]
+        rows["parts"].append(np.concatenate(flat, 1).astype(np.int16))
     return _Moments(**{name: np.concatenate(values) for name, values in rows.items()})
