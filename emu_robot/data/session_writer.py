@@ -22,6 +22,7 @@ from emu_robot.recording.messages import (
     Failed,
     Flag,
     Frame,
+    Loaded,
     Mark,
     News,
     Order,
@@ -44,6 +45,7 @@ class SessionWriter:
         from emu_robot.data.session_episode import RunningEpisode  # takes seconds, for which the session does not wait
 
         self._make, self._software = RunningEpisode, software()
+        self._tell(Loaded())
         av.logging.set_libav_level(av.logging.ERROR)  # statistics of every video
         self._episode: RunningEpisode | None = None
 

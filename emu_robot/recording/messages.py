@@ -4,7 +4,7 @@ The process that controls the robot sends `Order`s; the writer answers with `New
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -56,6 +56,15 @@ class Frame:
     """Whether a person corrected a policy."""
     is_overrun: bool = False
     """Whether the control loop was late for this tick."""
+
+    def copy(self) -> "Frame":
+        """A frame whose arrays are shared with nothing else."""
+        images = {name: np.array(image, order="C") for name, image in self.observation.images.items()}
+        return replace(
+            self,
+            observation=Observation(images=images, state=np.array(self.observation.state)),
+            action=np.array(self.action),
+        )
 
     def check(self, robot: RecordedRobot) -> None:
         """Raise `ShapeError` or `InvalidValueError` naming the part that is not of this robot."""
@@ -148,6 +157,11 @@ class Committed:
 
 
 @dataclass(frozen=True)
+class Loaded:
+    """News: the writer has loaded LeRobot; it took frames into its queue only, until now."""
+
+
+@dataclass(frozen=True)
 class Failed:
     """News: an episode cannot be recorded, or a session not be opened."""
 
@@ -157,4 +171,4 @@ class Failed:
     """Whether the operator had ended the episode."""
 
 
-type News = Committed | Failed
+type News = Committed | Loaded | Failed

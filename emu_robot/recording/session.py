@@ -57,7 +57,9 @@ class SessionRecorder:
         license: str = "",
         queue_mb: int = 256,
     ) -> None:
-        """Open a new session at `root`, or continue the one that is there. Takes seconds: the writer loads LeRobot.
+        """Open a new session at `root`, or continue the one that is there.
+
+        The writer loads LeRobot meanwhile, for some seconds; `preflight` tells when it has.
 
         operator: name, for the record of each episode. camera_settings: values of JSON by camera (exposure, focus ...),
         for the record. license: for the dataset card. queue_mb: memory for frames that wait for the writer.
@@ -67,7 +69,7 @@ class SessionRecorder:
         """
         self.root, self.robot = Path(root), robot
         self._news = threading.Condition()
-        self._ready = self._is_over = self._is_closed = False
+        self._ready = self._is_loaded = self._is_over = self._is_closed = False
         self._failure: Failed | None = None
         self._committed = self._pending = 0
         self._bytes_per_frame = GUESSED_BYTES * robot.frame_bytes / 3
@@ -115,7 +117,8 @@ class SessionRecorder:
 
     def preflight(self, observation: Observation, ages_s: Mapping[str, float] | None = None) -> list[str]:
         """Reasons not to start, in words; empty if all is well. ages_s: age of each camera's picture [s]."""
-        ready = [] if not self._is_over else ["the process that writes has ended"]
+        writer = "has ended" if self._is_over else "still loads LeRobot" if not self._is_loaded else ""
+        ready = [f"the process that writes {writer}"] if writer else []
         return ready + problems_of(observation, self.robot, ages_s or {}, self.minutes_left)
 
     def start(self, task: str) -> None:
@@ -132,7 +135,7 @@ class SessionRecorder:
         n_frames = self._require_running()
         if n_frames % DISK_LOOKED_AT_EVERY == 0 and not self.minutes_left:
             self._drop(f"{self.root}: the disk is full")
-        if not self._link.send(frame, must_fit=True):
+        if not self._link.send(frame.copy(), must_fit=True):
             self._drop(f"{self.root}: the encoder does not keep up with {self.robot.fps} frames per second")
         self._frames = n_frames + 1
 
@@ -163,9 +166,9 @@ class SessionRecorder:
         self._raise_failure()
 
     def wait(self) -> None:
-        """Wait until no episode is pending."""
+        """Wait until the writer has loaded, and no episode is pending."""
         with self._news:
-            self._news.wait_for(lambda: not self._pending or self._is_over)
+            self._news.wait_for(lambda: (self._is_loaded and not self._pending) or self._is_over)
         self._raise_failure()
 
     def close(self) -> None:
@@ -207,9 +210,11 @@ class SessionRecorder:
                     self._pending -= 1
                 self._ready, self._committed = True, news.episodes
                 self._bytes_per_frame = news.bytes_per_frame or self._bytes_per_frame
-            else:
+            elif isinstance(news, Failed):
                 self._failure = news
                 self._pending -= news.was_ended
+            else:
+                self._is_loaded = True
             self._news.notify_all()
 
     def _on_end(self) -> None:

@@ -35,41 +35,39 @@ class WriterLink:
         )
         theirs.close()
         self._link, self._on_news, self._on_end, self._queue_bytes = ours, on_news, on_end, queue_bytes
-        self._orders: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+        self._orders: queue.SimpleQueue[_Packed | None] = queue.SimpleQueue()
         self._waiting, self._lock = 0, threading.Lock()
         self._threads = [threading.Thread(target=run, daemon=True) for run in (self._send, self._receive)]
         for thread in self._threads:
             thread.start()
 
     def send(self, order: Order, *, must_fit: bool = False) -> bool:
-        """Queue an order, copied. False if `must_fit` and it does not fit into the queue."""
-        content = pickle.dumps(order, protocol=5)
+        """Queue an order, whose arrays must not change afterwards. False if `must_fit` and the queue has no room."""
+        packed = _Packed(order)
         with self._lock:
-            if must_fit and self._waiting + len(content) > self._queue_bytes:
+            if must_fit and self._waiting + packed.n_bytes > self._queue_bytes:
                 return False
-            self._waiting += len(content)
-        self._orders.put(content)
+            self._waiting += packed.n_bytes
+        self._orders.put(packed)
         return True
 
     def close(self) -> None:
         """Wait until the writer has done all orders and ended."""
         self.send(Close())
+        self._orders.put(None)
         self.process.wait()
         for thread in self._threads:
             thread.join()
 
     def _send(self) -> None:
-        closing = pickle.dumps(Close(), protocol=5)
-        while True:
-            content = self._orders.get()
+        while (packed := self._orders.get()) is not None:
             try:
-                self._link.send_bytes(content)
+                for part in packed.parts:
+                    self._link.send_bytes(part)
             except OSError:  # the writer has ended; `_receive` tells it
                 return
             with self._lock:
-                self._waiting -= len(content)
-            if content == closing:
-                return
+                self._waiting -= packed.n_bytes
 
     def _receive(self) -> None:
         try:
@@ -77,12 +75,27 @@ class WriterLink:
                 self._on_news(self._link.recv())
         except (EOFError, OSError):
             self._on_end()
-            self._orders.put(pickle.dumps(Close(), protocol=5))  # wakes the sender
+            self._orders.put(None)  # wakes the sender
+
+
+class _Packed:
+    """An order as bytes: how many arrays follow, the order without them, and the arrays, which are not copied."""
+
+    def __init__(self, order: Order) -> None:
+        arrays: list[pickle.PickleBuffer] = []
+        order_bytes = pickle.dumps(order, protocol=5, buffer_callback=arrays.append)
+        self.parts = [bytes([len(arrays)]) + order_bytes, *(array.raw() for array in arrays)]
+        self.n_bytes = sum(map(len, self.parts))
 
 
 def read_orders(link: Connection) -> Order:
-    """The next order, in the writer. Raises `EOFError` once the other process has ended."""
-    return pickle.loads(link.recv_bytes())
+    """The next order, in the writer. Raises `EOFError` once the other process has ended, be it within an order."""
+    try:
+        content = link.recv_bytes()
+        arrays = [link.recv_bytes() for _ in range(content[0])]
+        return pickle.loads(memoryview(content)[1:], buffers=arrays)
+    except OSError as error:
+        raise EOFError from error
 
 
 def _paths() -> list[Path | str]:

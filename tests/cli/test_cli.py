@@ -104,7 +104,10 @@ def test_nothing_advises_to_install_by_a_name_that_anyone_may_register() -> None
         (["sim", "bench", "steps=0"], "steps is 0, must be at least 1"),
         (["plan", "image=a.png"], "instruction= is needed with image="),
         (["plan", "weights=nowhere"], "unknown weights 'nowhere'; known: "),
-        (["data"], "unknown data command ''; known: check, encode, export, from-mcap, merge, "),
+        (
+            ["data"],
+            "unknown data command ''; known: check, encode, export, from-mcap, merge, merge-sets, prepare",
+        ),
     ],
 )
 def test_a_mistake_is_one_line(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -158,6 +158,7 @@ def test_another_robot_or_dataset_is_refused_at_the_door(recorded: Path) -> None
 
 def test_a_dead_writer_and_a_full_queue_are_told(tmp_path: Path) -> None:
     recorder = SessionRecorder(tmp_path / "s", ROBOT, queue_mb=0)
+    assert recorder.preflight(observation(0)) == ["the process that writes still loads LeRobot"]
     with pytest.raises(InvalidValueError, match="start one first"):
         recorder.add(frame(0))
     recorder.start(TASK)
@@ -192,7 +193,7 @@ class Writer:
     def __init__(self, root: Path, operator: str = "test") -> None:
         self._news, theirs = Pipe()
         self.writer = SessionWriter(theirs, Setup(root=root, robot=ROBOT, operator=operator))
-        self.news()
+        self.news(), self.news()
 
     def news(self) -> Any:
         return self._news.recv()
