@@ -180,6 +180,21 @@ WRONG = {
         ("prepare.image_size=64", "unknown key 'prepare.image_size'"),
         ("track=tensorboard head.loop.track=wandb", "head.loop.track has no effect: track=tensorboard"),
     ),
+    "report out=new.html": (
+        ("runs=nowhere,~/notes", "nowhere: no evaluation"),
+        ("runs=~/notes", "a comparison needs two or more"),
+        ("out=new.txt", "out=new.txt must be an .html file"),
+    ),
+    "data check dataset=~/set workers=0": (
+        ("dataset=./nowhere", "./nowhere: no such folder"),
+        ("grippers=grip", "unknown dimension of"),
+        ("exclude=9", "unknown episode of"),
+        ("quality.offset=0", "quality.offset is 0"),
+    ),
+    "data view dataset=~/set workers=0": (
+        ("dataset=./nowhere", "./nowhere: no such folder"),
+        ("port=70000", "port is 70000, must lie in [0, 65535]"),
+    ),
     "data encode buffer=~/more weights=~/weights": (
         ("buffer=nowhere", "nowhere: no such replay buffer"),
         ("weights=nowhere", "unknown weights 'nowhere'; known: "),
