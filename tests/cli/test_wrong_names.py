@@ -85,11 +85,6 @@ WRONG = {
         ("tasks=long", "tasks has no effect: every scene has a chain"),
         *POLICY[2:],
     ),
-    "report out=new.html": (
-        ("runs=nowhere,elsewhere", "nowhere: no evaluation (no eval_info.json)"),
-        ("runs=nowhere", "runs= names 1 folders; a comparison needs two or more"),
-        ("runs=~/notes,~/notes clips=-1", "clips is -1"),
-    ),
     "measure planner out=new workers=0": POLICY,
     "measure tokenizer out=new": POLICY,
     "measure keyframes out=new buffer=~/data": (

@@ -193,7 +193,8 @@ class Writer:
     def __init__(self, root: Path, operator: str = "test") -> None:
         self._news, theirs = Pipe()
         self.writer = SessionWriter(theirs, Setup(root=root, robot=ROBOT, operator=operator))
-        self.news(), self.news()
+        for _ in range(2):
+            self.news()
 
     def news(self) -> Any:
         return self._news.recv()
