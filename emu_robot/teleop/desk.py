@@ -8,8 +8,6 @@ import threading
 from dataclasses import dataclass
 from enum import StrEnum
 
-import numpy as np
-
 from emu_robot.errors import InvalidValueError, UnknownNameError
 from emu_robot.teleop.hand import Wish
 
@@ -83,17 +81,6 @@ def read_order(kind: object, text: object) -> Order:
     return Order(kind=OrderKind(kind), text=" ".join(text.split()))
 
 
-def read_axes(name: str, values: object) -> np.ndarray:
-    """Three shares of full speed from a page, clipped to [-1, 1]. Raises `InvalidValueError`."""
-    if not isinstance(values, list) or len(values) != 3 or not all(_is_number(value) for value in values):
-        raise InvalidValueError(f"{name} is {str(values)[:60]!r}, must be three finite numbers")
-    return np.clip(np.array(values, np.float64), -1.0, 1.0)
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
 class Desk:
     """Keeps samples and orders for the control loop, and knows who drives."""
 
@@ -118,7 +105,7 @@ class Desk:
                     return ""
                 self._holder = operator
             elif holder != operator:
-                return f"{holder} drives; wait until that operator releases the arm" if sample.pressed else ""
+                return f"{holder} has the arm; wait until it is handed over" if sample.pressed else ""
             self._heard_at = sample.at
             self._samples = [*self._samples[-MOST_WAITING:], sample]
             return ""
@@ -128,7 +115,7 @@ class Desk:
         with self._lock:
             holder = self._holder_at(now)
             if order.kind is not OrderKind.STOP and holder not in (None, operator):
-                return f"{holder} drives; only a stop is taken from others"
+                return f"{holder} has the arm; only a stop is taken from others"
             if order.kind is OrderKind.RELEASE:
                 self._let_go(now)
                 return ""

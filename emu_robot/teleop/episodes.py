@@ -1,13 +1,15 @@
 """The flow of episodes: preflight, countdown, recording, outcome. Knows a recorder only by its protocol."""
 
+from collections.abc import Mapping
 from enum import StrEnum
 
 import numpy as np
 
 from emu_robot.core import Floats, Observation
 from emu_robot.errors import EmuRobotError
+from emu_robot.recording.messages import Frame, Outcome
 from emu_robot.teleop.desk import Order, OrderKind
-from emu_robot.teleop.recorder import Frame, Outcome, Recorder
+from emu_robot.teleop.recorder import Recorder
 
 
 class Phase(StrEnum):
@@ -53,10 +55,15 @@ class Episodes:
         """Another scene, with its task."""
         self.task, self.subtasks, self.step = task, subtasks, 0
 
-    def order(self, order: Order, observation: Observation | None, now: float) -> OrderKind | None:
-        """Follow an order. Returns the order that ended or discarded an episode; None for others."""
+    def order(
+        self, order: Order, observation: Observation | None, ages_s: Mapping[str, float], now: float
+    ) -> OrderKind | None:
+        """Follow an order. Returns the order that ended or discarded an episode; None for others.
+
+        ages_s: age of each camera's picture [s].
+        """
         try:
-            return self._follow(order, observation, now)
+            return self._follow(order, observation, ages_s, now)
         except EmuRobotError as error:
             self._give_up(error)
             return None
@@ -84,14 +91,16 @@ class Episodes:
             recorder.mark(self.subtask)
         self.phase, self.said = Phase.RECORDING, "recording"
 
-    def _follow(self, order: Order, observation: Observation | None, now: float) -> OrderKind | None:
+    def _follow(
+        self, order: Order, observation: Observation | None, ages_s: Mapping[str, float], now: float
+    ) -> OrderKind | None:
         match order.kind:
             case OrderKind.TASK if self.phase is Phase.IDLE:
                 self.task, self.subtasks, self.step = order.text, (), 0
             case OrderKind.TASK:
                 self.said = "the task cannot change during an episode"
             case OrderKind.START:
-                self._start(observation, now)
+                self._start(observation, ages_s, now)
             case OrderKind.DISCARD if self.phase is Phase.COUNTDOWN:
                 self.phase, self.said = Phase.IDLE, "not started"
             case OrderKind.SUCCESS | OrderKind.FAILURE | OrderKind.DISCARD if self.phase is Phase.RECORDING:
@@ -105,7 +114,7 @@ class Episodes:
                 self.said = f"{order.kind.value}: no episode is being recorded"
         return None
 
-    def _start(self, observation: Observation | None, now: float) -> None:
+    def _start(self, observation: Observation | None, ages_s: Mapping[str, float], now: float) -> None:
         if self._recorder is None:
             self.said = "nothing is recorded in this session: it was started without out="
         elif self.phase is not Phase.IDLE:
@@ -114,7 +123,7 @@ class Episodes:
             self.said = "name the task first"
         elif observation is None:
             self.said = "no pictures yet"
-        elif problems := self._recorder.preflight(observation):
+        elif problems := self._recorder.preflight(observation, ages_s):
             self.said = f"not started: {'; '.join(problems)}"
         else:
             self.phase, self.said, self._begins_at = Phase.COUNTDOWN, "get ready", now + self._countdown_s
@@ -122,7 +131,6 @@ class Episodes:
 
     def _end(self, order: Order) -> OrderKind:
         assert self._recorder is not None
-        self.phase = Phase.IDLE
         if order.kind is OrderKind.DISCARD:
             self._recorder.discard()
             self.said = "discarded; ready to record it again"
@@ -131,6 +139,7 @@ class Episodes:
             self._recorder.end(outcome, order.text)
             cause = f" ({order.text})" if order.text else ""
             self.said = f"{outcome.value}{cause}, {self.n_frames} frames"
+        self.phase = Phase.IDLE
         return order.kind
 
     def _next(self, words: str) -> None:

@@ -1,33 +1,10 @@
-"""What a session of teleoperation needs of its recorder."""
+"""What a session of teleoperation needs of its recorder; `recording.session.SessionRecorder` has it."""
 
-from dataclasses import dataclass
-from enum import StrEnum
+from collections.abc import Mapping
 from typing import Protocol
 
-from emu_robot.core import Floats32, Observation
-
-
-class Outcome(StrEnum):
-    """How an episode ended, in the operator's words."""
-
-    success = "success"
-    failure = "failure"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Frame:
-    """One tick of an episode."""
-
-    observation: Observation
-    """What was seen and measured."""
-    action: Floats32
-    """(A,) what was sent to the arm."""
-    stamp_s: float
-    """When it was captured, on the steady clock [s]."""
-    intervention: bool = False
-    """Whether an operator corrected a policy."""
-    is_overrun: bool = False
-    """Whether the tick or its pictures came too late."""
+from emu_robot.core import Observation
+from emu_robot.recording.messages import Frame, Outcome
 
 
 class Recorder(Protocol):
@@ -72,8 +49,8 @@ class Recorder(Protocol):
         """Forget the running episode."""
         ...
 
-    def preflight(self, observation: Observation) -> list[str]:
-        """Reasons not to start; empty without one."""
+    def preflight(self, observation: Observation, ages_s: Mapping[str, float] | None = None) -> list[str]:
+        """Reasons not to start; empty without one. ages_s: age of each camera's picture [s]."""
         ...
 
     def close(self) -> None:

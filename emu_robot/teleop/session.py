@@ -194,9 +194,13 @@ class Session:
             case OrderKind.SCENE:
                 self.episodes.said = "end the episode before another scene"
             case _:
-                ended = self.episodes.order(order, observation, now)
+                ended = self.episodes.order(order, observation, self._ages(observation, now), now)
                 if ended is not None:
                     self._relay(self._seed + (ended is not OrderKind.DISCARD), now)
+
+    def _ages(self, observation: Observation | None, now: float) -> Mapping[str, float]:
+        """Age of each camera's picture [s]."""
+        return {} if observation is None else dict.fromkeys(observation.images, max(now - self._pictures_at, 0.0))
 
     def _relay(self, seed: int, now: float) -> None:
         """Lay another scene if the arm can. A person resets the scene of a real arm."""

@@ -6,10 +6,10 @@ import numpy as np
 
 from emu_robot.core import Floats, Image, Observation
 from emu_robot.errors import DataError
+from emu_robot.recording.messages import Frame, Outcome
 from emu_robot.robots.limits import MotionLimits
 from emu_robot.robots.pose import Pose, turned
 from emu_robot.robots.spec import RobotLayout
-from emu_robot.teleop.recorder import Frame, Outcome
 
 JOINTS = 6
 
@@ -106,7 +106,7 @@ class MemoryRecorder:
         self.running = None
         self.said.append(("discard",))
 
-    def preflight(self, observation: Observation) -> list[str]:
+    def preflight(self, observation: Observation, ages_s: Mapping[str, float] | None = None) -> list[str]:
         return self.problems
 
     def close(self) -> None:

@@ -148,8 +148,8 @@ def test_the_gripper_moves_only_while_the_deadman_is_held_and_keeps_its_grip() -
 def test_one_operator_at_a_time_and_anyone_stops() -> None:
     rig = Rig()
     rig.hold(FORWARD)
-    assert "ann drives" in rig.desk.drive("bob", Sample(at=rig.now, pressed=True, wish=FORWARD))
-    assert "ann drives" in rig.desk.order("bob", Order(kind=OrderKind.SCENE), rig.now)
+    assert "ann has the arm" in rig.desk.drive("bob", Sample(at=rig.now, pressed=True, wish=FORWARD))
+    assert "ann has the arm" in rig.desk.order("bob", Order(kind=OrderKind.SCENE), rig.now)
     assert rig.view.operator == "ann"
     assert rig.desk.order("bob", Order(kind=OrderKind.STOP), rig.now) == ""
     rig.run(5)
