@@ -36,6 +36,8 @@ class Arm(Protocol):
     """Names, units and kinds of the positions."""
     limits: MotionLimits
     """Limits of every dimension."""
+    cameras: tuple[str, ...]
+    """Names of its cameras."""
     home: Floats
     """(J,) joints to go home to [rad]."""
 

@@ -42,6 +42,7 @@ ORDERS: Mapping[str, str] = {
     "x": "flag",
     "g": "gripper",
     "escape": "stop",
+    "u": "resume",
 }
 """Key -> order."""
 HOME_KEY = "h"

@@ -60,6 +60,7 @@ class TabletopArm:
         """image_size: height and width of the pictures [px]."""
         self._environment = environment
         self._pictures = PictureThread(environment.world, environment.cameras, image_size)
+        self.cameras = environment.cameras
         self.limits = read_deployment("panda_sim").limits
         self.home: Floats = np.array(PANDA.home)
         self.kinematics = PandaKinematics(environment.world)
