@@ -34,7 +34,7 @@ VERBS = {
 EXTRAS = {
     "starlette": "teleop",
     "uvicorn": "teleop",
-    "viser": "teleop",
+    "websockets": "teleop",
     "lerobot": "train",
     "datasets": "train",
     "pyarrow": "train",

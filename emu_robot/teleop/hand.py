@@ -17,7 +17,7 @@ LOST, TWISTED = 0.005, 0.05
 """Errors of place [m] and turn [rad] at which the arm counts as unable to follow; the target then stays with it."""
 
 
-@dataclass(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class HandConfig:
     """Speeds and reach of an operator's hand."""
 

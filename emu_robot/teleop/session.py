@@ -27,7 +27,7 @@ OLD_PICTURES_S = 0.1
 """Age of pictures that counts as an overrun [s]."""
 
 
-@dataclass(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class SessionConfig:
     """Settings of a session."""
 

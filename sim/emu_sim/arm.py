@@ -1,4 +1,4 @@
-"""The arm of a tabletop for teleoperation: its physics follows the wall clock, whatever the rate of the commands."""
+"""The arm of a tabletop for teleoperation: its physics follows the wall clock, at any rate of commands."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
