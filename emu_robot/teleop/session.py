@@ -55,7 +55,7 @@ class View:
     tool: Pose
     """The tool as measured."""
     target: Pose
-    """Where the operator wants the tool; where it is while nobody drives."""
+    """Where the operator wants the tool; where it is while it is not driven."""
     gate: GateState
     """State of the safety gate."""
     reason: str
