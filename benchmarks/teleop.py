@@ -48,9 +48,8 @@ def main(seconds: float) -> None:
     load = os.getloadavg()[0]
     print(f"{len(periods)} ticks, load of the machine {load:.1f}, {view.seconds:.1f} s recorded")
     print(f"rate: median {1 / np.median(periods):.2f} Hz; period p99 {1e3 * np.percentile(periods, 99):.1f} ms")
-    print(
-        f"key to command and back to the page: median {np.median(delays):.0f} ms, p95 {np.percentile(delays, 95):.0f} ms"
-    )
+    middle, late = np.percentile(delays, [50, 95])
+    print(f"key to command and back to the page: median {middle:.0f} ms, p95 {late:.0f} ms")
     shutil.rmtree(folder, ignore_errors=True)
 
 
