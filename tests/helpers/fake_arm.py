@@ -41,7 +41,7 @@ class FakeArm:
             velocity=np.full(JOINTS + 1, 4.0),
             acceleration=np.full(JOINTS + 1, 40.0),
         )
-        self.cameras = ("front",)
+        self.cameras: tuple[str, ...] = ("front",)
         self.home = np.zeros(JOINTS)
         self.kinematics = Portal()
         self.share, self.connected = share, True
