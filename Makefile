@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup requirements ros ros-demo demo test test-slow check format train-mini bench build clean
+.PHONY: browser help setup requirements ros ros-demo demo test test-slow check format train-mini bench build clean
 
 PYTHON ?= python3.12
 VENV := .venv
@@ -29,7 +29,7 @@ $(STAMP): pyproject.toml requirements.txt
 	@touch $@
 
 requirements: ## bring requirements.txt in line with pyproject.toml, keeping the pins that still fit
-	$(BIN)/uv pip compile -q --python-version 3.12 --extra dev --extra train --extra emu35 --extra tracking --no-emit-index-url --no-emit-find-links \
+	$(BIN)/uv pip compile -q --python-version 3.12 --extra dev --extra train --extra emu35 --extra teleop --extra tracking --no-emit-index-url --no-emit-find-links \
 	  --no-header --no-annotate pyproject.toml -o requirements.txt
 	@sed -i '1i # Exact versions for development, the demo and the tests, by `make requirements`. Install with --no-deps.' requirements.txt
 
@@ -50,11 +50,15 @@ ros-demo: $(ROS_STAMP) ## one task through the ROS 2 graph: simulated arm, plann
 demo: setup ## long-horizon episodes with the released weights; prints the success line and the report's path
 	$(BIN)/emu-robot demo
 
-test: $(STAMP) $(ROS_STAMP) ## every fast test, two processes; those of the nodes with real ROS 2
+browser: # Chromium, for the tests of the pages; root gets it here, others are told
+	@command -v chromium >/dev/null || { test "$$(id -u)" = 0 && apt-get update -qq && apt-get install -y -qq chromium; } >/dev/null 2>&1 || \
+	  echo "missing: chromium; the tests of the pages are left out. Get it: apt-get install chromium"
+
+test: $(STAMP) $(ROS_STAMP) browser ## every fast test, two processes; those of the nodes with real ROS 2
 	$(BIN)/pytest -n 2 -m "not slow"
 	$(ROS)/bin/python -m pytest tests/ros -m "not slow"
 
-test-slow: $(STAMP) $(ROS_STAMP) ## every test
+test-slow: $(STAMP) $(ROS_STAMP) browser ## every test
 	$(BIN)/pytest -n 2
 	$(ROS)/bin/python -m pytest tests/ros
 

@@ -42,6 +42,7 @@ SCHEMAS = {
     "report": "emu_robot.evaluation.comparison_page:ReportConfig",
     "view": "emu_robot.data.view:ViewConfig",
     "sim-bench": "emu_robot.cli.sim:BenchConfig",
+    "teleop": "emu_robot.cli.teleop:TeleopVerbConfig",
     "to-lerobot": "emu_robot.cli.to_lerobot:ToLeRobotConfig",
     "train-dida": "emu_robot.training.dida:DidaTrainConfig",
     "train-head": "emu_robot.training.head:HeadTrainConfig",

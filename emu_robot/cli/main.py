@@ -26,11 +26,15 @@ VERBS = {
     "finetune": "train planner and head on a LeRobotDataset",
     "train-mini": "make the released weights from nothing: collect, train all stages, release",
     "data": "check|view|prepare|repair|encode|merge|merge-sets|export|from-mcap: datasets, recordings, replay buffers",
+    "teleop": "drive an arm from a page, a phone, a gamepad or the terminal, and record episodes",
     "to-lerobot": "write weights as a checkpoint for LeRobot's commands",
     "bringup": "start the ROS 2 nodes of a graph: graph=sim|arm robot=...",
     "sim": "bench: measure environment steps per second on one core",
 }
 EXTRAS = {
+    "starlette": "teleop",
+    "uvicorn": "teleop",
+    "websockets": "teleop",
     "lerobot": "train",
     "datasets": "train",
     "pyarrow": "train",

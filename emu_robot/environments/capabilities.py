@@ -11,6 +11,7 @@ from typing import Protocol, runtime_checkable
 from emu_robot.core import Fact, Floats32, Image, Observation, PlanStep, Transition
 from emu_robot.environments.contract import Environment
 from emu_robot.errors import InvalidValueError
+from emu_robot.robots.arm import Arm
 
 
 @runtime_checkable
@@ -260,6 +261,15 @@ class VariesInstructions(Protocol):
         ...
 
 
+@runtime_checkable
+class HasArm(Protocol):
+    """A world with an arm that an operator can drive at any rate."""
+
+    def arm(self, image_size: int) -> Arm:
+        """The arm, with pictures of `image_size` [px]. It closes the world."""
+        ...
+
+
 CAPABILITIES: Mapping[type, str] = {
     RendersOnDemand: "rendering on demand",
     Renders: "pictures of any size",
@@ -274,6 +284,7 @@ CAPABILITIES: Mapping[type, str] = {
     LaysOut: "layouts without motion",
     PlaysChains: "chains of subtasks",
     VariesInstructions: "variations of its instructions",
+    HasArm: "an arm to drive",
 }
 
 

@@ -12,6 +12,7 @@ from emu_robot.environments.contract import SEEN, EnvironmentSpec
 from emu_robot.errors import InvalidValueError, ShapeError, UnknownNameError
 from emu_robot.robots.spec import PANDA
 from emu_robot.shared.words import folded
+from emu_sim.arm import TabletopArm
 from emu_sim.experts import Expert
 from emu_sim.failures import TabletopFailures
 from emu_sim.grammar import TABLETOP, Grammar, Subtask, Task, subtasks_of
@@ -224,6 +225,10 @@ class TabletopEnvironment:
 
     def expert(self) -> Expert:
         return Expert(self)
+
+    def arm(self, image_size: int = PANDA.image_size) -> TabletopArm:
+        """Its arm for teleoperation, with pictures of `image_size` [px]."""
+        return TabletopArm(self, image_size)
 
     def oracle_step(self) -> PlanStep | None:
         """The true next subtask and the true image at its completion, by an expert on a copy of the state."""

@@ -1,0 +1,284 @@
+"""One tick of teleoperation: desk, hand, safety gate, arm, recorder. Reads no clock and knows no page.
+
+Everything that moves the arm passes the safety gate. An arm is armed by a person, a simulated one at once.
+"""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from emu_robot.control.safety import ChunkMessage, GateState, SafetyConfig, SafetyGate
+from emu_robot.core import Floats, Image, Observation
+from emu_robot.errors import InvalidValueError
+from emu_robot.robots.arm import Arm, JudgesTask, LaysScenes
+from emu_robot.robots.pose import Pose
+from emu_robot.shared.settings import check_ranges, number
+from emu_robot.teleop.desk import Desk, Order, OrderKind, Sample
+from emu_robot.teleop.driving import BEFORE, CHUNK_DT, Motion, TeleopConfig, Teleoperation
+from emu_robot.teleop.episodes import Episodes, Phase
+from emu_robot.teleop.hand import Hand, HandConfig, Wish
+from emu_robot.teleop.recorder import Recorder
+
+LATE = 1.5
+"""Periods after which a tick counts as late."""
+OLD_PICTURES_S = 0.1
+"""Age of pictures that counts as an overrun [s]."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SessionConfig:
+    """Settings of a session."""
+
+    rate_hz: int = number(30, 20, 30)
+    """Ticks, commands and recorded frames per second [Hz]."""
+    watchdog_s: float = number(0.15, 0.05, 0.5)
+    """Silence of the operator's device after which the arm holds [s]."""
+    countdown_s: float = number(3.0, 0.0, 10.0)
+    """Time from the order to record to the first frame [s]."""
+    hand: HandConfig = field(default_factory=HandConfig)
+    """Speeds and reach of the operator's hand."""
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class View:
+    """What pages show after a tick."""
+
+    now: float
+    """Time of the tick [s]."""
+    position: Floats
+    """(A,) measured joints and gripper."""
+    tool: Pose
+    """The tool as measured."""
+    target: Pose
+    """Where the operator wants the tool; where it is while it is not driven."""
+    gate: GateState
+    """State of the safety gate."""
+    reason: str
+    """Why nothing moves; empty while the arm is driven."""
+    operator: str | None
+    """Who drives; None if the desk is free."""
+    number: int
+    """Number of the operator's last message that this tick's command took into account."""
+    phase: Phase
+    """Where the episode is."""
+    begins_in_s: float
+    """Seconds to the first frame during a countdown."""
+    seconds: float
+    """Length of the running episode, or the last one [s]."""
+    task: str
+    """The task in words."""
+    subtasks: tuple[str, ...]
+    """Its subtasks, as far as they are known."""
+    step: int
+    """Index of the present one."""
+    succeeds: bool
+    """Whether the scene says that the task is done."""
+    said: str
+    """The last thing worth telling."""
+    committed: int
+    """Episodes that are safe on the disk."""
+    pending: int
+    """Episodes that are still being written."""
+    minutes_left: float
+    """Room on the disk, in minutes; infinite without a recorder."""
+    pictures: Mapping[str, Image]
+    """The newest picture of each camera."""
+
+    @property
+    def is_driven(self) -> bool:
+        """Whether the operator moves the arm."""
+        return not self.reason
+
+
+class Session:
+    """Drives one arm for the operator at the desk."""
+
+    def __init__(
+        self, arm: Arm, desk: Desk, config: SessionConfig, *, recorder: Recorder | None = None, seed: int = 0
+    ) -> None:
+        """seed: that of the first scene, for an arm that lays scenes."""
+        self._arm, self._desk, self._config, self._seed = arm, desk, config, seed
+        self.episodes = Episodes(recorder, countdown_s=config.countdown_s)
+        self._id, self._sequence, self._number = time.time_ns(), 0, 0
+        self._names = arm.layout.action_names
+        self._ticked_at = -np.inf
+        self._held = self._must_release = False
+        self._begin()
+
+    def _begin(self) -> None:
+        """Take a gate and a hand that know nothing of the scene before. A deadman that is held must be released."""
+        config, arm = self._config, self._arm
+        joints = len(arm.home)
+        self.gate = SafetyGate(
+            config=SafetyConfig(
+                control_hz=config.rate_hz, deadman_timeout_s=config.watchdog_s, heartbeat_timeout_s=config.watchdog_s
+            ),
+            limits=arm.limits,
+            joints=joints,
+            names=self._names,
+            sources=("teleop",),
+        )
+        self.hand = Hand(arm.kinematics, arm.limits, arm.home, config.hand)
+        timing = TeleopConfig(rate_hz=float(config.rate_hz), input_timeout_s=config.watchdog_s)
+        self._teleop = Teleoperation(self.hand, timing)
+        self._teleop.on_deadman(False, -np.inf)
+        self._must_release = self._held
+
+    def lay_scene(self, seed: int, now: float) -> None:
+        """Lay the scene of a seed, and begin to drive from rest. Raises `InvalidValueError` if the arm lays none."""
+        if not isinstance(self._arm, LaysScenes):
+            raise InvalidValueError(f"{self._arm.name} lays no scenes")
+        self._seed = seed
+        self.episodes.lay(*self._arm.new_scene(seed, now))
+        self._begin()
+
+    def tick(self, now: float) -> View:
+        """Read the desk and the arm, send one command, record one frame."""
+        is_late, self._ticked_at = now - self._ticked_at > LATE / self._config.rate_hz, now
+        samples, orders = self._desk.take()
+        for sample in samples:
+            self._take(sample)
+        observation = self._observe(now)
+        for order in orders:
+            self._follow(order, observation, now)
+        command = self._command(now)
+        old = self._pictures_at < now - OLD_PICTURES_S
+        if observation is not None and command is not None:
+            self.episodes.add(observation, command, now, is_overrun=is_late or old)
+        return self._view(observation, now)
+
+    # -- in
+
+    def _take(self, sample: Sample) -> None:
+        self._held = sample.pressed
+        self._must_release = self._must_release and sample.pressed
+        self._teleop.on_deadman(sample.pressed and not self._must_release, sample.at)
+        self._teleop.on_input(sample.at)
+        self.hand.wish = sample.wish if sample.pressed else Wish()
+        self._number = max(sample.number, 0)
+
+    def _observe(self, now: float) -> Observation | None:
+        """The state goes to gate and hand; with pictures it is an observation."""
+        self._pictures_at, taken = -np.inf, self._arm.pictures()
+        known = self._arm.state(now)
+        if known is None:
+            return None
+        position, age = known
+        if self.gate.on_state(position, now, age):
+            self._teleop.on_state(position, now - age)
+        if taken is None:
+            return None
+        images, self._pictures_at = taken
+        return Observation(images=images, state=position.astype(np.float32))
+
+    def _follow(self, order: Order, observation: Observation | None, now: float) -> None:
+        match order.kind:
+            case OrderKind.STOP:
+                self._must_release = self._held
+                self._teleop.on_deadman(False, now)
+                self.gate.fault("stopped by an operator")
+            case OrderKind.RESUME:
+                self._resume(now)
+            case OrderKind.GRIPPER:
+                if self._teleop.is_pressed(now):
+                    self.hand.toggle_gripper()
+                else:
+                    self.episodes.said = "hold the deadman to move the gripper"
+            case OrderKind.SCENE if self.episodes.phase is Phase.IDLE:
+                self._relay(self._seed + 1, now)
+            case OrderKind.SCENE:
+                self.episodes.said = "end the episode before another scene"
+            case _:
+                ended = self.episodes.order(order, observation, self._ages(observation, now), now)
+                if ended is not None:
+                    self._relay(self._seed + (ended is not OrderKind.DISCARD), now)
+
+    def _ages(self, observation: Observation | None, now: float) -> Mapping[str, float]:
+        """Age of each camera's picture [s]."""
+        return {} if observation is None else dict.fromkeys(observation.images, max(now - self._pictures_at, 0.0))
+
+    def _relay(self, seed: int, now: float) -> None:
+        """Lay another scene if the arm can. A person resets the scene of a real arm."""
+        if isinstance(self._arm, LaysScenes):
+            self.lay_scene(seed, now)
+
+    def _resume(self, now: float) -> None:
+        try:
+            if self.gate.state is GateState.DISARMED:
+                self.gate.arm(now)
+            else:
+                self.gate.reset(now)
+        except InvalidValueError as error:
+            self.episodes.said = str(error)
+
+    # -- out
+
+    def _command(self, now: float) -> Floats | None:
+        """Send one command through the gate. Returns what was sent (A,)."""
+        if self.gate.state is GateState.DISARMED and self._arm.is_simulated:
+            self._arm_again(now)
+        self._teleop.on_gate(self.gate.state)
+        motion = self._teleop.step(now)
+        self.gate.on_deadman(self._teleop.is_pressed(now), now)
+        if motion is not None:
+            self._offer(motion, now)
+        command = self.gate.tick(now)
+        if command is None:
+            return None
+        self._arm.command(command.position, now)
+        return command.position
+
+    def _arm_again(self, now: float) -> None:
+        try:
+            self.gate.arm(now)
+        except InvalidValueError:  # joint states have not come for long enough; the next tick tries again
+            return
+
+    def _offer(self, motion: Motion, now: float) -> None:
+        self._sequence += 1
+        chunk = ChunkMessage(
+            session=self._id,
+            sequence=self._sequence,
+            captured=now - BEFORE * CHUNK_DT,
+            dt=CHUNK_DT,
+            actions=motion.actions,
+            source="teleop",
+            names=self._names,
+        )
+        self.gate.offer(chunk, now)
+
+    def _view(self, observation: Observation | None, now: float) -> View:
+        episodes, recorder = self.episodes, self.episodes.recorder
+        measured = self.gate.measured.position
+        position = measured if measured is not None else np.append(self._arm.home, 1.0)
+        tool = self._arm.kinematics.pose(position[: len(self._arm.home)])
+        reason = "release the deadman first" if self._must_release else self._teleop.reason
+        if self.gate.state in (GateState.FAULT, GateState.ESTOP):
+            reason = f"{self.gate.state.value}: {self.gate.reason}"
+        return View(
+            now=now,
+            position=position,
+            tool=tool,
+            target=tool if reason else self.hand.target,
+            gate=self.gate.state,
+            reason=reason,
+            operator=self._desk.holder(now),
+            number=self._number,
+            phase=episodes.phase,
+            begins_in_s=episodes.begins_in(now),
+            seconds=episodes.n_frames / self._config.rate_hz,
+            task=episodes.task,
+            subtasks=episodes.subtasks,
+            step=episodes.step,
+            succeeds=isinstance(self._arm, JudgesTask) and self._arm.success,
+            said=episodes.said,
+            committed=recorder.committed if recorder else 0,
+            pending=recorder.pending if recorder else 0,
+            minutes_left=recorder.minutes_left if recorder else np.inf,
+            pictures=observation.images if observation is not None else {},
+        )

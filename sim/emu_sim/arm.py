@@ -1,0 +1,105 @@
+"""The arm of a tabletop for teleoperation: its physics follows the wall clock, at any rate of commands."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import mujoco
+import numpy as np
+
+from emu_robot.core import Floats, Image
+from emu_robot.robots.deployment import read_deployment
+from emu_robot.robots.pose import Pose
+from emu_robot.robots.spec import PANDA
+from emu_sim.picture_thread import PictureThread
+from emu_sim.world import SUBSTEP_S, World
+
+if TYPE_CHECKING:
+    from emu_sim.environment import TabletopEnvironment
+
+LONGEST_S = 0.1
+"""Physics made up for after a delay of the caller [s]; the rest of the time stands still."""
+
+
+class PandaKinematics:
+    """Where the point between the fingertips is, on a copy of the model's data."""
+
+    def __init__(self, world: World) -> None:
+        self._model, self._data = world.model, mujoco.MjData(world.model)
+        self._qpos, self._dofs = world.qpos_index, world.dof_index
+        self._site = world.model.site("pinch").id
+
+    def pose(self, joints: Floats) -> Pose:
+        """The tool's pose for joints (7,) [rad]."""
+        self._place(joints)
+        return Pose(
+            position=self._data.site_xpos[self._site].copy(),
+            rotation=self._data.site_xmat[self._site].reshape(3, 3).copy(),
+        )
+
+    def jacobian(self, joints: Floats) -> Floats:
+        """(6, 7): step [m] and turn [rad] of the tool per joint."""
+        self._place(joints)
+        step, turn = np.zeros((3, self._model.nv)), np.zeros((3, self._model.nv))
+        mujoco.mj_jacSite(self._model, self._data, step, turn, self._site)
+        return np.vstack([step, turn])[:, self._dofs]
+
+    def _place(self, joints: Floats) -> None:
+        self._data.qpos[self._qpos] = joints
+        mujoco.mj_kinematics(self._model, self._data)
+        mujoco.mj_comPos(self._model, self._data)
+
+
+class TabletopArm:
+    """The Panda of an open environment. Physics runs in `command` alone, for the time since the command before."""
+
+    name = PANDA.name
+    is_simulated = True
+    layout = PANDA.layout
+
+    def __init__(self, environment: "TabletopEnvironment", image_size: int = PANDA.image_size) -> None:
+        """image_size: height and width of the pictures [px]."""
+        self._environment = environment
+        self._pictures = PictureThread(environment.world, environment.cameras, image_size)
+        self.cameras = environment.cameras
+        self.limits = read_deployment("panda_sim").limits
+        self.home: Floats = np.array(PANDA.home)
+        self.kinematics = PandaKinematics(environment.world)
+        self._commanded_at: float | None = None
+        self._left_s = 0.0
+
+    @property
+    def success(self) -> bool:
+        """Whether the instruction of the scene is fulfilled."""
+        return self._environment.success
+
+    def new_scene(self, seed: int, now: float) -> tuple[str, tuple[str, ...]]:
+        """Lay the scene of a seed, with the arm at home at once. Returns the instruction and its subtasks."""
+        self._environment.reset(seed, observe=False)
+        self._commanded_at, self._left_s = None, 0.0
+        self._pictures.new_scene(now)
+        return self._environment.instruction, self._environment.subtasks
+
+    def state(self, now: float) -> tuple[Floats, float]:
+        """The position (8,) now."""
+        world = self._environment.world
+        return np.append(world.joints, world.gripper_opening), 0.0
+
+    def pictures(self) -> tuple[Mapping[str, Image], float] | None:
+        """The last pictures that were rendered, and their time; None before the first scene."""
+        return self._pictures.newest
+
+    def command(self, position: Floats, now: float) -> None:
+        """Run the physics up to `now` towards targets (8,)."""
+        elapsed = 0.0 if self._commanded_at is None else min(max(now - self._commanded_at, 0.0), LONGEST_S)
+        self._commanded_at = now
+        self._left_s += elapsed
+        substeps = int(self._left_s / SUBSTEP_S)
+        if substeps:
+            self._left_s -= substeps * SUBSTEP_S
+            self._environment.advance(position, substeps)
+        self._pictures.show(now)
+
+    def close(self) -> None:
+        """Release the environment and its cameras."""
+        self._pictures.close()
+        self._environment.close()

@@ -1,0 +1,74 @@
+"""A session with a fake arm behind the real web server, and a headless Chromium."""
+
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from fake_arm import FakeArm, MemoryRecorder
+
+from emu_robot.teleop.desk import Desk
+from emu_robot.teleop.loop import Loop
+from emu_robot.teleop.session import Session, SessionConfig, View
+from emu_robot.teleop.web.messages import write_view
+from emu_robot.teleop.web.server import Pages
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+@contextmanager
+def chromium() -> Iterator[Any]:
+    """A browser of Playwright's. Skips the test, and says why, where there is none."""
+    if CHROMIUM is None:
+        pytest.skip("missing: chromium. Get it: apt-get install chromium")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+class Served:
+    """A running session. arm, recorder: fakes; desk, loop, pages: real."""
+
+    def __init__(self, token: str = "") -> None:
+        self.arm, self.recorder, self.desk = FakeArm(), MemoryRecorder(), Desk()
+        session = Session(self.arm, self.desk, SessionConfig(countdown_s=0.0), recorder=self.recorder)
+        session.lay_scene(0, time.monotonic())
+        self.loop = Loop(session, 30)
+        self.pages = Pages(self.desk, self.loop, host="127.0.0.1", port=0, token=token, faces_arm=True)
+        self.loop.start()
+        self.pages.start()
+
+    @property
+    def url(self) -> str:
+        return self.pages.url
+
+    @property
+    def view(self) -> View:
+        view = self.loop.view
+        assert view is not None and self.loop.is_running
+        return view
+
+    def wait(self, until: Callable[[View], bool], seconds: float = 5.0) -> float:
+        """Wait for a view; returns the time that it took [s]."""
+        begun = time.monotonic()
+        while not until(self.view):
+            assert time.monotonic() - begun < seconds, write_view(self.view, "")
+            time.sleep(0.002)
+        return time.monotonic() - begun
+
+    def close(self) -> None:
+        self.pages.stop()
+        self.loop.stop()
+
+
+def wait_page(page: Any, expression: str, seconds: float = 5.0) -> None:
+    """Wait until an expression holds in the page. Playwright's own function for it needs a laxer page."""
+    begun = time.monotonic()
+    while not page.evaluate(expression):
+        assert time.monotonic() - begun < seconds, expression
+        time.sleep(0.02)

@@ -1,0 +1,191 @@
+"""The page /pad in a real browser, over a session with a fake arm."""
+
+import time
+from collections.abc import Iterator
+from statistics import median
+from typing import Any
+
+import numpy as np
+import pytest
+from teleop_page import Served, chromium, wait_page
+
+from emu_robot.control.safety import GateState
+from emu_robot.teleop.episodes import Phase
+
+FAKE_PAD = """
+const buttons = Array.from({ length: 17 }, () => ({ pressed: false }));
+window.fakePad = { connected: true, axes: [0, 0, 0, 0], buttons };
+navigator.getGamepads = () => [window.fakePad];
+"""
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with chromium() as one:
+        yield one
+
+
+@pytest.fixture
+def served() -> Iterator[Served]:
+    one = Served()
+    yield one
+    one.close()
+
+
+@pytest.fixture
+def page(browser: Any, served: Served) -> Iterator[Any]:
+    context = browser.new_context(has_touch=True)
+    yield opened(context.new_page(), served)
+    context.close()
+
+
+def opened(page: Any, served: Served, script: str = "") -> Any:
+    """The page, once it shows the arm. A script's error fails the test."""
+    page.on("pageerror", lambda error: pytest.fail(f"the page's script: {error}"))
+    if script:
+        page.add_init_script(script)
+    page.goto(served.url)
+    wait_page(page, "teleop.view !== null")
+    served.wait(lambda view: view.gate.is_armed)
+    return page
+
+
+def stands_still(served: Served, seconds: float = 0.4) -> bool:
+    """Whether the arm does not move for a while."""
+    before = served.arm.position
+    time.sleep(seconds)
+    return bool(np.abs(served.arm.position - before).max() < 1e-6)
+
+
+def test_a_key_moves_the_arm_as_the_operator_sees_it_and_a_release_holds_at_once(page: Any, served: Served) -> None:
+    page.keyboard.press("d")
+    assert stands_still(served), "a key without the deadman moved the arm"
+    delays = []
+    for _ in range(5):
+        page.keyboard.down("Space")
+        page.keyboard.down("d")
+        at = served.view.tool.position[1]
+        served.wait(lambda view, at=at: view.is_driven and view.tool.position[1] > at + 0.005)
+        page.keyboard.up("Space")
+        delays.append(served.wait(lambda view: view.gate is GateState.HOLDING))
+        page.keyboard.up("d")
+        assert page.evaluate("teleop.view.mine")
+    assert median(delays) <= 0.1 and stands_still(served)
+
+
+def test_a_closed_tab_holds_and_frees_the_arm(page: Any, served: Served) -> None:
+    page.keyboard.down("Space")
+    page.keyboard.down("w")
+    served.wait(lambda view: view.is_driven)
+    page.close()
+    served.wait(lambda view: view.gate is GateState.HOLDING and view.operator is None, 1.0)
+    assert stands_still(served)
+
+
+def test_a_tab_in_the_background_holds(page: Any, served: Served) -> None:
+    page.keyboard.down("Space")
+    page.keyboard.down("w")
+    served.wait(lambda view: view.is_driven)
+    page.evaluate("dispatchEvent(new Event('blur'))")
+    served.wait(lambda view: not view.is_driven, 0.5)
+    assert stands_still(served)
+
+
+def test_a_frozen_page_is_held_by_the_watchdog(page: Any, served: Served) -> None:
+    page.keyboard.down("Space")
+    page.keyboard.down("w")
+    served.wait(lambda view: view.is_driven)
+    page.evaluate("setTimeout(() => { const end = Date.now() + 1500; while (Date.now() < end); }, 0)")
+    served.wait(lambda view: not view.is_driven, 0.6)
+
+
+def test_a_second_operator_is_refused_but_may_stop(browser: Any, page: Any, served: Served) -> None:
+    page.keyboard.down("Space")
+    served.wait(lambda view: view.is_driven)
+    second = opened(browser.new_page(), served)
+    second.keyboard.down("Space")
+    second.keyboard.down("d")
+    wait_page(second, "(teleop.refused || '').includes('page 1 has the arm')")
+    assert served.view.operator == "page 1" and stands_still(served)
+    second.click("#stop")
+    served.wait(lambda view: view.gate is GateState.FAULT, 1.0)
+    wait_page(page, "document.querySelector('#state').textContent.includes('stopped by an operator')")
+    second.close()
+
+
+def test_text_in_a_box_moves_nothing_and_a_box_lets_go(page: Any, served: Served) -> None:
+    page.click("#words")
+    page.keyboard.down("Space")
+    page.keyboard.type("wasd rgnfx")
+    assert stands_still(served) and served.view.phase is Phase.IDLE and served.view.operator is None
+    assert "wasd rgnfx" in page.input_value("#words")
+    page.keyboard.up("Space")
+    page.evaluate("document.activeElement.blur()")
+    page.keyboard.down("Space")
+    page.keyboard.down("d")
+    served.wait(lambda view: view.is_driven)
+    page.focus("#task")
+    served.wait(lambda view: not view.is_driven, 0.5)
+    assert stands_still(served)
+
+
+def test_a_pad_drives_while_its_button_is_held(browser: Any, served: Served) -> None:
+    page = opened(browser.new_page(), served, FAKE_PAD)
+    page.evaluate("fakePad.axes = [0, 0, 0, -1]")
+    assert stands_still(served)
+    page.evaluate("fakePad.buttons[5].pressed = fakePad.buttons[0].pressed = true")
+    served.wait(lambda view: view.tool.position[2] > 0.02 and view.position[-1] < 0.1)
+    page.evaluate("fakePad.buttons[5].pressed = false")
+    served.wait(lambda view: view.gate is GateState.HOLDING, 0.5)
+    page.close()
+
+
+def test_a_finger_drives_while_it_touches(page: Any, served: Served) -> None:
+    box = page.locator("#stick").bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    touch = page.context.new_cdp_session(page)
+
+    def send(kind: str, *points: tuple[float, float]) -> None:
+        touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": [{"x": px, "y": py} for px, py in points]})
+
+    send("touchStart", (x, y))
+    served.wait(lambda view: view.is_driven)
+    send("touchMove", (x, y - 60))
+    served.wait(lambda view: view.tool.position[0] < -0.02)  # away from an operator who faces the arm
+    send("touchEnd")
+    served.wait(lambda view: view.gate is GateState.HOLDING, 0.5)
+
+
+def test_an_episode_is_recorded_with_keys(page: Any, served: Served) -> None:
+    page.keyboard.press("r")
+    served.wait(lambda view: view.phase is Phase.RECORDING)
+    page.keyboard.down("Space")
+    page.keyboard.down("d")
+    served.wait(lambda view: view.seconds > 0.5)
+    page.keyboard.press("g")
+    served.wait(lambda view: view.position[-1] < 0.1)
+    page.keyboard.press("n")
+    served.wait(lambda view: view.step == 1)
+    page.keyboard.up("Space")
+    page.keyboard.up("d")
+    page.select_option("#cause", "dropped")
+    page.keyboard.press("f")
+    served.wait(lambda view: view.committed == 1 and view.phase is Phase.IDLE)
+    [(outcome, cause, frames)] = served.recorder.episodes
+    assert (outcome, cause) == ("failure", "dropped") and len(frames) > 15
+    assert ("mark", "close it") in served.recorder.said
+    wait_page(page, "document.querySelector('#counts').textContent.includes('1 kept')")
+
+
+def test_escape_stops_also_from_a_box_and_resume_needs_a_release(page: Any, served: Served) -> None:
+    page.keyboard.down("Space")
+    page.keyboard.down("d")
+    served.wait(lambda view: view.is_driven)
+    page.keyboard.press("Escape")
+    served.wait(lambda view: view.gate is GateState.FAULT, 0.5)
+    page.click("text=Resume after a stop")
+    served.wait(lambda view: view.gate is GateState.HOLDING)
+    assert stands_still(served)
+    page.click("#task")
+    page.keyboard.press("Escape")
+    served.wait(lambda view: view.gate is GateState.FAULT, 0.5)
