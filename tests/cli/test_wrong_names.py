@@ -175,6 +175,10 @@ WRONG = {
         ("prepare.image_size=64", "unknown key 'prepare.image_size'"),
         ("track=tensorboard head.loop.track=wandb", "head.loop.track has no effect: track=tensorboard"),
     ),
+    "teleop out=new": (
+        ("port=70000", "port is 70000, must lie in [0, 65535]"),
+        ("env=tabletp", "unknown environment 'tabletp'; known: "),
+    ),
     "report out=new.html": (
         ("runs=nowhere,~/notes", "nowhere: no evaluation"),
         ("runs=~/notes", "a comparison needs two or more"),
