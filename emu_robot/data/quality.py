@@ -22,6 +22,10 @@ class Verdict(StrEnum):
     """It cannot be read, or teaches nothing right."""
 
 
+WORST_FIRST = (Verdict.EXCLUDE, Verdict.REVIEW)
+"""Verdicts of faults."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class QualityConfig:
     """Thresholds of the quality checks. Shares of motion are shares of a dimension's range in the whole set, from its
@@ -107,7 +111,7 @@ class EpisodeQuality:
     def verdict(self) -> Verdict:
         """The worst verdict of its faults."""
         found = {finding.verdict for finding in self.findings}
-        return next((v for v in (Verdict.EXCLUDE, Verdict.REVIEW) if v in found), Verdict.PASS)
+        return next((v for v in WORST_FIRST if v in found), Verdict.PASS)
 
     @property
     def reason(self) -> str:
@@ -136,7 +140,7 @@ class SetQuality:
 
     def lines(self, most: int = MOST_LINES) -> list[str]:
         """The summary, a line each, at most so many episodes with faults; the worst come first."""
-        faulty = [*self.of(Verdict.EXCLUDE), *self.of(Verdict.REVIEW)]
+        faulty = [episode for verdict in WORST_FIRST for episode in self.of(verdict)]
         lines = [self.headline, *(f"  {note}" for note in self.notes)]
         lines += [f"  episode {episode.index} {episode.verdict}: {episode.reason}" for episode in faulty[:most]]
         if len(faulty) > most:

@@ -5,14 +5,12 @@ from collections.abc import Sequence
 from emu_robot.data.conversion import Conversion
 from emu_robot.data.dimensions import Dimensions
 from emu_robot.data.lerobot_files import EpisodeFiles, LeRobotFiles
-from emu_robot.data.quality import EpisodeQuality, QualityConfig, SetQuality, Verdict
+from emu_robot.data.quality import WORST_FIRST, EpisodeQuality, QualityConfig, SetQuality
 from emu_robot.data.quality_episode import episode_findings
 from emu_robot.data.quality_reading import Reading, read_buffer, read_lerobot
 from emu_robot.data.quality_scale import SetScale
 from emu_robot.data.quality_set import set_findings
 from emu_robot.data.replay_buffer import ReplayBuffer
-
-WORST_FIRST = (Verdict.EXCLUDE, Verdict.REVIEW)
 
 
 def check_lerobot(

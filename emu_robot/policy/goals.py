@@ -1,5 +1,6 @@
 """One planner for each `GoalMode`, so that a task can ask any source of steps. Knows neither head nor weights."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -36,88 +37,69 @@ def _needed[T](goal: GoalMode, name: str, part: T | None) -> T:
     return part
 
 
+class ModePlanner(ABC):
+    """A `PlannerLike` that makes its plan of the instruction, and of what another planner says to the same question."""
+
+    def plan(
+        self,
+        observation: Observation,
+        instruction: str,
+        max_steps: int | None = None,
+        *,
+        seed: int = 0,
+        past: Sequence[PastStep] = (),
+        doubt: float = 0.0,
+    ) -> Plan:
+        """The plan of this mode."""
+
+        def ask(planner: PlannerLike) -> Plan:
+            return planner.plan(observation, instruction, max_steps, seed=seed, past=past, doubt=doubt)
+
+        return self._plan(instruction, ask)
+
+    @abstractmethod
+    def _plan(self, instruction: str, ask: Callable[[PlannerLike], Plan]) -> Plan:
+        """The plan. ask: puts the question to a planner."""
+
+
 @dataclass(frozen=True)
-class WordsAlone:
+class WordsAlone(ModePlanner):
     """A planner's steps without their images."""
 
     planner: PlannerLike
 
-    def plan(
-        self,
-        observation: Observation,
-        instruction: str,
-        max_steps: int | None = None,
-        *,
-        seed: int = 0,
-        past: Sequence[PastStep] = (),
-        doubt: float = 0.0,
-    ) -> Plan:
-        """The words of the planner's plan."""
-        plan = self.planner.plan(observation, instruction, max_steps, seed=seed, past=past, doubt=doubt)
+    def _plan(self, instruction: str, ask: Callable[[PlannerLike], Plan]) -> Plan:
+        plan = ask(self.planner)
         return replace(plan, steps=tuple(PlanStep(subtask=step.subtask) for step in plan.steps))
 
 
 @dataclass(frozen=True)
-class OtherImages:
-    """A planner's words with the images of a source."""
+class OtherImages(ModePlanner):
+    """A planner's words; every step has the present image of a source."""
 
     planner: PlannerLike
     source: SubgoalSource
 
-    def plan(
-        self,
-        observation: Observation,
-        instruction: str,
-        max_steps: int | None = None,
-        *,
-        seed: int = 0,
-        past: Sequence[PastStep] = (),
-        doubt: float = 0.0,
-    ) -> Plan:
-        """The planner's plan; every step has the source's present image."""
-        plan, given = (
-            self.planner.plan(observation, instruction, max_steps, seed=seed, past=past, doubt=doubt),
-            self.source(),
-        )
+    def _plan(self, instruction: str, ask: Callable[[PlannerLike], Plan]) -> Plan:
+        plan, given = ask(self.planner), self.source()
         image = None if given is None else given.subgoal
-        steps = tuple(PlanStep(subtask=step.subtask, subgoal=image) for step in plan.steps)
-        return replace(plan, steps=steps)
+        return replace(plan, steps=tuple(PlanStep(subtask=step.subtask, subgoal=image) for step in plan.steps))
 
 
 @dataclass(frozen=True)
-class GivenSteps:
-    """The steps of a source."""
+class GivenSteps(ModePlanner):
+    """The present step of a source."""
 
     source: SubgoalSource
 
-    def plan(
-        self,
-        observation: Observation,
-        instruction: str,
-        max_steps: int | None = None,
-        *,
-        seed: int = 0,
-        past: Sequence[PastStep] = (),
-        doubt: float = 0.0,
-    ) -> Plan:
-        """A plan with the source's present step."""
+    def _plan(self, instruction: str, ask: Callable[[PlannerLike], Plan]) -> Plan:
         given = self.source()
         return Plan(instruction=instruction, steps=() if given is None else (given,))
 
 
 @dataclass(frozen=True)
-class WholeInstruction:
-    """The instruction as the only step, which never ends."""
+class WholeInstruction(ModePlanner):
+    """The instruction as the only step, without an image, which never ends."""
 
-    def plan(
-        self,
-        observation: Observation,
-        instruction: str,
-        max_steps: int | None = None,
-        *,
-        seed: int = 0,
-        past: Sequence[PastStep] = (),
-        doubt: float = 0.0,
-    ) -> Plan:
-        """A plan with the instruction as its step, without an image."""
+    def _plan(self, instruction: str, ask: Callable[[PlannerLike], Plan]) -> Plan:
         return Plan(instruction=instruction, steps=(PlanStep(subtask=instruction),))

@@ -1,4 +1,4 @@
-"""A recorded session is a LeRobotDataset after every episode, with its labels, whatever happens to the processes."""
+"""A recorded session is a LeRobotDataset after every episode, with its labels, also after a kill."""
 
 import errno
 import json

@@ -51,6 +51,7 @@ class PlanDecoder:
         self._last: DecodingSession | None = None  # of one prompt; the next one may begin like it
         device = model.lm_head.weight.device
         vocabulary = grammar.vocabulary
+        self._step_or_end = (vocabulary.bos_step, vocabulary.eos)
         self._next_word = torch.zeros(vocabulary.boi + 1, dtype=torch.bool, device=device)
         self._next_word[: vocabulary.text_size] = True
         self._first_word = self._next_word.clone()
@@ -156,14 +157,12 @@ class PlanDecoder:
 
         The pass already reads that another step begins; a plan that ends is read no further.
         """
-        vocabulary = self.grammar.vocabulary
-        choices = (vocabulary.bos_step, vocabulary.eos)
         logits, next_BD = self._end_logits(session)
         logits = logits - torch.tensor([0.0, doubt], device=logits.device) if doubt else logits
         picked = self._sample_words(logits, generators.only(active))
         goes_on = [row for row in active if int(picked[row]) == 0]
         for row in active:
-            session.choose(row, choices[int(picked[row])])
+            session.choose(row, self._step_or_end[int(picked[row])])
             if row not in goes_on:
                 session.finish(row)
         session.settle(1, 1)
@@ -171,10 +170,9 @@ class PlanDecoder:
 
     def _end_logits(self, session: DecodingSession) -> tuple[Tensor, Tensor]:
         """Logits (B, 2) of another step and of the plan's end, and the states (B, D) after the begin of another."""
-        vocabulary = self.grammar.vocabulary
-        hidden_BD, next_BD = session.advance(guess=[vocabulary.bos_step]).unbind(1)
-        choices = (vocabulary.bos_step, vocabulary.eos)
-        return torch.stack([session.model.logits(hidden_BD, slice(i, i + 1))[:, 0] for i in choices], -1), next_BD
+        hidden_BD, next_BD = session.advance(guess=[self.grammar.vocabulary.bos_step]).unbind(1)
+        logits = [session.model.logits(hidden_BD, slice(token, token + 1))[:, 0] for token in self._step_or_end]
+        return torch.stack(logits, -1), next_BD
 
     def _words(
         self, session: DecodingSession, active: Sequence[int], hidden_BD: Tensor, generators: RowGenerators

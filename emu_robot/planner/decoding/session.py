@@ -5,6 +5,7 @@ Shapes: B rows, L block, D hidden.
 """
 
 from collections.abc import Collection, Sequence
+from itertools import takewhile
 from typing import Protocol
 
 import torch
@@ -65,9 +66,7 @@ class DecodingSession:
                 blocks.append([])
         *whole, last = blocks
         known = before.blocks if before is not None else []
-        n_known = next(
-            (n for n, (a, b) in enumerate(zip(whole, known, strict=False)) if a != b), min(len(whole), len(known))
-        )
+        n_known = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(whole, known, strict=False)))
         if before is not None and n_known:
             self.cache, before.cache.slots = before.cache, self.cache.slots
             self.cache.length = sum(map(len, whole[:n_known]))
