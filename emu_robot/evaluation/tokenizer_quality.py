@@ -1,4 +1,4 @@
-"""Quality of a tokenizer's reconstructions: places of small objects, and the gripper's state.
+"""Quality of a tokenizer: names of objects in the codes; places of objects and the gripper's state in reconstructions.
 
 Frames come from the scripted expert's runs on evaluation layouts. Objects are located by colour (`centroids`).
 A linear probe reads the gripper from the pixels around the fingertips. It is fitted to originals of one half of the
@@ -10,7 +10,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,19 +28,30 @@ from emu_robot.environments.contract import Environment
 from emu_robot.evaluation.centroids import position_error
 from emu_robot.evaluation.config import SEED_STRIDE, LayoutsConfig
 from emu_robot.evaluation.info import measured_with
+from emu_robot.evaluation.named_objects import naming_figures
 from emu_robot.evaluation.statistics import Proportion
 from emu_robot.evaluation.worlds import Worlds, by_task
 from emu_robot.shared.files import replace_json
 from emu_robot.shared.progress import progress
 from emu_robot.shared.settings import number
+from emu_robot.tokenizers.object_naming import SeenObject
 
 OPEN, CLOSED = 0.8, 0.6  # gripper opening above, below; a gripper in between moves and is left out
 CROP = 12  # [px] half the side of the gripper's crop
 RIDGE = 30.0
 LOST_RADIUS = 9.0  # [px]
+OBJECTS_SIZE = 128  # [px] of `LocatesObjects.object_pixels`
 
-type Reconstruct = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
-"""(B, H, W, 3) uint8 -> the same after encoding and decoding."""
+
+class Measured(NamedTuple):
+    """A tokenizer as it is measured; pictures are (B, H, W, 3) uint8."""
+
+    reconstruct: Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
+    """Pictures -> the same after encoding and decoding."""
+    seen_objects: Callable[[NDArray[np.uint8]], list[list[SeenObject]]]
+    """Pictures -> what is named in their codes."""
+    names_objects: bool = False
+    """Whether it names any."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,28 +84,40 @@ class Frame:
     """Number of the layout."""
 
 
-def load_reconstruct(config: TokenizerQualityConfig) -> Reconstruct:
-    """Encode and decode with the tokenizer in the weights `config.policy`."""
+def load_tokenizer(config: TokenizerQualityConfig) -> Measured:
+    """The tokenizer in the weights `config.policy`."""
     folder = import_module("emu_robot.models.weights").resolve_weights(config.policy)
     tokenizer = import_module("emu_robot.tokenizers.image").ImageTokenizer.load(folder)
-    return lambda images: tokenizer.decode_images(tokenizer.encode_images(images))
+    return Measured(
+        lambda images: tokenizer.decode_images(tokenizer.encode_images(images)),
+        lambda images: tokenizer.seen_objects(tokenizer.encode_images(images)),
+        tokenizer.naming is not None,
+    )
 
 
 def tokenizer_quality(
     config: TokenizerQualityConfig,
-    make_reconstruct: Callable[[TokenizerQualityConfig], Reconstruct] = load_reconstruct,
+    load: Callable[[TokenizerQualityConfig], Measured] = load_tokenizer,
 ) -> dict[str, Any]:
     """Measure, print the lines, write `tokenizer_quality.json` into `config.out` and return it."""
-    reconstruct = make_reconstruct(config)
+    tokenizer = load(config)
     frames = collect_frames(config)
-    again = list(reconstruct(np.stack([frame.image for frame in frames])))
+    images = np.stack([frame.image for frame in frames])
+    again = list(tokenizer.reconstruct(images))
     result = {
         "n_frames": len(frames),
         "psnr_db": float(np.mean([psnr(frame.image, image) for frame, image in zip(frames, again, strict=True)])),
         "position_error": object_errors(frames, again),
         "gripper": gripper_readability(frames, again),
     }
+    if tokenizer.names_objects:
+        result["naming"] = naming_figures(
+            [frame.objects for frame in frames], tokenizer.seen_objects(images), OBJECTS_SIZE
+        )
     replace_json(config.out / "tokenizer_quality.json", result | measured_with(config))
+    if named := result.get("naming"):
+        print(f"named from the codes   {named['named']}; another name {named['confused']}; unseen {named['unseen']}")
+        print(f"named, but not there   {named['invented']}")
     position, gripper = result["position_error"], result["gripper"]
     print(f"object position error  median {position['median']:.2f} px, 90% below {position['p90']:.2f} px at 128 px")
     print(f"objects lost           {position['lost']}")

@@ -9,9 +9,11 @@ import pytest
 
 from emu_robot.core import Plan, PlanStep
 from emu_robot.evaluation.centroids import position_error
+from emu_robot.evaluation.named_objects import naming_figures
 from emu_robot.evaluation.plan_accuracy import PlanAccuracyConfig, plan_accuracy
 from emu_robot.evaluation.tokenizer_quality import Frame, gripper_readability, object_errors, psnr
 from emu_robot.shared.interrupts import Interrupted
+from emu_robot.tokenizers.object_naming import SeenObject
 
 GREY = 150
 
@@ -69,6 +71,23 @@ def test_object_errors_over_frames():
     assert errors["median"] == pytest.approx(2)
     assert errors["lost"].endswith("(0/6)")
     assert psnr(frames[0].image, frames[0].image) > 100
+
+
+def test_what_is_named_in_the_codes_is_compared_with_what_is_there():
+    there = [{"red cube": (32.0, 64.0), "red can": (96.0, 64.0)}, {"green cube": (10.0, 10.0)}]
+    seen = [
+        [
+            SeenObject("red cube", 34 / 128, 0.5, 0.9),
+            SeenObject("red cube", 0.75, 0.5, 0.9),  # a can, taken for a cube
+            SeenObject("red can", 0.25, 0.25, 0.9),  # nothing is there
+            SeenObject("plate", 0.1, 0.1, 0.9),
+        ],
+        [],
+    ]
+    figures = naming_figures(there, seen, 128)
+    counts = {name: figures[name].split("(")[-1] for name in ("named", "confused", "unseen", "invented")}
+    assert counts == {"named": "1/3)", "confused": "1/3)", "unseen": "1/3)", "invented": "1/3)"}
+    assert figures["median"] == pytest.approx(2)
 
 
 class Oracle:
