@@ -132,7 +132,7 @@ class EmuRobotPolicy(PreTrainedPolicy):
         self._fit(fitted, planner)
         codebook_KD = planner.images.quantize.codebook()
         near = near_codes(codebook_KD, SequenceConfig().code_temperature, planner.interleaver.vocabulary.first_code)
-        self._planner_loss = planner_loss(examples.first_target, near)
+        self._planner_loss = planner_loss(near)
 
     def _camera_order(self, planner: Planner) -> list[str]:
         """The planner's camera, then the others."""

@@ -93,7 +93,6 @@ class TrainingExamples:
         buffer.encode(camera, planner.images.encode_images, stage_hash(weights, "tokenizer"))
         self._queries = PlanQueries.load(buffer, camera, weights, every_frame=True)
         self._sequences = SequenceSampler(self._queries, planner.interleaver, SequenceConfig(), LoopConfig(), 0.0)
-        self.first_target = self._sequences.writer.first_target
 
     def in_subtask(self, frame: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Whether each frame (B,) lies in a completed subtask; the head learns from no others."""

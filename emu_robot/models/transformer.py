@@ -206,11 +206,13 @@ class CausalTransformer(nn.Module):
         positions_BL: Tensor | None = None,
         *,
         references_BL: Tensor | None = None,
-        first: int = 0,
+        asked_BL: Tensor | None = None,
     ) -> Tensor:
-        """Logits (B, L - first, V) of all positions from `first` on."""
-        hidden_BLD = self.model(ids_BL, positions_BL, references_BL=references_BL)[:, first:]
-        return self.logits(hidden_BLD, references=None if references_BL is None else references_BL[:, first:])
+        """Logits (B, L, V) of all positions, or (N, V) of those where `asked_BL` is True, row by row."""
+        hidden = self.model(ids_BL, positions_BL, references_BL=references_BL)
+        if asked_BL is None:
+            return self.logits(hidden, references=references_BL)
+        return self.logits(hidden[asked_BL], references=None if references_BL is None else references_BL[asked_BL])
 
     def logits(self, hidden: Tensor, ids: slice | None = None, references: Tensor | None = None) -> Tensor:
         """(..., V) logits of hidden states (..., D), for all ids or a range; references (...): the input's."""

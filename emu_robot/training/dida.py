@@ -19,7 +19,7 @@ from emu_robot.planner.planner import Planner
 from emu_robot.shared.settings import check_ranges, number
 from emu_robot.training.dida_layout import two_copies
 from emu_robot.training.loop import LoopConfig, LossFn, check_loop, fit, select_device, step_rng
-from emu_robot.training.losses import NearCodes, near_codes, weighted_cross_entropy
+from emu_robot.training.losses import NearCodes, changed_codes, near_codes, weighted_cross_entropy
 from emu_robot.training.planner_config import SequenceConfig
 from emu_robot.training.planner_data import PlanQueries
 from emu_robot.training.self_distillation import draw_steps
@@ -100,7 +100,7 @@ def train(config: DidaTrainConfig) -> Path:
     model = planner.model.requires_grad_(True)
     codebook_KD = planner.images.quantize.codebook().to(select_device(config.loop.device))
     near = near_codes(codebook_KD, config.sequences.code_temperature, planner.interleaver.vocabulary.first_code)
-    loss = dida_loss(sequences.writer.first_target, near, config.clean_weight)
+    loss = dida_loss(near, config.clean_weight)
     adapted = fit(model, sampler, loss, config.loop, config.out, "dida", settings=config)
     assert isinstance(adapted, CausalTransformer)
     settings = replace(planner.config, dida_path=config.path.value, dida_alpha=config.alpha, dida_c=config.c)
@@ -122,7 +122,7 @@ class DidaSampler:
         self._inside = torch.tensor([i for i, token in enumerate(template, 1) if token is None])
 
     def __call__(self, step: int) -> dict[str, Tensor]:
-        rows, first = self._sequences.sequences(step), self._sequences.writer.first_target
+        rows = self._sequences.sequences(step)
         _batch, length = rows.ids.shape
         shape = (self._vocabulary.boi, self._block, rows.seen)
         layout = two_copies(rows.inputs, rows.positions, rows.references, *shape)
@@ -146,12 +146,12 @@ class DidaSampler:
             "places": places_P - 1,
             "codes": codes_BP + self._vocabulary.first_code,
             "code_weights": present_BJ.repeat_interleave(len(self._inside), 1).float(),
-            "targets": torch.from_numpy(rows.ids[:, first + 1 :].copy()),
-            "weights": torch.from_numpy(rows.weights[:, first + 1 :].copy()),
+            "targets": torch.from_numpy(rows.ids[:, 1:].copy()),
+            "weights": torch.from_numpy(rows.weights[:, 1:].copy()),
         }
 
 
-def dida_loss(first_target: int, near: NearCodes, clean_weight: float) -> LossFn:
+def dida_loss(near: NearCodes, clean_weight: float) -> LossFn:
     """The stage's loss function for `fit`. See `planner_loss` for `near`."""
 
     def loss(model: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, float | Tensor]]:
@@ -161,14 +161,14 @@ def dida_loss(first_target: int, near: NearCodes, clean_weight: float) -> LossFn
         hidden_BSD = model.model(batch["ids"], batch["positions"], references_BL=references_BS, mask=mask)
 
         def error(places: Tensor | slice, targets: Tensor, weights: Tensor) -> Tensor:
-            references = references_BS[:, places]
-            logits = model.logits(hidden_BSD[:, places], references=references)
-            changed = (targets >= near.first_code) & (targets != references)
-            return weighted_cross_entropy(logits, targets, weights, changed, near)
+            asked = weights > 0
+            references, targets = references_BS[:, places][asked], targets[asked]
+            logits = model.logits(hidden_BSD[:, places][asked], references=references)
+            changed = changed_codes(targets, references, near)
+            return weighted_cross_entropy(logits, targets, weights[asked], changed, near)
 
-        clean_places = slice(first_target, first_target + batch["targets"].shape[1])
         noisy = error(batch["places"], batch["codes"], batch["code_weights"])
-        clean = error(clean_places, batch["targets"], batch["weights"])
+        clean = error(slice(batch["targets"].shape[1]), batch["targets"], batch["weights"])
         return noisy + clean_weight * clean, {"noisy": noisy, "clean": clean}
 
     return loss

@@ -52,28 +52,32 @@ def near_codes(codebook_KD: Tensor, temperature: float, first_code: int, count: 
     return NearCodes(nearest.indices, (-nearest.values / temperature).softmax(-1), first_code)
 
 
+def changed_codes(targets: Tensor, references: Tensor, near: NearCodes) -> Tensor:
+    """Where a target is a code, and another one than in the image before."""
+    return (targets >= near.first_code) & (targets != references)
+
+
 def weighted_cross_entropy(
-    logits_BLV: Tensor,
-    targets_BL: Tensor,
-    weights_BL: Tensor,
-    shared_BL: Tensor | None = None,
+    logits: Tensor,
+    targets: Tensor,
+    weights: Tensor,
+    shared: Tensor | None = None,
     near: NearCodes | None = None,
 ) -> Tensor:
-    """Cross entropy averaged with a weight per target (0 excludes a position).
+    """Cross entropy of logits (..., V) averaged with a weight per target (...); 0 excludes a position.
 
-    shared_BL: where the target is a code that is shared with its nearest codes in `near`. The loss there is the
+    shared: (...) where the target is a code that is shared with its nearest codes in `near`. The loss there is the
     divergence from these shares, 0 at best.
     """
-    losses_BL = F.cross_entropy(logits_BLV.flatten(0, 1).float(), targets_BL.flatten(), reduction="none")
-    losses_BL = losses_BL.view(targets_BL.shape)
-    if shared_BL is not None and near is not None:
-        codes_N = targets_BL[shared_BL] - near.first_code
+    log_p = logits.float().log_softmax(-1)
+    losses = -log_p.gather(-1, targets[..., None]).squeeze(-1)
+    if shared is not None and near is not None:
+        codes_N = targets[shared] - near.first_code
         shares_Nk = near.shares[codes_N]
-        log_p_NV = logits_BLV[shared_BL].float().log_softmax(-1)
-        log_p_Nk = log_p_NV.gather(1, near.codes[codes_N] + near.first_code)
+        log_p_Nk = log_p[shared].gather(1, near.codes[codes_N] + near.first_code)
         divergence_N = (shares_Nk * (shares_Nk.clamp_min(1e-12).log() - log_p_Nk)).sum(-1)
-        losses_BL = losses_BL.masked_scatter(shared_BL, divergence_N)
-    return (losses_BL * weights_BL).sum() / weights_BL.sum().clamp_min(1e-6)
+        losses = losses.masked_scatter(shared, divergence_N)
+    return (losses * weights).sum() / weights.sum().clamp_min(1e-6)
 
 
 def codebook_usage(codes: Tensor, size: int) -> Tensor:

@@ -19,7 +19,7 @@ from emu_robot.tokenizers.interleave import Codes
 from emu_robot.tokenizers.text import TextTokenizer
 from emu_robot.training.loop import LossFn, check_loop, fit, select_device
 from emu_robot.training.lora import add_adapters, merge_adapters
-from emu_robot.training.losses import NearCodes, near_codes, weighted_cross_entropy
+from emu_robot.training.losses import NearCodes, changed_codes, near_codes, weighted_cross_entropy
 from emu_robot.training.planner_config import PlannerTrainConfig
 from emu_robot.training.planner_data import Ints, PlanQueries
 from emu_robot.training.sequence_sampler import SequenceSampler, question_writer, shifted_images
@@ -53,7 +53,7 @@ def train(config: PlannerTrainConfig) -> Path:
     model = fit(
         model,
         sampler,
-        planner_loss(sampler.writer.first_target, near),
+        planner_loss(near),
         config.loop,
         config.out,
         "planner",
@@ -117,17 +117,17 @@ def start_from_codebook(
     model.model.embed_tokens.weight[first_code:] = scale * mixed_KH / mixed_KH.std()
 
 
-def planner_loss(first_target: int, near: NearCodes) -> LossFn:
-    """The stage's loss function for `fit`. Logits are computed only from the first target on.
+def planner_loss(near: NearCodes) -> LossFn:
+    """The stage's loss function for `fit`. Logits are computed only where there is a target.
 
     near: shared targets of the codes that differ from the image before.
     """
 
     def loss(model: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, float | Tensor]]:
-        references, targets = batch["references"], batch["targets"]
-        logits = model(batch["ids"], batch["positions"], references_BL=references, first=first_target)
-        changed = (targets >= near.first_code) & (targets != references[:, first_target:])
-        return weighted_cross_entropy(logits, targets, batch["weights"], changed, near), {}
+        asked = batch["weights"] > 0
+        logits = model(batch["ids"], batch["positions"], references_BL=batch["references"], asked_BL=asked)
+        references, targets, weights = (batch[name][asked] for name in ("references", "targets", "weights"))
+        return weighted_cross_entropy(logits, targets, weights, changed_codes(targets, references, near), near), {}
 
     return loss
 

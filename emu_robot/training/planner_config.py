@@ -28,6 +28,9 @@ class SequenceConfig:
     """Weight of a code as a target."""
     changed_weight: float = number(1.5, 0)
     """Additional factor for a code that differs from the image before."""
+    unchanged_share: float = number(1.0, above=0, high=1)
+    """Share of the codes equal to the image before that are targets, each with as much more weight. Most codes are
+    such, are easy, and take as long to compute as others."""
     input_noise: float = number(0.03, 0, 1)
     """Share of input codes that are replaced by the code of another image at the same place."""
     shift_share: float = number(0.75, 0, 1)

@@ -197,7 +197,6 @@ class SequenceWriter:
         self._ids = {text: interleaver.text.encode(text) for text in queries.sentences}
         self._template = interleaver.template
         self._is_code = np.array([token is None for token in self._template])
-        self.first_target = len(self._template) + 2  # the ids before it are bos, words and the first image
 
     def write(self, query: int, n_tries: int, codes: Sequence[Codes] | None = None, *, wordless: bool = False) -> "Row":
         """The sequence that begins at a query's image and holds up to `n_tries` of what was pursued then.

@@ -59,7 +59,7 @@ LENGTHS = 32
 
 
 class SequenceSampler:
-    """step -> batch of ids, positions and references (B, L), targets and weights (B, L - first_target).
+    """step -> batch of ids, positions, references, targets and weights (B, L).
 
     `sequences(step)` gives the whole sequences behind a batch.
     """
@@ -92,10 +92,9 @@ class SequenceSampler:
 
     def tensors(self, rows: "Sequences") -> dict[str, Tensor]:
         """The batch of these sequences."""
-        first = self.writer.first_target
         arrays = {"ids": rows.inputs, "positions": rows.positions, "references": rows.references}
         arrays = {name: array[:, :-1] for name, array in arrays.items()}
-        arrays |= {"targets": rows.ids[:, first + 1 :], "weights": rows.weights[:, first + 1 :]}
+        arrays |= {"targets": rows.ids[:, 1:], "weights": rows.weights[:, 1:]}
         return {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
 
     def unfinished(self, rng: np.random.Generator, count: int) -> Ints:
@@ -119,7 +118,7 @@ class SequenceSampler:
         if self._questions is not None:
             count = self._loop.batch_size - len(chosen)
             rows += [self._questions.write(rng, self._config.text_weight) for _ in range(count)]
-        batch = self.collate(rows, rng)
+        batch = self._thinned(self.collate(rows, rng), rng)
         batch.weights[: len(chosen)][drawn] = 0
         return batch
 
@@ -151,6 +150,17 @@ class SequenceSampler:
         inputs = self._noisy(ids, rng)
         references = np.stack([self._form.references(row) for row in inputs.tolist()])
         return Sequences(ids, inputs, positions, references, weights, seen)
+
+    def _thinned(self, rows: "Sequences", rng: np.random.Generator) -> "Sequences":
+        """The same with `unchanged_share` of the unchanged codes as targets."""
+        share, targets = self._config.unchanged_share, rows.ids[:, 1:]
+        if share == 1:
+            return rows
+        unchanged = (targets >= self._form.vocabulary.first_code) & (targets == rows.references[:, :-1])
+        kept = rng.random(targets.shape) < share
+        weights = rows.weights.copy()
+        weights[:, 1:] *= np.where(unchanged, kept / share, 1)
+        return rows._replace(weights=weights)
 
     def _choose(self, rng: np.random.Generator) -> Ints:
         config = self._config

@@ -50,10 +50,10 @@ def test_planner(gpu: None) -> None:
         "ids": ids(20),
         "positions": ids(20),
         "references": ids(20),
-        "targets": ids(12),
-        "weights": ids(12).float(),
+        "targets": ids(20),
+        "weights": ids(20).float(),
     }
-    assert is_loss(planner_loss(8, near)(CausalTransformer(SMALL), batch))
+    assert is_loss(planner_loss(near)(CausalTransformer(SMALL), batch))
 
 
 def test_dida(gpu: None) -> None:
@@ -63,12 +63,12 @@ def test_dida(gpu: None) -> None:
         "ids": ids(26),
         "positions": ids(26),
         "references": ids(26),
-        "targets": ids(12),
-        "weights": ids(12).float(),
+        "targets": ids(20),
+        "weights": ids(20).float(),
     }
     batch |= {"last": torch.from_numpy(last).cuda(), "copy": torch.from_numpy(copy).cuda()}
     batch |= {"places": torch.arange(20, 25), "codes": ids(5), "code_weights": ids(5).float()}
-    assert is_loss(dida_loss(8, near, 0.5)(CausalTransformer(SMALL), batch))
+    assert is_loss(dida_loss(near, 0.5)(CausalTransformer(SMALL), batch))
 
 
 def test_world_model(gpu: None) -> None:

@@ -1,5 +1,6 @@
 """Sequences that hold what was pursued before: what training shows is what a planner with memory is asked."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -174,6 +175,25 @@ def test_batches_mix_questions_in_and_a_set_without_facts_has_none(weights: Path
     executed.extend([episode(5)])
     with pytest.raises(DataError, match="no episode tells what its pictures show"):
         QuestionWriter(executed, queries.codes_Mn, made.interleaver, 0.0)
+
+
+def test_a_share_of_the_unchanged_codes_stands_for_all_of_them(weights: Path, queries: PlanQueries) -> None:
+    made, loop = planner(weights, 1), LoopConfig(batch_size=64)
+    plain = SequenceConfig(shift_share=0, wordless_share=0, input_noise=0)
+    all_of_them, some = (
+        SequenceSampler(queries, made.interleaver, replace(plain, unchanged_share=share), loop, 0.0)
+        for share in (1.0, 0.25)
+    )
+    full, thin = all_of_them.sequences(5), some.sequences(5)
+    assert np.array_equal(full.ids, thin.ids)
+    unchanged = np.zeros(full.ids.shape, bool)
+    unchanged[:, 1:] = (full.ids[:, 1:] >= made.interleaver.vocabulary.first_code) & (
+        full.ids[:, 1:] == full.references[:, :-1]
+    )
+    assert np.array_equal(full.weights[~unchanged], thin.weights[~unchanged])
+    before, after = full.weights[unchanged], thin.weights[unchanged]
+    assert set(np.round(after[before > 0] / before[before > 0], 5)) == {0.0, 4.0}
+    assert after.sum() == pytest.approx(before.sum(), rel=0.15)
 
 
 def test_an_answer_is_words_and_ends(weights: Path) -> None:
