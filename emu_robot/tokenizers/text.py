@@ -54,6 +54,15 @@ class TextTokenizer:
         """Number of ids."""
         return self._tokenizer.get_vocab_size()
 
+    @property
+    def pieces(self) -> list[str]:
+        """The piece of a word behind each id, in the letters that byte-level BPE writes for bytes."""
+        return [str(self._tokenizer.id_to_token(i)) for i in range(self.size)]
+
+    def spell(self, piece: str) -> list[int]:
+        """The ids that spell a piece of another tokenizer."""
+        return [token.id for token in self._tokenizer.model.tokenize(piece)]
+
     def encode(self, text: str) -> list[int]:
         """Ids of a text."""
         return self._tokenizer.encode(text).ids

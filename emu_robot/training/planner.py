@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from emu_robot.data.replay_buffer import ReplayBuffer
-from emu_robot.errors import InvalidValueError
 from emu_robot.models.transformer import CausalTransformer
 from emu_robot.models.weights import MANIFEST, copy_weights, resolve_weights, stage_hash
 from emu_robot.planner.planner import Planner, PlannerConfig, interleaver
@@ -20,10 +19,14 @@ from emu_robot.tokenizers.text import TextTokenizer
 from emu_robot.training.loop import LossFn, check_loop, fit, select_device
 from emu_robot.training.lora import add_adapters, merge_adapters
 from emu_robot.training.losses import NearCodes, changed_codes, near_codes, weighted_cross_entropy
+from emu_robot.training.new_tokenizers import with_tokenizers
 from emu_robot.training.planner_config import PlannerTrainConfig
 from emu_robot.training.planner_data import Ints, PlanQueries
 from emu_robot.training.sequence_sampler import SequenceSampler, question_writer, shifted_images
 from emu_robot.training.set_check import check_set
+
+CARRIED_PICTURES = 2000
+"""Pictures of the set by which the codes of another image tokenizer are compared."""
 
 
 def train(config: PlannerTrainConfig) -> Path:
@@ -33,7 +36,7 @@ def train(config: PlannerTrainConfig) -> Path:
     tokenizers = _tokenizers(config)
     text, images = TextTokenizer.load(tokenizers), ImageTokenizer.load(tokenizers)
     buffer = ReplayBuffer.open(config.data)
-    model, settings = _begin(config, text, images)
+    model, settings = _begin(config, text, images, buffer)
     check_set(buffer, [settings.camera], images.config.resolution, config.holdout)
     queries = PlanQueries.load(buffer, settings.camera, tokenizers)
     settings = replace(settings, max_words=max(settings.max_words, text.longest(queries.sentences)))
@@ -74,24 +77,16 @@ def train(config: PlannerTrainConfig) -> Path:
 
 def _tokenizers(config: PlannerTrainConfig) -> Path:
     """The folder with both tokenizers: `weights`, or `start` if `weights` does not exist yet."""
-    if not config.start:
-        return config.weights
-    folder = resolve_weights(config.start)
-    if not (config.weights / MANIFEST).exists():
-        return folder
-    hashes = {stage_hash(path, "tokenizer") for path in (folder, config.weights)}
-    if len(hashes) > 1:
-        raise InvalidValueError(f"{config.weights} holds another image tokenizer than {folder}; codes would not fit")
-    return config.weights
+    new = config.start and not (config.weights / MANIFEST).exists()
+    return resolve_weights(config.start) if new else config.weights
 
 
 def _begin(
-    config: PlannerTrainConfig, text: TextTokenizer, images: ImageTokenizer
+    config: PlannerTrainConfig, text: TextTokenizer, images: ImageTokenizer, buffer: ReplayBuffer
 ) -> tuple[CausalTransformer, PlannerConfig]:
     """The model to train, and the planner's configuration."""
     if config.start:
-        planner = Planner.load(resolve_weights(config.start))
-        model, settings = planner.model.requires_grad_(True), planner.config
+        model, settings = _started(config, text, images, buffer)
     else:
         settings = PlannerConfig.of(config.planner, text, images.config)
         model = CausalTransformer(settings.model)
@@ -100,6 +95,22 @@ def _begin(
     if config.sequences.wordless_share == 0:
         settings = replace(settings, image_guidance=1.0)
     return model, settings
+
+
+def _started(
+    config: PlannerTrainConfig, text: TextTokenizer, images: ImageTokenizer, buffer: ReplayBuffer
+) -> tuple[CausalTransformer, PlannerConfig]:
+    """The planner that `start` names, for the tokenizers in `weights`."""
+    planner = Planner.load(resolve_weights(config.start))
+    model, settings = planner.model, planner.config
+    tokenizers = _tokenizers(config)
+    if stage_hash(tokenizers, "tokenizer") != stage_hash(resolve_weights(config.start), "tokenizer"):
+        pictures = buffer.images(settings.camera)
+        rows = np.linspace(0, len(pictures) - 1, min(len(pictures), CARRIED_PICTURES)).astype(int)
+        model, settings = with_tokenizers(planner, text, images, pictures[rows])
+        print(f"planner: {config.start} goes on with the tokenizers in {tokenizers}")
+    settings = replace(settings, memory=max(settings.memory, config.planner.memory))
+    return model.requires_grad_(True), settings
 
 
 @torch.no_grad()

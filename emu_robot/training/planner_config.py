@@ -1,6 +1,6 @@
 """Settings of stage planner. Knows neither data nor models."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from emu_robot.errors import InvalidValueError
@@ -91,15 +91,16 @@ class PlannerTrainConfig(PlannerTraining):
     weights: Path = Path("outputs/weights/mini")
     """Folder with both tokenizers, which receives the planner."""
     start: str = ""
-    """Released name or weights folder with a planner to start from. It fixes the planner's settings. A new `weights`
-    folder becomes its copy. Empty: untrained."""
+    """Released name or weights folder with a planner to start from. It fixes the planner's settings but for a longer
+    `planner.memory`. A new `weights` folder becomes its copy; one with other tokenizers keeps them, and the planner's
+    embeddings are carried over to their ids. Empty: untrained."""
     planner: PlannerSettings = field(default_factory=PlannerSettings)
     """Settings of a planner that starts untrained."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_one_start(self.start, self.loop)
-        if (most := len(self.sequences.step_odds)) <= self.planner.memory and not self.start:
+        if (most := len(self.sequences.step_odds)) <= self.planner.memory:
             raise InvalidValueError(
                 f"planner.memory={self.planner.memory} needs sequences.step_odds for {self.planner.memory + 1} steps, "
                 f"not {most}"
@@ -109,7 +110,10 @@ class PlannerTrainConfig(PlannerTraining):
 
     def without_effect(self) -> dict[str, str]:
         """See `check_effects`."""
-        idle = super().without_effect() | idle_with_start("planner", self.start)
+        idle = super().without_effect()
+        for setting in fields(self.planner):
+            if setting.name != "memory":
+                idle |= idle_with_start(f"planner.{setting.name}", self.start)
         if self.sequences.wordless_share == 0:
             idle.setdefault("planner.image_guidance", "sequences.wordless_share=0 trains without guidance")
         return idle

@@ -29,6 +29,7 @@ from emu_robot.training import tokenizer as tokenizer_stage
 from emu_robot.training.loop import LoopConfig
 from emu_robot.training.lora import LoraSettings
 from emu_robot.training.losses import importance_BHW, near_codes, weighted_cross_entropy
+from emu_robot.training.new_tokenizers import with_tokenizers
 from emu_robot.training.planner_config import PlannerTrainConfig, SequenceConfig
 from emu_robot.training.planner_data import PlanQueries, ShiftedImages
 from emu_robot.training.self_distillation import DrawnSteps, draw_steps
@@ -306,15 +307,34 @@ def test_only_a_planner_that_saw_sequences_without_words_is_guided(root: Path, t
     assert tuned.config.max_words == begun.config.max_words, "it follows the set where the start had less"
 
 
-def test_tuning_needs_the_same_codes(root: Path, tmp_path: Path) -> None:
-    config = planner_config(root)
+def test_adapters_need_a_planner_to_adapt(root: Path) -> None:
     with pytest.raises(InvalidValueError, match="needs start="):
-        replace(config, lora=LoraSettings(rank=2))
+        replace(planner_config(root), lora=LoraSettings(rank=2))
+
+
+def test_a_planner_goes_on_with_other_tokenizers(root: Path, tmp_path: Path) -> None:
     other = tokenizer_config(root)
-    other = replace(other, out=tmp_path / "run", weights=tmp_path / "weights", loop=replace(other.loop, steps=1))
-    tokenizer_stage.train(other)
-    with pytest.raises(InvalidValueError, match="holds another image tokenizer than"):
-        planner_stage.train(replace(config, start=str(root / "weights"), weights=tmp_path / "weights"))
+    other = replace(other, out=tmp_path / "run", weights=tmp_path / "weights", text_vocabulary=275)
+    tokenizer_stage.train(replace(other, loop=replace(other.loop, seed=1)))
+    begun = Planner.load(root / "weights")
+    text, images = TextTokenizer.load(tmp_path / "weights"), ImageTokenizer.load(tmp_path / "weights")
+    pictures = ReplayBuffer.open(root / "data").images("front")[:200]
+    model, settings = with_tokenizers(begun, text, images, pictures)
+    carried = Planner(settings, model.eval(), text, images)
+    assert carried.plan(observation(), episode(999).instruction, max_steps=1) is not None
+    before, after = (one.model.lm_head.weight for one in (begun, carried))
+    assert text.size < begun.text.size
+    red = before[begun.text.encode("red")].mean(0)
+    torch.testing.assert_close(after[text.encode("red")].mean(0), red)
+    old, new = (one.interleaver.vocabulary for one in (begun, carried))
+    torch.testing.assert_close(after[new.bos_step], before[old.bos_step])
+    codes = [one.images.encode_images(pictures).astype(np.int64) for one in (begun, carried)]
+    code = codes[1][7, 3]
+    met = torch.from_numpy(codes[0][codes[1] == code])
+    torch.testing.assert_close(after[new.first_code + code], before[old.first_code + met].mean(0))
+    wider = ImageTokenizer(replace(images.config, patch_size=4))
+    with pytest.raises(InvalidValueError, match=r"has 8 cells a side, the planner's own 4"):
+        with_tokenizers(begun, text, wider, pictures)
 
 
 def n_right_words(planner: Planner) -> int:
