@@ -4,7 +4,6 @@ Shapes: B batch, H W pixels, h w grid of cells, n codes, row by row, one or more
 tensors, uint8 RGB as arrays.
 """
 
-import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -20,13 +19,7 @@ from emu_robot.models.weights import load_weights, restore
 from emu_robot.shared.settings import check_ranges, number
 from emu_robot.tokenizers.local_encoder import LocalEncoder
 from emu_robot.tokenizers.object_naming import ObjectNaming, SeenObject
-from emu_robot.tokenizers.quantizer import (
-    FiniteScalarQuantizer,
-    IndexBackpropagationQuantizer,
-    ProductQuantizer,
-    Quantized,
-    Quantizer,
-)
+from emu_robot.tokenizers.quantizer import IndexBackpropagationQuantizer, ProductQuantizer, Quantized
 from emu_robot.tokenizers.vqgan import Decoder, Encoder
 
 MOST_NAMES = 2**12
@@ -57,9 +50,6 @@ class ImageTokenizerSizes:
     """Number of codes in the codebook."""
     codes_per_cell: int = number(1, 1, 16)
     """Codes of each cell; the codebook and the embedding are cut into as many parts."""
-    levels: list[int] = field(default_factory=list)
-    """Levels of each dimension of a code (`FiniteScalarQuantizer`); their product times `codes_per_cell` is `n_embed`,
-    their number times `codes_per_cell` is `embed_dim`. Empty: a learned codebook (IBQ), as official."""
     beta: float = number(0.25, 0, 1e6)
     """Weight of the commitment loss."""
     learned_position: bool = True
@@ -88,22 +78,10 @@ class ImageTokenizerSizes:
         for name in ("n_embed", "embed_dim"):
             if (size := getattr(self, name)) % parts:
                 raise InvalidValueError(f"tokenizer.{name} is {size}, must be a multiple of codes_per_cell={parts}")
-        if self.levels:
-            self._check_levels()
-
-    def _check_levels(self) -> None:
-        if len(self.levels) > 16 or not all(2 <= level <= 2**12 for level in self.levels):
-            raise InvalidValueError(f"tokenizer.levels is {self.levels}, must be at most 16 whole numbers in 2..4096")
-        sizes = {"n_embed": math.prod(self.levels), "embed_dim": len(self.levels)}
-        for name, size in sizes.items():
-            if (given := getattr(self, name)) != (right := size * self.codes_per_cell):
-                raise InvalidValueError(f"tokenizer.{name} is {given}, must be {right} with levels={self.levels}")
 
     def without_effect(self) -> dict[str, str]:
         """See `check_effects`."""
-        local, learned = ("local_width", "local_blocks"), ("beta", "l2_norm", "scale")
-        idle: dict[str, str] = {} if self.local_encoder else dict.fromkeys(local, "local_encoder=false")
-        return idle | (dict.fromkeys(learned, "levels has no learned codebook") if self.levels else {})
+        return {} if self.local_encoder else dict.fromkeys(("local_width", "local_blocks"), "local_encoder=false")
 
     @property
     def downscale(self) -> int:
@@ -163,15 +141,6 @@ def _local_encoder(config: ImageTokenizerConfig) -> LocalEncoder:
     )
 
 
-def _quantizer(config: ImageTokenizerConfig) -> Quantizer:
-    """The quantiser of one of the codes of a cell."""
-    if config.levels:
-        return FiniteScalarQuantizer(config.levels)
-    parts = config.codes_per_cell
-    sizes = (config.n_embed // parts, config.embed_dim // parts)
-    return IndexBackpropagationQuantizer(*sizes, config.beta, config.l2_norm, config.scale)
-
-
 class ImageTokenizer(nn.Module):
     """Encoder, quantiser and decoder. State-dict names are those of the official checkpoints."""
 
@@ -187,8 +156,9 @@ class ImageTokenizer(nn.Module):
         }
         self.encoder = _local_encoder(config) if config.local_encoder else Encoder(**layout)
         self.decoder = Decoder(**layout)
-        parts = [_quantizer(config) for _ in range(config.codes_per_cell)]
-        self.quantize = parts[0] if len(parts) == 1 else ProductQuantizer(parts, config.n_embed)
+        book = (config.n_embed, config.embed_dim, config.beta, config.l2_norm, config.scale)
+        one = config.codes_per_cell == 1
+        self.quantize = IndexBackpropagationQuantizer(*book) if one else ProductQuantizer(*book, config.codes_per_cell)
         self.quant_conv = nn.Conv2d(config.z_channels, config.embed_dim, 1)
         self.post_quant_conv = nn.Conv2d(config.embed_dim, config.z_channels, 1)
         named = bool(config.names)

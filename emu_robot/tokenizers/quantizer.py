@@ -1,9 +1,8 @@
-"""Quantisers: index back-propagation (IBQ), as official, finite scalars (FSQ), and several codes for one position.
+"""Index back-propagation quantisation (IBQ): every code of the book receives gradient at every step.
 
 Shapes: N positions, D embedding, K codes, P codes of a position.
 """
 
-import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -28,9 +27,7 @@ class Quantized(NamedTuple):
 
 
 class IndexBackpropagationQuantizer(nn.Module):
-    """IBQ: every code of the book receives gradient at every step.
-
-    The code of a position is the argmax over codes of the inner product z.e (of unit vectors when `l2_norm`).
+    """The code of a position is the argmax over codes of the inner product z.e (of unit vectors when `l2_norm`).
 
     `scale` multiplies the inner products inside the training softmax; it does not change the codes.
     """
@@ -104,56 +101,6 @@ class IndexBackpropagationQuantizer(nn.Module):
         return int(idle.sum())
 
 
-class FiniteScalarQuantizer(nn.Module):
-    """Finite scalar quantisation (Mentzer et al., arXiv 2309.15505): each dimension is rounded to one of its levels.
-
-    Nothing is learned here, so that no code can lie idle. The levels of a dimension are evenly spread over [-1, 1].
-    """
-
-    def __init__(self, levels: Sequence[int]) -> None:
-        super().__init__()
-        self.levels = tuple(levels)
-
-    def forward(self, z_BDhw: Tensor) -> Quantized:
-        """Quantise a feature map for training, always in float32; it has no losses of its own."""
-        with torch.autocast(z_BDhw.device.type, enabled=False):
-            bounded = z_BDhw.float().tanh()
-            codes = self.encode(z_BDhw.float())
-            none = bounded.new_zeros(())
-            return Quantized(self.decode(codes) + (bounded - bounded.detach()), codes, none, none)
-
-    def encode(self, z_BDhw: Tensor) -> Tensor:
-        """Codes (B, h, w) int64 of a feature map."""
-        top_D, place_D = self._digits(z_BDhw.device)
-        return (((z_BDhw.movedim(1, -1).float().tanh() + 1) / 2 * top_D).round().long() * place_D).sum(-1)
-
-    def decode(self, codes_Bhw: Tensor) -> Tensor:
-        """Values (B, D, h, w) of codes."""
-        top_D, place_D = self._digits(codes_Bhw.device)
-        digits = codes_Bhw[..., None] // place_D % (top_D + 1)
-        return (2 * digits / top_D - 1).movedim(-1, 1)
-
-    def codebook(self) -> Tensor:
-        """(K, D), every combination of levels."""
-        return self.decode(torch.arange(math.prod(self.levels))[:, None, None])[..., 0, 0]
-
-    def initialize(self, z_BDhw: Tensor) -> None:
-        """There is nothing to initialise."""
-
-    def revive(self, z_BDhw: Tensor) -> int:
-        """There is nothing to revive."""
-        return 0
-
-    def _digits(self, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Highest level of each dimension, and how many codes lie between two of its levels."""
-        top = torch.tensor(self.levels, device=device) - 1
-        places = [math.prod(self.levels[:d]) for d in range(len(self.levels))]
-        return top, torch.tensor(places, device=device)
-
-
-type Quantizer = IndexBackpropagationQuantizer | FiniteScalarQuantizer
-
-
 class ProductQuantizer(nn.Module):
     """Several codes for each position: the vector is cut into P parts, each with a codebook of its own.
 
@@ -161,11 +108,11 @@ class ProductQuantizer(nn.Module):
     so that a row of w positions has w * P codes.
     """
 
-    def __init__(self, parts: Sequence[Quantizer], n_embed: int) -> None:
-        """n_embed: number of codes of all parts together."""
+    def __init__(self, n_embed: int, embed_dim: int, beta: float, l2_norm: bool, scale: float, parts: int) -> None:
         super().__init__()
-        self.parts = nn.ModuleList(parts)
-        self._size = n_embed // len(parts)
+        sizes = (n_embed // parts, embed_dim // parts, beta, l2_norm, scale)
+        self.parts = nn.ModuleList(IndexBackpropagationQuantizer(*sizes) for _ in range(parts))
+        self._size = n_embed // parts
 
     def forward(self, z_BDhw: Tensor) -> Quantized:
         """Quantise a feature map for training, always in float32."""
@@ -199,11 +146,10 @@ class ProductQuantizer(nn.Module):
         """See `IndexBackpropagationQuantizer.revive`."""
         return sum(part.revive(z) for part, z in self._split(z_BDhw))
 
-    def _books(self) -> list[Quantizer]:
-        kinds = (IndexBackpropagationQuantizer, FiniteScalarQuantizer)
-        return [part for part in self.parts if isinstance(part, kinds)]
+    def _books(self) -> list[IndexBackpropagationQuantizer]:
+        return [part for part in self.parts if isinstance(part, IndexBackpropagationQuantizer)]
 
-    def _split(self, z_BDhw: Tensor) -> list[tuple[Quantizer, Tensor]]:
+    def _split(self, z_BDhw: Tensor) -> list[tuple[IndexBackpropagationQuantizer, Tensor]]:
         return list(zip(self._books(), z_BDhw.chunk(len(self.parts), 1), strict=True))
 
     def _joined(self, codes: Sequence[Tensor]) -> Tensor:
