@@ -17,7 +17,7 @@ from emu_robot.errors import InvalidValueError, ShapeError
 from emu_robot.models.tracing import frozen, traced
 from emu_robot.models.weights import load_weights, restore
 from emu_robot.shared.settings import check_ranges, number
-from emu_robot.tokenizers.local_encoder import LocalEncoder
+from emu_robot.tokenizers.local_encoder import LocalEncoder, distinct
 from emu_robot.tokenizers.object_naming import ObjectNaming, SeenObject
 from emu_robot.tokenizers.quantizer import IndexBackpropagationQuantizer, ProductQuantizer, Quantized
 from emu_robot.tokenizers.vqgan import Decoder, Encoder
@@ -174,8 +174,21 @@ class ImageTokenizer(nn.Module):
 
     def forward(self, images_B3HW: Tensor) -> Reconstruction:
         """Training pass."""
-        quantized = self.quantize(self.features(images_B3HW))
+        if isinstance(self.encoder, LocalEncoder) and images_B3HW.device.type == "cpu":
+            quantized = self._quantized_cells(self.encoder, images_B3HW)
+        else:
+            quantized = self.quantize(self.features(images_B3HW))
         return Reconstruction(self.decoder(self.post_quant_conv(quantized.z_q)), quantized)
+
+    def _quantized_cells(self, encoder: LocalEncoder, images_B3HW: Tensor) -> Quantized:
+        """The same with equal cells computed once: most of them show the background. Losses are means over distinct
+        cells, so that the background does not outweigh what moves."""
+        cells = encoder.split(images_B3HW)
+        first_U, like_N = distinct(cells)
+        each = self.quantize(self.quant_conv(encoder.of_cells(cells[first_U])))
+        batch, grid = len(images_B3HW), self.config.grid
+        z_q = each.z_q.flatten(1)[like_N].view(batch, grid, grid, -1).permute(0, 3, 1, 2)
+        return each._replace(z_q=z_q, codes=each.codes.flatten(1)[like_N].view(batch, grid, -1))
 
     def features(self, images_B3HW: Tensor) -> Tensor:
         """Features (B, embed_dim, h, w) before the quantisation."""

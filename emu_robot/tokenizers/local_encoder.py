@@ -32,6 +32,20 @@ class ResidualBlock(nn.Module):
         return x + self.conv2(F.silu(self.conv1(self.norm(x))))
 
 
+def distinct(cells_N3ss: Tensor) -> tuple[Tensor, Tensor]:
+    """The rows (U,) of cells that differ from each other, and for every cell (N,) the number of its like among them.
+
+    Cells are compared by a random projection of their pixels.
+    """
+    pixels_NC = cells_N3ss.flatten(1).double()
+    generator = torch.Generator().manual_seed(0)
+    direction_C = torch.randn(pixels_NC.shape[1], generator=generator, dtype=torch.float64)
+    _values, like_N = torch.unique(pixels_NC @ direction_C, return_inverse=True)
+    rows_N = torch.arange(len(like_N))
+    first_U = torch.full((int(like_N.max()) + 1,), len(like_N)).scatter_reduce(0, like_N, rows_N, "amin")
+    return first_U, like_N
+
+
 class LocalEncoder(nn.Module):
     """(B, 3, H, W) -> (B, z_channels, h, w), h = H / downscale."""
 
@@ -48,13 +62,24 @@ class LocalEncoder(nn.Module):
         self.conv_out = nn.Conv2d(width, z_channels, 1)
 
     def forward(self, images: Tensor) -> Tensor:
-        x = self.conv_in(F.pixel_unshuffle(self._split(images), self.patch_size)) + self.position
-        x = self.to_cells(self.fine(x))
+        x = self._inside(self.split(images))
         height, width = (length // self.downscale for length in images.shape[2:])
-        x = x.view(-1, height, width, x.shape[1]).permute(0, 3, 1, 2)
+        return self._outside(x.view(-1, height, width, x.shape[1]).permute(0, 3, 1, 2))
+
+    def of_cells(self, cells_N3ss: Tensor) -> Tensor:
+        """(N, z_channels, 1, 1) of cells as `split` gives them."""
+        return self._outside(self._inside(cells_N3ss))
+
+    def _inside(self, cells_N3ss: Tensor) -> Tensor:
+        """(N, width, 1, 1): each cell's pixels as one vector."""
+        x = self.conv_in(F.pixel_unshuffle(cells_N3ss, self.patch_size)) + self.position
+        return self.to_cells(self.fine(x))
+
+    def _outside(self, x: Tensor) -> Tensor:
+        """width -> z_channels, for each vector by itself."""
         return self.conv_out(self.norm_out(self.cells(x)))
 
-    def _split(self, images: Tensor) -> Tensor:
+    def split(self, images: Tensor) -> Tensor:
         """(N, 3, downscale, downscale), cells row by row."""
         batch, colours, height, width = images.shape
         size = self.downscale

@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from emu_robot.errors import InvalidValueError, ShapeError, WeightsError
 from emu_robot.models.weights import save_weights
 from emu_robot.tokenizers.image import ImageTokenizer, ImageTokenizerConfig, to_pixels, to_uint8
+from emu_robot.tokenizers.local_encoder import LocalEncoder, distinct
 from emu_robot.tokenizers.object_naming import NamedCells, ObjectNaming
 from emu_robot.tokenizers.quantizer import IndexBackpropagationQuantizer, entropy_loss
 
@@ -211,3 +212,26 @@ def test_objects_are_found_where_the_cells_say() -> None:
     assert (a.name, b.name) == ("a", "b") and a.probability > 0.99
     assert (a.u, a.v) == (pytest.approx(2 / 4), pytest.approx(1.75 / 4))
     assert (b.u, b.v) == (pytest.approx(3.5 / 4), pytest.approx(3.5 / 4))
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+def test_equal_cells_are_computed_once_with_the_same_result(parts: int) -> None:
+    torch.manual_seed(0)
+    tokenizer = ImageTokenizer(tiny_config(codes_per_cell=parts, local_width=16, local_blocks=1))
+    encoder = tokenizer.encoder
+    assert isinstance(encoder, LocalEncoder)
+    images = torch.rand(3, 3, 32, 32).repeat(2, 1, 1, 1) * 2 - 1
+    images[:, :, :16] = 0.25  # half of the cells are equal
+    first, like = distinct(encoder.split(images))
+    side = tokenizer.config.grid
+    assert len(like) == 6 * side**2 and len(first) == 1 + 3 * side**2 // 2
+    torch.testing.assert_close(encoder.split(images)[first][like], encoder.split(images))
+    output = tokenizer(images)
+    plain = tokenizer.quantize(tokenizer.features(images))
+    assert torch.equal(output.quantized.codes, plain.codes)
+    torch.testing.assert_close(output.quantized.z_q, plain.z_q)
+    wanted = tokenizer.decoder(tokenizer.post_quant_conv(plain.z_q))
+    torch.testing.assert_close(output.images, wanted)
+    weight = encoder.conv_in.weight
+    given, plain_gradient = (torch.autograd.grad(x.square().mean(), weight)[0] for x in (output.images, wanted))
+    torch.testing.assert_close(given, plain_gradient)
