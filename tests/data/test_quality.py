@@ -229,7 +229,7 @@ def test_a_training_tells_a_set_that_was_never_checked(tmp_path):
 
 @pytest.mark.slow
 def test_what_the_experts_demonstrate_passes(tmp_path):
-    collect(CollectConfig(n=6, out=tmp_path / "demos", workers=0), None)
+    collect(CollectConfig(n=6, out=tmp_path / "demos", workers=1), None)
     for folder in (tmp_path / "demos", tmp_path / "demos_lerobot"):
         found = check(CheckConfig(dataset=str(folder), workers=0))
         assert [one.verdict for one in found.episodes] == [Verdict.PASS] * 6, found.lines()
