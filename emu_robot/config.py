@@ -41,6 +41,7 @@ SCHEMAS = {
     "repair": "emu_robot.cli.data:RepairConfig",
     "report": "emu_robot.evaluation.comparison_page:ReportConfig",
     "view": "emu_robot.data.view:ViewConfig",
+    "serve-vla-eval": "emu_robot.serving.config:VlaEvalConfig",
     "sim-bench": "emu_robot.cli.sim:BenchConfig",
     "teleop": "emu_robot.cli.teleop:TeleopVerbConfig",
     "to-lerobot": "emu_robot.cli.to_lerobot:ToLeRobotConfig",

@@ -38,7 +38,7 @@ LEVELS = {
     ),
     "data": (tuple(set(HEAVY) - {"zarr"}), ("data",)),
     "models": (NETWORKS, ("models", "tokenizers")),
-    "policy": (NETWORKS, ("planner", "policy", "emu35", "evaluation")),
+    "policy": (NETWORKS, ("planner", "policy", "emu35", "evaluation", "serving")),
     "deploy": (HEAVY, ("deploy",)),
     "training": ((*SIMULATION, "hydra", "omegaconf"), ("training",)),
     "lerobot": (("hydra", "omegaconf"), ("lerobot",)),

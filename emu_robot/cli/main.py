@@ -27,6 +27,7 @@ VERBS = {
     "train-mini": "make the released weights from nothing: collect, train all stages, release",
     "data": "check|view|prepare|repair|encode|merge|merge-sets|export|from-mcap: datasets, recordings, replay buffers",
     "teleop": "drive an arm from a page, a phone, a gamepad or the terminal, and record episodes",
+    "serve-vla-eval": "let vla-eval's benchmarks play a policy",
     "to-lerobot": "write weights as a checkpoint for LeRobot's commands",
     "bringup": "start the ROS 2 nodes of a graph: graph=sim|arm robot=...",
     "sim": "bench: measure environment steps per second on one core",
@@ -45,6 +46,7 @@ EXTRAS = {
     "tiktoken": "emu35",
     "peft": "train",
     "rosbags": "ros",
+    "vla_eval": "vla-eval",
 }
 USAGE = """usage: emu-robot [--debug] VERB [--help] [key=value ...]
        emu-robot help [VERB] | --version"""

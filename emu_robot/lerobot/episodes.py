@@ -1,14 +1,11 @@
-"""Episodes of a policy under LeRobot: the state of one thread's environments, and an episode's seed."""
+"""Episodes of a policy under LeRobot: the state of one thread's environments."""
 
-import hashlib
 from collections import deque
 from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from emu_robot.core import Observation
 from emu_robot.policy.emu_policy import EmuPolicy
-from emu_robot.shared.draws import draw_seed
 
 
 @dataclass
@@ -30,10 +27,3 @@ class Episodes:
             if now != before:
                 driver.instruct(now)
         self.tasks = tasks
-
-
-def episode_seed(task: str, first: Observation, seed: int) -> int:
-    """Seed of an episode, from its task, its first observation and the policy's seed."""
-    parts = [first.state, *(first.images[camera] for camera in sorted(first.images))]
-    digest = hashlib.blake2b(b"".join(part.tobytes() for part in parts)).hexdigest()
-    return draw_seed(f"{task} {digest}", seed)

@@ -25,7 +25,7 @@ from emu_robot.errors import ConfigError, InvalidValueError, UnknownNameError
 from emu_robot.lerobot.adapters import Fitted, default_targets
 from emu_robot.lerobot.batches import listed, to_observations, to_pictures, to_prefix, to_query
 from emu_robot.lerobot.configuration_emu_robot import EmuRobotConfig
-from emu_robot.lerobot.episodes import Episodes, episode_seed
+from emu_robot.lerobot.episodes import Episodes
 from emu_robot.lerobot.saved_policy import find_policy, save_fitted
 from emu_robot.lerobot.training_examples import MARKED_ONLY, TrainingExamples, prepare_once, seeded
 from emu_robot.models.action_head import ActionHead, HeadConfig
@@ -35,6 +35,7 @@ from emu_robot.policy.action_decoder import ActionDecoder
 from emu_robot.policy.config import GoalMode, PolicyConfig
 from emu_robot.policy.emu_policy import EmuPolicy
 from emu_robot.robots.order import to_theirs
+from emu_robot.shared.draws import episode_seed
 from emu_robot.training.head import HeadTrainConfig, head_loss
 from emu_robot.training.losses import near_codes
 from emu_robot.training.planner import planner_loss

@@ -3,6 +3,8 @@
 import hashlib
 from typing import NamedTuple
 
+from emu_robot.core import Observation
+
 
 def draw_seed(purpose: str, *keys: int) -> int:
     """The seed in [0, 2^63) of one draw, for instance `draw_seed("plan", seed, episode, call)`.
@@ -11,6 +13,13 @@ def draw_seed(purpose: str, *keys: int) -> int:
     """
     words = " ".join([purpose, *map(str, keys)])
     return int.from_bytes(hashlib.blake2b(words.encode(), digest_size=8).digest()) >> 1
+
+
+def episode_seed(task: str, first: Observation, seed: int) -> int:
+    """Seed of an episode whose number is not known, from its task, its first observation and the policy's seed."""
+    parts = [first.state, *(first.images[camera] for camera in sorted(first.images))]
+    digest = hashlib.blake2b(b"".join(part.tobytes() for part in parts)).hexdigest()
+    return draw_seed(f"{task} {digest}", seed)
 
 
 class EpisodeSeed(NamedTuple):

@@ -234,6 +234,12 @@ WRONG = {
         ("speed=3", "unknown setting 'speed'; known: "),
     ),
     "doctor": (("rso", "unknown part 'rso'; known: ros"), ("ros robt=a", "unknown key 'robt'; known: robot, graph")),
+    "serve-vla-eval": (
+        ("policy=nowhere", "unknown weights 'nowhere'; known: "),
+        ("goal=oracle", "unknown goal 'oracle'; known: "),
+        ("cameras.top=agentview", "unknown camera of the policy 'top'"),
+        ("port=70000", "port is 70000, must lie in [0, 65535]"),
+    ),
     "sim": (("fly", "unknown sim command 'fly'; known: bench"), ("bench steps=0", "steps is 0, must be at least 1")),
 }
 CASES = [(base, wrong, said) for base, several in WRONG.items() for wrong, said in several]
