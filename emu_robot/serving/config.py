@@ -1,6 +1,6 @@
 """Settings of a policy that serves vla-eval. Loads no torch."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from emu_robot.errors import ConfigError
 from emu_robot.observation.image_fit import ImageFit
@@ -39,5 +39,5 @@ class VlaEvalConfig:
     @property
     def policy_config(self) -> PolicyConfig:
         """The policy's part."""
-        steps = {} if self.n_action_steps is None else {"n_action_steps": self.n_action_steps}
-        return PolicyConfig(goal=read_goal(self.goal), whole_chunks=True, **steps)
+        made = PolicyConfig(goal=read_goal(self.goal), whole_chunks=True)
+        return made if self.n_action_steps is None else replace(made, n_action_steps=self.n_action_steps)
