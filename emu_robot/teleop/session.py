@@ -13,6 +13,7 @@ from emu_robot.control.safety import ChunkMessage, GateState, SafetyConfig, Safe
 from emu_robot.core import Floats, Image, Observation
 from emu_robot.errors import InvalidValueError
 from emu_robot.robots.arm import Arm, JudgesTask, LaysScenes
+from emu_robot.robots.bodies import Body, ShowsBodies
 from emu_robot.robots.pose import Pose
 from emu_robot.shared.settings import check_ranges, number
 from emu_robot.teleop.desk import Desk, Order, OrderKind, Sample
@@ -88,6 +89,10 @@ class View:
     """Room on the disk, in minutes; infinite without a recorder."""
     pictures: Mapping[str, Image]
     """The newest picture of each camera."""
+    bodies: tuple[Body, ...]
+    """What can be drawn of arm and scene; empty if the arm does not show it."""
+    body_poses: Floats
+    """(B, 7) where the bodies are."""
 
     @property
     def is_driven(self) -> bool:
@@ -281,4 +286,6 @@ class Session:
             pending=recorder.pending if recorder else 0,
             minutes_left=recorder.minutes_left if recorder else np.inf,
             pictures=observation.images if observation is not None else {},
+            bodies=self._arm.bodies if isinstance(self._arm, ShowsBodies) else (),
+            body_poses=self._arm.body_poses if isinstance(self._arm, ShowsBodies) else np.zeros((0, 7)),
         )

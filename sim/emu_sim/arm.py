@@ -7,10 +7,12 @@ import mujoco
 import numpy as np
 
 from emu_robot.core import Floats, Image
+from emu_robot.robots.bodies import Body
 from emu_robot.robots.deployment import read_deployment
 from emu_robot.robots.pose import Pose
 from emu_robot.robots.spec import PANDA
 from emu_sim.picture_thread import PictureThread
+from emu_sim.surfaces import Surfaces
 from emu_sim.world import SUBSTEP_S, World
 
 if TYPE_CHECKING:
@@ -64,6 +66,8 @@ class TabletopArm:
         self.limits = read_deployment("panda_sim").limits
         self.home: Floats = np.array(PANDA.home)
         self.kinematics = PandaKinematics(environment.world)
+        self.bodies: tuple[Body, ...] = ()
+        self._surfaces, self._shown = Surfaces(environment.world.model), []
         self._commanded_at: float | None = None
         self._left_s = 0.0
 
@@ -77,12 +81,19 @@ class TabletopArm:
         self._environment.reset(seed, observe=False)
         self._commanded_at, self._left_s = None, 0.0
         self._pictures.new_scene(now)
+        self._shown, self.bodies = self._surfaces.bodies(self._environment.world.data)
         return self._environment.instruction, self._environment.subtasks
 
     def state(self, now: float) -> tuple[Floats, float]:
         """The position (8,) now."""
         world = self._environment.world
         return np.append(world.joints, world.gripper_opening), 0.0
+
+    @property
+    def body_poses(self) -> Floats:
+        """(B, 7) place [m] and quaternion of each of the bodies."""
+        data = self._environment.world.data
+        return np.hstack([data.xpos[self._shown], data.xquat[self._shown]])
 
     def pictures(self) -> tuple[Mapping[str, Image], float] | None:
         """The last pictures that were rendered, and their time; None before the first scene."""
