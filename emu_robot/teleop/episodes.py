@@ -144,12 +144,13 @@ class Episodes:
 
     def _next(self, words: str) -> None:
         assert self._recorder is not None
+        following = self.step + 1 if self.subtasks else 0
         if words:
-            self.subtasks = (*self.subtasks[: self.step + 1], words, *self.subtasks[self.step + 1 :])
-        if self.step + 1 >= len(self.subtasks):
+            self.subtasks = (*self.subtasks[:following], words, *self.subtasks[following:])
+        if following >= len(self.subtasks):
             self.said = "this was the last subtask; type the words of another one"
             return
-        self.step += 1
+        self.step = following
         self._recorder.mark(self.subtask)
         self.said = f"subtask: {self.subtask}"
 
