@@ -28,7 +28,7 @@ class TeleopVerbConfig:
     """Drive a simulated arm from a page, a phone, a gamepad or this terminal, and record what you do.
 
     The episodes become a LeRobotDataset, which `lerobot-train` and `emu-robot finetune` read as it is. It moves only
-    while you hold Space or touch the page. Ctrl-C ends the session.
+    while you hold the handle, Space, or a field of the pad. Ctrl-C ends the session.
     """
 
     env: str = "tabletop"
@@ -48,9 +48,9 @@ class TeleopVerbConfig:
     host: str = "127.0.0.1"
     """Address to listen on. Any other one lets other machines see the cameras and drive the arm, and needs `token`."""
     port: int = number(8090, 0, 65535)
-    """Port of the page; 0 takes any free one."""
+    """Port of the pages; 0 takes any free one."""
     token: str = ""
-    """Word of at least 12 characters that the page's address must carry; "new" makes one."""
+    """Word of at least 12 characters that the pages' address must carry; "new" makes one."""
     faces_arm: bool = True
     """Whether you look at the arm from its front, as the front camera does, or else from behind it."""
     session: SessionConfig = field(default_factory=SessionConfig)

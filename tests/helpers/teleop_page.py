@@ -34,9 +34,10 @@ def chromium() -> Iterator[Any]:
 class Served:
     """A running session. arm, recorder: fakes; desk, loop, pages: real."""
 
-    def __init__(self, token: str = "") -> None:
+    def __init__(self, token: str = "", watchdog_s: float = SessionConfig.watchdog_s) -> None:
         self.arm, self.recorder, self.desk = FakeArm(), MemoryRecorder(), Desk()
-        session = Session(self.arm, self.desk, SessionConfig(countdown_s=0.0), recorder=self.recorder)
+        config = SessionConfig(countdown_s=0.0, watchdog_s=watchdog_s)
+        session = Session(self.arm, self.desk, config, recorder=self.recorder)
         session.lay_scene(0, time.monotonic())
         self.loop = Loop(session, 30)
         self.pages = Pages(self.desk, self.loop, host="127.0.0.1", port=0, token=token, faces_arm=True)
@@ -45,7 +46,13 @@ class Served:
 
     @property
     def url(self) -> str:
+        """Address of the main page."""
         return self.pages.url
+
+    @property
+    def pad(self) -> str:
+        """Address of the page /pad."""
+        return self.pages.url.replace("/?", "/pad?") if "?" in self.pages.url else f"{self.pages.url}pad"
 
     @property
     def view(self) -> View:

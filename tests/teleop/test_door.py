@@ -17,6 +17,8 @@ from emu_robot.teleop.web.messages import read_message
 from emu_robot.teleop.web.server import Pages
 
 TOKEN = "a-token-of-ours"
+SOCKETS = (f"viser/{'a' * 32}", f"pulse/{'a' * 32}")
+"""Websockets of the main page."""
 
 
 def test_a_host_that_others_reach_needs_a_token() -> None:
@@ -37,11 +39,13 @@ def test_another_host_is_refused_on_loopback(host: str) -> None:
     assert "not this machine's own" in Door("127.0.0.1", "").why_refused({"host": host}, "", {}, socket=False)
 
 
-async def _connect(served: Served, origin: str | None = None) -> str:
+async def _connect(base: str, origin: str | None = None, path: str = "ws") -> str:
     """The state of the gate in the first view that a websocket gets, or the status of its refusal."""
-    address = served.url.replace("http:", "ws:").replace("/pad", "/ws")
+    address = base.replace("http:", "ws:")
     try:
-        async with websockets.connect(address, origin=websockets.Origin(origin) if origin else None) as page:
+        async with websockets.connect(
+            f"{address}/{path}", origin=websockets.Origin(origin) if origin else None
+        ) as page:
             while "view" not in (said := json.loads(await page.recv())):
                 pass
             return said["view"]["gate"]
@@ -52,23 +56,28 @@ async def _connect(served: Served, origin: str | None = None) -> str:
 def test_requests_of_other_sites_and_without_token_are_refused() -> None:
     served = Served()
     try:
-        base = served.url.removesuffix("/pad")
-        assert httpx.get(served.url).status_code == 200
+        base = served.url.removesuffix("/")
+        assert httpx.get(served.url).status_code == httpx.get(served.pad).status_code == 200
         assert httpx.get(served.url, headers={"host": "evil.example"}).status_code == 403
         assert httpx.get(served.url, headers={"origin": "http://evil.example"}).status_code == 403
-        assert asyncio.run(_connect(served, origin=base)) in ("holding", "disarmed")
-        assert asyncio.run(_connect(served, origin="http://evil.example")) == "403"
-        assert asyncio.run(_connect(served)) == "403"  # no Origin
+        assert asyncio.run(_connect(base, origin=base)) in ("holding", "disarmed")
+        assert asyncio.run(_connect(base, origin="http://evil.example")) == "403"
+        assert asyncio.run(_connect(base)) == "403"  # no Origin
+        for path in SOCKETS:
+            assert asyncio.run(_connect(base, origin="http://evil.example", path=path)) == "403"
+            assert asyncio.run(_connect(base, path=path)) == "403"
     finally:
         served.close()
     served = Served(TOKEN)
     try:
         assert TOKEN in served.url
-        plain = served.url.partition("?")[0]
-        assert httpx.get(plain).status_code == 403
+        base = served.url.partition("/?")[0]
+        assert httpx.get(base).status_code == httpx.get(f"{base}/pad").status_code == 403
+        for path in ("ws", *SOCKETS):
+            assert asyncio.run(_connect(base, origin=base, path=path)) == "403"
         with httpx.Client() as client:
             assert client.get(served.url).status_code == 200
-            assert client.get(plain).status_code == 200  # by the cookie
+            assert client.get(base).status_code == client.get(f"{base}/pad").status_code == 200  # by the cookie
     finally:
         served.close()
 
@@ -76,7 +85,7 @@ def test_requests_of_other_sites_and_without_token_are_refused() -> None:
 def test_a_port_in_use_is_said() -> None:
     served = Served()
     try:
-        port = int(served.url.split(":")[2].split("/")[0])
+        port = int(served.url.split(":")[2].strip("/"))
         with pytest.raises(SystemSetupError, match=f"127.0.0.1:{port}.*another port="):
             Pages(served.desk, served.loop, host="127.0.0.1", port=port, token="", faces_arm=True)
     finally:

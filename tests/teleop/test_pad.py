@@ -44,7 +44,7 @@ def opened(page: Any, served: Served, script: str = "") -> Any:
     page.on("pageerror", lambda error: pytest.fail(f"the page's script: {error}"))
     if script:
         page.add_init_script(script)
-    page.goto(served.url)
+    page.goto(served.pad)
     wait_page(page, "teleop.view !== null")
     served.wait(lambda view: view.gate.is_armed)
     return page

@@ -20,7 +20,7 @@ def test_an_episode_recorded_through_the_page_is_a_dataset(tmp_path: Path) -> No
     config = TeleopVerbConfig(out=folder, port=0, image_size=64, session=SessionConfig(countdown_s=0.0))
     with chromium() as browser, serving(config) as (loop, url):
         page = browser.new_page()
-        page.goto(url)
+        page.goto(f"{url}pad")
         wait_page(page, "teleop.view && teleop.view.gate === 'holding'", 20)
         wait_page(page, "document.querySelectorAll('#cameras img[src^=blob]').length === 2", 10)
         before = page.evaluate("teleop.view.tool")

@@ -1,4 +1,4 @@
-"""The web server of teleoperation: the page /pad and its websocket, in a thread of its own."""
+"""The web server of teleoperation: the main page, the page /pad, and their websockets, in a thread of its own."""
 
 import asyncio
 import contextlib
@@ -7,14 +7,14 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import HTTPConnection, Request
-from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect
@@ -24,13 +24,15 @@ from emu_robot.errors import EmuRobotError, InvalidValueError, SystemSetupError
 from emu_robot.teleop import keys
 from emu_robot.teleop.desk import Desk, Sample, read_order
 from emu_robot.teleop.loop import Loop
+from emu_robot.teleop.web.arm_page import ArmPage
 from emu_robot.teleop.web.door import Door
 from emu_robot.teleop.web.messages import LARGEST, read_message, read_number, write_picture, write_view
+from emu_robot.teleop.web.views import views
 
 PICTURES_EVERY_S = 1 / 15
 """Time between two pictures of a camera on the page [s]."""
-MOST_PAGES = 16
-"""Open pages beyond which another one is refused."""
+MOST_SOCKETS = 32
+"""Open websockets beyond which another one is refused; a page has one or two."""
 HEADERS = {
     "content-security-policy": "default-src 'self'; img-src 'self' blob: data:; style-src 'self' 'unsafe-inline'; "
     "script-src 'self' 'unsafe-inline'; connect-src 'self'; frame-ancestors 'self'",
@@ -38,6 +40,12 @@ HEADERS = {
     "referrer-policy": "no-referrer",
     "x-content-type-options": "nosniff",
 }
+ARM_HEADERS = {
+    "content-security-policy": "default-src 'self'; img-src 'self' blob: data:; style-src 'self' 'unsafe-inline'; "
+    "script-src 'self' 'unsafe-inline' 'wasm-unsafe-eval' blob:; worker-src blob: data:; font-src data:; "
+    "connect-src 'self' blob: data:; frame-ancestors 'self'",
+}
+"""viser's client starts a worker and decodes in WebAssembly. No page may reach another machine."""
 
 
 class Guard:
@@ -70,25 +78,36 @@ class Pages:
         """
         self._desk, self._loop, self._faces_arm, self._door = desk, loop, faces_arm, Door(host, token)
         self._socket = _listen(host, port)
-        self._numbers, self._pages = itertools.count(1), 0
+        self._numbers, self._open = itertools.count(1), 0
         self._encoded: dict[int, tuple[Image, bytes]] = {}
+        self._arm_page = ArmPage(desk, loop)
         self._page = Path(__file__).with_name("pad.html").read_text()
         bound = self._socket.getsockname()[1]
         shown = "localhost" if host in ("127.0.0.1", "localhost", "::1") else host
-        self.url = f"http://{shown}:{bound}/pad" + (f"?token={token}" if token else "")
+        self.url = f"http://{shown}:{bound}/" + (f"?token={token}" if token else "")
         routes = [
-            Route("/", self._index),
+            Route("/", self._main),
             Route("/pad", self._pad),
-            WebSocketRoute("/ws", self._serve),
+            WebSocketRoute("/ws", self._counted(self._serve)),
+            WebSocketRoute("/viser/{key}", self._counted(self._arm_page.serve)),
+            WebSocketRoute("/pulse/{key}", self._counted(self._arm_page.hear)),
         ]
         app = Guard(Starlette(routes=routes), self._door)
-        config = uvicorn.Config(app, log_level="warning", ws="websockets-sansio", ws_max_size=LARGEST, lifespan="off")
+        config = uvicorn.Config(
+            app,
+            log_level="warning",
+            ws="websockets-sansio",
+            ws_max_size=LARGEST,
+            ws_per_message_deflate=False,
+            lifespan="off",
+        )
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run, args=([self._socket],), name="pages", daemon=True)
 
     def start(self) -> None:
         """Begin to serve. Raises `SystemSetupError` if that fails."""
         self._thread.start()
+        self._arm_page.start()
         while not self._server.started:
             if not self._thread.is_alive():
                 raise SystemSetupError("the web server did not start")
@@ -96,15 +115,15 @@ class Pages:
 
     def stop(self) -> None:
         """End all connections and the server."""
+        self._arm_page.stop()
         self._server.should_exit = self._server.force_exit = True
         self._thread.join()
         self._socket.close()
 
     # -- pages
 
-    async def _index(self, request: Request) -> Response:
-        query = f"?{request.url.query}" if request.url.query else ""
-        return RedirectResponse(f"/pad{query}")
+    async def _main(self, request: Request) -> Response:
+        return HTMLResponse(self._arm_page.html, headers=HEADERS | ARM_HEADERS | (self._door.cookie() or {}))
 
     async def _pad(self, request: Request) -> Response:
         settings = {"moves": keys.MOVES, "turns": keys.TURNS, "orders": keys.ORDERS, "home": keys.HOME_KEY}
@@ -113,13 +132,23 @@ class Pages:
 
     # -- the websocket
 
-    async def _serve(self, page: WebSocket) -> None:
-        if self._pages >= MOST_PAGES:
-            await page.close(code=1013, reason="too many open pages")
-            return
+    def _counted(self, serve: Callable[[WebSocket, str], Awaitable[None]]) -> Callable[[WebSocket], Awaitable[None]]:
+        """Refuse websockets beyond the most, and name the others."""
+
+        async def counted(page: WebSocket) -> None:
+            if self._open >= MOST_SOCKETS:
+                await page.close(code=1013, reason="too many open pages")
+                return
+            self._open += 1
+            try:
+                await serve(page, f"page {next(self._numbers)}")
+            finally:
+                self._open -= 1
+
+        return counted
+
+    async def _serve(self, page: WebSocket, operator: str) -> None:
         await page.accept()
-        self._pages += 1
-        operator = f"page {next(self._numbers)}"
         telling = asyncio.create_task(self._tell(page, operator))
         try:
             while True:
@@ -130,7 +159,6 @@ class Pages:
             pass
         finally:
             self._desk.leave(operator, time.monotonic())
-            self._pages -= 1
             telling.cancel()
             with contextlib.suppress(asyncio.CancelledError, WebSocketDisconnect, RuntimeError):
                 await telling
@@ -153,22 +181,11 @@ class Pages:
 
     async def _tell(self, page: WebSocket, operator: str) -> None:
         """Send views, and now and then pictures, as fast as the page takes them."""
-        ticked, here = asyncio.Event(), asyncio.get_running_loop()
         shown: dict[str, Image] = {}
         cameras: list[str] = []
         sent_at = 0.0
-
-        def on_tick() -> None:
-            here.call_soon_threadsafe(ticked.set)
-
-        self._loop.watch(on_tick)
-        try:
-            while True:
-                await ticked.wait()
-                ticked.clear()
-                view = self._loop.view
-                if view is None:
-                    continue
+        async with views(self._loop) as arriving:
+            async for view in arriving:
                 if cameras != list(view.pictures):
                     cameras = list(view.pictures)
                     await page.send_text(json.dumps({"cameras": cameras}))
@@ -176,8 +193,6 @@ class Pages:
                 if time.monotonic() - sent_at >= PICTURES_EVERY_S:
                     sent_at = time.monotonic()
                     await self._show(page, view.pictures, shown)
-        finally:
-            self._loop.unwatch(on_tick)
 
     async def _show(self, page: WebSocket, pictures: Mapping[str, Image], shown: dict[str, Image]) -> None:
         for index, (camera, image) in enumerate(pictures.items()):
