@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 from teleop_page import chromium, wait_page
-from viser.transforms import SO3
 
 from emu_robot.cli.teleop import TeleopVerbConfig, serving
 from emu_robot.control.safety import GateState
@@ -166,10 +165,3 @@ def _check_episode(folder: Path) -> None:
     actions = np.array([np.asarray(frame["action"]) for frame in frames])
     assert len(frames) > 20 and np.ptp(actions[:, :7], axis=0).max() > 0.02
     assert frames[0]["observation.images.front"].shape == (3, 64, 64)
-
-
-def test_the_camera_of_the_test_is_that_of_the_page() -> None:
-    depth, right, down = _camera()
-    rotation = SO3.from_matrix(np.stack([right, down, depth], axis=1))
-    np.testing.assert_allclose(rotation.as_matrix() @ [0, 0, 1], depth)
-    assert down[2] < 0
