@@ -89,6 +89,7 @@ def shown(loop: Loop, url: str, browser: Any) -> Iterator[Shown]:
     page.on("pageerror", lambda error: None if KNOWN in str(error) else pytest.fail(f"the page's script: {error}"))
     page.goto(url)
     wait_page(page, "teleop.status !== null && document.body.textContent.includes('Record')", PATIENCE_S)
+    page.add_style_tag(content=".mantine-Notification-root { display: none }")  # says that pixels come from software
     page.wait_for_timeout(3000)
     yield Shown(page, loop)
     context.close()
