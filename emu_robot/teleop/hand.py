@@ -79,6 +79,7 @@ class Hand:
         self._grip: Floats | None = None
         self._measured: Floats | None = None
         self._toggled: float | None = None
+        self._keeps_grip = False
         self.wish = Wish()
         """What the operator wants now."""
         self.target: Pose = kinematics.pose(home)
@@ -88,10 +89,14 @@ class Hand:
         """Begin where the arm is. A gripper that has not moved keeps its command: it may hold something."""
         place = measured[self._n :]
         same = self._measured is not None and bool(np.abs(place - self._measured[self._n :]).max() < SAME_GRIP)
-        if self._grip is None or not same:
+        if self._grip is None or not (same or self._keeps_grip):
             self._grip, self._toggled = place.copy(), None
         self._joints = measured[: self._n].copy()
         self.target = self._kinematics.pose(self._joints)
+
+    def keep_grip(self, command: Floats) -> None:
+        """Something else commanded the gripper last, by `command` (A,); it may hold something. Go on from there."""
+        self._grip, self._toggled, self._keeps_grip = command[self._n :].copy(), None, True
 
     def toggle_gripper(self) -> None:
         """Open a gripper that is closed or closes, close one that is open or opens."""

@@ -11,7 +11,8 @@ from fake_arm import FakeArm, MemoryRecorder
 
 from emu_robot.teleop.desk import Desk
 from emu_robot.teleop.loop import Loop
-from emu_robot.teleop.session import Session, SessionConfig, View
+from emu_robot.teleop.session import Session, SessionConfig
+from emu_robot.teleop.view import View
 from emu_robot.teleop.web.messages import write_view
 from emu_robot.teleop.web.server import Pages
 
