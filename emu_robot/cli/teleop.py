@@ -102,6 +102,7 @@ def serving(config: TeleopVerbConfig) -> Iterator[tuple[Loop, str]]:
 
     token = new_token() if config.token == "new" else config.token
     with ExitStack() as stack:
+        policy = stack.enter_context(_thinking(config.policy)) if config.policy else None
         world = environments.make(config.env, tasks=config.tasks, split=config.split)
         arm = require(world, HasArm, "teleoperation").arm(config.image_size)
         stack.callback(arm.close)
@@ -109,7 +110,6 @@ def serving(config: TeleopVerbConfig) -> Iterator[tuple[Loop, str]]:
         if recorder is not None:
             stack.callback(recorder.close)
         desk = Desk()
-        policy = stack.enter_context(_thinking(config.policy)) if config.policy else None
         session = Session(arm, desk, config.session, recorder=recorder, policy=policy, seed=config.seed)
         session.lay_scene(config.seed, time.monotonic())
         loop = Loop(session, config.session.rate_hz)
@@ -153,7 +153,7 @@ def _recorder(config: TeleopVerbConfig, arm: Arm) -> SessionRecorder | None:
         robot_type=arm.name,
     )
     print(f"recording into {config.out}", flush=True)
-    return SessionRecorder(config.out, robot, operator=config.operator)
+    return SessionRecorder(config.out, robot, operator=config.operator, weights=config.policy)
 
 
 def _say_news(view: View | None, said: str) -> str:

@@ -1,17 +1,32 @@
 """A policy that moves a fake arm's first joint, says what it wants, and fails when told."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
-from fake_arm import JOINTS
+from fake_arm import JOINTS, FakeArm
 
-from emu_robot.core import ActionChunk, Observation, PlanStep, PolicyEvent
+from emu_robot.core import ActionChunk, Floats, Image, Observation, PlanStep, PolicyEvent
 from emu_robot.errors import EmuRobotError
 
 SPEED = 0.2
 """Of the first joint [rad/s]."""
 HORIZON = 16
+
+
+class PicturedArm(FakeArm):
+    """Its pictures have the time of the last command. frozen: whether no more come."""
+
+    def __init__(self) -> None:
+        super().__init__(share=0.8)
+        self.pictured_at, self.frozen = 0.0, False
+
+    def pictures(self) -> tuple[Mapping[str, Image], float] | None:
+        return {"front": np.full((8, 8, 3), 99, np.uint8)}, self.pictured_at
+
+    def command(self, position: Floats, now: float) -> None:
+        super().command(position, now)
+        self.pictured_at = self.pictured_at if self.frozen else now
 
 
 class WalkingPolicy:

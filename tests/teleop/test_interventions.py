@@ -1,18 +1,24 @@
 """A policy drives in a session, and a person takes over, corrects it and hands back; the clock is the test's."""
 
+import os
+import signal
 import time
+from collections.abc import Callable
+from contextlib import closing
 from typing import Any
 
 import numpy as np
 import pytest
-from fake_arm import FakeArm, MemoryRecorder
-from walking_policy import SPEED, WalkingPolicy
+from fake_arm import MemoryRecorder
+from walking_policy import SPEED, PicturedArm, WalkingPolicy
 
+from emu_robot.control.policy_process import PolicyProcess
 from emu_robot.control.safety import GateState
-from emu_robot.errors import ConfigError
+from emu_robot.errors import ConfigError, EmuRobotError
 from emu_robot.teleop.autonomy import AutonomyConfig, DAggerPhase
 from emu_robot.teleop.desk import Desk, Order, OrderKind, Sample
 from emu_robot.teleop.hand import Wish
+from emu_robot.teleop.loop import Loop
 from emu_robot.teleop.session import Session, SessionConfig
 from emu_robot.teleop.thinking import Thinking, ThinkingThread
 from emu_robot.teleop.view import View
@@ -22,26 +28,11 @@ AUTONOMOUS, PAUSED, CORRECTING = DAggerPhase.AUTONOMOUS, DAggerPhase.PAUSED, DAg
 BACK = Wish(linear=np.array([-1.0, 0.0, 0.0]))
 
 
-class Arm(FakeArm):
-    """Its pictures have the time of the tick before. frozen: pictures come no more."""
-
-    def __init__(self) -> None:
-        super().__init__(share=0.8)
-        self.pictured_at, self.frozen = 0.0, False
-
-    def pictures(self) -> Any:
-        return {"front": np.full((8, 8, 3), 99, np.uint8)}, self.pictured_at
-
-    def command(self, position: np.ndarray, now: float) -> None:
-        super().command(position, now)
-        self.pictured_at = self.pictured_at if self.frozen else now
-
-
 class Rig:
     """A session with a policy that computes between two ticks; `computes`: whether it does."""
 
     def __init__(self, policy: WalkingPolicy | None = None, **settings: Any) -> None:
-        self.arm, self.desk, self.recorder = Arm(), Desk(), MemoryRecorder()
+        self.arm, self.desk, self.recorder = PicturedArm(), Desk(), MemoryRecorder()
         self.policy = policy or WalkingPolicy()
         self.thinking, self.computes = Thinking(self.policy), True
         config = SessionConfig(countdown_s=0.0, **settings)
@@ -302,3 +293,54 @@ def test_a_session_without_a_policy_says_so_and_another_arms_policy_is_refused()
     policy.action_names = ("x", "y")
     with pytest.raises(ConfigError, match="the policy commands x, y; portal has joint0"):
         Session(rig.arm, rig.desk, SessionConfig(), policy=Thinking(policy))
+
+
+def broken_policy() -> WalkingPolicy:
+    raise ConfigError("no such weights")
+
+
+def test_a_policy_whose_process_is_killed_or_stopped_is_held_and_the_loop_goes_on() -> None:
+    arm, desk = PicturedArm(), Desk()
+    with closing(PolicyProcess(WalkingPolicy)) as policy:
+        config = SessionConfig(autonomy=AutonomyConfig(patience_s=1.0))
+        session = Session(arm, desk, config, policy=ThinkingThread(policy))
+        session.lay_scene(7, time.monotonic())
+        loop = Loop(session, 30)
+        loop.start()
+        try:
+            _wait(lambda: loop.view is not None and loop.view.gate.is_armed)
+            desk.order("ann", Order(kind=OrderKind.PAUSE), time.monotonic())
+            _wait(lambda: arm.position[0] > 0.1)
+            assert policy.process.pid is not None
+            os.kill(policy.process.pid, signal.SIGSTOP)
+            _wait(lambda: loop.view is not None and "has computed one chunk for 1 s" in loop.view.said)
+            os.kill(policy.process.pid, signal.SIGCONT)
+            moved = arm.position[0]
+            desk.order("ann", Order(kind=OrderKind.PAUSE), time.monotonic())
+            _wait(lambda: arm.position[0] > moved + 0.1)
+            policy.process.kill()
+            _wait(lambda: loop.view is not None and "the policy's process has ended" in loop.view.said)
+            there, commands = arm.position.copy(), len(arm.commands)
+            _wait(lambda: len(arm.commands) > commands + 20)
+            np.testing.assert_allclose(arm.position, there, atol=0.02)
+            assert loop.is_running and loop.view is not None and loop.view.policy is PAUSED
+        finally:
+            loop.stop()
+
+
+def test_what_a_process_cannot_load_or_do_is_its_error_here() -> None:
+    with pytest.raises(EmuRobotError, match="no such weights"):
+        PolicyProcess(broken_policy)
+    with closing(PolicyProcess(WalkingPolicy)) as policy:
+        assert (policy.control_hz, policy.image_size, policy.cameras) == (20, 8, ("front",))
+        policy.reset("tidy up")
+        with pytest.raises(EmuRobotError, match="AttributeError"):
+            policy.act("no observation")  # pyright: ignore[reportArgumentType]
+        policy.coach("wave")
+
+
+def _wait(until: Callable[[], bool]) -> None:
+    ends = time.monotonic() + 60
+    while not until():
+        assert time.monotonic() < ends
+        time.sleep(0.01)
