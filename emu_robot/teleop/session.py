@@ -244,6 +244,8 @@ class Session:
         return command
 
     def _drive_by_hand(self, now: float) -> None:
+        if self.autonomy is not None and self._sent is not None and self.gate.state is not GateState.TRACKING:
+            self.hand.go_on_from(self._sent)
         self._teleop.on_gate(self.gate.state)
         motion = self._teleop.step(now)
         self.gate.on_deadman(self._teleop.is_pressed(now), now)
@@ -252,8 +254,6 @@ class Session:
 
     def _let_drive(self, autonomy: Autonomy, observation: Observation | None, now: float) -> None:
         """The policy drives, unless the operator presses the deadman."""
-        if self._sent is not None:
-            self.hand.keep_grip(self._sent)
         if self._teleop.is_pressed(now):
             autonomy.pause(now, TAKEN)
         else:

@@ -97,8 +97,8 @@ class Terminal:
             moved = moves
         self._desk.leave(self.operator, time.monotonic())
 
-    def _echo(self, text: str) -> None:
-        os.write(self._fd, text.encode())
+    def _echo(self, typed: bytes) -> None:
+        os.write(self._fd, typed)
 
     def _command(self, line: str) -> None:
         """Follow a typed line."""

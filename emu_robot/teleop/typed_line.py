@@ -9,7 +9,7 @@ _ENTER, _BACK = b"\r\n", b"\x7f\x08"
 class TypedLine:
     """Divides what a terminal sends into lines and keys."""
 
-    def __init__(self, echo: Callable[[str], None], on_line: Callable[[str], None]) -> None:
+    def __init__(self, echo: Callable[[bytes], None], on_line: Callable[[str], None]) -> None:
         """echo: shows what is typed; the terminal does not. on_line: gets every finished line."""
         self._echo, self._on_line = echo, on_line
         self._line: bytes | None = None
@@ -22,7 +22,7 @@ class TypedLine:
             if self._line is None:
                 if one == b"/":
                     self._line = one
-                    self._echo("/")
+                    self._echo(one)
                 else:
                     keys += one
             elif one == ESCAPE and data[:1] in (b"[", b"O"):  # an arrow, or the like: up to its last letter
@@ -30,7 +30,7 @@ class TypedLine:
                 data = data[end + 1 :]
             elif one == ESCAPE:
                 self._line = None
-                self._echo("\n")
+                self._echo(b"\n")
                 keys += one
             else:
                 self._type(one)
@@ -40,11 +40,11 @@ class TypedLine:
         assert self._line is not None
         if one in _ENTER:
             line, self._line = self._line.decode(errors="replace"), None
-            self._echo("\n")
+            self._echo(b"\n")
             self._on_line(line)
         elif one in _BACK:
             self._line = self._line.decode(errors="replace")[:-1].encode() or None
-            self._echo("\b \b")
+            self._echo(b"\b \b")
         else:
             self._line += one
-            self._echo(one.decode(errors="ignore"))
+            self._echo(one)

@@ -100,7 +100,8 @@ def test_taking_over_and_handing_back_never_jump(table: Table) -> None:
     table.order(OrderKind.PAUSE)
     table.run(20)
     assert table.view.gate is GateState.TRACKING
-    begin = len(table.commands) - 3
+    usual, _ = table.motion(0)
+    begin = len(table.commands)
     table.order(OrderKind.CORRECT)
     at = table.view.tool
     goal = Pose(position=at.position + np.array([0.0, -0.03, 0.05]), rotation=at.rotation)
@@ -108,18 +109,19 @@ def test_taking_over_and_handing_back_never_jump(table: Table) -> None:
     view = table.run(30)
     assert view.policy is DAggerPhase.CORRECTING and view.is_driven
     assert np.linalg.norm(view.tool.position - goal.position) < 0.02
+    assert table.motion(begin - 3)[0] <= usual, "a take-over is no faster than the policy's own motion"
+    begin = len(table.commands)
     table.order(OrderKind.PAUSE)
     table.pressed = False
     table.run(30)
     assert table.view.policy is DAggerPhase.AUTONOMOUS and table.view.gate is GateState.TRACKING
-    speed, acceleration = table.motion(begin)
-    assert speed < 1.2 and acceleration < table.arm.limits.acceleration[:7].max() * 1.01
+    assert table.motion(begin - 3)[0] < 1.5 * usual, "a hand-back starts like any start of the policy"
     table.order(OrderKind.SUCCESS)
     [(_, _, frames)] = table.recorder.episodes
     flags = np.array([frame.intervention for frame in frames])
     assert 20 < flags.sum() < 40 and not flags[:15].any() and not flags[-20:].any()
     steps = np.abs(np.diff([frame.action[:7] for frame in frames], axis=0)).max()
-    assert steps < 1.2 / RATE, "the recorded commands have no jump either"
+    assert steps < 1.5 * usual / RATE, "the recorded commands have no jump either"
 
 
 def test_a_typed_subtask_changes_what_the_policy_pursues_with_the_next_chunk(table: Table) -> None:

@@ -29,10 +29,10 @@ def buffer_of(path: Path, n_corrected: int, n_demonstrations: int) -> ReplayBuff
 
 
 def test_lerobots_feature_becomes_the_runs_of_an_episode_at_any_rate(tmp_path: Path) -> None:
-    flags = np.zeros(35, bool)
+    flags = np.zeros(41, bool)
     flags[4:9] = flags[20:22] = True
     corrected = small_episode(0, columns={"intervention": flags[:, None].tolist()})
-    plain = small_episode(1, columns={"intervention": np.zeros((35, 1), bool).tolist()})
+    plain = small_episode(1, columns={"intervention": np.zeros((41, 1), bool).tolist()})
     assert len(corrected) == len(plain) == len(flags), "as many frames as flags"
     root = write_set(tmp_path / "set", [corrected, plain])
     for hz, runs in ((0, ((4, 9), (20, 22))), (5, ((2, 5), (10, 11)))):
