@@ -201,7 +201,7 @@ def success(given: argparse.Namespace, weights: str, out: Path) -> dict[str, Any
 def run(words: Sequence[str]) -> None:
     """A verb of emu-robot, in a process of its own."""
     print("emu-robot", *words, flush=True)
-    subprocess.run([sys.executable, "-m", "emu_robot.cli.main", *words], check=True)
+    subprocess.run([Path(sys.executable).with_name("emu-robot"), *words], check=True)
 
 
 def main() -> None:
