@@ -41,7 +41,7 @@ from emu_robot.teleop.thinking import Thinking
 from emu_robot.teleop.view import View
 
 FIRST_SEED = 2_000_000
-"""Of the scenes in which corrections are recorded; evaluations take later ones."""
+"""Seed of the first scene in which corrections are recorded; evaluations take later ones."""
 RATE = 20
 """Ticks per second, as the policy acts [Hz]."""
 IMAGE_SIZE = 128
