@@ -71,6 +71,10 @@ class TeleopVerbConfig:
         if self.image_size % 2:
             raise InvalidValueError(f"image_size is {self.image_size}, must be even for the videos")
 
+    def without_effect(self) -> dict[str, str]:
+        """See `check_effects`."""
+        return {} if self.policy else {"session.autonomy": "no policy= drives"}
+
 
 def run(arguments: Sequence[str]) -> None:
     """Serve the pages until a signal or the end of the control loop."""
