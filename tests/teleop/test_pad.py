@@ -196,7 +196,8 @@ def test_a_policy_is_let_go_paused_told_and_corrected_from_the_page(browser: Any
     served = Served(policy=WalkingPolicy(lasts=1000))
     page = opened(browser.new_page(), served)
     try:
-        assert page.inner_text("#policy").lower() == "paused" and page.is_visible("#autonomy")
+        wait_page(page, "document.getElementById('policy').textContent === 'paused'", 20)
+        assert not page.evaluate("document.getElementById('autonomy').hidden")
         page.keyboard.press("p")
         served.wait(lambda view: view.policy == "autonomous" and view.tool.position[0] > 0.03, 20)
         wait_page(page, "document.getElementById('wanted').textContent === 'open it'")
