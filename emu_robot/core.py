@@ -150,6 +150,18 @@ class Steerable(Protocol):
 
 
 @runtime_checkable
+class Coachable(Protocol):
+    """A policy whose next subtask a person may say."""
+
+    def coach(self, subtask: str) -> None:
+        """Pursue this subtask in place of the planner's, until it is reached or overdue; the next chunk serves it.
+
+        Empty: plan from the next observation, also a task that was declared complete.
+        """
+        ...
+
+
+@runtime_checkable
 class Seeded(Protocol):
     """A policy whose random numbers can be chosen."""
 

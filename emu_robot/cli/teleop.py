@@ -1,15 +1,20 @@
-"""`emu-robot teleop [out=...]`: drive an arm from a page, a phone, a gamepad or the terminal, and record episodes."""
+"""`emu-robot teleop [out=...]`: drive an arm from a page, a phone, a gamepad or the terminal, and record episodes.
+
+With `policy=` a policy drives in turn with the operator, who corrects it.
+"""
 
 import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from emu_robot import environments
 from emu_robot.cli.options import configure
+from emu_robot.control.policy_process import DrivingPolicy, PolicyProcess
 from emu_robot.environments.capabilities import HasArm, require
 from emu_robot.errors import InvalidValueError
 from emu_robot.recording.messages import RecordedRobot
@@ -18,7 +23,9 @@ from emu_robot.robots.arm import Arm
 from emu_robot.shared.settings import check_ranges, number
 from emu_robot.teleop.desk import Desk
 from emu_robot.teleop.loop import Loop
-from emu_robot.teleop.session import Session, SessionConfig, View
+from emu_robot.teleop.session import Session, SessionConfig
+from emu_robot.teleop.thinking import ThinkingThread
+from emu_robot.teleop.view import View
 
 SAY_EVERY_S = 0.2
 
@@ -28,7 +35,8 @@ class TeleopVerbConfig:
     """Drive a simulated arm from a page, a phone, a gamepad or this terminal, and record what you do.
 
     The episodes become a LeRobotDataset, which `lerobot-train` and `emu-robot finetune` read as it is. It moves only
-    while you hold the handle, Space, or a field of the pad. Ctrl-C ends the session.
+    while you hold the handle, Space, or a field of the pad. With policy=mini a policy drives from P on; you take over
+    and correct it. Ctrl-C ends the session.
     """
 
     env: str = "tabletop"
@@ -39,6 +47,8 @@ class TeleopVerbConfig:
     """One of the environment's splits."""
     seed: int = number(0, 0)
     """Seed of the first scene; every kept episode takes the next one."""
+    policy: str = ""
+    """Released name or weights folder of a policy that drives in turn with you; empty: you alone drive."""
     out: Path | None = Path("outputs/teleop")
     """Folder of the session's dataset; a session that is there is continued. null: nothing is recorded."""
     operator: str = ""
@@ -60,6 +70,10 @@ class TeleopVerbConfig:
         check_ranges(self)
         if self.image_size % 2:
             raise InvalidValueError(f"image_size is {self.image_size}, must be even for the videos")
+
+    def without_effect(self) -> dict[str, str]:
+        """See `check_effects`."""
+        return {} if self.policy else {"session.autonomy": "no policy= drives"}
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -92,6 +106,7 @@ def serving(config: TeleopVerbConfig) -> Iterator[tuple[Loop, str]]:
 
     token = new_token() if config.token == "new" else config.token
     with ExitStack() as stack:
+        policy = stack.enter_context(_thinking(config.policy)) if config.policy else None
         world = environments.make(config.env, tasks=config.tasks, split=config.split)
         arm = require(world, HasArm, "teleoperation").arm(config.image_size)
         stack.callback(arm.close)
@@ -99,7 +114,7 @@ def serving(config: TeleopVerbConfig) -> Iterator[tuple[Loop, str]]:
         if recorder is not None:
             stack.callback(recorder.close)
         desk = Desk()
-        session = Session(arm, desk, config.session, recorder=recorder, seed=config.seed)
+        session = Session(arm, desk, config.session, recorder=recorder, policy=policy, seed=config.seed)
         session.lay_scene(config.seed, time.monotonic())
         loop = Loop(session, config.session.rate_hz)
         pages = Pages(desk, loop, host=config.host, port=config.port, token=token, faces_arm=config.faces_arm)
@@ -113,6 +128,25 @@ def serving(config: TeleopVerbConfig) -> Iterator[tuple[Loop, str]]:
         yield loop, pages.url
 
 
+@contextmanager
+def _thinking(weights: str) -> Iterator[ThinkingThread]:
+    """The policy of these weights, which computes in another process until the end."""
+    print(f"loading the policy {weights}", flush=True)
+    with closing(PolicyProcess(partial(load_driving_policy, weights))) as policy:
+        yield ThinkingThread(policy)
+
+
+def load_driving_policy(weights: str) -> DrivingPolicy:
+    """The policy of released weights or a weights folder. Its chunks are whole, so that they outlast the computing of
+    the next one. Loads torch."""
+    from emu_robot.policy.config import PolicyConfig
+    from emu_robot.policy.emu_policy import load_policy
+
+    policy = load_policy(weights, config=PolicyConfig(whole_chunks=True))
+    policy.warm_up()
+    return policy
+
+
 def _recorder(config: TeleopVerbConfig, arm: Arm) -> SessionRecorder | None:
     if config.out is None:
         return None
@@ -123,7 +157,7 @@ def _recorder(config: TeleopVerbConfig, arm: Arm) -> SessionRecorder | None:
         robot_type=arm.name,
     )
     print(f"recording into {config.out}", flush=True)
-    return SessionRecorder(config.out, robot, operator=config.operator)
+    return SessionRecorder(config.out, robot, operator=config.operator, weights=config.policy)
 
 
 def _say_news(view: View | None, said: str) -> str:

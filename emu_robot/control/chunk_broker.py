@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from emu_robot.core import ActionChunk, Floats32, Observation, Policy, Steerable
+from emu_robot.core import ActionChunk, Coachable, Floats32, Observation, Policy, Steerable
 from emu_robot.errors import InvalidValueError, ShapeError
 
 
@@ -38,6 +38,16 @@ class ChunkBroker:
             raise InvalidValueError(f"{type(self._policy).__name__} takes no other instruction while the robot moves")
         self._pending = []
         self._policy.instruct(instruction)
+
+    def coach(self, subtask: str) -> None:
+        """Drop the rest of the last chunk and pursue this subtask; empty: plan again.
+
+        Raises `InvalidValueError` if the policy takes no subtask.
+        """
+        if not isinstance(self._policy, Coachable):
+            raise InvalidValueError(f"{type(self._policy).__name__} takes no subtask in other words")
+        self._pending = []
+        self._policy.coach(subtask)
 
     def refill(self, observation: Observation) -> ActionChunk:
         """Ask for the next chunk. Raises `ShapeError` or `InvalidValueError` if it cannot be executed."""

@@ -21,6 +21,18 @@ class Order:
     """Another instruction; empty: hold still."""
     quits: bool = False
     """Whether to end."""
+    subtask: str | None = None
+    """A subtask in place of the planner's, while the instruction stays; empty: the planner's again. None: no word."""
+
+
+SUBTASK = "/subtask"
+"""Begins a typed line that says the next subtask in place of the planner's."""
+
+
+def read_subtask(line: str) -> str | None:
+    """The words after `/subtask`, empty if there are none; None for another line."""
+    command, _, words = line.strip().partition(" ")
+    return " ".join(words.split()) if command.casefold() == SUBTASK else None
 
 
 class Orders(Protocol):
@@ -33,6 +45,9 @@ class Orders(Protocol):
 
 class SteeringSubscriber(Subscriber):
     """Watches a steered arm."""
+
+    def on_coach(self, tick: int, subtask: str) -> None:
+        """A person said the next subtask; empty: the planner chooses again."""
 
     def on_problem(self, tick: int, problem: str) -> None:
         """The policy cannot follow the instruction, and holds still."""
@@ -80,7 +95,9 @@ def run_steered(
             order = orders.next(steered.tick, is_over=steered.is_over)
             if order is not None and order.quits:
                 break
-            if order is not None:
+            if order is not None and order.subtask is not None:
+                steered.coach(order.subtask)
+            elif order is not None:
                 steered.instruct(order.instruction)
             steered.advance()
             pace(steered.tick)
@@ -122,6 +139,16 @@ class _Steered:
         for subscriber in self._subscribers:
             subscriber.on_instruct(self.tick, instruction)
 
+    def coach(self, subtask: str) -> None:
+        if self._is_held:
+            self._tell_problem("no instruction is followed; give one before a subtask")
+            return
+        self._broker.coach(subtask)
+        self._instructed_at, self._idle_since = self.tick, None
+        for subscriber in self._subscribers:
+            if isinstance(subscriber, SteeringSubscriber):
+                subscriber.on_coach(self.tick, subtask)
+
     def advance(self) -> None:
         """One control tick."""
         if self._broker.needs_observation:
@@ -152,11 +179,14 @@ class _Steered:
         except EmuRobotError as error:
             if self._is_held:
                 raise
-            for subscriber in self._subscribers:
-                if isinstance(subscriber, SteeringSubscriber):
-                    subscriber.on_problem(self.tick, str(error))
+            self._tell_problem(str(error))
             self.instruct("")
             return self._broker.refill(self._observation)
+
+    def _tell_problem(self, problem: str) -> None:
+        for subscriber in self._subscribers:
+            if isinstance(subscriber, SteeringSubscriber):
+                subscriber.on_problem(self.tick, problem)
 
     def end(self, seed: int) -> EpisodeResult:
         observation = with_images(self._environment, self._observation)

@@ -23,6 +23,9 @@ from emu_robot.observation.image_fit import ImageFit, fit_image
 from emu_robot.robots.order import order_of
 from emu_robot.robots.spec import ActionKind, DimensionKind, RobotLayout
 
+INTERVENTION = "intervention"
+"""Feature of a frame in which a person corrected a policy; its name is LeRobot's."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Conversion:
@@ -145,6 +148,7 @@ class Converter:
             action=resample(frame_T, action, conversion.dimensions.action),
             image_frames=stored,
             images=images,
+            interventions=runs_of(intervened(rows)[frames_before(frame_T)]),
         )
 
     def _caption(self, images: dict[str, NDArray[np.uint8]], pair: NDArray[np.int64], instruction: str) -> str:
@@ -160,6 +164,19 @@ class Converter:
 def _gather(files: LeRobotFiles, episode: EpisodeFiles, rows: pa.Table, columns: Sequence[Column]) -> Floats32:
     features = {name: files.numbers(episode, rows, name) for name in dict.fromkeys(c.feature for c in columns)}
     return np.stack([features[column.feature][:, column.index] for column in columns], 1)
+
+
+def intervened(rows: pa.Table) -> NDArray[np.bool_]:
+    """(T,) whether a person corrected a policy at each frame; never in a set without the feature."""
+    if INTERVENTION not in rows.column_names:
+        return np.zeros(len(rows), np.bool_)
+    return np.array([bool(np.any(value)) for value in rows.column(INTERVENTION).to_pylist()], np.bool_)
+
+
+def runs_of(flags: NDArray[np.bool_]) -> tuple[tuple[int, int], ...]:
+    """(first, after the last) of each run of true flags."""
+    bounds = np.flatnonzero(np.diff(np.concatenate([[False], flags, [False]]).astype(np.int8)))
+    return tuple((int(first), int(after)) for first, after in bounds.reshape(-1, 2))
 
 
 def says_success(rows: pa.Table) -> bool | None:

@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,8 @@ class Episode:
     """Whether the next subtask follows only from the pictures before."""
     attempts: tuple[int, ...] = ()
     """Frames at which the subtask pursued was tried in vain; only where the episode was laid out."""
+    interventions: tuple[tuple[int, int], ...] = ()
+    """Runs of frames in which a person corrected a policy that drove otherwise: first frame, frame after the last."""
     facts: tuple[Mapping[str, Fact], ...] = ()
     """(M,) for each stored image, name of a thing -> where it is; () if unknown."""
 
@@ -121,6 +124,9 @@ class Episode:
             raise DataError(f"{self}: no image stored at start or keyframe {missing.tolist()}")
         if max(marked.max(), self.image_frames[-1]) >= n_frames:
             raise DataError(f"{self}: a start, keyframe or image lies beyond its {n_frames} frames")
+        bounds = [bound for run in self.interventions for bound in run]
+        if any(a >= b for a, b in pairwise([-1, *bounds])) or max(bounds, default=0) > n_frames:
+            raise DataError(f"{self}: interventions {self.interventions} are no runs of {n_frames} frames, in order")
 
     def __str__(self) -> str:
         return f"episode with seed {self.seed}"
@@ -131,6 +137,8 @@ class Episode:
         meta = {name: getattr(self, name) for name in META_KEYS} | lists
         if self.needs_memory:
             meta["needs_memory"] = True
+        if self.interventions:
+            meta["interventions"] = [list(run) for run in self.interventions]
         if self.executed:
             return meta
         facts = json.dumps(self.facts, separators=(",", ":"))  # a text takes a tenth of the memory
@@ -187,6 +195,7 @@ class _Meta:
     executed: bool = True
     needs_memory: bool = False
     attempts: tuple[int, ...] = ()
+    interventions: tuple[tuple[int, int], ...] = ()
     facts: str = "[]"
 
     def __post_init__(self) -> None:

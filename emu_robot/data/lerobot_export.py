@@ -104,6 +104,8 @@ def export_lerobot(
     if not buffer.n_episodes:
         raise DataError(f"{buffer.path}: holds no episodes to export")
     buffer.require_actions()
+    if any(meta.get("interventions") for meta in buffer.metadata):
+        raise DataError(f"{buffer.path}: holds corrections, which an export would not mark; use the set it comes from")
     if buffer.n_images != buffer.n_frames:
         stored = f"{buffer.n_images} images for {buffer.n_frames} frames"
         raise ConfigError(f"{buffer.path}: {stored}; a LeRobotDataset needs every one (collect with image_every=1)")

@@ -27,6 +27,7 @@ from emu_robot.data.quality_check import check_lerobot
 from emu_robot.data.quality_record import quality_of, without_faulty, write_quality
 from emu_robot.data.replay_buffer import ReplayBuffer, require_maker
 from emu_robot.data.segmentation_page import write_page
+from emu_robot.data.session_folder import uncorrected_failures
 from emu_robot.data.set_contents import digest_of
 from emu_robot.errors import ConfigError, DataError, UnknownNameError
 from emu_robot.observation.image_fit import ImageFit
@@ -148,6 +149,8 @@ def prepare(config: PrepareConfig) -> Path:
     told += [
         f"left out: episode {i}, discarded in {EDITS}" for i in discarded(files.root, [e.index for e in files.episodes])
     ]
+    failures = uncorrected_failures(files.root)
+    told += [f"left out: episode {i}, a failure of the policy without a correction" for i in failures]
     found = replace(found, notes=[*found.notes, *told, *left_out])
     with disk_full_as_setup_error(config.out):
         config.out.parent.mkdir(parents=True, exist_ok=True)
@@ -189,15 +192,19 @@ def choose(files: LeRobotFiles, config: PrepareConfig) -> Conversion:
 
 
 def chosen(files: LeRobotFiles, config: Preparation) -> list[EpisodeFiles]:
-    """The episodes to convert, without those discarded by hand. Raises `UnknownNameError` for one in `exclude`."""
+    """The episodes to convert, without those discarded by hand and the failures of a policy that were not corrected.
+
+    Raises `UnknownNameError` for one in `exclude`.
+    """
     known = [episode.index for episode in files.episodes]
     for index in config.exclude:
         if index not in known:
             raise UnknownNameError(f"episode of {files.root}", index, known)
-    by_hand = discarded(files.root, known)
-    kept = [episode for episode in files.episodes if episode.index not in {*config.exclude, *by_hand}]
+    by_hand, failures = discarded(files.root, known), uncorrected_failures(files.root)
+    kept = [episode for episode in files.episodes if episode.index not in {*config.exclude, *by_hand, *failures}]
     if not kept:
         told = f"; {len(by_hand)} were discarded by hand" if by_hand else ""
+        told += f"; {len(failures)} are failures of a policy without a correction" if failures else ""
         raise ConfigError(f"{files.root}: exclude= leaves none of its {len(known)} episodes{told}")
     return kept[: config.n or None]
 

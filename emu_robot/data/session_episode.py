@@ -11,6 +11,7 @@ from emu_robot.data.dataset_card import Origin, write_card
 from emu_robot.data.labels import UNMARKED
 from emu_robot.data.lerobot_export import create_set, h264
 from emu_robot.data.lerobot_labels import add_language, language_rows, write_subtasks
+from emu_robot.data.recording_contract import weights_sha256
 from emu_robot.data.session_folder import OWN, SessionFolder, features_of
 from emu_robot.errors import SystemSetupError
 from emu_robot.recording.messages import End, Frame, Outcome, Setup, Start
@@ -104,6 +105,8 @@ class RunningEpisode:
             "flags": [{"frame": min(t, len(stamps) - 1), "text": text} for t, text in self._flags],
             "subtasks": [{"frame": t, "text": text} for t, text in zip(starts, subtasks, strict=False)],
             "operator": setup.operator,
+            "weights": setup.weights,
+            "weights_sha256": weights_sha256(setup.weights),
             "robot": setup.robot.robot_type,
             "begun": self._start.begun,
             "frames": len(stamps),

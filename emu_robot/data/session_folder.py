@@ -18,7 +18,7 @@ from emu_robot.data.damaged_set import frames_of
 from emu_robot.data.lerobot_features import LABELS, LANGUAGE_FEATURE, usual_features
 from emu_robot.data.lerobot_files import INFO, LeRobotFiles
 from emu_robot.errors import DataError, SystemSetupError
-from emu_robot.recording.messages import RecordedRobot, Setup
+from emu_robot.recording.messages import Outcome, RecordedRobot, Setup
 from emu_robot.shared import provenance
 from emu_robot.shared.files import (
     link_or_copy,
@@ -183,6 +183,15 @@ def _link_tree(source: Path, target: Path) -> None:
 def software() -> dict[str, str | None]:
     """Version and commit that record, for `meta/recording.jsonl`."""
     return {"version": provenance.version(), "commit": provenance.commit()}
+
+
+def uncorrected_failures(root: Path) -> list[int]:
+    """Episodes in which a policy failed and no person corrected it, by their records; they show nothing to learn."""
+    return [
+        record["episode_index"]
+        for record in episode_records(root)
+        if record.get("weights") and record.get("outcome") == Outcome.failure and not record.get("interventions")
+    ]
 
 
 def episode_records(root: Path) -> Iterator[dict[str, Any]]:

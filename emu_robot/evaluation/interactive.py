@@ -41,6 +41,10 @@ class Narrator(SteeringSubscriber):
         self._why = "a new instruction"
         self._say(tick, f"instruction: {instruction}" if instruction else "holding still")
 
+    def on_coach(self, tick: int, subtask: str) -> None:
+        self._why = "as you said" if subtask else "the planner chooses again"
+        self._say(tick, f"you say the subtask: {subtask}" if subtask else "the planner chooses the subtask")
+
     def on_problem(self, tick: int, problem: str) -> None:
         self._say(tick, f"cannot follow it: {problem}")
 

@@ -6,11 +6,12 @@ import threading
 from collections.abc import Callable
 from typing import TextIO
 
-from emu_robot.control.steering import Order
+from emu_robot.control.steering import Order, read_subtask
 
 HELP = (
     "Type an instruction, and the arm follows it at once. An empty line or `stop` holds, `quit` ends,\n"
-    "`wait 3` reads on after 3 s, `wait` when the instruction is done or its time is up."
+    "`wait 3` reads on after 3 s, `wait` when the instruction is done or its time is up. `/subtask WORDS` says the\n"
+    "next subtask in place of the planner's, until it is reached; `/subtask` alone lets the planner choose again."
 )
 
 
@@ -45,6 +46,8 @@ class TypedOrders:
         return self._order(tick, " ".join(line.split()))
 
     def _order(self, tick: int, text: str) -> Order | None:
+        if (subtask := read_subtask(text)) is not None:
+            return Order(subtask=subtask)
         match text.casefold().split():
             case [] | ["stop"]:
                 return Order()

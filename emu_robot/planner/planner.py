@@ -252,6 +252,10 @@ class Planner:
             (codes,) = self.draw([self._prompt(subtask, codes)], [subtask], [draw_seed("imagine", seed, depth)])
             yield self.images.decode_images(codes[None])[0]
 
+    def draw_subgoal(self, observation: Observation, subtask: str, *, seed: int) -> Image:
+        """The camera's predicted image (H, W, 3) uint8 after a subtask in any words."""
+        return next(self.imagine(observation, [subtask], seed=seed))
+
     def _asked(
         self, observation: Observation, instruction: str, max_steps: int | None, past: Sequence[PastStep]
     ) -> tuple[list[int], int]:

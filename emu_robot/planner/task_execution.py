@@ -7,9 +7,9 @@ nor a middleware nor threads. Its clock counts chunks.
 import math
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
-from emu_robot.core import Observation, PastStep, Plan, PlanStep, PolicyEvent
+from emu_robot.core import Image, Observation, PastStep, Plan, PlanStep, PolicyEvent
 from emu_robot.errors import EmuRobotError, InvalidValueError
 from emu_robot.planner.config import ReplanConfig
 from emu_robot.planner.subtask_monitor import SubtaskMonitor
@@ -40,6 +40,15 @@ class PlannerLike(Protocol):
         past: Sequence[PastStep] = (),
         doubt: float = 0.0,
     ) -> Plan: ...
+
+
+@runtime_checkable
+class DrawsSubgoals(Protocol):
+    """A planner that draws the subgoal of a subtask in any words."""
+
+    def draw_subgoal(self, observation: Observation, subtask: str, *, seed: int) -> Image | None:
+        """The image (H, W, 3) after the subtask; None if its steps have no images."""
+        ...
 
 
 class PlanningError(EmuRobotError):
@@ -74,6 +83,7 @@ class TaskExecution:
         self._due_at = -math.inf
         self._past: deque[PastStep] = deque(maxlen=MEMORY)
         self._end_odds: float | None = None
+        self._given = ""
         self.step: PlanStep | None = None
         """The pursued step; None before the first plan and while the task is declared complete."""
         self.subtasks: list[str] = []
@@ -97,6 +107,15 @@ class TaskExecution:
         recheck, or after a failed plan."""
         return not self.is_over and self._clock() >= self._due_at
 
+    def pursue(self, subtask: str) -> None:
+        """Let the next plan be this subtask, in a person's words, until it is reached or overdue; empty: the planner's.
+
+        The plan is due at once, also if the task was declared complete.
+        """
+        self._given, self.step, self._end_odds = subtask.strip(), None, None
+        self._complete = self._failures = 0
+        self._due_at = -math.inf
+
     def plan(self, observation: Observation) -> PolicyEvent:
         """Plan from the observation. Returns `PLANNED`, `COMPLETE` or `PLAN_FAILED`.
 
@@ -107,9 +126,7 @@ class TaskExecution:
         """
         seed, self._asked = self._episode.of_call("plan", self._asked), self._asked + 1
         try:
-            doubt = max(0.0, -(self._end_odds or 0.0))
-            past = tuple(self._past)
-            plan = self._planner.plan(observation, self.instruction, max_steps=1, seed=seed, past=past, doubt=doubt)
+            plan = self._ask(observation, seed)
         except EmuRobotError as error:
             return self._fail(error)
         self._failures, self.problem = 0, ""
@@ -125,6 +142,16 @@ class TaskExecution:
         self._due_at = self._clock() + self.patience
         return PolicyEvent.PLANNED
 
+    def _ask(self, observation: Observation, seed: int) -> Plan:
+        """The planner's plan, or the step in a person's words with the image that the planner draws for it."""
+        if not self._given:
+            doubt, past = max(0.0, -(self._end_odds or 0.0)), tuple(self._past)
+            return self._planner.plan(observation, self.instruction, max_steps=1, seed=seed, past=past, doubt=doubt)
+        image = None
+        if isinstance(self._planner, DrawsSubgoals):
+            image = self._planner.draw_subgoal(observation, self._given, seed=seed)
+        return Plan(instruction=self.instruction, steps=(PlanStep(subtask=self._given, subgoal=image),))
+
     def on_progress(self, progress: float) -> tuple[PolicyEvent, ...]:
         """Report a chunk of this step and its progress in [0, 1].
 
@@ -135,7 +162,7 @@ class TaskExecution:
             return ()
         events = self._monitor.update(progress)
         if PolicyEvent.SWITCHED in events or PolicyEvent.TIMEOUT in events:
-            self._due_at = -math.inf
+            self._due_at, self._given = -math.inf, ""
         is_last = self._end_odds is not None and self._end_odds > 0
         if PolicyEvent.REACHED in events and is_last and self._config.confirmations > 1:
             self._complete = 1  # a look at the end confirms it or takes it back

@@ -42,6 +42,31 @@ class EmuPolicy:
         self.seed(seed)
 
     @property
+    def control_hz(self) -> int:
+        """Actions per second [Hz]."""
+        return self._head.control_hz
+
+    @property
+    def n_action_steps(self) -> int:
+        """Actions of a chunk that are executed before the next one."""
+        return self._config.n_action_steps
+
+    @property
+    def cameras(self) -> tuple[str, ...]:
+        """Names of the cameras that it sees."""
+        return self._head.cameras
+
+    @property
+    def image_size(self) -> int:
+        """Height and width of the pictures that it sees [px]."""
+        return self._head.image_size
+
+    @property
+    def action_names(self) -> tuple[str, ...]:
+        """Names of the dimensions of an action."""
+        return self._head.layout.action_names
+
+    @property
     def problem(self) -> str:
         """Why the last plan failed; empty if it succeeded."""
         return self._task.problem if self._task is not None else ""
@@ -49,6 +74,13 @@ class EmuPolicy:
     def seed(self, seed: int) -> None:
         """Choose the random numbers of the following episodes: they depend on `seed` and the episode's number."""
         self._next_episode = EpisodeSeed(seed)
+
+    def warm_up(self) -> None:
+        """Plan and act once on black pictures: the first computation takes several times as long as those after it."""
+        episode = self._next_episode
+        self.reset("wait")
+        self.act(self._head.blank_observation())
+        self._task, self._next_episode = None, episode
 
     def reset(self, instruction: str) -> None:
         """Start an episode. Raises `InvalidValueError` for an empty instruction."""
@@ -68,6 +100,16 @@ class EmuPolicy:
         else:
             self._task = None
         self._is_steered = self._halts = True
+
+    def coach(self, subtask: str) -> None:
+        """Pursue a subtask in a person's words, until it is reached or overdue; see `core.Coachable`.
+
+        Raises `InvalidValueError` while no instruction is followed.
+        """
+        if self._task is None:
+            raise InvalidValueError("no instruction is followed; give one before a subtask")
+        self._task.pursue(subtask)
+        self._halts = True
 
     def _begin(self, instruction: str) -> None:
         episode = self._next_episode

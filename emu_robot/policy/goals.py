@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from emu_robot.core import Observation, PastStep, Plan, PlanStep
+from emu_robot.core import Image, Observation, PastStep, Plan, PlanStep
 from emu_robot.errors import ConfigError
 from emu_robot.planner.task_execution import PlannerLike
 from emu_robot.policy.config import GoalMode
@@ -84,6 +84,11 @@ class OtherImages(ModePlanner):
         plan, given = ask(self.planner), self.source()
         image = None if given is None else given.subgoal
         return replace(plan, steps=tuple(PlanStep(subtask=step.subtask, subgoal=image) for step in plan.steps))
+
+    def draw_subgoal(self, observation: Observation, subtask: str, *, seed: int) -> Image | None:
+        """The present image of the source."""
+        given = self.source()
+        return None if given is None else given.subgoal
 
 
 @dataclass(frozen=True)

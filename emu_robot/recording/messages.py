@@ -102,6 +102,8 @@ class Setup:
     operator: str
     camera_settings: Mapping[str, Any] = field(default_factory=dict)
     license: str = ""
+    weights: str = ""
+    """Name or folder of the weights of a policy that drives in the session; empty without one."""
 
 
 @dataclass(frozen=True)

@@ -55,6 +55,7 @@ class SessionRecorder:
         operator: str = "",
         camera_settings: Mapping[str, Any] | None = None,
         license: str = "",
+        weights: str = "",
         queue_mb: int = 256,
     ) -> None:
         """Open a new session at `root`, or continue the one that is there.
@@ -62,7 +63,8 @@ class SessionRecorder:
         The writer loads LeRobot meanwhile, for some seconds; `preflight` tells when it has.
 
         operator: name, for the record of each episode. camera_settings: values of JSON by camera (exposure, focus ...),
-        for the record. license: for the dataset card. queue_mb: memory for frames that wait for the writer.
+        for the record. license: for the dataset card. weights: name or folder of those of a policy that
+        drives in the session, for the record. queue_mb: memory for frames that wait for the writer.
 
         Raises `DataError` if `root` is something else or has another robot, cameras or rate; `SystemSetupError` if
         another process records there.
@@ -77,7 +79,12 @@ class SessionRecorder:
         self._link = WriterLink(self._on_news, self._on_end, queue_mb * 1_000_000)
         self._link.send(
             Setup(
-                root=self.root, robot=robot, operator=operator, camera_settings=camera_settings or {}, license=license
+                root=self.root,
+                robot=robot,
+                operator=operator,
+                camera_settings=camera_settings or {},
+                license=license,
+                weights=weights,
             )
         )
         with self._news:

@@ -68,8 +68,23 @@ class Episodes:
             self._give_up(error)
             return None
 
-    def add(self, observation: Observation, action: Floats, now: float, *, is_overrun: bool) -> None:
-        """Take one tick."""
+    def want(self, subtask: str) -> None:
+        """What a policy wants now, in words; it is the present subtask."""
+        if not subtask or subtask == self.subtask:
+            return
+        if self.phase is not Phase.RECORDING or self._recorder is None:
+            self.subtasks, self.step = (subtask,), 0
+            return
+        self.subtasks, self.step = (*self.subtasks[: self.step + 1], subtask), len(self.subtasks[: self.step + 1])
+        try:
+            self._recorder.mark(subtask)
+        except EmuRobotError as error:
+            self._give_up(error)
+
+    def add(
+        self, observation: Observation, action: Floats, now: float, *, is_overrun: bool, intervention: bool = False
+    ) -> None:
+        """Take one tick. intervention: whether a person corrects a policy."""
         recorder = self._recorder
         if recorder is None or self.phase is Phase.IDLE:
             return
@@ -78,8 +93,15 @@ class Episodes:
                 if now < self._begins_at:
                     return
                 self._begin(recorder)
-            frame = Frame(observation=observation, action=action.astype(np.float32), stamp_s=now, is_overrun=is_overrun)
-            recorder.add(frame)
+            recorder.add(
+                Frame(
+                    observation=observation,
+                    action=action.astype(np.float32),
+                    stamp_s=now,
+                    intervention=intervention,
+                    is_overrun=is_overrun,
+                )
+            )
             self.n_frames += 1
             self.n_overruns += is_overrun
         except EmuRobotError as error:

@@ -16,6 +16,9 @@ from emu_robot.teleop.jog import SAME_GRIP
 LOST, TWISTED = 0.005, 0.05
 """Errors of place [m] and turn [rad] at which the arm counts as unable to follow; the target then stays with it."""
 
+NEAR = 0.15
+"""Distance from the last command to the arm up to which a hand goes on from the command [rad]."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class HandConfig:
@@ -79,6 +82,7 @@ class Hand:
         self._grip: Floats | None = None
         self._measured: Floats | None = None
         self._toggled: float | None = None
+        self._commanded: Floats | None = None
         self.wish = Wish()
         """What the operator wants now."""
         self.target: Pose = kinematics.pose(home)
@@ -86,12 +90,24 @@ class Hand:
 
     def start(self, measured: Floats) -> None:
         """Begin where the arm is. A gripper that has not moved keeps its command: it may hold something."""
-        place = measured[self._n :]
+        place, command, self._commanded = measured[self._n :], self._commanded, None
         same = self._measured is not None and bool(np.abs(place - self._measured[self._n :]).max() < SAME_GRIP)
-        if self._grip is None or not same:
+        if command is not None:
+            self._grip = command[self._n :].copy()
+        elif self._grip is None or not same:
             self._grip, self._toggled = place.copy(), None
-        self._joints = measured[: self._n].copy()
+        near = command is not None and bool(np.abs(command - measured)[: self._n].max() < NEAR)
+        self._joints = (command if command is not None and near else measured)[: self._n].copy()
         self.target = self._kinematics.pose(self._joints)
+
+    def go_on_from(self, command: Floats) -> None:
+        """The arm was last commanded to `command` (A,), not always by this hand. The next start goes on from there.
+
+        So the arm does not sink back by what it lags, and a gripper that something else closed holds what it holds.
+        """
+        grip, self._commanded = command[self._n :], command.copy()
+        if self._grip is None or np.abs(grip - self._grip).max() > SAME_GRIP:
+            self._toggled = None
 
     def toggle_gripper(self) -> None:
         """Open a gripper that is closed or closes, close one that is open or opens."""

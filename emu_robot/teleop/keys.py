@@ -43,6 +43,9 @@ ORDERS: Mapping[str, str] = {
     "g": "gripper",
     "escape": "stop",
     "u": "resume",
+    "p": "pause",
+    "t": "take",
+    "c": "correct",
 }
 """Key -> order."""
 HOME_KEY = "h"

@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from emu_robot.teleop.session import Session, View
+from emu_robot.teleop.session import Session
+from emu_robot.teleop.view import View
 
 REMEMBERED = 600
 """Number of the last periods from which rates are computed."""

@@ -9,21 +9,25 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from emu_robot.control.safety import ChunkMessage, GateState, SafetyConfig, SafetyGate
-from emu_robot.core import Floats, Image, Observation
+from emu_robot.control.safety import ChunkMessage, Command, GateState, SafetyConfig, SafetyGate
+from emu_robot.core import Floats, Observation
 from emu_robot.errors import InvalidValueError
 from emu_robot.robots.arm import Arm, JudgesTask, LaysScenes
-from emu_robot.robots.bodies import Body, ShowsBodies
-from emu_robot.robots.pose import Pose
+from emu_robot.robots.bodies import ShowsBodies
 from emu_robot.shared.settings import check_ranges, number
+from emu_robot.teleop.autonomy import Autonomy, AutonomyConfig, DAggerPhase
 from emu_robot.teleop.desk import Desk, Order, OrderKind, Sample
 from emu_robot.teleop.driving import BEFORE, CHUNK_DT, Motion, TeleopConfig, Teleoperation
 from emu_robot.teleop.episodes import Episodes, Phase
 from emu_robot.teleop.hand import Hand, HandConfig, Wish
 from emu_robot.teleop.recorder import Recorder
+from emu_robot.teleop.thinking import Thinking
+from emu_robot.teleop.view import View
 
 LATE = 1.5
 """Periods after which a tick counts as late."""
+TAKEN = "you have the arm: hold the deadman to drive; C records a correction, P hands back"
+NO_POLICY = "no policy drives in this session; start it with policy=mini"
 OLD_PICTURES_S = 0.1
 """Age of pictures that counts as an overrun [s]."""
 
@@ -40,79 +44,39 @@ class SessionConfig:
     """Time from the order to record to the first frame [s]."""
     hand: HandConfig = field(default_factory=HandConfig)
     """Speeds and reach of the operator's hand."""
+    autonomy: AutonomyConfig = field(default_factory=AutonomyConfig)
+    """When a policy is held."""
 
     def __post_init__(self) -> None:
         check_ranges(self)
-
-
-@dataclass(frozen=True, kw_only=True)
-class View:
-    """What pages show after a tick."""
-
-    now: float
-    """Time of the tick [s]."""
-    position: Floats
-    """(A,) measured joints and gripper."""
-    tool: Pose
-    """The tool as measured."""
-    target: Pose
-    """Where the operator wants the tool; where it is while it is not driven."""
-    gate: GateState
-    """State of the safety gate."""
-    reason: str
-    """Why nothing moves; empty while the arm is driven."""
-    operator: str | None
-    """Who drives; None if the desk is free."""
-    number: int
-    """Number of the operator's last message that this tick's command took into account."""
-    phase: Phase
-    """Where the episode is."""
-    begins_in_s: float
-    """Seconds to the first frame during a countdown."""
-    seconds: float
-    """Length of the running episode, or the last one [s]."""
-    task: str
-    """The task in words."""
-    subtasks: tuple[str, ...]
-    """Its subtasks, as far as they are known."""
-    step: int
-    """Index of the present one."""
-    succeeds: bool
-    """Whether the scene says that the task is done."""
-    said: str
-    """The last thing worth telling."""
-    committed: int
-    """Episodes that are safe on the disk."""
-    pending: int
-    """Episodes that are still being written."""
-    minutes_left: float
-    """Room on the disk, in minutes; infinite without a recorder."""
-    pictures: Mapping[str, Image]
-    """The newest picture of each camera."""
-    bodies: tuple[Body, ...]
-    """What can be drawn of arm and scene; empty if the arm does not show it."""
-    body_poses: Floats
-    """(B, 7) where the bodies are."""
-
-    @property
-    def is_driven(self) -> bool:
-        """Whether the operator moves the arm."""
-        return not self.reason
 
 
 class Session:
     """Drives one arm for the operator at the desk."""
 
     def __init__(
-        self, arm: Arm, desk: Desk, config: SessionConfig, *, recorder: Recorder | None = None, seed: int = 0
+        self,
+        arm: Arm,
+        desk: Desk,
+        config: SessionConfig,
+        *,
+        recorder: Recorder | None = None,
+        policy: Thinking | None = None,
+        seed: int = 0,
     ) -> None:
-        """seed: that of the first scene, for an arm that lays scenes."""
+        """policy: None for an arm that the operator alone drives. seed: that of the first scene, for an arm that lays
+        scenes. Raises `ConfigError` for a policy of another arm."""
         self._arm, self._desk, self._config, self._seed = arm, desk, config, seed
         self.episodes = Episodes(recorder, countdown_s=config.countdown_s)
         self._id, self._sequence, self._number = time.time_ns(), 0, 0
         self._names = arm.layout.action_names
         self._ticked_at = -np.inf
         self._held = self._must_release = False
+        self._sent: Floats | None = None
+        self.autonomy: Autonomy | None = None
+        """The policy that drives in turn with the operator; None without one."""
+        if policy is not None:
+            self.autonomy = Autonomy(policy, arm, config.autonomy, session=self._id + 1, say=self._say)
         self._begin()
 
     def _begin(self) -> None:
@@ -126,20 +90,23 @@ class Session:
             limits=arm.limits,
             joints=joints,
             names=self._names,
-            sources=("teleop",),
+            sources=("teleop",) if self.autonomy is None else ("teleop", "policy"),
         )
         self.hand = Hand(arm.kinematics, arm.limits, arm.home, config.hand)
         timing = TeleopConfig(rate_hz=float(config.rate_hz), input_timeout_s=config.watchdog_s)
         self._teleop = Teleoperation(self.hand, timing)
         self._teleop.on_deadman(False, -np.inf)
-        self._must_release = self._held
+        self._must_release, self._sent = self._held, None
+        if self.autonomy is not None:
+            self.autonomy.begin(self.gate, self.episodes.task)
 
     def lay_scene(self, seed: int, now: float) -> None:
         """Lay the scene of a seed, and begin to drive from rest. Raises `InvalidValueError` if the arm lays none."""
         if not isinstance(self._arm, LaysScenes):
             raise InvalidValueError(f"{self._arm.name} lays no scenes")
         self._seed = seed
-        self.episodes.lay(*self._arm.new_scene(seed, now))
+        task, subtasks = self._arm.new_scene(seed, now)
+        self.episodes.lay(task, subtasks if self.autonomy is None else ())
         self._begin()
 
     def tick(self, now: float) -> View:
@@ -151,11 +118,22 @@ class Session:
         observation = self._observe(now)
         for order in orders:
             self._follow(order, observation, now)
-        command = self._command(now)
+        command = self._command(observation, now)
         old = self._pictures_at < now - OLD_PICTURES_S
         if observation is not None and command is not None:
-            self.episodes.add(observation, command, now, is_overrun=is_late or old)
+            self._record(observation, command, now, is_overrun=is_late or old)
         return self._view(observation, now)
+
+    def _record(self, observation: Observation, command: Command, now: float, *, is_overrun: bool) -> None:
+        """With a policy, only what it does and what corrects it is recorded; no pause, and no wait within one."""
+        autonomy = self.autonomy
+        corrects = autonomy is not None and autonomy.phase is DAggerPhase.CORRECTING
+        if autonomy is not None:
+            self.episodes.want(autonomy.subtask)
+            moves = command.state is GateState.TRACKING or bool(command.velocity.any())
+            if not autonomy.is_driving and not (corrects and moves):
+                return
+        self.episodes.add(observation, command.position, now, is_overrun=is_overrun, intervention=corrects)
 
     # -- in
 
@@ -176,6 +154,8 @@ class Session:
         position, age = known
         if self.gate.on_state(position, now, age):
             self._teleop.on_state(position, now - age)
+            if self.autonomy is not None:
+                self.autonomy.on_state(position, now - age)
         if taken is None:
             return None
         images, self._pictures_at = taken
@@ -194,14 +174,40 @@ class Session:
                     self.hand.toggle_gripper()
                 else:
                     self.episodes.said = "hold the deadman to move the gripper"
+            case OrderKind.PAUSE | OrderKind.TAKE | OrderKind.CORRECT | OrderKind.SUBTASK:
+                self._steer(order, now)
+            case OrderKind.NEXT if self.autonomy is not None:
+                self._steer(Order(kind=OrderKind.SUBTASK, text=order.text), now)
             case OrderKind.SCENE if self.episodes.phase is Phase.IDLE:
                 self._relay(self._seed + 1, now)
             case OrderKind.SCENE:
                 self.episodes.said = "end the episode before another scene"
             case _:
+                task = self.episodes.task
                 ended = self.episodes.order(order, observation, self._ages(observation, now), now)
+                if self.autonomy is not None and self.episodes.task != task:
+                    self.autonomy.begin(self.gate, self.episodes.task)
                 if ended is not None:
                     self._relay(self._seed + (ended is not OrderKind.DISCARD), now)
+
+    def _steer(self, order: Order, now: float) -> None:
+        """Follow an order to the policy."""
+        autonomy = self.autonomy
+        if autonomy is None:
+            self._say(NO_POLICY)
+        elif order.kind is OrderKind.SUBTASK:
+            autonomy.coach(order.text)
+        elif order.kind is OrderKind.CORRECT:
+            autonomy.correct(now)
+        elif order.kind is OrderKind.TAKE or autonomy.is_driving:
+            taken = order.kind is OrderKind.TAKE
+            autonomy.pause(now, TAKEN if taken else "the policy is paused; P lets it go on")
+        elif autonomy.resume(now, self._id):
+            self._teleop.on_deadman(False, now)
+            self._must_release = self._held
+
+    def _say(self, words: str) -> None:
+        self.episodes.said = words
 
     def _ages(self, observation: Observation | None, now: float) -> Mapping[str, float]:
         """Age of each camera's picture [s]."""
@@ -223,20 +229,36 @@ class Session:
 
     # -- out
 
-    def _command(self, now: float) -> Floats | None:
-        """Send one command through the gate. Returns what was sent (A,)."""
+    def _command(self, observation: Observation | None, now: float) -> Command | None:
+        """Send one command through the gate. Returns it."""
         if self.gate.state is GateState.DISARMED and self._arm.is_simulated:
             self._arm_again(now)
+        if self.autonomy is not None and self.autonomy.is_driving:
+            self._let_drive(self.autonomy, observation, now)
+        if self.autonomy is None or not self.autonomy.is_driving:
+            self._drive_by_hand(now)
+        command = self.gate.tick(now)
+        if command is None:
+            return None
+        self._arm.command(command.position, now)
+        self._sent = command.position
+        return command
+
+    def _drive_by_hand(self, now: float) -> None:
+        if self.autonomy is not None and self._sent is not None and self.gate.state is not GateState.TRACKING:
+            self.hand.go_on_from(self._sent)
         self._teleop.on_gate(self.gate.state)
         motion = self._teleop.step(now)
         self.gate.on_deadman(self._teleop.is_pressed(now), now)
         if motion is not None:
             self._offer(motion, now)
-        command = self.gate.tick(now)
-        if command is None:
-            return None
-        self._arm.command(command.position, now)
-        return command.position
+
+    def _let_drive(self, autonomy: Autonomy, observation: Observation | None, now: float) -> None:
+        """The policy drives, unless the operator presses the deadman."""
+        if self._teleop.is_pressed(now):
+            autonomy.pause(now, TAKEN)
+        else:
+            autonomy.drive(observation, self._pictures_at, now)
 
     def _arm_again(self, now: float) -> None:
         try:
@@ -262,16 +284,21 @@ class Session:
         measured = self.gate.measured.position
         position = measured if measured is not None else np.append(self._arm.home, 1.0)
         tool = self._arm.kinematics.pose(position[: len(self._arm.home)])
+        autonomy = self.autonomy
         reason = "release the deadman first" if self._must_release else self._teleop.reason
+        if autonomy is not None and autonomy.is_driving:
+            reason = autonomy.reason(now)
         if self.gate.state in (GateState.FAULT, GateState.ESTOP):
             reason = f"{self.gate.state.value}: {self.gate.reason}"
         return View(
             now=now,
             position=position,
             tool=tool,
-            target=tool if reason else self.hand.target,
+            target=tool if reason or (autonomy is not None and autonomy.is_driving) else self.hand.target,
             gate=self.gate.state,
             reason=reason,
+            policy=None if autonomy is None else autonomy.phase,
+            coached="" if autonomy is None else autonomy.coached,
             operator=self._desk.holder(now),
             number=self._number,
             phase=episodes.phase,

@@ -11,9 +11,12 @@ from collections.abc import Callable
 
 import numpy as np
 
+from emu_robot.control.steering import SUBTASK, read_subtask
+from emu_robot.errors import InvalidValueError
 from emu_robot.teleop import keys
 from emu_robot.teleop.desk import Desk, OrderKind, Sample, read_order
 from emu_robot.teleop.hand import Wish
+from emu_robot.teleop.typed_line import TypedLine
 
 PULSE_S = 0.15
 """How long one press moves the arm [s]. A held key repeats, and the arm goes on."""
@@ -21,7 +24,8 @@ EVERY_S = 0.05
 """Time between two samples while it moves [s]."""
 HELP = """Each press moves the arm a little; hold a key to go on. W A S D away, left, near, right; E Q up, down; with
 Shift they turn the gripper. G gripper, H home, R record, Enter success, F failure, Backspace discard,
-N next subtask, X flag, Esc stop, U resume, Ctrl-C ends."""
+N next subtask, X flag, Esc stop, U resume, Ctrl-C ends. With a policy: P pauses it or lets it go on, T takes over,
+C corrects it; /subtask WORDS and Enter say the next subtask, /subtask alone gives the word back to the planner."""
 _NAMES = {
     b"\x1b[C": "right",
     b"\x1b[D": "left",
@@ -65,6 +69,7 @@ class Terminal:
         self._desk, self._faces_arm, self._say = desk, faces_arm, say
         self._fd = sys.stdin.fileno() if fd is None else fd
         self._wish, self._until, self._ends = Wish(), -np.inf, threading.Event()
+        self._typed = TypedLine(self._echo, self._command)
         self._before = termios.tcgetattr(self._fd)
         tty.setcbreak(self._fd)
         self._thread = threading.Thread(target=self._run, name="terminal", daemon=True)
@@ -83,7 +88,7 @@ class Terminal:
             data = os.read(self._fd, 64) if readable else b""
             if readable and not data:  # the terminal is gone
                 break
-            for key, shift in read_keys(data):
+            for key, shift in read_keys(self._typed.feed(data)):
                 self._press(key, shift)
             now = time.monotonic()
             moves = now < self._until
@@ -91,6 +96,22 @@ class Terminal:
                 self._drive(pressed=moves)
             moved = moves
         self._desk.leave(self.operator, time.monotonic())
+
+    def _echo(self, typed: bytes) -> None:
+        os.write(self._fd, typed)
+
+    def _command(self, line: str) -> None:
+        """Follow a typed line."""
+        words = read_subtask(line)
+        if words is None:
+            self._say(f"unknown command {line.split()[0]!r}; known: {SUBTASK}")
+            return
+        try:
+            order = read_order(OrderKind.SUBTASK, words)
+        except InvalidValueError as error:
+            self._say(str(error))
+            return
+        self._tell(self._desk.order(self.operator, order, time.monotonic()))
 
     def _press(self, key: str, shift: bool) -> None:
         table = keys.TURNS if shift else keys.MOVES

@@ -152,7 +152,7 @@ def _verdict(n: int, difference: float, interval: tuple[float, float] | None) ->
 
 def _frames(data: Demonstrations, episode: int, most: int) -> Ints:
     """Image rows of an episode before its keyframes, spread over it."""
-    rows = np.flatnonzero(data.segment_M >= 0)
+    rows = np.flatnonzero((data.segment_M >= 0) & (data.taught_end_N[data.frame_M] >= 0))
     segments = data.segment_M[rows]
     mine = (data.segments.episode_K[segments] == episode) & (data.frame_M[rows] < data.segments.keyframe_K[segments])
     return spread(rows[mine], most)

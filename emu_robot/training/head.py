@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from emu_robot.data.prepare import camera_features
 from emu_robot.data.replay_buffer import ReplayBuffer
-from emu_robot.errors import ConfigError
+from emu_robot.errors import ConfigError, DataError
 from emu_robot.models.action_head import ActionHead, HeadConfig, HeadContext, HeadSizes, check_cameras
 from emu_robot.models.normalize import NormStats, RelativeActions
 from emu_robot.models.weights import load_weights, resolve_weights, save_weights
@@ -257,8 +257,14 @@ def _errors(
 
 
 def split_rows(data: Demonstrations, holdout: float) -> tuple[Ints, Ints]:
-    """Image rows within completed subtasks, for training and held out, see `held_out_episodes`."""
-    rows = np.flatnonzero(data.segment_M >= 0)
+    """Image rows within completed subtasks, for training and held out, see `held_out_episodes`. Of an episode with
+    interventions only these. Raises `DataError` if there are none on one side."""
+    rows = np.flatnonzero((data.segment_M >= 0) & (data.taught_end_N[data.frame_M] >= 0))
     held = held_out_episodes(np.bincount(data.segments.episode_K).tolist(), holdout)
     held_out = held[data.segments.episode_K[data.segment_M[rows]]]
+    if holdout > 0 and (held_out.all() or not held_out.any()):
+        side = "training" if held_out.all() else "held-out"
+        raise DataError(
+            f"no {side} episode has an intervention within a completed subtask; record more, or another holdout="
+        )
     return rows[~held_out], rows[held_out]

@@ -1,5 +1,7 @@
 """Replay buffer -> training batches of the action head, by numpy array lookups until the last step.
 
+Of an episode with interventions only these are learned from, as HG-DAgger does: the other actions are the policy's.
+
 An example is a stored image frame t, the clean actions from t on, and the progress of the episode. Goals come from
 around the keyframe of t's subtask. Suffixes: N frames, M images, K subtasks, E episodes, B batch.
 """
@@ -58,8 +60,11 @@ class Demonstrations:
     """Completed subtask of each image; -1 if none."""
     keyframe_image_K: Ints
     """Image row of each subtask's keyframe."""
-    episode_end_N: Ints
-    """(N,) frame after the last one of each frame's episode."""
+    taught_end_N: Ints
+    """(N,) frame after the last one whose action may follow in a chunk: the end of the episode, or of the intervention;
+    -1 for a frame that is not learned from."""
+    intervened_N: NDArray[np.bool_]
+    """(N,) whether a person corrected a policy."""
     event_N: Ints
     """(N,) next gripper event or subtask end after each frame."""
     segments: Segments
@@ -87,7 +92,8 @@ class Demonstrations:
             frame_M=frame_M,
             segment_M=segments.at(frame_M),
             keyframe_image_K=np.searchsorted(frame_M, segments.keyframe_K),
-            episode_end_N=np.repeat(ends, np.diff(ends, prepend=0)),
+            taught_end_N=taught_ends(buffer),
+            intervened_N=intervened_frames(buffer),
             event_N=_events(action[:, action.shape[1] - buffer.layout.n_grippers :], segments, ends),
             segments=segments,
             images={camera: buffer.images(camera) for camera in cameras},
@@ -97,6 +103,10 @@ class Demonstrations:
     def goal_view(self) -> MappedImages:
         """Images of the first camera, which shows the goals."""
         return next(iter(self.images.values()))
+
+    def last_frames(self, frame_B: Ints, segment_B: Ints) -> Ints:
+        """(B,) last frame whose action may stand in a chunk that pursues this subtask from each frame on."""
+        return np.minimum(self.segments.keyframe_K[segment_B], self.taught_end_N[frame_B] - 1)
 
     def chunks(self, frame_B: Ints, last_B: Ints, horizon: int) -> Floats32:
         """(B, T, A) actions from each frame on. After the last allowed one deltas and velocities are 0, others stay."""
@@ -115,7 +125,7 @@ class Demonstrations:
 
     def norm_stats(self, horizon: int, relative: RelativeActions, keyposes: int, frame: Ints) -> NormStats:
         """Statistics of the examples at these frames, which lie within completed subtasks."""
-        last = self.segments.keyframe_K[self.segments.at(frame)]
+        last = self.last_frames(frame, self.segments.at(frame))
         state = self.state[frame]
         chunks = self.chunks(frame, last, horizon)
         poses = self.state[self.coming_events(frame, np.maximum(last, frame), keyposes)] - state[:, None]
@@ -127,6 +137,42 @@ class Demonstrations:
             action_high=self.action.max(0),
             segment_steps_p90=float(np.percentile(self.segments.keyframe_K - self.segments.start_K, 90)),
         )
+
+
+def intervened_frames(buffer: ReplayBuffer) -> NDArray[np.bool_]:
+    """(N,) whether a person corrected a policy at each frame of a buffer."""
+    flags = np.zeros(buffer.n_frames, np.bool_)
+    for begin, after, _ in _interventions(buffer):
+        flags[begin:after] = True
+    return flags
+
+
+def taught_ends(buffer: ReplayBuffer) -> Ints:
+    """`Demonstrations.taught_end_N` of a buffer."""
+    ends = buffer.episode_ends
+    taught_end_N = np.repeat(ends, np.diff(ends, prepend=0))
+    runs = _interventions(buffer)
+    for episode in {run.episode for run in runs}:
+        taught_end_N[ends[episode - 1] if episode else 0 : ends[episode]] = -1
+    for begin, after, _ in runs:
+        taught_end_N[begin:after] = after
+    return taught_end_N
+
+
+class _Run(NamedTuple):
+    begin: int
+    after: int
+    episode: int
+
+
+def _interventions(buffer: ReplayBuffer) -> list[_Run]:
+    """The interventions of all episodes, in global frames."""
+    begins = [0, *buffer.episode_ends.tolist()]
+    return [
+        _Run(begins[episode] + begin, begins[episode] + after, episode)
+        for episode, meta in enumerate(buffer.metadata)
+        for begin, after in meta.get("interventions", ())
+    ]
 
 
 def _segments(buffer: ReplayBuffer) -> Segments:

@@ -50,6 +50,8 @@ class SamplingConfig:
     """Number of frames before a gripper event that count as near it."""
     dwell_weight: float = number(2.0, 0)
     """Weight of frames after the keyframe; others have 1."""
+    intervention_share: float = number(0.5, 0, 1)
+    """Share of the examples that show a person's correction of a policy, where a set has such and others."""
     verb_weights: dict[str, float] = field(default_factory=dict)
     """First word of a subtask -> weight of its frames, at least 0; others have 1."""
     shift: int = number(1, 0)
@@ -155,7 +157,7 @@ class HeadSampler:
     def _numbers(self, frame: Ints, segment: Ints, flat: NDArray[np.bool_]) -> dict[str, Tensor]:
         data, model = self._data, self._model
         start, keyframe = data.segments.start_K[segment], data.segments.keyframe_K[segment]
-        last = np.where(flat, data.episode_end_N[frame] - 1, keyframe)
+        last = np.where(flat, data.taught_end_N[frame] - 1, data.last_frames(frame, segment))
         state = data.state[frame]
         chunk = data.chunks(frame, last, model.action_horizon)
         events = data.coming_events(frame, np.maximum(last, frame), model.keyposes)
@@ -212,7 +214,15 @@ def frame_weights(data: Demonstrations, rows_M: Ints, sampling: SamplingConfig) 
     weights = weights * np.array([sampling.verb_weights.get(verb, 1.0) for verb in verbs])[segment]
     if not weights.any():
         raise ConfigError(f"sampling.verb_weights={sampling.verb_weights} leaves none of {len(rows_M)} pictures")
-    return weights
+    return _with_share(weights, data.intervened_N[frame], sampling.intervention_share)
+
+
+def _with_share(weights: Floats, intervened: NDArray[np.bool_], share: float) -> Floats:
+    """The weights, those of interventions scaled to this share of all, if there are interventions and others."""
+    corrected, others = weights[intervened].sum(), weights[~intervened].sum()
+    if not corrected or not others:
+        return weights
+    return weights * np.where(intervened, share / corrected, (1 - share) / others)
 
 
 def shift_images(images: Images, offsets_B2: Ints) -> Images:

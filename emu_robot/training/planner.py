@@ -152,6 +152,7 @@ def planner_metrics(planner: Planner, queries: PlanQueries, among: Ints, count: 
     without a case is left out.
     """
     pool = among[queries.boundary[among] | queries.complete[among]]
+    pool = pool if len(pool) else among  # corrections may begin and end within subtasks
     asked = pool[np.linspace(0, len(pool) - 1, min(count, len(pool))).astype(int)].tolist()
     memory = planner.config.memory
     prompts = [

@@ -18,6 +18,7 @@ from emu_robot.errors import DataError
 from emu_robot.models.weights import stage_hash
 from emu_robot.tokenizers.image import ImageTokenizer
 from emu_robot.tokenizers.interleave import CodedStep, Codes, Interleaver
+from emu_robot.training.head_data import taught_ends
 from emu_robot.training.holdout import held_out_episodes
 
 type Ints = NDArray[np.int64]
@@ -58,6 +59,8 @@ class PlanQueries:
     """The subtasks of each episode in words."""
     keyframe_rows: tuple[Ints, ...]
     """The image rows of each episode's keyframes."""
+    taught: NDArray[np.bool_]
+    """(Q,) whether a plan may be learned here: in an episode with interventions only where a person corrected."""
     other_rows: tuple[Ints, ...] = ()
     """Image rows of tries in vain and of moments under way, for each episode that was laid out without motion."""
 
@@ -75,6 +78,7 @@ class PlanQueries:
         if camera:
             codes = buffer.load_codes(camera, stage_hash(weights, "tokenizer"))
         frame_M = buffer.load("images/frame").astype(np.int64)
+        taught_N = taught_ends(buffer) >= 0
         frame_bounds = [0, *buffer.episode_ends.tolist()]
         image_bounds = [0, *buffer.image_ends.tolist()]
         parts: list[tuple[NDArray, ...]] = []
@@ -110,6 +114,7 @@ class PlanQueries:
             next_step=next_step,
             boundary=boundary,
             complete=complete,
+            taught=taught_N[frame],
             instructions=tuple(meta["instruction"] for meta in buffer.metadata),
             subtasks=tuple(tuple(meta["subtasks"]) for meta in buffer.metadata),
             keyframe_rows=tuple(keyframe_rows),
@@ -125,9 +130,9 @@ class PlanQueries:
         return set(self.instructions) | {text for texts in self.subtasks for text in texts}
 
     def split(self, holdout: float) -> tuple[Ints, Ints]:
-        """Query indices of training and of held-out episodes, see `held_out_episodes`."""
+        """Query indices of training and of held-out episodes, see `held_out_episodes`; those that are taught."""
         held = held_out_episodes([len(rows) for rows in self.keyframe_rows], holdout)[self.episode]
-        return np.flatnonzero(~held), np.flatnonzero(held)
+        return np.flatnonzero(~held & self.taught), np.flatnonzero(held & self.taught)
 
     def instruction(self, query: int) -> str:
         return self.instructions[self.episode[query]]

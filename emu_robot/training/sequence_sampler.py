@@ -11,6 +11,7 @@ from torch import Tensor
 
 from emu_robot.core import Floats32
 from emu_robot.data.replay_buffer import ReplayBuffer
+from emu_robot.errors import DataError
 from emu_robot.tokenizers.image import ImageTokenizer
 from emu_robot.tokenizers.interleave import Codes, Interleaver
 from emu_robot.training.loop import LoopConfig, select_device, step_rng
@@ -86,6 +87,10 @@ class SequenceSampler:
         complete, boundary = queries.complete[chosen], queries.boundary[chosen]
         self._complete, self._boundary = chosen[complete], chosen[boundary & ~complete]
         self._any = chosen[~complete]
+        if not len(self._any):
+            raise DataError("no moment of a training episode has a next step to learn")
+        if not len(self._boundary):  # corrections may begin and end within subtasks
+            self._boundary = self._any
 
     def __call__(self, step: int) -> dict[str, Tensor]:
         return self.tensors(self.sequences(step))

@@ -178,6 +178,7 @@ WRONG = {
     "teleop out=new": (
         ("port=70000", "port is 70000, must lie in [0, 65535]"),
         ("env=tabletp", "unknown environment 'tabletp'; known: "),
+        ("policy=nowhere", "unknown weights 'nowhere'; known: "),
     ),
     "report out=new.html": (
         ("runs=nowhere,~/notes", "nowhere: no evaluation"),

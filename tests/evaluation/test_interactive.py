@@ -31,11 +31,14 @@ class Obeys:
         self.instruct(instruction)
 
     def instruct(self, instruction):
-        self.instruction, self.is_new = instruction, bool(instruction)
+        self.instruction, self.is_new, self.said = instruction, bool(instruction), ""
+
+    def coach(self, subtask):
+        self.said, self.is_new = subtask, True
 
     def act(self, observation):
         events, self.is_new = (PolicyEvent.PLANNED,) * self.is_new, False
-        step = PlanStep(subtask=f"do: {self.instruction}", subgoal=observation.images["front"])
+        step = PlanStep(subtask=self.said or f"do: {self.instruction}", subgoal=observation.images["front"])
         actions = np.ones((8, 8), np.float32)
         return ActionChunk(actions=actions, step=step if self.instruction else None, events=events)
 
@@ -58,6 +61,22 @@ def test_every_instruction_has_its_subtask_at_once(tmp_path, monkeypatch, capsys
     html = page.read_text()
     assert "first &lt;this&gt;" in html and "data:video/mp4" in html and html.count("data:image/jpeg") == 11
     assert "   0.00 s  instruction: put everything" in capsys.readouterr().out
+
+
+def test_a_typed_subtask_takes_the_planners_place_and_is_taken_back(tmp_path, monkeypatch):
+    monkeypatch.setattr("emu_robot.evaluation.interactive.check_fit", lambda config: None)
+    settings = ["interactive=true", "env=fake", "tasks=both", "goal=planner", f"out={tmp_path}"]
+    text = "wait 0.1\n/subtask wave\nwait 0.1\n/subtask\nwait 0.1\nstop\n/subtask wave\nquit\n"
+    with written(text) as stream:
+        interactive(load_config("demo", settings), Obeys, stream)
+    own = "do: put everything on the plate"
+    session = json.loads((tmp_path / "session.json").read_text())
+    assert [what for _, what in session["lines"]][1:] == [
+        f"subtask: {own} (a new instruction)",
+        "you say the subtask: wave", "subtask: wave (as you said)",
+        "the planner chooses the subtask", f"subtask: {own} (the planner chooses again)",
+        "holding still", "cannot follow it: no instruction is followed; give one before a subtask", "end",
+    ]  # fmt: skip
 
 
 def test_what_follows_the_environment_is_not_steered():

@@ -68,3 +68,9 @@ def test_a_wrong_number_is_told_and_skipped():
 def test_a_terminal_ends_at_once():
     with written("put it back\n\x04", terminal=True) as stream:
         assert [order for _, order in orders(read(stream, 1))] == [Order("put it back"), QUIT]
+
+
+def test_a_line_says_the_next_subtask_or_takes_it_back():
+    with written("/subtask  open   the drawer\n/Subtask\n/subtasks\nquit\n") as stream:
+        found = [order for _, order in orders(read(stream, 4))]
+    assert found == [Order(subtask="open the drawer"), Order(subtask=""), Order("/subtasks"), QUIT]

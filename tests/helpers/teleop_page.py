@@ -8,10 +8,13 @@ from typing import Any
 
 import pytest
 from fake_arm import FakeArm, MemoryRecorder
+from walking_policy import PicturedArm, WalkingPolicy
 
 from emu_robot.teleop.desk import Desk
 from emu_robot.teleop.loop import Loop
-from emu_robot.teleop.session import Session, SessionConfig, View
+from emu_robot.teleop.session import Session, SessionConfig
+from emu_robot.teleop.thinking import ThinkingThread
+from emu_robot.teleop.view import View
 from emu_robot.teleop.web.messages import write_view
 from emu_robot.teleop.web.server import Pages
 
@@ -32,12 +35,18 @@ def chromium() -> Iterator[Any]:
 
 
 class Served:
-    """A running session. arm, recorder: fakes; desk, loop, pages: real."""
+    """A running session. arm, recorder, policy: fakes; desk, loop, pages: real."""
 
-    def __init__(self, token: str = "", watchdog_s: float = SessionConfig.watchdog_s) -> None:
-        self.arm, self.recorder, self.desk = FakeArm(), MemoryRecorder(), Desk()
+    def __init__(
+        self,
+        token: str = "",
+        policy: WalkingPolicy | None = None,
+        watchdog_s: float = SessionConfig.watchdog_s,
+    ) -> None:
+        self.arm, self.recorder, self.desk = PicturedArm() if policy else FakeArm(), MemoryRecorder(), Desk()
+        thinking = ThinkingThread(policy) if policy else None
         config = SessionConfig(countdown_s=0.0, watchdog_s=watchdog_s)
-        session = Session(self.arm, self.desk, config, recorder=self.recorder)
+        session = Session(self.arm, self.desk, config, recorder=self.recorder, policy=thinking)
         session.lay_scene(0, time.monotonic())
         self.loop = Loop(session, 30)
         self.pages = Pages(self.desk, self.loop, host="127.0.0.1", port=0, token=token, faces_arm=True)

@@ -181,3 +181,31 @@ def test_the_planner_is_told_what_was_pursued_and_from_which_picture():
     told = [[(step.subtask, step.observation.state[0]) for step in past] for past in planner.past]
     first, again = ("open the drawer", 0), ("open the drawer", 1)
     assert told == [[], [first], [first, again], [first, again]]
+
+
+def test_a_persons_words_are_pursued_until_they_are_reached_and_then_the_planner_is_asked():
+    task = execution(Scripted(["open", "put", None, "close"]))
+    task.plan(NOWHERE)
+    task.pursue("  nudge the cube ")
+    assert task.is_due and task.step is None
+    assert task.plan(NOWHERE) is PLANNED
+    assert task.step == PlanStep(subtask="nudge the cube") and not task.is_due
+    assert task.on_progress(0.2) == ()
+    while PolicyEvent.SWITCHED not in task.on_progress(0.99):
+        assert not task.is_due
+    assert task.plan(NOWHERE) is PLANNED and task.step is not None and task.step.subtask == "put"
+    assert task.plan(NOWHERE) is COMPLETE
+    task.pursue("")
+    assert task.is_due, "a task that was declared complete is planned again"
+    assert task.plan(NOWHERE) is PLANNED and task.subtasks == ["open", "nudge the cube", "put", "close"]
+
+
+def test_a_planner_that_draws_shows_what_a_persons_words_lead_to():
+    class Draws(Scripted):
+        def draw_subgoal(self, observation: Observation, subtask: str, *, seed: int) -> np.ndarray | None:
+            return np.full((4, 4, 3), len(subtask), np.uint8)
+
+    task = execution(Draws([]))
+    task.pursue("wave")
+    task.plan(NOWHERE)
+    assert task.step is not None and task.step.subgoal is not None and task.step.subgoal[0, 0, 0] == 4

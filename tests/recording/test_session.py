@@ -190,9 +190,9 @@ def test_preflight_names_what_is_wrong(tmp_path: Path) -> None:
 class Writer:
     """The writer in this process."""
 
-    def __init__(self, root: Path, operator: str = "test") -> None:
+    def __init__(self, root: Path, operator: str = "test", weights: str = "") -> None:
         self._news, theirs = Pipe()
-        self.writer = SessionWriter(theirs, Setup(root=root, robot=ROBOT, operator=operator))
+        self.writer = SessionWriter(theirs, Setup(root=root, robot=ROBOT, operator=operator, weights=weights))
         for _ in range(2):
             self.news()
 
@@ -315,3 +315,21 @@ def wait_for_end(pid: int) -> None:
             return
         time.sleep(0.1)
     raise AssertionError(f"process {pid} outlives its session")
+
+
+def test_failures_of_a_policy_that_were_not_corrected_are_left_out_and_said(tmp_path: Path) -> None:
+    root = tmp_path / "dagger"
+    writer = Writer(root, weights="mini").writer
+    for corrects, outcome in ((True, Outcome.failure), (False, Outcome.failure), (False, Outcome.success)):
+        orders = [Mark("grasp the cube"), *(frame(t, intervention=corrects and t > 4) for t in range(9))]
+        for order in (START, *orders[:6], Mark("place it"), *orders[6:], End(outcome, "")):
+            writer.do(order)
+    writer.close()
+    first, *_ = episode_records(root)
+    assert first["weights"] == "mini" and len(first["weights_sha256"]) == 64 and first["interventions"] == 4
+    out = prepare(PrepareConfig(dataset=str(root), out=tmp_path / "buffer", image_size=32, workers=0))
+    buffer = ReplayBuffer.open(out)
+    assert [meta["seed"] for meta in buffer.metadata] == [0, 2]
+    assert buffer.episode(0).interventions == ((5, 9),) and buffer.episode(1).interventions == ()
+    notes = json.loads((out / "prepared.json").read_text())["notes"]
+    assert "left out: episode 1, a failure of the policy without a correction" in notes

@@ -15,7 +15,8 @@ from emu_robot.control.safety import GateState
 from emu_robot.core import Floats
 from emu_robot.teleop.episodes import Phase
 from emu_robot.teleop.loop import Loop
-from emu_robot.teleop.session import SessionConfig, View
+from emu_robot.teleop.session import SessionConfig
+from emu_robot.teleop.view import View
 from emu_robot.teleop.web.arm_scene import CAMERA_FOV, CAMERA_LOOK_AT, CAMERA_POSITION, HANDLE_M
 
 pytestmark = pytest.mark.slow

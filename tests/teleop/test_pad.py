@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from teleop_page import Served, chromium, wait_page
+from walking_policy import WalkingPolicy
 
 from emu_robot.control.safety import GateState
 from emu_robot.teleop.episodes import Phase
@@ -189,3 +190,43 @@ def test_escape_stops_also_from_a_box_and_resume_needs_a_release(page: Any, serv
     page.click("#task")
     page.keyboard.press("Escape")
     served.wait(lambda view: view.gate is GateState.FAULT, 0.5)
+
+
+def test_a_policy_is_let_go_paused_told_and_corrected_from_the_page(browser: Any) -> None:
+    served = Served(policy=WalkingPolicy(lasts=1000))
+    page = opened(browser.new_page(), served)
+    try:
+        wait_page(page, "document.getElementById('policy').textContent === 'paused'", 20)
+        assert not page.evaluate("document.getElementById('autonomy').hidden")
+        page.keyboard.press("p")
+        served.wait(lambda view: view.policy == "autonomous" and view.tool.position[0] > 0.03, 20)
+        wait_page(page, "document.getElementById('wanted').textContent === 'open it'")
+        wait_page(page, "document.getElementById('state').textContent === 'the policy drives'")
+        page.fill("#coach", "nudge the cube")
+        page.keyboard.press("Enter")
+        served.wait(lambda view: view.coached == "nudge the cube")
+        wait_page(page, "document.getElementById('wanted').textContent === 'nudge the cube (as you said)'")
+        page.click("#unsay")
+        served.wait(lambda view: view.coached == "")
+        page.keyboard.press("c")
+        wait_page(page, "document.getElementById('policy').className === 'correcting'")
+        at, begun = served.view.tool.position[1], time.monotonic()
+        while served.view.tool.position[1] < at + 0.01:  # a page without CPU is held, and pressed again
+            assert time.monotonic() - begun < 60
+            page.keyboard.down("Space")
+            page.keyboard.down("d")
+            time.sleep(0.5)
+            page.keyboard.up("d")
+            page.keyboard.up("Space")
+        assert served.view.policy == "correcting"
+        page.click("[data-order=pause]")
+        served.wait(lambda view: view.policy == "autonomous")
+        page.click("[data-order=take]")
+        served.wait(lambda view: view.policy == "paused")
+    finally:
+        page.close()
+        served.close()
+
+
+def test_without_a_policy_the_page_shows_none(page: Any) -> None:
+    assert not page.is_visible("#policy") and not page.is_visible("#autonomy")

@@ -11,7 +11,8 @@ from emu_robot.robots.pose import Pose, turned
 from emu_robot.teleop.desk import Desk, Order, OrderKind, Sample
 from emu_robot.teleop.episodes import Phase
 from emu_robot.teleop.hand import HandConfig, Wish
-from emu_robot.teleop.session import Session, SessionConfig, View
+from emu_robot.teleop.session import Session, SessionConfig
+from emu_robot.teleop.view import View
 
 DT = 1 / 30
 FORWARD = Wish(linear=np.array([1.0, 0.0, 0.0]))

@@ -61,6 +61,7 @@ def _frames(folder: Path) -> list[Any]:
         ("env=nowhere", "nowhere"),
         ("image_size=65", "even"),
         ("session.hand.linear_speed=9", "hand.linear_speed"),
+        ("session.autonomy.stall_s=1", "has no effect: no policy= drives"),
     ],
 )
 def test_wrong_settings_are_one_line(words: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:

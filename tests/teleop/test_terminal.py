@@ -10,10 +10,11 @@ import pytest
 from fake_arm import FakeArm, MemoryRecorder
 
 from emu_robot.control.safety import GateState
-from emu_robot.teleop.desk import Desk
+from emu_robot.teleop.desk import Desk, OrderKind
 from emu_robot.teleop.loop import Loop
 from emu_robot.teleop.session import Session, SessionConfig
 from emu_robot.teleop.terminal import PULSE_S, Terminal, read_keys
+from emu_robot.teleop.typed_line import TypedLine
 
 
 @pytest.mark.parametrize(
@@ -87,3 +88,38 @@ def test_orders_come_from_keys_and_escape_stops(rig: tuple[Loop, int, list[str]]
     os.write(keyboard, b"u")
     time.sleep(0.3)
     assert loop.view.gate is GateState.HOLDING
+
+
+def test_a_typed_line_is_no_key_and_says_the_policys_subtask() -> None:
+    said: list[str] = []
+    desk, (ours, theirs) = Desk(), pty.openpty()
+    terminal = Terminal(desk, faces_arm=True, say=said.append, fd=theirs)
+    try:
+        os.write(ours, "/subtask  öffne die x\x7fSchublade\r/sub\r/subtask\r".encode())
+        time.sleep(0.5)
+        os.write(ours, b"n")
+        orders: list[tuple[OrderKind, str]] = []
+        until = time.monotonic() + 20
+        while len(orders) < 3 and time.monotonic() < until:
+            time.sleep(0.05)
+            orders += [(order.kind, order.text) for order in desk.take()[1]]
+        assert orders == [
+            (OrderKind.SUBTASK, "öffne die Schublade"),
+            (OrderKind.SUBTASK, ""),
+            (OrderKind.NEXT, ""),
+        ]
+        assert said == ["unknown command '/sub'; known: /subtask"]
+        assert "öffne die" in os.read(ours, 1000).decode(), "what is typed is seen"
+    finally:
+        terminal.close()
+        os.close(ours)
+        os.close(theirs)
+
+
+def test_escape_gives_a_line_up_and_stops_while_arrows_do_nothing_in_it() -> None:
+    lines: list[str] = []
+    typed = TypedLine(lambda text: None, lines.append)
+    assert typed.feed(b"w/ab\x1b[D\x1b[Ccd\r") == b"w" and lines == ["/abcd"]
+    assert typed.feed(b"/wasd\x1b") == b"\x1b"
+    assert typed.feed(b"\x1b[Da") == b"\x1b[Da" and lines == ["/abcd"]
+    assert typed.feed(b"/\x7fw") == b"w"

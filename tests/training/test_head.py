@@ -162,7 +162,7 @@ def test_goals_are_dropped_and_words_follow(folder, data):
 
 def test_chunks_hold_at_the_keyframe_but_an_instruction_runs_on(data):
     keyframe = data.segments.keyframe_K[:1]
-    k, end = LENGTH - 3, data.episode_end_N[keyframe] - 1
+    k, end = LENGTH - 3, data.taught_end_N[keyframe] - 1
     for first, last, frames in (
         (keyframe - 1, keyframe, [k - 1, k, k, k]),
         (keyframe + 1, keyframe, [k] * 4),

@@ -7,7 +7,7 @@ from viser.transforms import SO3
 from emu_robot.core import Floats
 from emu_robot.robots.bodies import Body
 from emu_robot.robots.pose import Pose
-from emu_robot.teleop.session import View
+from emu_robot.teleop.view import View
 
 HANDLE_M = 0.16
 """Length of the arrows of the handle [m]."""

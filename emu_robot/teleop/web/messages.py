@@ -10,7 +10,7 @@ from PIL import Image as PillowImage
 
 from emu_robot.core import Image
 from emu_robot.errors import InvalidValueError
-from emu_robot.teleop.session import View
+from emu_robot.teleop.view import View
 
 LARGEST = 4096
 """Characters of a message from a page."""
@@ -42,6 +42,8 @@ def write_view(view: View, operator: str) -> dict[str, Any]:
         "driven": view.is_driven,
         "gate": view.gate.value,
         "reason": view.reason,
+        "policy": view.policy,
+        "coached": view.coached,
         "mine": view.operator == operator,
         "operator": view.operator,
         "n": view.number if view.operator == operator else 0,

@@ -9,7 +9,7 @@ import viser
 from emu_robot.core import Image
 from emu_robot.teleop.desk import OrderKind
 from emu_robot.teleop.episodes import Phase
-from emu_robot.teleop.session import View
+from emu_robot.teleop.view import View
 from emu_robot.teleop.web.messages import JPEG_QUALITY
 from emu_robot.teleop.web.seat import Seat
 

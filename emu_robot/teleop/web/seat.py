@@ -7,7 +7,7 @@ from emu_robot.errors import EmuRobotError, InvalidValueError
 from emu_robot.robots.pose import Pose
 from emu_robot.teleop.clutch import Clutch, Pulse
 from emu_robot.teleop.desk import Desk, OrderKind, read_order
-from emu_robot.teleop.session import View
+from emu_robot.teleop.view import View
 from emu_robot.teleop.web.messages import read_message, read_number
 
 SHOWN_S = 4.0

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from emu_robot.teleop.loop import Loop
-from emu_robot.teleop.session import View
+from emu_robot.teleop.view import View
 
 
 @asynccontextmanager
