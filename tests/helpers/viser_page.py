@@ -74,9 +74,13 @@ class ViserPage:
         self.beat()
         self.say({"type": "TransformControlsDragEndMessage", "name": "/handle", "owner": self._owner})
 
+    def controls(self, label: str) -> list[dict[str, Any]]:
+        """The controls of the panel with this label."""
+        return [m for m in list(self.messages) if m["type"].startswith("Gui") and _label(m) == label]
+
     def control(self, label: str) -> dict[str, Any]:
-        """A control of the panel."""
-        found = [m for m in list(self.messages) if m["type"].startswith("Gui") and _label(m) == label]
+        """The newest one of them."""
+        found = self.controls(label)
         assert found, label
         return found[-1]
 

@@ -11,6 +11,7 @@ import psutil
 import pytest
 from teleop_page import Served
 from viser_page import ViserPage, viser_page
+from walking_policy import WalkingPolicy
 
 from emu_robot.control.safety import GateState
 from emu_robot.teleop.episodes import Phase
@@ -182,3 +183,23 @@ def test_wrong_messages_are_refused_and_move_nothing(served: Served, text: str) 
         page.drag((float("nan"), 0.0, 0.0))
         page.say({"type": "TransformControlsUpdateMessage", "name": 3})
         assert rests(served)
+
+
+def test_a_policy_is_let_go_told_taken_over_and_corrected_from_the_panel() -> None:
+    served = Served(policy=WalkingPolicy(lasts=1000))
+    try:
+        with viser_page(served.url) as page:
+            page.wait(lambda: page.controls("Policy"))
+            served.wait(lambda view: view.gate.is_armed)
+            assert served.view.policy == "paused"
+            page.click("Policy", "Pause / go on")
+            served.wait(lambda view: view.policy == "autonomous")
+            page.click("Words", "nudge the cube")
+            page.click("", "Let the policy do it")
+            served.wait(lambda view: view.coached == "nudge the cube")
+            page.click("Policy", "Correct")
+            served.wait(lambda view: view.policy == "correcting")
+            page.click("Policy", "Take over")
+            served.wait(lambda view: view.policy == "paused")
+    finally:
+        served.close()

@@ -18,6 +18,8 @@ CAUSES = ("no cause given", "missed grasp", "dropped", "wrong object", "wrong pl
 BEGIN = {"Record": OrderKind.START, "New scene": OrderKind.SCENE}
 END = {"Success": OrderKind.SUCCESS, "Failure": OrderKind.FAILURE, "Discard": OrderKind.DISCARD}
 MARK = {"Next subtask": OrderKind.NEXT, "Note": OrderKind.FLAG}
+POLICY = {"Pause / go on": OrderKind.PAUSE, "Take over": OrderKind.TAKE, "Correct": OrderKind.CORRECT}
+COACH = {"Let the policy do it": OrderKind.SUBTASK}
 TASK = {"Set": OrderKind.TASK, "Hand over the arm": OrderKind.RELEASE}
 """Buttons of each row, and what they order."""
 
@@ -31,6 +33,7 @@ class Panel:
         self._pictures: Mapping[str, Image] = {}
         self._row: Image = np.zeros((0, 0, 3), np.uint8)
         self._shown: dict[int, str] = {}
+        self._policy: viser.GuiHtmlHandle | None = None
         self._clock = gui.add_html("", order=2)
         self._steps = gui.add_html("", order=3)
         self._buttons("Episode", BEGIN, "R records", 4)
@@ -49,11 +52,23 @@ class Panel:
         self._show_pictures(view.pictures)
         self._put(self._clock, _clock(view))
         self._put(self._steps, _steps(view))
+        self._show_policy(view)
         done = " (the scene says: done)" if view.succeeds else ""
         self._put(self._said, f'<p class="said">{html.escape(view.said)}{done}</p>')
         if self._shown.get(id(self._task)) != view.task:  # only then, or it would overwrite what is being typed
             self._shown[id(self._task)] = self._task.value = view.task
             self._seat.texts[OrderKind.TASK] = view.task
+
+    def _show_policy(self, view: View) -> None:
+        """Who has the arm, and the orders to a policy; nothing in a session without one."""
+        if view.policy is None:
+            return
+        if self._policy is None:
+            self._policy = self._gui.add_html("", order=3.2)
+            self._buttons("Policy", POLICY, "P, T, C", 3.4)
+            self._buttons("", COACH, "the policy pursues the words below; none: the planner's again", 9.5)
+        coached = f", your words: {html.escape(view.coached)}" if view.coached else ""
+        self._put(self._policy, f'<p class="policy {view.policy.value}"><b>{view.policy.value}</b>{coached}</p>')
 
     def _put(self, element: viser.GuiHtmlHandle, content: str) -> None:
         if self._shown.get(id(element)) != content:
@@ -79,14 +94,14 @@ class Panel:
         async def _(event: viser.GuiEvent[viser.GuiButtonGroupHandle]) -> None:
             kind = row[event.target.value]
             self._seat.order(kind, None)
-            if kind in (OrderKind.NEXT, OrderKind.FLAG):
+            if kind in (OrderKind.NEXT, OrderKind.FLAG, OrderKind.SUBTASK):
                 self._words.value = ""
 
     async def _read(self, _: viser.GuiEvent) -> None:
         """Keep the words of the boxes for the orders that need them."""
         texts, cause = self._seat.texts, self._cause.value
         texts[OrderKind.FAILURE] = "" if cause == CAUSES[0] else cause
-        texts[OrderKind.NEXT] = texts[OrderKind.FLAG] = self._words.value
+        texts[OrderKind.NEXT] = texts[OrderKind.FLAG] = texts[OrderKind.SUBTASK] = self._words.value
         texts[OrderKind.TASK] = self._task.value
 
 
