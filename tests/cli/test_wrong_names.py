@@ -178,6 +178,9 @@ WRONG = {
     "teleop out=new": (
         ("port=70000", "port is 70000, must lie in [0, 65535]"),
         ("env=tabletp", "unknown environment 'tabletp'; known: "),
+        ("arm=so101", "unknown arm 'so101'; known: lerobot:TYPE, such as lerobot:so101_follower"),
+        ("leader=so101", "unknown leader 'so101'; known: lerobot:TYPE, such as lerobot:so101_leader, spacemouse"),
+        ("leader.port=x", "leader.port is given without leader=, such as leader=lerobot:so101_leader"),
     ),
     "report out=new.html": (
         ("runs=nowhere,~/notes", "nowhere: no evaluation"),

@@ -34,8 +34,8 @@ def chromium() -> Iterator[Any]:
 class Served:
     """A running session. arm, recorder: fakes; desk, loop, pages: real."""
 
-    def __init__(self, token: str = "") -> None:
-        self.arm, self.recorder, self.desk = FakeArm(), MemoryRecorder(), Desk()
+    def __init__(self, token: str = "", arm: FakeArm | None = None) -> None:
+        self.arm, self.recorder, self.desk = arm or FakeArm(), MemoryRecorder(), Desk()
         session = Session(self.arm, self.desk, SessionConfig(countdown_s=0.0), recorder=self.recorder)
         session.lay_scene(0, time.monotonic())
         self.loop = Loop(session, 30)
