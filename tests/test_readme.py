@@ -12,6 +12,7 @@ import pytest
 from emu_robot.cli.bringup import pairs
 from emu_robot.cli.doctor import KEYS
 from emu_robot.cli.main import VERBS
+from emu_robot.cli.teleop_devices import split_settings
 from emu_robot.config import leaf_types, load_config, load_schema
 from emu_robot.deploy.graph import read_graph
 from emu_robot.errors import EmuRobotError
@@ -112,6 +113,8 @@ def schema_of(verb: str, words: list[str]) -> tuple[str, list[str]]:
     """The name of a verb's settings, and the words that are settings."""
     if verb == "data":
         return words[0], words[1:]
+    if verb == "teleop":
+        return verb, split_settings(words)[0]
     if verb in ("measure", "sim"):
         return f"{verb}-{words[0]}", words[1:]
     if verb == "train":

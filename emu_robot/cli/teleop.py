@@ -6,7 +6,7 @@ With `policy=` a policy drives in turn with the operator, who corrects it.
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -14,33 +14,47 @@ from pathlib import Path
 
 from emu_robot import environments
 from emu_robot.cli.options import configure
+from emu_robot.cli.teleop_devices import Settings, open_device, open_real_arm, split_settings
 from emu_robot.control.policy_process import DrivingPolicy, PolicyProcess
 from emu_robot.environments.capabilities import HasArm, require
-from emu_robot.errors import InvalidValueError
+from emu_robot.errors import ConfigError, InvalidValueError
 from emu_robot.recording.messages import RecordedRobot
 from emu_robot.recording.session import SessionRecorder
-from emu_robot.robots.arm import Arm
+from emu_robot.robots.arm import Arm, LaysScenes
 from emu_robot.shared.settings import check_ranges, number
-from emu_robot.teleop.desk import Desk
+from emu_robot.teleop.desk import Desk, Order, OrderKind
+from emu_robot.teleop.leader_hand import Device, Leader
 from emu_robot.teleop.loop import Loop
 from emu_robot.teleop.session import Session, SessionConfig
 from emu_robot.teleop.thinking import ThinkingThread
 from emu_robot.teleop.view import View
 
 SAY_EVERY_S = 0.2
+BRAKING_S = 0.5
+"""Time in which an arm that is not simulated comes to rest at the end [s]."""
+SIMULATED = ("env", "tasks", "split", "seed", "image_size")
+"""Settings of a simulated arm."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TeleopVerbConfig:
-    """Drive a simulated arm from a page, a phone, a gamepad or this terminal, and record what you do.
+    """Drive an arm from a page, a phone, a gamepad, a leader arm or this terminal, and record what you do.
 
     The episodes become a LeRobotDataset, which `lerobot-train` and `emu-robot finetune` read as it is. It moves only
     while you hold the handle, Space, or a field of the pad. With policy=mini a policy drives from P on; you take over
     and correct it. Ctrl-C ends the session.
     """
 
+    arm: str = ""
+    """Arm to drive: `lerobot:TYPE` for one of LeRobot's, with its settings as `arm.port=...`; empty: the simulated one
+    of `env`."""
+    leader: str = ""
+    """Device beside the pages: `lerobot:TYPE` for a teleoperator of LeRobot's, with its settings as `leader.port=...`,
+    or `spacemouse`; empty: none."""
+    task: str = ""
+    """Words of the task at the start, for an arm that is not simulated."""
     env: str = "tabletop"
-    """Environment with the arm."""
+    """Environment with the simulated arm."""
     tasks: tuple[str, ...] = ()
     """Tasks, or groups of them, for the scenes; none means the environment's default."""
     split: str = "seen"
@@ -72,16 +86,20 @@ class TeleopVerbConfig:
             raise InvalidValueError(f"image_size is {self.image_size}, must be even for the videos")
 
     def without_effect(self) -> dict[str, str]:
-        """See `check_effects`."""
-        return {} if self.policy else {"session.autonomy": "no policy= drives"}
+        """Keys that policy and arm leave without effect."""
+        idle = {} if self.policy else {"session.autonomy": "no policy= drives"}
+        if not self.arm:
+            return idle | {"task": "the simulated scenes have tasks of their own"}
+        return idle | dict.fromkeys(SIMULATED, f"the arm is {self.arm}, which is not simulated")
 
 
 def run(arguments: Sequence[str]) -> None:
     """Serve the pages until a signal or the end of the control loop."""
-    config: TeleopVerbConfig | None = configure("teleop", arguments)
+    rest, settings = split_settings(arguments)
+    config: TeleopVerbConfig | None = configure("teleop", rest)
     if config is None:
         return
-    with serving(config) as (loop, url):
+    with serving(config, settings) as (loop, url):
         print(f"open {url}", flush=True)
         if config.host not in ("127.0.0.1", "localhost", "::1"):
             print(
@@ -98,8 +116,11 @@ def run(arguments: Sequence[str]) -> None:
 
 
 @contextmanager
-def serving(config: TeleopVerbConfig) -> Iterator[tuple[Loop, str]]:
-    """A running session with its pages, and their address. At the end every episode that was ended is kept."""
+def serving(config: TeleopVerbConfig, settings: Mapping[str, Settings] | None = None) -> Iterator[tuple[Loop, str]]:
+    """A running session with its pages, and their address. At the end every episode that was ended is kept.
+
+    settings: those of `arm` and `leader`, by dotted key.
+    """
     from emu_robot.teleop.terminal import HELP, Terminal
     from emu_robot.teleop.web.door import new_token
     from emu_robot.teleop.web.server import Pages
@@ -107,23 +128,31 @@ def serving(config: TeleopVerbConfig) -> Iterator[tuple[Loop, str]]:
     token = new_token() if config.token == "new" else config.token
     with ExitStack() as stack:
         policy = stack.enter_context(_thinking(config.policy)) if config.policy else None
-        world = environments.make(config.env, tasks=config.tasks, split=config.split)
-        arm = require(world, HasArm, "teleoperation").arm(config.image_size)
+        settings, desk = settings or {}, Desk()
+        arm = _open_arm(config, settings)
         stack.callback(arm.close)
+        device = _open_device(config, settings, desk, arm)
+        if device is not None:
+            stack.callback(device.close)
         recorder = _recorder(config, arm)
         if recorder is not None:
             stack.callback(recorder.close)
-        desk = Desk()
-        session = Session(arm, desk, config.session, recorder=recorder, policy=policy, seed=config.seed)
-        session.lay_scene(config.seed, time.monotonic())
+        session = Session(arm, desk, config.session, recorder=recorder, device=device, policy=policy, seed=config.seed)
+        if isinstance(arm, LaysScenes):
+            session.lay_scene(config.seed, time.monotonic())
+        else:
+            session.episodes.lay(config.task, ())
         loop = Loop(session, config.session.rate_hz)
         pages = Pages(desk, loop, host=config.host, port=config.port, token=token, faces_arm=config.faces_arm)
         loop.start()
         stack.callback(loop.stop)
+        if not arm.is_simulated:
+            stack.callback(_come_to_rest, desk)
         pages.start()
         stack.callback(pages.stop)
         if sys.stdin.isatty() and os.getpgrp() == os.tcgetpgrp(sys.stdin.fileno()):
-            stack.callback(Terminal(desk, faces_arm=config.faces_arm, say=print).close)
+            joints = 0 if isinstance(device, Leader) or arm.kinematics is not None else len(arm.home)
+            stack.callback(Terminal(desk, faces_arm=config.faces_arm, say=print, joints=joints).close)
             print(HELP)
         yield loop, pages.url
 
@@ -147,13 +176,41 @@ def load_driving_policy(weights: str) -> DrivingPolicy:
     return policy
 
 
+def _open_arm(config: TeleopVerbConfig, settings: Mapping[str, Settings]) -> Arm:
+    given = settings.get("arm", {})
+    if config.arm:
+        return open_real_arm(config.arm, given)
+    if given:
+        raise ConfigError(f"arm.{next(iter(given))} is given without arm=, for instance arm=lerobot:so101_follower")
+    world = environments.make(config.env, tasks=config.tasks, split=config.split)
+    return require(world, HasArm, "teleoperation").arm(config.image_size)
+
+
+def _open_device(config: TeleopVerbConfig, settings: Mapping[str, Settings], desk: Desk, arm: Arm) -> Device | None:
+    given = settings.get("leader", {})
+    if config.leader:
+        port = given.get("port")
+        if port is not None and port == settings.get("arm", {}).get("port"):
+            raise ConfigError(f"arm.port and leader.port are both {port}; each needs its own")
+        return open_device(config.leader, given, desk, arm, config.session, faces_arm=config.faces_arm)
+    if given:
+        raise ConfigError(f"leader.{next(iter(given))} is given without leader=, such as leader=lerobot:so101_leader")
+    return None
+
+
+def _come_to_rest(desk: Desk) -> None:
+    """Let the gate brake before the arm is let go."""
+    desk.order("the end of the session", Order(kind=OrderKind.STOP), time.monotonic())
+    time.sleep(BRAKING_S)
+
+
 def _recorder(config: TeleopVerbConfig, arm: Arm) -> SessionRecorder | None:
     if config.out is None:
         return None
     robot = RecordedRobot(
         layout=arm.layout,
         fps=config.session.rate_hz,
-        cameras=dict.fromkeys(arm.cameras, (config.image_size, config.image_size)),
+        cameras=arm.cameras,
         robot_type=arm.name,
     )
     print(f"recording into {config.out}", flush=True)

@@ -1,7 +1,8 @@
 """Limits of each dimension of a LeRobot arm, in the units of the arm's own driver. Numpy only."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
 
 import numpy as np
 
@@ -33,6 +34,37 @@ class DimensionLimits:
     max_jump: float | None = None
     """Largest distance of an action from the motor's last command; none given takes the gate's, or a tenth of the range
     where no robot file names the motor."""
+
+
+@dataclass(kw_only=True)
+class LimitSettings:
+    """Where an arm's limits come from."""
+
+    limits: str = ""
+    """Our robot file with the arm's limits (so101, or the path of such a YAML file); empty: others hold all."""
+    unit: str = "degrees"
+    """Unit of the arm's joints where `limits` is used: degrees (`use_degrees=true`) or radians."""
+    gripper_open: float = 100.0
+    """The arm's number of an open gripper where `limits` is used; a closed one is 0."""
+    grippers: list[str] = field(default_factory=lambda: ["gripper"])
+    """Motors that are grippers: limited in position, speed and acceleration, but free to jump and to be stopped by an
+    object. Names of other motors are ignored."""
+    joints: dict[str, DimensionLimits] = field(default_factory=dict)
+    """Limits by motor in the arm's own units; each number overrides that of `limits`."""
+
+    def in_file(self, max_jump: float) -> dict[str, DimensionLimits]:
+        """Limits in the robot file, if any. max_jump: of joints [rad]. Raises `EmuRobotError` for a fault in it."""
+        if not self.limits:
+            return {}
+        return read_limits(self.limits, self.unit, self.gripper_open, self.grippers, max_jump)
+
+    def check_unit(self, arm: Any) -> None:
+        """Raise `ConfigError` if the limits of the file are angles and the numbers of an arm so configured are not."""
+        if self.limits and not getattr(arm, "use_degrees", True):
+            raise ConfigError(
+                f"the limits of {self.limits} are angles and arm.use_degrees is false: set arm.use_degrees=true, or "
+                f'give limits="" and joints={{motor: {{lower, upper, velocity, acceleration}}}} in the arm\'s numbers'
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +106,14 @@ class ArmLimits:
             velocity=motion.velocity / scale,
             acceleration=motion.acceleration / scale,
         )
+
+
+def positioned_motors(name: str, actions: Mapping[str, Any], seen: Mapping[str, Any]) -> list[str]:
+    """The motors of an arm with these features. Raises `ConfigError` if it is not driven by positions alone."""
+    wrong = [key for key in actions if not key.endswith(SUFFIX) or seen.get(key) is not float]
+    if wrong or not actions:
+        raise ConfigError(f"{name} is not driven by positions it can measure: {', '.join(wrong) or 'no actions'}")
+    return [key.removesuffix(SUFFIX) for key in actions]
 
 
 def read_limits(

@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,9 +13,9 @@ from lerobot.utils.decorators import check_if_already_connected, check_if_not_co
 from lerobot.utils.errors import DeviceNotConnectedError
 
 from emu_robot.control.safety import SafetyConfig
-from emu_robot.errors import ConfigError, InvalidValueError, RobotStoppedError
+from emu_robot.errors import InvalidValueError, RobotStoppedError
 from emu_robot.lerobot.action_gate import ActionGate
-from emu_robot.lerobot.arm_limits import SUFFIX, ArmLimits, DimensionLimits, arm_limits, read_limits
+from emu_robot.lerobot.arm_limits import ArmLimits, DimensionLimits, LimitSettings, arm_limits, positioned_motors
 
 BRAKING_S = 2.0
 """Longest braking before the arm is let go anyway [s]."""
@@ -46,22 +46,11 @@ else:
 
 @RobotConfig.register_subclass("emu_gated")
 @dataclass(kw_only=True)
-class EmuGatedConfig(RobotConfig):
+class EmuGatedConfig(LimitSettings, RobotConfig):
     """An arm of LeRobot or of a plugin, and its limits. `id` is the arm's unless given."""
 
     arm: ArmConfig
     """The robot behind the gate, with all its own settings, such as cameras."""
-    limits: str = ""
-    """Our robot file with the arm's limits (so101, or the path of such a YAML file); empty: `joints` holds all."""
-    unit: str = "degrees"
-    """Unit of the arm's joints where `limits` is used: degrees (`use_degrees=true`) or radians."""
-    gripper_open: float = 100.0
-    """The arm's number of an open gripper where `limits` is used; a closed one is 0."""
-    grippers: list[str] = field(default_factory=lambda: ["gripper"])
-    """Motors that are grippers: limited in position, speed and acceleration, but free to jump and to be stopped by an
-    object. Names of other motors are ignored."""
-    joints: dict[str, DimensionLimits] = field(default_factory=dict)
-    """Limits by motor in the arm's own units; each number overrides that of `limits`."""
     fps: float = 30.0
     """Actions per second, equal to that of the command that drives the arm (`--dataset.fps`, `--fps`) [Hz, 10..1000].
     Earlier calls wait."""
@@ -80,11 +69,7 @@ class EmuGatedConfig(RobotConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.limits and not getattr(self.arm, "use_degrees", True):
-            raise ConfigError(
-                f"the limits of {self.limits} are angles and arm.use_degrees is false: set arm.use_degrees=true, or "
-                f'give limits="" and joints={{motor: {{lower, upper, velocity, acceleration}}}} in the arm\'s numbers'
-            )
+        self.check_unit(self.arm)
         self.known_limits()
 
     @property
@@ -103,10 +88,7 @@ class EmuGatedConfig(RobotConfig):
 
     def known_limits(self) -> dict[str, DimensionLimits]:
         """Limits in the robot file, if any. Raises `EmuRobotError` for a fault in it or in the gate's settings."""
-        max_jump = self.safety.max_jump
-        if not self.limits:
-            return {}
-        return read_limits(self.limits, self.unit, self.gripper_open, self.grippers, max_jump)
+        return self.in_file(self.safety.max_jump)
 
 
 class EmuGated(Robot):
@@ -146,13 +128,8 @@ class EmuGated(Robot):
 
     def _limits_of_arm(self) -> ArmLimits:
         """The arm's limits. Raises `ConfigError` if it is not driven by positions alone, or lacks limits."""
-        actions, seen = self._arm.action_features, self._arm.observation_features
-        wrong = [name for name in actions if not name.endswith(SUFFIX) or seen.get(name) is not float]
-        if wrong or not actions:
-            raise ConfigError(
-                f"{self.name} is not driven by positions it can measure: {', '.join(wrong) or 'no actions'}"
-            )
-        config, motors = self.config, [name.removesuffix(SUFFIX) for name in actions]
+        config = self.config
+        motors = positioned_motors(self.name, self._arm.action_features, self._arm.observation_features)
         return arm_limits(motors, config.known_limits(), config.joints, config.grippers, config.max_jump)
 
     def __str__(self) -> str:

@@ -36,14 +36,14 @@ class Arm(Protocol):
     """Names, units and kinds of the positions."""
     limits: MotionLimits
     """Limits of every dimension."""
-    cameras: tuple[str, ...]
-    """Names of its cameras."""
+    cameras: Mapping[str, tuple[int, int]]
+    """Name of each camera -> height and width of its pictures [px]."""
     home: Floats
     """(J,) joints to go home to [rad]."""
 
     @property
-    def kinematics(self) -> Kinematics:
-        """Where its tool is."""
+    def kinematics(self) -> Kinematics | None:
+        """Where its tool is; None if that is not known: the arm is then driven joint by joint."""
         ...
 
     def state(self, now: float) -> tuple[Floats, float] | None:
@@ -60,6 +60,34 @@ class Arm(Protocol):
 
     def close(self) -> None:
         """Let go of the arm and its cameras."""
+        ...
+
+
+@runtime_checkable
+class HasOwnUnits(Protocol):
+    """An arm whose driver has numbers of its own. Its layout and its recordings hold these."""
+
+    def to_own(self, position: Floats) -> Floats:
+        """A position (A,) in the driver's numbers."""
+        ...
+
+    def from_own(self, values: Floats) -> Floats:
+        """The inverse of `to_own`."""
+        ...
+
+
+@runtime_checkable
+class MayBeLost(Protocol):
+    """An arm behind a cable. While it is lost, the session gives no commands; a person arms it again."""
+
+    @property
+    def lost(self) -> str:
+        """Why the arm cannot be reached; empty while it answers."""
+        ...
+
+    @property
+    def trouble(self) -> str:
+        """What else does not work, a camera for instance; empty if all does."""
         ...
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from emu_robot.control.safety import ChunkMessage, GateState, Rejection, SafetyGate
 from emu_robot.core import ActionChunk, Floats, Observation, PolicyEvent
 from emu_robot.errors import ConfigError
-from emu_robot.robots.arm import Arm
+from emu_robot.robots.arm import Arm, HasOwnUnits
 from emu_robot.shared.settings import check_ranges, number
 from emu_robot.teleop.thinking import Answer, Question, Thinking
 
@@ -66,6 +66,7 @@ class Autonomy:
         _require_fit(thinking, arm)
         self._thinking, self._config, self._id, self._say = thinking, config, session, say
         self._joints = len(arm.home)
+        self._units = arm if isinstance(arm, HasOwnUnits) else None
         self._names, self._hz = arm.layout.action_names, thinking.policy.control_hz
         self._period = thinking.policy.n_action_steps / self._hz
         self._gate: SafetyGate | None = None
@@ -183,7 +184,10 @@ class Autonomy:
     def _at(self, observation: Observation, captured: float) -> Observation:
         """The observation with the position at the time of its pictures."""
         position = self._position_at(captured)
-        return observation if position is None else replace(observation, state=position.astype(np.float32))
+        if position is None:
+            return observation
+        own = position if self._units is None else self._units.to_own(position)
+        return replace(observation, state=own.astype(np.float32))
 
     def _position_at(self, time: float) -> Floats | None:
         return min(self._states, key=lambda kept: abs(kept[0] - time))[1] if self._states else None
@@ -206,12 +210,15 @@ class Autonomy:
             return
         self._hear(chunk)
         self._sequence += 1
+        actions = chunk.actions
+        if self._units is not None:
+            actions = np.stack([self._units.from_own(action) for action in actions.astype(np.float64)])
         message = ChunkMessage(
             session=self._id,
             sequence=self._sequence,
             captured=self._begin_of(answer.captured, gate, now),
             dt=1.0 / self._hz,
-            actions=chunk.actions,
+            actions=actions,
             names=self._names,
         )
         why = gate.offer(message, now)

@@ -15,6 +15,8 @@ from emu_robot.teleop.jog import SAME_GRIP
 
 LOST, TWISTED = 0.005, 0.05
 """Errors of place [m] and turn [rad] at which the arm counts as unable to follow; the target then stays with it."""
+FULL, LIGHT = 6, 0.03
+"""Joints that reach every place with every turn; with fewer, what an error of the turn counts [m/rad]."""
 
 NEAR = 0.15
 """Distance from the last command to the arm up to which a hand goes on from the command [rad]."""
@@ -65,17 +67,23 @@ class Wish:
     """Whether the joints shall go home slowly."""
     grip: float = 0.0
     """1 opens the gripper, -1 closes it, 0 leaves it to the toggle."""
+    joint: int | None = None
+    """Index of the joint that moves, for an arm that is driven joint by joint; None for none."""
+    share: float = 0.0
+    """Share of that joint's full speed, in [-1, 1]."""
 
 
 class Hand:
     """The `Source` of an operator who moves the tool in space.
 
     Its target begins where the arm is, so that nothing jumps when the deadman is pressed. `wish` is what is wanted;
-    `target` is the tool's pose that it moves.
+    `target` is the tool's pose that it moves. An arm of fewer than six joints cannot hold every turn while it moves:
+    there the place comes first, and the target takes the turn that the arm reaches.
     """
 
-    def __init__(self, kinematics: Kinematics, limits: MotionLimits, home: Floats, config: HandConfig) -> None:
-        """home: (J,) joints [rad]; the dimensions after them are the gripper."""
+    def __init__(self, kinematics: Kinematics | None, limits: MotionLimits, home: Floats, config: HandConfig) -> None:
+        """kinematics: None only for a hand that moves joints. home: (J,) joints [rad]; the dimensions after them are
+        the gripper."""
         self._kinematics, self._limits, self._home, self._config = kinematics, limits, home, config
         self._n = len(home)
         self._joints: Floats = home.copy()
@@ -85,20 +93,21 @@ class Hand:
         self._commanded: Floats | None = None
         self.wish = Wish()
         """What the operator wants now."""
-        self.target: Pose = kinematics.pose(home)
-        """The tool's wanted pose while it is driven."""
+        self.target: Pose | None = self._pose(home)
+        """The tool's wanted pose while it is driven; None if the arm's kinematics are not known."""
+        self.note = ""
 
     def start(self, measured: Floats) -> None:
         """Begin where the arm is. A gripper that has not moved keeps its command: it may hold something."""
         place, command, self._commanded = measured[self._n :], self._commanded, None
-        same = self._measured is not None and bool(np.abs(place - self._measured[self._n :]).max() < SAME_GRIP)
+        same = self._measured is not None and bool((np.abs(place - self._measured[self._n :]) < SAME_GRIP).all())
         if command is not None:
             self._grip = command[self._n :].copy()
         elif self._grip is None or not same:
             self._grip, self._toggled = place.copy(), None
         near = command is not None and bool(np.abs(command - measured)[: self._n].max() < NEAR)
         self._joints = (command if command is not None and near else measured)[: self._n].copy()
-        self.target = self._kinematics.pose(self._joints)
+        self.target = self._pose(self._joints)
 
     def go_on_from(self, command: Floats) -> None:
         """The arm was last commanded to `command` (A,), not always by this hand. The next start goes on from there.
@@ -106,13 +115,16 @@ class Hand:
         So the arm does not sink back by what it lags, and a gripper that something else closed holds what it holds.
         """
         grip, self._commanded = command[self._n :], command.copy()
-        if self._grip is None or np.abs(grip - self._grip).max() > SAME_GRIP:
+        if self._grip is None or (np.abs(grip - self._grip) > SAME_GRIP).any():
             self._toggled = None
 
-    def toggle_gripper(self) -> None:
-        """Open a gripper that is closed or closes, close one that is open or opens."""
+    def toggle_gripper(self) -> str:
+        """Open a gripper that is closed or closes, close one that is open or opens. Returns why not, or ""."""
+        if len(self._limits.lower) == self._n:
+            return "this arm has no gripper"
         wanted = self._toggled if self._toggled is not None else float(self._grip[0]) if self._grip is not None else 1.0
         self._toggled = 0.0 if wanted > 0.5 else 1.0
+        return ""
 
     def step(self, measured: Floats, dt: float) -> Motion:
         """The motion after `dt` seconds: towards the wish, within speeds, leash and limits."""
@@ -133,12 +145,13 @@ class Hand:
         farthest = float(np.abs(way).max())
         share = min(1.0, self._config.home_speed * dt / max(farthest, 1e-9))
         joints = self._joints + share * way
-        self.target = self._kinematics.pose(joints)
+        self.target = self._pose(joints)
         return joints
 
     def _after(self, measured: Floats, dt: float) -> Floats:
         """Joints that follow the moved target."""
         config, wish = self._config, self.wish
+        assert self._kinematics is not None and self.target is not None
         if wish.goal is not None:
             step, turn = self.target.way_to(wish.goal)
             moved = self.target.moved(capped(step, config.goal_speed * dt), capped(turn, config.goal_turning * dt))
@@ -152,12 +165,25 @@ class Hand:
         self.target = moved
         n, limits = self._n, self._limits
         return solve(
-            self._kinematics, self._joints, moved, rest=self._home, lower=limits.lower[:n], upper=limits.upper[:n]
+            self._kinematics,
+            self._joints,
+            moved,
+            rest=self._home,
+            lower=limits.lower[:n],
+            upper=limits.upper[:n],
+            turn_weight=1.0 if n >= FULL else LIGHT,
         )
+
+    def _pose(self, joints: Floats) -> Pose | None:
+        return None if self._kinematics is None else self._kinematics.pose(joints)
 
     def _stay_with_the_arm(self) -> None:
         """Where the joints cannot follow, the target stays with them: it must not run away and come back late."""
-        reached = self._kinematics.pose(self._joints)
+        reached = self._pose(self._joints)
+        if reached is None or self.target is None:
+            return
+        if self._n < FULL:
+            self.target = Pose(position=self.target.position, rotation=reached.rotation)
         step, turn = reached.way_to(self.target)
         if np.linalg.norm(step) > LOST or np.linalg.norm(turn) > TWISTED:
             self.target = reached

@@ -24,18 +24,21 @@ def solve(
     rest: Floats,
     lower: Floats,
     upper: Floats,
+    turn_weight: float = 1.0,
     iterations: int = 8,
 ) -> Floats:
     """Joints (J,) [rad], near the given ones and within their limits, that bring the tool as near to the goal as it
-    gets in a few iterations. rest: (J,) posture that the joints lean to where the goal leaves them free.
+    gets in a few iterations. rest: (J,) posture that the joints lean to where the goal leaves them free. turn_weight:
+    what an error of the turn counts beside one of the place [m/rad].
     """
+    weight = np.repeat([1.0, turn_weight], 3)
     for _ in range(iterations):
         step, turn = kinematics.pose(joints).way_to(goal)
         if np.linalg.norm(step) < CLOSE and np.linalg.norm(turn) < ALIGNED:
             break
-        jacobian = kinematics.jacobian(joints)
+        jacobian = weight[:, None] * kinematics.jacobian(joints)
         inverse = jacobian.T @ np.linalg.inv(jacobian @ jacobian.T + DAMPING * np.eye(6))
         lean = POSTURE * (rest - joints)
-        change = inverse @ np.concatenate([step, turn]) + lean - inverse @ (jacobian @ lean)
+        change = inverse @ (weight * np.concatenate([step, turn])) + lean - inverse @ (jacobian @ lean)
         joints = np.clip(joints + np.clip(change, -STEP, STEP), lower, upper)
     return joints

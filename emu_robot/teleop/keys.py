@@ -48,6 +48,8 @@ ORDERS: Mapping[str, str] = {
     "c": "correct",
 }
 """Key -> order."""
+MOST_JOINTS = 63
+"""Highest index of a joint in a message."""
 HOME_KEY = "h"
 """Goes home while it is held."""
 FACING = np.array([[0.0, -1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
@@ -64,19 +66,32 @@ def to_base(operator: Floats, *, faces_arm: bool) -> Floats:
 
 
 def read_wish(message: Mapping[str, Any], *, faces_arm: bool) -> Wish:
-    """A wish from a page's message: `linear` and `angular`, three shares each, `grip` and `home`.
+    """A wish from a page's message: `linear` and `angular`, three shares each, `grip`, `home`, and for an arm that is
+    driven joint by joint `joint` with its `share`.
 
     Raises `InvalidValueError` for anything else.
     """
     grip = message.get("grip", 0)
     if not _is_number(grip):
         raise InvalidValueError(f"grip is {str(grip)[:60]!r}, must be a number")
+    share = message.get("share", 0)
+    if not _is_number(share):
+        raise InvalidValueError(f"share is {str(share)[:60]!r}, must be a number")
     return Wish(
         linear=to_base(_read_axes("linear", message), faces_arm=faces_arm),
         angular=to_base(_read_axes("angular", message), faces_arm=faces_arm),
         goes_home=message.get("home") is True,
         grip=float(np.sign(grip)),
+        joint=_read_joint(message),
+        share=float(np.clip(share, -1.0, 1.0)),
     )
+
+
+def _read_joint(message: Mapping[str, Any]) -> int | None:
+    joint = message.get("joint")
+    if joint is not None and (not isinstance(joint, int) or isinstance(joint, bool) or not 0 <= joint <= MOST_JOINTS):
+        raise InvalidValueError(f"joint is {str(joint)[:60]!r}, must be an index")
+    return joint
 
 
 def _read_axes(name: str, message: Mapping[str, Any]) -> Floats:

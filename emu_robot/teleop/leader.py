@@ -1,17 +1,15 @@
-"""A leader arm that the robot follows. Numpy only; knows no middleware."""
+"""A leader arm whose joint states the robot follows. Numpy only; knows no middleware."""
 
 from collections.abc import Collection, Sequence
 
 import numpy as np
 
 from emu_robot.core import Floats
-from emu_robot.errors import ConfigError, InvalidValueError
+from emu_robot.errors import ConfigError
 from emu_robot.observation.joint_states import JointReader
 from emu_robot.robots.deployment import Deployment
 from emu_robot.teleop.driving import Motion, TeleopConfig
-
-SMOOTHING = 0.5
-"""Share of the newest difference in the estimate of a leader's velocity."""
+from emu_robot.teleop.follow import Follower
 
 
 class LeaderArm:
@@ -43,12 +41,10 @@ class LeaderArm:
             raise ConfigError(f"a scale of the leader is 0: {factors}")
         shifts = _one_each("offset", offset, len(ours))
         self._map = dict(zip(theirs, zip(ours, factors, shifts, strict=True), strict=True))
-        self._reader, self._limits, self._names = JointReader(robot), robot.limits, robot.joints.names
-        self._config = config
+        self._reader, self._limits = JointReader(robot), robot.limits
+        near, pace = config.max_jump, config.catch_up
+        self._follower = Follower(robot.joints.names, robot.limits, start=near, after=near, catch_up=pace)
         self._wanted: Floats | None = None
-        self._target: Floats | None = None
-        self._velocity: Floats = np.zeros(len(ours))
-        self._caught_up = False
 
     def on_leader(self, names: Collection[str], positions: Collection[float]) -> bool:
         """Take a joint state. Returns False if it has no joint of the leader's arm, or its gripper is unknown yet.
@@ -65,39 +61,15 @@ class LeaderArm:
 
     def start(self, measured: Floats) -> None:
         """Start where the robot is. Raises `InvalidValueError` naming a joint that is too far from the leader's."""
-        self._require_near(measured)
-        self._target, self._caught_up = measured.copy(), False
-        self._velocity = np.zeros(len(measured))
+        self._follower.start(self._wanted, measured)
 
     def step(self, measured: Floats, dt: float) -> Motion:
         """The motion after `dt` seconds. Raises `InvalidValueError` if the leader is too far ahead of the robot."""
-        assert self._wanted is not None and self._target is not None, "not started"
-        self._require_near(self._target)
-        fastest = self._limits.velocity.copy()
-        if not self._caught_up:
-            n = len(self._names)
-            fastest[:n] = np.minimum(fastest[:n], self._config.catch_up)
-        gap, reach = self._wanted - self._target, dt * fastest
-        self._caught_up = self._caught_up or bool((np.abs(gap) <= reach).all())
-        moved = np.clip(gap, -reach, reach)
-        self._target = self._target + moved
-        self._velocity += SMOOTHING * (moved / dt - self._velocity)
-        return Motion(position=self._target.copy(), velocity=self._velocity.copy())
+        return self._follower.step(self._wanted, measured, dt)
 
     def _moved(self, name: str, position: float) -> float:
         _, scale, offset = self._map.get(name, ("", 1.0, 0.0))
         return scale * position + offset
-
-    def _require_near(self, position: Floats) -> None:
-        if self._wanted is None:
-            raise InvalidValueError("nothing heard of the leader's joints")
-        distance = (self._wanted - position)[: len(self._names)]
-        farthest = int(np.abs(distance).argmax())
-        if abs(distance[farthest]) > self._config.max_jump:
-            raise InvalidValueError(
-                f"the leader is {distance[farthest]:+.2f} rad from the robot's {self._names[farthest]}; "
-                f"bring it within {self._config.max_jump:.2f} rad"
-            )
 
 
 def _one_each(what: str, values: Sequence[float], n: int) -> list[float]:

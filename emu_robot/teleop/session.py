@@ -12,7 +12,7 @@ import numpy as np
 from emu_robot.control.safety import ChunkMessage, Command, GateState, SafetyConfig, SafetyGate
 from emu_robot.core import Floats, Observation
 from emu_robot.errors import InvalidValueError
-from emu_robot.robots.arm import Arm, JudgesTask, LaysScenes
+from emu_robot.robots.arm import Arm, HasOwnUnits, JudgesTask, LaysScenes, MayBeLost
 from emu_robot.robots.bodies import ShowsBodies
 from emu_robot.shared.settings import check_ranges, number
 from emu_robot.teleop.autonomy import Autonomy, AutonomyConfig, DAggerPhase
@@ -20,6 +20,8 @@ from emu_robot.teleop.desk import Desk, Order, OrderKind, Sample
 from emu_robot.teleop.driving import BEFORE, CHUNK_DT, Motion, TeleopConfig, Teleoperation
 from emu_robot.teleop.episodes import Episodes, Phase
 from emu_robot.teleop.hand import Hand, HandConfig, Wish
+from emu_robot.teleop.joint_hand import JointHand
+from emu_robot.teleop.leader_hand import Device, Leader, LeaderHand
 from emu_robot.teleop.recorder import Recorder
 from emu_robot.teleop.thinking import Thinking
 from emu_robot.teleop.view import View
@@ -61,12 +63,16 @@ class Session:
         config: SessionConfig,
         *,
         recorder: Recorder | None = None,
+        device: Device | None = None,
         policy: Thinking | None = None,
         seed: int = 0,
     ) -> None:
-        """policy: None for an arm that the operator alone drives. seed: that of the first scene, for an arm that lays
-        scenes. Raises `ConfigError` for a policy of another arm."""
+        """device: what the operator has beside pages and keys; the arm follows a `Leader`. policy: None for an arm that
+        the operator alone drives. seed: that of the first scene, for an arm that lays scenes. Raises `ConfigError` for
+        a policy of another arm."""
         self._arm, self._desk, self._config, self._seed = arm, desk, config, seed
+        self._device, self._noted = device, ""
+        self._leader = device if isinstance(device, Leader) else None
         self.episodes = Episodes(recorder, countdown_s=config.countdown_s)
         self._id, self._sequence, self._number = time.time_ns(), 0, 0
         self._names = arm.layout.action_names
@@ -92,13 +98,21 @@ class Session:
             names=self._names,
             sources=("teleop",) if self.autonomy is None else ("teleop", "policy"),
         )
-        self.hand = Hand(arm.kinematics, arm.limits, arm.home, config.hand)
+        self.hand = self._take_hand()
         timing = TeleopConfig(rate_hz=float(config.rate_hz), input_timeout_s=config.watchdog_s)
         self._teleop = Teleoperation(self.hand, timing)
         self._teleop.on_deadman(False, -np.inf)
         self._must_release, self._sent = self._held, None
         if self.autonomy is not None:
             self.autonomy.begin(self.gate, self.episodes.task)
+
+    def _take_hand(self) -> Hand | LeaderHand:
+        arm, config = self._arm, self._config.hand
+        if self._leader is not None:
+            return LeaderHand(self._names[: len(arm.home)], arm.limits)
+        if arm.kinematics is None:
+            return JointHand(arm.limits, arm.home, config)
+        return Hand(arm.kinematics, arm.limits, arm.home, config)
 
     def lay_scene(self, seed: int, now: float) -> None:
         """Lay the scene of a seed, and begin to drive from rest. Raises `InvalidValueError` if the arm lays none."""
@@ -115,6 +129,7 @@ class Session:
         samples, orders = self._desk.take()
         for sample in samples:
             self._take(sample)
+        self._hear_leader()
         observation = self._observe(now)
         for order in orders:
             self._follow(order, observation, now)
@@ -133,7 +148,8 @@ class Session:
             moves = command.state is GateState.TRACKING or bool(command.velocity.any())
             if not autonomy.is_driving and not (corrects and moves):
                 return
-        self.episodes.add(observation, command.position, now, is_overrun=is_overrun, intervention=corrects)
+        own = self._to_own(command.position)
+        self.episodes.add(observation, own, now, is_overrun=is_overrun, intervention=corrects)
 
     # -- in
 
@@ -141,9 +157,20 @@ class Session:
         self._held = sample.pressed
         self._must_release = self._must_release and sample.pressed
         self._teleop.on_deadman(sample.pressed and not self._must_release, sample.at)
-        self._teleop.on_input(sample.at)
+        if self._leader is None:
+            self._teleop.on_input(sample.at)
         self.hand.wish = sample.wish if sample.pressed else Wish()
         self._number = max(sample.number, 0)
+
+    def _hear_leader(self) -> None:
+        newest = None if self._leader is None else self._leader.newest()
+        if newest is not None and isinstance(self.hand, LeaderHand):
+            self.hand.on_leader(newest[0])
+            self._teleop.on_input(newest[1])
+
+    def _to_own(self, position: Floats) -> Floats:
+        """A position (A,) as it is recorded."""
+        return self._arm.to_own(position) if isinstance(self._arm, HasOwnUnits) else position
 
     def _observe(self, now: float) -> Observation | None:
         """The state goes to gate and hand; with pictures it is an observation."""
@@ -159,7 +186,7 @@ class Session:
         if taken is None:
             return None
         images, self._pictures_at = taken
-        return Observation(images=images, state=position.astype(np.float32))
+        return Observation(images=images, state=self._to_own(position).astype(np.float32))
 
     def _follow(self, order: Order, observation: Observation | None, now: float) -> None:
         match order.kind:
@@ -170,10 +197,9 @@ class Session:
             case OrderKind.RESUME:
                 self._resume(now)
             case OrderKind.GRIPPER:
-                if self._teleop.is_pressed(now):
-                    self.hand.toggle_gripper()
-                else:
-                    self.episodes.said = "hold the deadman to move the gripper"
+                pressed = self._teleop.is_pressed(now)
+                said = self.hand.toggle_gripper() if pressed else "hold the deadman to move the gripper"
+                self.episodes.said = said or self.episodes.said
             case OrderKind.PAUSE | OrderKind.TAKE | OrderKind.CORRECT | OrderKind.SUBTASK:
                 self._steer(order, now)
             case OrderKind.NEXT if self.autonomy is not None:
@@ -233,6 +259,10 @@ class Session:
         """Send one command through the gate. Returns it."""
         if self.gate.state is GateState.DISARMED and self._arm.is_simulated:
             self._arm_again(now)
+        if isinstance(self._arm, MayBeLost) and self._arm.lost and self.gate.is_commanding:
+            self._must_release = self._held
+            self._teleop.on_deadman(False, now)
+            self.gate.disarm(now)
         if self.autonomy is not None and self.autonomy.is_driving:
             self._let_drive(self.autonomy, observation, now)
         if self.autonomy is None or not self.autonomy.is_driving:
@@ -279,22 +309,43 @@ class Session:
         )
         self.gate.offer(chunk, now)
 
+    def _why_still(self) -> str:
+        """Why the arm is not driven; empty while it is."""
+        gate, reason = self.gate, self._teleop.reason
+        if gate.state in (GateState.FAULT, GateState.ESTOP):
+            reason = f"{gate.state.value}: {gate.reason}"
+        elif self._must_release:
+            reason = "release the deadman first"
+        elif gate.state is GateState.DISARMED and not self._arm.is_simulated:
+            reason = "not armed: Resume (U) arms it"
+        lost = self._arm.lost if isinstance(self._arm, MayBeLost) else ""
+        silent = self._leader.trouble if self._leader is not None else ""
+        return f"{lost or silent}; {reason}" if reason and (lost or silent) else reason
+
+    def _tell_news(self) -> None:
+        """Say once what a device has to tell."""
+        trouble = self._arm.trouble if isinstance(self._arm, MayBeLost) else ""
+        note = trouble or (self._device.trouble if self._device is not None else "") or self.hand.note
+        if note and note != self._noted:
+            self.episodes.said = note
+        self._noted = note
+
     def _view(self, observation: Observation | None, now: float) -> View:
         episodes, recorder = self.episodes, self.episodes.recorder
-        measured = self.gate.measured.position
-        position = measured if measured is not None else np.append(self._arm.home, 1.0)
-        tool = self._arm.kinematics.pose(position[: len(self._arm.home)])
-        autonomy = self.autonomy
-        reason = "release the deadman first" if self._must_release else self._teleop.reason
-        if autonomy is not None and autonomy.is_driving:
+        measured, home, kinematics = self.gate.measured.position, self._arm.home, self._arm.kinematics
+        position = measured if measured is not None else np.append(home, np.ones(len(self._names) - len(home)))
+        tool = None if kinematics is None else kinematics.pose(position[: len(home)])
+        autonomy, reason = self.autonomy, self._why_still()
+        drives = autonomy is not None and autonomy.is_driving
+        if autonomy is not None and drives and self.gate.state not in (GateState.FAULT, GateState.ESTOP):
             reason = autonomy.reason(now)
-        if self.gate.state in (GateState.FAULT, GateState.ESTOP):
-            reason = f"{self.gate.state.value}: {self.gate.reason}"
+        self._tell_news()
         return View(
             now=now,
             position=position,
             tool=tool,
-            target=tool if reason or (autonomy is not None and autonomy.is_driving) else self.hand.target,
+            target=tool if reason or drives else self.hand.target,
+            joints=self._names[: len(home)] if isinstance(self.hand, JointHand) else (),
             gate=self.gate.state,
             reason=reason,
             policy=None if autonomy is None else autonomy.phase,

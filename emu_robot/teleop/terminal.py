@@ -25,7 +25,8 @@ EVERY_S = 0.05
 HELP = """Each press moves the arm a little; hold a key to go on. W A S D away, left, near, right; E Q up, down; with
 Shift they turn the gripper. G gripper, H home, R record, Enter success, F failure, Backspace discard,
 N next subtask, X flag, Esc stop, U resume, Ctrl-C ends. With a policy: P pauses it or lets it go on, T takes over,
-C corrects it; /subtask WORDS and Enter say the next subtask, /subtask alone gives the word back to the planner."""
+C corrects it; /subtask WORDS and Enter say the next subtask, /subtask alone gives the word back to the planner.
+An arm without known kinematics moves joint by joint: 1 to 9 choose the joint, W and S move it."""
 _NAMES = {
     b"\x1b[C": "right",
     b"\x1b[D": "left",
@@ -53,7 +54,7 @@ def read_keys(data: bytes) -> list[tuple[str, bool]]:
             data = data[end + 1 :]
         else:
             letter = data[:1].decode("latin-1")
-            if letter.isascii() and letter.isalpha():
+            if letter.isascii() and letter.isalnum():
                 found.append((letter.lower(), letter.isupper()))
             data = data[1:]
     return found
@@ -64,9 +65,13 @@ class Terminal:
 
     operator = "the terminal"
 
-    def __init__(self, desk: Desk, *, faces_arm: bool, say: Callable[[str], None], fd: int | None = None) -> None:
-        """say: shows a line to the operator. fd: the terminal; None for the standard input."""
+    def __init__(
+        self, desk: Desk, *, faces_arm: bool, say: Callable[[str], None], joints: int = 0, fd: int | None = None
+    ) -> None:
+        """say: shows a line to the operator. joints: number of joints that are driven one at a time; 0 for an arm whose
+        tool is driven. fd: the terminal; None for the standard input."""
         self._desk, self._faces_arm, self._say = desk, faces_arm, say
+        self._joints, self._joint = joints, 0
         self._fd = sys.stdin.fileno() if fd is None else fd
         self._wish, self._until, self._ends = Wish(), -np.inf, threading.Event()
         self._typed = TypedLine(self._echo, self._command)
@@ -117,6 +122,10 @@ class Terminal:
         table = keys.TURNS if shift else keys.MOVES
         if key == keys.HOME_KEY:
             self._move(Wish(goes_home=True))
+        elif self._joints and key.isdigit():
+            self._choose(int(key))
+        elif self._joints and key in keys.MOVES:
+            self._move(Wish(joint=self._joint, share=float(keys.MOVES[key][1])))
         elif key in table:
             way = keys.to_base(np.array(table[key], np.float64), faces_arm=self._faces_arm)
             self._move(Wish(angular=way) if shift else Wish(linear=way))
@@ -127,6 +136,12 @@ class Terminal:
             if order.kind is OrderKind.STOP:
                 self._until = -np.inf
             self._tell(self._desk.order(self.operator, order, time.monotonic()))
+
+    def _choose(self, number: int) -> None:
+        """Choose the joint that W and S move, the first being 1."""
+        if 1 <= number <= self._joints:
+            self._joint = number - 1
+            self._say(f"W and S move joint {number}")
 
     def _move(self, wish: Wish) -> None:
         self._wish, self._until = wish, time.monotonic() + PULSE_S

@@ -19,10 +19,12 @@ class View:
     """Time of the tick [s]."""
     position: Floats
     """(A,) measured joints and gripper."""
-    tool: Pose
-    """The tool as measured."""
-    target: Pose
+    tool: Pose | None
+    """The tool as measured; None if the arm's kinematics are not known."""
+    target: Pose | None
     """Where the operator wants the tool; where it is while it is not driven."""
+    joints: tuple[str, ...]
+    """Names of the joints that are driven one at a time; empty if the tool is, or a leader moves them."""
     gate: GateState
     """State of the safety gate."""
     reason: str

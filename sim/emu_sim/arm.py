@@ -3,52 +3,22 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-import mujoco
 import numpy as np
 
 from emu_robot.core import Floats, Image
 from emu_robot.robots.bodies import Body
 from emu_robot.robots.deployment import read_deployment
-from emu_robot.robots.pose import Pose
 from emu_robot.robots.spec import PANDA
+from emu_sim.model_kinematics import ModelKinematics
 from emu_sim.picture_thread import PictureThread
 from emu_sim.surfaces import Surfaces
-from emu_sim.world import SUBSTEP_S, World
+from emu_sim.world import SUBSTEP_S
 
 if TYPE_CHECKING:
     from emu_sim.environment import TabletopEnvironment
 
 LONGEST_S = 0.1
 """Physics made up for after a delay of the caller [s]; the rest of the time stands still."""
-
-
-class PandaKinematics:
-    """Where the point between the fingertips is, on a copy of the model's data."""
-
-    def __init__(self, world: World) -> None:
-        self._model, self._data = world.model, mujoco.MjData(world.model)
-        self._qpos, self._dofs = world.qpos_index, world.dof_index
-        self._site = world.model.site("pinch").id
-
-    def pose(self, joints: Floats) -> Pose:
-        """The tool's pose for joints (7,) [rad]."""
-        self._place(joints)
-        return Pose(
-            position=self._data.site_xpos[self._site].copy(),
-            rotation=self._data.site_xmat[self._site].reshape(3, 3).copy(),
-        )
-
-    def jacobian(self, joints: Floats) -> Floats:
-        """(6, 7): step [m] and turn [rad] of the tool per joint."""
-        self._place(joints)
-        step, turn = np.zeros((3, self._model.nv)), np.zeros((3, self._model.nv))
-        mujoco.mj_jacSite(self._model, self._data, step, turn, self._site)
-        return np.vstack([step, turn])[:, self._dofs]
-
-    def _place(self, joints: Floats) -> None:
-        self._data.qpos[self._qpos] = joints
-        mujoco.mj_kinematics(self._model, self._data)
-        mujoco.mj_comPos(self._model, self._data)
 
 
 class TabletopArm:
@@ -62,12 +32,13 @@ class TabletopArm:
         """image_size: height and width of the pictures [px]."""
         self._environment = environment
         self._pictures = PictureThread(environment.world, environment.cameras, image_size)
-        self.cameras = environment.cameras
+        self.cameras: Mapping[str, tuple[int, int]] = dict.fromkeys(environment.cameras, (image_size, image_size))
         self.limits = read_deployment("panda_sim").limits
         self.home: Floats = np.array(PANDA.home)
-        self.kinematics = PandaKinematics(environment.world)
+        world = environment.world
+        self.kinematics = ModelKinematics(world.model, world.model.site("pinch").id, world.qpos_index, world.dof_index)
         self.bodies: tuple[Body, ...] = ()
-        self._surfaces, self._shown = Surfaces(environment.world.model), []
+        self._surfaces, self._shown = Surfaces(world.model), []
         self._commanded_at: float | None = None
         self._left_s = 0.0
 

@@ -179,6 +179,9 @@ WRONG = {
         ("port=70000", "port is 70000, must lie in [0, 65535]"),
         ("env=tabletp", "unknown environment 'tabletp'; known: "),
         ("policy=nowhere", "unknown weights 'nowhere'; known: "),
+        ("arm=so101", "unknown arm 'so101'; known: lerobot:TYPE, such as lerobot:so101_follower"),
+        ("leader=so101", "unknown leader 'so101'; known: lerobot:TYPE, such as lerobot:so101_leader, spacemouse"),
+        ("leader.port=x", "leader.port is given without leader=, such as leader=lerobot:so101_leader"),
     ),
     "report out=new.html": (
         ("runs=nowhere,~/notes", "nowhere: no evaluation"),

@@ -7,9 +7,11 @@ import numpy as np
 from emu_robot.core import Floats, Image, Observation
 from emu_robot.errors import DataError
 from emu_robot.recording.messages import Frame, Outcome
+from emu_robot.robots.arm import Kinematics
 from emu_robot.robots.limits import MotionLimits
 from emu_robot.robots.pose import Pose, turned
 from emu_robot.robots.spec import RobotLayout
+from emu_robot.teleop.session import View
 
 JOINTS = 6
 
@@ -41,9 +43,9 @@ class FakeArm:
             velocity=np.full(JOINTS + 1, 4.0),
             acceleration=np.full(JOINTS + 1, 40.0),
         )
-        self.cameras: tuple[str, ...] = ("front",)
+        self.cameras: Mapping[str, tuple[int, int]] = {"front": (8, 8)}
         self.home = np.zeros(JOINTS)
-        self.kinematics = Portal()
+        self.kinematics: Kinematics | None = Portal()
         self.share, self.connected = share, True
         self.position = np.append(self.home, 1.0)
         self.commands: list[Floats] = []
@@ -67,6 +69,18 @@ class FakeArm:
 
     def close(self) -> None:
         pass
+
+
+def tool_of(view: View) -> Pose:
+    """The measured tool of an arm with known kinematics."""
+    assert view.tool is not None
+    return view.tool
+
+
+def target_of(view: View) -> Pose:
+    """The wanted tool of such an arm."""
+    assert view.target is not None
+    return view.target
 
 
 class MemoryRecorder:

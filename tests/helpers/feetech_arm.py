@@ -131,11 +131,22 @@ def register_bus(servos: FakeServos) -> type[FeetechMotorsBus]:
     return RegisterBus
 
 
+def wait_longer(monkeypatch: Any, seconds: float = 0.4) -> None:
+    """Let LeRobot wait longer for a servo's answer than 50 ms: these servos share a processor with all else."""
+
+    def set_timeout(self: Any, length: int) -> None:
+        self.packet_start_time = self.getCurrentTime()
+        self.packet_timeout = 1000 * seconds
+
+    monkeypatch.setattr("lerobot.motors.feetech.feetech.patch_setPacketTimeout", set_timeout)
+
+
 class ServoLine:
-    """The servos behind a pty that answers Feetech's packets. port: what to give LeRobot."""
+    """The servos behind a pty that answers Feetech's packets. port: what to give LeRobot. mute: whether they have lost
+    their power."""
 
     def __init__(self, servos: FakeServos) -> None:
-        self._servos = servos
+        self._servos, self.mute = servos, False
         self._ours, self._theirs = os.openpty()
         tty.setraw(self._theirs)
         self.port = os.ttyname(self._theirs)
@@ -161,7 +172,8 @@ class ServoLine:
                     break
                 packet, heard = heard[start + 2 : end], heard[end:]
                 assert ~sum(packet[:-1]) & 0xFF == packet[-1], "wrong checksum"
-                self._answer(packet[0], packet[2], packet[3:-1])
+                if not self.mute:
+                    self._answer(packet[0], packet[2], packet[3:-1])
 
     def _answer(self, number: int, instruction: int, given: bytes) -> None:
         if instruction == PING:

@@ -42,8 +42,9 @@ class Served:
         token: str = "",
         policy: WalkingPolicy | None = None,
         watchdog_s: float = SessionConfig.watchdog_s,
+        arm: FakeArm | None = None,
     ) -> None:
-        self.arm, self.recorder, self.desk = PicturedArm() if policy else FakeArm(), MemoryRecorder(), Desk()
+        self.arm, self.recorder, self.desk = arm or (PicturedArm() if policy else FakeArm()), MemoryRecorder(), Desk()
         thinking = ThinkingThread(policy) if policy else None
         config = SessionConfig(countdown_s=0.0, watchdog_s=watchdog_s)
         session = Session(self.arm, self.desk, config, recorder=self.recorder, policy=thinking)

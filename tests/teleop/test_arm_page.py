@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 import psutil
 import pytest
+from fake_arm import target_of, tool_of
 from teleop_page import Served
 from viser_page import ViserPage, viser_page
 from walking_policy import WalkingPolicy
@@ -59,15 +60,15 @@ def _last_place(page: ViserPage) -> tuple[float, ...]:
 
 def test_the_target_follows_the_handle_and_a_release_holds(served: Served) -> None:
     with viser_page(served.url) as page:
-        began = served.view.tool.position
+        began = tool_of(served.view).position
         page.drag(began + 0.2)
         assert rests(served), "a handle that is not held moved the arm"
         with dragging(served, page):
             place = began + np.array([0.06, -0.04, 0.05])
             for share in (0.2, 0.5, 1.0):
                 page.drag(began + share * (place - began), (1.0, 0.0, 0.0, 0.0))
-            served.wait(lambda view: np.abs(view.target.position - place).max() < 0.002, 20)
-            served.wait(lambda view: np.abs(view.tool.position - place).max() < 0.002, 20)
+            served.wait(lambda view: np.abs(target_of(view).position - place).max() < 0.002, 20)
+            served.wait(lambda view: np.abs(tool_of(view).position - place).max() < 0.002, 20)
             page.let_go()
         served.wait(lambda view: view.gate is GateState.HOLDING and not view.is_driven)
         assert rests(served)
@@ -75,11 +76,11 @@ def test_the_target_follows_the_handle_and_a_release_holds(served: Served) -> No
 
 def test_grabbing_a_handle_that_lies_elsewhere_moves_nothing(served: Served) -> None:
     with viser_page(served.url) as page:
-        began = served.view.tool.position
+        began = tool_of(served.view).position
         page.drag(began + 0.3, (1.0, 0.0, 0.0, 0.0))
         with dragging(served, page):
             time.sleep(0.5)
-            assert np.abs(served.view.target.position - began).max() < 1e-3
+            assert np.abs(target_of(served.view).position - began).max() < 1e-3
             page.let_go()
         page.wait(lambda: np.abs(np.subtract(_last_place(page), began)).max() < 1e-3)  # it comes back to the arm
 
@@ -91,7 +92,7 @@ def test_a_silent_page_is_held_within_the_watchdog_and_must_let_go_first(served:
         assert took < WATCHDOG_S + 0.5
         page.silent = False
         time.sleep(0.5)
-        page.drag(served.view.tool.position + 0.1, (1.0, 0.0, 0.0, 0.0))
+        page.drag(tool_of(served.view).position + 0.1, (1.0, 0.0, 0.0, 0.0))
         assert rests(served) and "release it first" in served.view.reason
 
 
@@ -105,11 +106,11 @@ def test_a_closed_tab_holds_and_frees_the_arm(served: Served) -> None:
 
 def test_a_second_page_is_refused_but_may_stop(served: Served) -> None:
     with viser_page(served.url) as first, viser_page(served.url) as second, dragging(served, first):
-        holder, target = served.view.operator, served.view.target.position
+        holder, target = served.view.operator, target_of(served.view).position
         second.grab()
         second.drag(target + 0.2, (1.0, 0.0, 0.0, 0.0))
         second.wait(lambda: "has the arm" in second.status["refused"])
-        assert served.view.operator == holder and np.abs(served.view.target.position - target).max() < 1e-3
+        assert served.view.operator == holder and np.abs(target_of(served.view).position - target).max() < 1e-3
         second.order("stop")
         served.wait(lambda view: view.gate is GateState.FAULT)
         first.wait(lambda: first.status["kind"] == "stopped")

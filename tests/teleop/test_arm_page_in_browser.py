@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fake_arm import target_of, tool_of
 from teleop_page import chromium, wait_page
 
 from emu_robot.cli.teleop import TeleopVerbConfig, serving
@@ -98,7 +99,7 @@ def shown(loop: Loop, url: str, browser: Any) -> Iterator[Shown]:
 
 def drag_up(one: Shown, seconds: float) -> tuple[Floats, Floats, Floats]:
     """Drag the handle upwards by its vertical arrow, and hold it. Returns the place before, and both ends [px]."""
-    place, down = one.view.tool.position, one.view.tool.rotation[:, 2]
+    place, down = tool_of(one.view).position, tool_of(one.view).rotation[:, 2]
     begin, end = one.pixel(place + 0.8 * HANDLE_M * down), one.pixel(place + (0.8 * HANDLE_M - 0.05) * down)
     one.page.mouse.move(*begin)
     one.page.wait_for_timeout(1000)
@@ -124,7 +125,7 @@ def dragged(one: Shown) -> tuple[Floats, Floats, Floats]:
     while True:
         place, begin, end = drag_up(one, 10.0)
         goal = place + np.array([0.0, 0.0, 0.05])
-        if one.wait(lambda view, goal=goal: np.abs(view.target.position - goal).max() < 0.002, 20.0):
+        if one.wait(lambda view, goal=goal: np.abs(target_of(view).position - goal).max() < 0.002, 20.0):
             return place, begin, end
         one.page.mouse.up()
         one.page.wait_for_timeout(2000)
@@ -134,14 +135,14 @@ def dragged(one: Shown) -> tuple[Floats, Floats, Floats]:
 def test_the_target_is_where_the_handle_is_dragged_and_a_release_holds() -> None:
     with opened(None) as one:
         place, begin, end = dragged(one)
-        moved, line = one.view.target.position - place, one.view.tool.rotation[:, 2]
+        moved, line = target_of(one.view).position - place, tool_of(one.view).rotation[:, 2]
         expected = one.along(place, line, end) - one.along(place, line, begin)  # by the rays of the mouse
         assert abs(moved @ line - expected) < 0.002 and np.abs(moved - (moved @ line) * line).max() < 0.002
         one.page.mouse.up()
         assert one.wait(lambda view: view.gate is GateState.HOLDING)
-        rests = one.view.tool.position
+        rests = tool_of(one.view).position
         one.page.wait_for_timeout(1000)
-        assert np.abs(one.view.tool.position - rests).max() < 0.005
+        assert np.abs(tool_of(one.view).position - rests).max() < 0.005
 
 
 def test_an_episode_recorded_with_the_panel_is_a_dataset(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fake_arm import tool_of
 from teleop_page import Served, chromium, wait_page
 from walking_policy import WalkingPolicy
 
@@ -65,8 +66,8 @@ def test_a_key_moves_the_arm_as_the_operator_sees_it_and_a_release_holds_at_once
     for _ in range(5):
         page.keyboard.down("Space")
         page.keyboard.down("d")
-        at = served.view.tool.position[1]
-        served.wait(lambda view, at=at: view.is_driven and view.tool.position[1] > at + 0.005)
+        at = tool_of(served.view).position[1]
+        served.wait(lambda view, at=at: view.is_driven and tool_of(view).position[1] > at + 0.005)
         page.keyboard.up("Space")
         delays.append(served.wait(lambda view: view.gate is GateState.HOLDING))
         page.keyboard.up("d")
@@ -135,7 +136,7 @@ def test_a_pad_drives_while_its_button_is_held(browser: Any, served: Served) -> 
     page.evaluate("fakePad.axes = [0, 0, 0, -1]")
     assert stands_still(served)
     page.evaluate("fakePad.buttons[5].pressed = fakePad.buttons[0].pressed = true")
-    served.wait(lambda view: view.tool.position[2] > 0.02 and view.position[-1] < 0.1)
+    served.wait(lambda view: tool_of(view).position[2] > 0.02 and view.position[-1] < 0.1)
     page.evaluate("fakePad.buttons[5].pressed = false")
     served.wait(lambda view: view.gate is GateState.HOLDING, 0.5)
     page.close()
@@ -152,7 +153,7 @@ def test_a_finger_drives_while_it_touches(page: Any, served: Served) -> None:
     send("touchStart", (x, y))
     served.wait(lambda view: view.is_driven)
     send("touchMove", (x, y - 60))
-    served.wait(lambda view: view.tool.position[0] < -0.02)  # away from an operator who faces the arm
+    served.wait(lambda view: tool_of(view).position[0] < -0.02)  # away from an operator who faces the arm
     send("touchEnd")
     served.wait(lambda view: view.gate is GateState.HOLDING, 0.5)
 
@@ -199,7 +200,7 @@ def test_a_policy_is_let_go_paused_told_and_corrected_from_the_page(browser: Any
         wait_page(page, "document.getElementById('policy').textContent === 'paused'", 20)
         assert not page.evaluate("document.getElementById('autonomy').hidden")
         page.keyboard.press("p")
-        served.wait(lambda view: view.policy == "autonomous" and view.tool.position[0] > 0.03, 20)
+        served.wait(lambda view: view.policy == "autonomous" and tool_of(view).position[0] > 0.03, 20)
         wait_page(page, "document.getElementById('wanted').textContent === 'open it'")
         wait_page(page, "document.getElementById('state').textContent === 'the policy drives'")
         page.fill("#coach", "nudge the cube")
@@ -210,8 +211,8 @@ def test_a_policy_is_let_go_paused_told_and_corrected_from_the_page(browser: Any
         served.wait(lambda view: view.coached == "")
         page.keyboard.press("c")
         wait_page(page, "document.getElementById('policy').className === 'correcting'")
-        at, begun = served.view.tool.position[1], time.monotonic()
-        while served.view.tool.position[1] < at + 0.01:  # a page without CPU is held, and pressed again
+        at, begun = tool_of(served.view).position[1], time.monotonic()
+        while tool_of(served.view).position[1] < at + 0.01:  # a page without CPU is held, and pressed again
             assert time.monotonic() - begun < 60
             page.keyboard.down("Space")
             page.keyboard.down("d")

@@ -6,7 +6,7 @@ from contextlib import closing
 
 import numpy as np
 import pytest
-from fake_arm import MemoryRecorder
+from fake_arm import MemoryRecorder, tool_of
 
 from emu_robot.cli.teleop import load_driving_policy
 from emu_robot.control.safety import GateState
@@ -103,12 +103,12 @@ def test_taking_over_and_handing_back_never_jump(table: Table) -> None:
     usual, _ = table.motion(0)
     begin = len(table.commands)
     table.order(OrderKind.CORRECT)
-    at = table.view.tool
+    at = tool_of(table.view)
     goal = Pose(position=at.position + np.array([0.0, -0.03, 0.05]), rotation=at.rotation)
     table.wish, table.pressed = Wish(goal=goal), True
     view = table.run(30)
     assert view.policy is DAggerPhase.CORRECTING and view.is_driven
-    assert np.linalg.norm(view.tool.position - goal.position) < 0.02
+    assert np.linalg.norm(tool_of(view).position - goal.position) < 0.02
     fastest = 1.6 * SessionConfig().hand.joint_speed  # of the hand, and what the spline adds
     assert table.motion(begin - 3)[0] <= fastest, "a take-over is no faster than the hand ever is"
     begin = len(table.commands)

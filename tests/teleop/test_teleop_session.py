@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fake_arm import FakeArm, MemoryRecorder
+from fake_arm import FakeArm, MemoryRecorder, target_of, tool_of
 
 from emu_robot.control.safety import GateState
 from emu_robot.robots.pose import Pose, turned
@@ -62,8 +62,8 @@ def test_nothing_moves_before_the_deadman_is_held() -> None:
 def test_a_held_key_moves_the_tool_at_its_speed_and_a_release_holds_within_100_ms() -> None:
     rig = Rig()
     rig.hold(FORWARD, 10)
-    before = rig.view.tool.position
-    after = rig.hold(FORWARD, 30).tool.position
+    before = tool_of(rig.view).position
+    after = tool_of(rig.hold(FORWARD, 30)).position
     np.testing.assert_allclose(after - before, [0.1, 0, 0], atol=0.004)
     rig.pressed = False
     rig.run(3)
@@ -100,35 +100,35 @@ def test_a_goal_is_reached_within_two_millimetres_also_turned() -> None:
     rig = Rig()
     goal = Pose(position=np.array([0.2, 0.1, -0.1]), rotation=turned(np.array([0, 0, 0.7])))
     view = rig.hold(Wish(goal=goal), 90)
-    step, turn = view.tool.way_to(goal)
+    step, turn = tool_of(view).way_to(goal)
     assert np.linalg.norm(step) < 0.002 and np.linalg.norm(turn) < 0.01
 
 
 def test_a_target_leads_an_arm_that_is_stuck_by_at_most_the_leash() -> None:
     rig = Rig(hand=HandConfig(leash_m=0.03))
     rig.arm.share = 0.0
-    stuck = rig.view.tool.position
+    stuck = tool_of(rig.view).position
     view = rig.hold(FORWARD, 60)
-    assert 0.02 < np.linalg.norm(view.target.position - stuck) <= 0.0301
+    assert 0.02 < np.linalg.norm(target_of(view).position - stuck) <= 0.0301
     assert np.abs(rig.arm.commands[-1][:3] - stuck).max() <= 0.04
 
 
 def test_a_target_that_the_joints_cannot_reach_does_not_run_away() -> None:
     rig = Rig(hand=HandConfig(linear_speed=0.5))
     rig.hold(FORWARD, 150)
-    assert rig.view.tool.position[0] == pytest.approx(1.0, abs=0.01)
+    assert tool_of(rig.view).position[0] == pytest.approx(1.0, abs=0.01)
     rig.hold(Wish(linear=np.array([-1.0, 0, 0])), 9)
-    assert rig.view.tool.position[0] < 0.97
+    assert tool_of(rig.view).position[0] < 0.97
 
 
 def test_home_is_slow_and_only_while_held() -> None:
     rig = Rig()
     rig.hold(FORWARD, 60)
-    there = rig.view.tool.position[0]
+    there = tool_of(rig.view).position[0]
     rig.hold(Wish(goes_home=True), 6)
     rig.pressed = False
     rig.run(10)
-    assert 0 < rig.view.tool.position[0] < there
+    assert 0 < tool_of(rig.view).position[0] < there
     rig.hold(Wish(goes_home=True), 60)
     np.testing.assert_allclose(rig.arm.position[:6], 0, atol=1e-3)
     assert rig.speeds(55).max() < 0.6

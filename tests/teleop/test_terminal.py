@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from fake_arm import FakeArm, MemoryRecorder
+from fake_arm import FakeArm, MemoryRecorder, tool_of
 
 from emu_robot.control.safety import GateState
 from emu_robot.teleop.desk import Desk, OrderKind
@@ -25,12 +25,27 @@ from emu_robot.teleop.typed_line import TypedLine
         (b"\x1b[D\x1b[Cn", [("left", False), ("right", False), ("n", False)]),
         (b"\x1b[5~d", [("d", False)]),
         (b"\x1b[1;2A\r\x7f", [("enter", False), ("backspace", False)]),
-        (b"\xc3\xa41%", []),
+        (b"\xc3\xa41%", [("1", False)]),
         (b"\x1b[", []),
     ],
 )
 def test_keys_are_read_from_what_a_terminal_sends(data: bytes, keys: list[tuple[str, bool]]) -> None:
     assert read_keys(data) == keys
+
+
+def test_digits_choose_the_joint_of_an_arm_that_moves_joint_by_joint() -> None:
+    said: list[str] = []
+    desk, (ours, theirs) = Desk(), pty.openpty()
+    terminal = Terminal(desk, faces_arm=True, say=said.append, joints=6, fd=theirs)
+    os.write(ours, b"73s")
+    ends, samples = time.monotonic() + 10, []
+    while time.monotonic() < ends and not samples:
+        samples += [one for one in desk.take()[0] if one.pressed]
+    assert (samples[0].wish.joint, samples[0].wish.share) == (2, -1.0)
+    assert said == ["W and S move joint 3"]
+    terminal.close()
+    os.close(ours)
+    os.close(theirs)
 
 
 @pytest.fixture
@@ -53,7 +68,7 @@ def rig() -> Iterator[tuple[Loop, int, list[str]]]:
 def place(loop: Loop) -> np.ndarray:
     view = loop.view
     assert view is not None
-    return view.tool.position
+    return tool_of(view).position
 
 
 def test_a_press_moves_a_little_and_then_holds_and_a_repeated_one_goes_on(rig: tuple[Loop, int, list[str]]) -> None:

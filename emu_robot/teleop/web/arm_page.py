@@ -148,13 +148,13 @@ class ArmPage:
         seat: Seat = visit.who
         view = self._loop.view
         handle = client.scene.add_transform_controls("/handle", scale=HANDLE_M, line_width=4.0, depth_test=False)
-        if view is not None:
+        if view is not None and view.tool is not None:
             put(handle, view.tool)
 
         @handle.on_update
         async def _(event: viser.TransformControlsEvent) -> None:
             view = self._loop.view
-            if event.phase == "start" and view is not None:
+            if event.phase == "start" and view is not None and view.target is not None:
                 seat.grab(pose_of(handle), view.target)
             elif event.phase == "update":
                 seat.drag(pose_of(handle))
@@ -172,7 +172,8 @@ class ArmPage:
         self._n_shown += 1
         self._scene.show(view)
         for place in self._places:
-            if not place.seat.clutch.is_dragged:
+            place.handle.visible = view.tool is not None
+            if view.tool is not None and not place.seat.clutch.is_dragged:
                 put(place.handle, view.tool)
             if self._n_shown % PANEL_EVERY == 0:
                 place.panel.show(view)

@@ -42,8 +42,8 @@ class ArmScene:
             frame, pose = self._frames[i], view.body_poses[i]
             frame.position, frame.wxyz = pose[:3], pose[3:]
             self._sent[i] = pose
-        self._target.visible = view.is_driven
-        if view.is_driven:
+        self._target.visible = view.is_driven and view.target is not None
+        if view.is_driven and view.target is not None:
             put(self._target, view.target)
 
     def _build(self, bodies: tuple[Body, ...]) -> None:
