@@ -62,7 +62,7 @@ def test_every_instruction_has_its_subtask_at_once(tmp_path, monkeypatch, capsys
 
 def test_what_follows_the_environment_is_not_steered():
     for given in ("policy=expert", "goal=oracle"):
-        with pytest.raises(ConfigError, match=f"interactive=true: {given} follows the environment"):
+        with pytest.raises(ConfigError, match=f"interactive=true: {given} takes no other instruction"):
             load_config("demo", ["interactive=true", given])
     with pytest.raises(ConfigError, match="n has no effect: interactive=true plays one scene"):
         load_config("demo", ["interactive=true", "n=3"])
