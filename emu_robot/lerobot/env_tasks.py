@@ -1,7 +1,7 @@
 """The tasks of a LeRobot environment, and the vector environment of one of them.
 
-LeRobot builds all tasks of a benchmark at once. Here the tasks of Meta-World and LIBERO are read from their lists, and one
-is built at a time. Other environments of several tasks are built once to see what they have.
+LeRobot builds all tasks of a benchmark at once. Here the tasks of Meta-World and LIBERO are read from their lists, and
+one is built at a time. Other environments of several tasks are built once to see what they have.
 """
 
 import io

@@ -21,7 +21,7 @@ from emu_robot.lerobot.env_tasks import LeRobotTask
 
 
 class LeRobotWorld:
-    """One task. `reset_numbered` also chooses an initial state by the episode's number where LeRobot has such a list."""
+    """One task. Where LeRobot has a list of initial states, an episode's number chooses from it."""
 
     def __init__(self, task: LeRobotTask, env: VectorEnv, spec: EnvironmentSpec) -> None:
         """env: a vector environment of one, which the world closes."""

@@ -65,7 +65,8 @@ class LeRobotSuite:
 def describe(config: EnvConfig, env: VectorEnv) -> EnvironmentSpec:
     """The description of an environment. Cameras and state are what LeRobot makes of an empty observation.
 
-    LeRobot knows neither names nor units of state and action; those stay open. Raises `InvalidValueError` without cameras.
+    LeRobot knows neither names nor units of state and action; those stay open. Raises `InvalidValueError` without a
+    camera.
     """
     empty = create_empty_array(env.single_observation_space, n=1, fn=np.zeros)
     batch: Any = preprocess_observation(dict(empty)) | {"task": [""]}
@@ -91,7 +92,8 @@ def describe(config: EnvConfig, env: VectorEnv) -> EnvironmentSpec:
 def _versions(config: EnvConfig, env: VectorEnv) -> Iterator[tuple[str, str]]:
     """Versions of LeRobot, of the package of the environment, and of what LeRobot installs for it."""
     wanted = [Requirement(line) for line in requires("lerobot") or []]
-    names = ["lerobot", *(one.name for one in wanted if one.marker and one.marker.evaluate({"extra": config.type}))]
+    optional = [one for one in wanted if one.marker and "extra" in str(one.marker)]
+    names = ["lerobot", *(one.name for one in optional if one.marker and one.marker.evaluate({"extra": config.type}))]
     for one in getattr(env, "envs", ()):
         names += packages_distributions().get(type(one.unwrapped).__module__.partition(".")[0], [])
     for name in dict.fromkeys([*names, "mujoco"]):
