@@ -69,9 +69,9 @@ def describe(config: EnvConfig, env: VectorEnv) -> EnvironmentSpec:
     camera.
     """
     empty = create_empty_array(env.single_observation_space, n=1, fn=np.zeros)
-    batch: Any = preprocess_observation(dict(empty)) | {"task": [""]}
-    seen = to_observation(config.get_env_processors()[0](batch))
-    if not seen.images:
+    batch: Any = preprocess_observation(empty) if isinstance(empty, dict) else {}
+    seen = to_observation(config.get_env_processors()[0](batch | {"task": [""]})) if batch else None
+    if seen is None or not seen.images:
         raise InvalidValueError(f"lerobot:{config.type} shows no pictures with these settings; at least one is needed")
     n_actions = int(np.prod(env.single_action_space.shape or (1,)))
     return EnvironmentSpec(

@@ -1,6 +1,7 @@
-"""An environment plugin of LeRobot: a point on a line, in two tasks, with processors and initial states of its own.
+"""An environment plugin of LeRobot: a point on a line, in two tasks, with processors of its own.
 
-The episode ends with success where the point meets its mark, without it where the point leaves the line.
+The task "near" has a list of initial states and is reset at the next step after an episode, as LIBERO. The task "far"
+is reset at once, as PushT: the last view comes in `info`. The episode ends with success where the point meets its mark, without it where the point leaves the line.
 """
 
 from dataclasses import dataclass, field
@@ -39,7 +40,7 @@ class ToyEnv(gym.Env):
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[dict[str, Any], dict[str, Any]]:
         super().reset(seed=seed)
-        self._x = STARTS[self.init_state_id % len(STARTS)]
+        self._x = STARTS[self.init_state_id % len(STARTS)] if self.task == "near" else 0.0
         self.init_state_id += 1
         reach = 0.5 if self.task == "near" else 0.9
         self._mark, self._n = self.np_random.uniform(-reach, reach), 0
@@ -112,7 +113,8 @@ class ToyLine(EnvConfig):
 
     def create_envs(self, n_envs: int, use_async_envs: bool = False) -> dict[str, dict[int, Any]]:
         make = [partial(ToyEnv, task, **self.gym_kwargs) for task in (self.task or "").split(",")]
-        envs = [SyncVectorEnv([one] * n_envs, autoreset_mode=AutoresetMode.SAME_STEP) for one in make]
+        modes = {"near": AutoresetMode.NEXT_STEP, "far": AutoresetMode.SAME_STEP}
+        envs = [SyncVectorEnv([one] * n_envs, autoreset_mode=modes[one.args[0]]) for one in make]
         return {"line": dict(enumerate(envs))}
 
     def get_env_processors(self) -> Any:

@@ -32,7 +32,7 @@ from emu_robot.lerobot.env_names import read_name
 from emu_robot.lerobot.env_tasks import MT10, tasks_of
 from emu_robot.lerobot.played import load_policy
 
-ENVIRONMENTS = {"toy_line": 0.04, "pusht,episode_length=12": 150.0}
+ENVIRONMENTS = {"toy_line": 0.1, "pusht,episode_length=12": 150.0}
 """Name of an environment -> size of its random policy's actions."""
 
 
@@ -47,7 +47,7 @@ def write_act(folder: Path, env: str, spread: float) -> Path:
     stats: dict[str, Any] = {}
     for key, feature in (config.input_features | config.output_features).items():
         shape = feature.shape if len(feature.shape) == 1 else (3, 1, 1)
-        middle = 250.0 if spread > 1 and len(feature.shape) == 1 else spread / 2
+        middle = 250.0 if spread > 1 and len(feature.shape) == 1 else spread
         stats[key] = {"mean": torch.full(shape, middle), "std": torch.full(shape, 1.0 if len(shape) == 3 else spread)}
     policy.save_pretrained(folder)
     for processor in make_pre_post_processors(config, dataset_stats=stats):
@@ -182,9 +182,9 @@ def test_a_wrong_name_says_what_exists(name: str, kind: type[Exception], said: s
 
 
 def test_what_cannot_be_built_is_told() -> None:
-    blind = environments.suite("lerobot:pusht,obs_type=state")
-    with pytest.raises(InvalidValueError, match="lerobot:pusht shows no pictures with these settings"):
-        _ = blind.spec
+    for blind in ("state", "environment_state_agent_pos"):
+        with pytest.raises(InvalidValueError, match="lerobot:pusht shows no pictures with these settings"):
+            _ = environments.suite(f"lerobot:pusht,obs_type={blind}").spec
     with pytest.raises(UnknownNameError, match="unknown task of lerobot:metaworld 'fly-v3'; known: easy, medium"):
         _ = environments.suite("lerobot:metaworld/fly-v3").tasks
     robocasa = environments.suite("lerobot:robocasa")
