@@ -1,7 +1,8 @@
 """An environment plugin of LeRobot: a point on a line, in two tasks, with processors of its own.
 
 The task "near" has a list of initial states and is reset at the next step after an episode, as LIBERO. The task "far"
-is reset at once, as PushT: the last view comes in `info`. The episode ends with success where the point meets its mark, without it where the point leaves the line.
+is reset at once, as PushT: the last view comes in `info`. An episode ends with success where the point meets its mark,
+without it where the point leaves the line.
 """
 
 from dataclasses import dataclass, field

@@ -39,13 +39,19 @@ ENVIRONMENTS = {"toy_line": 0.1, "pusht,episode_length=12": 150.0}
 def write_act(folder: Path, env: str, spread: float) -> Path:
     """A small ACT with random weights for an environment, as LeRobot saves it."""
     torch.manual_seed(0)
-    sizes = {"dim_model": 32, "n_heads": 2, "dim_feedforward": 64, "n_encoder_layers": 1, "chunk_size": 4}
+    sizes: dict[str, Any] = {
+        "dim_model": 32,
+        "n_heads": 2,
+        "dim_feedforward": 64,
+        "n_encoder_layers": 1,
+        "chunk_size": 4,
+    }
     config = ACTConfig(
         device="cpu", pretrained_backbone_weights=None, push_to_hub=False, use_vae=False, n_action_steps=4, **sizes
     )
     policy = make_policy(config, env_cfg=read_name(env).config)
     stats: dict[str, Any] = {}
-    for key, feature in (config.input_features | config.output_features).items():
+    for key, feature in {**(config.input_features or {}), **(config.output_features or {})}.items():
         shape = feature.shape if len(feature.shape) == 1 else (3, 1, 1)
         middle = 250.0 if spread > 1 and len(feature.shape) == 1 else spread
         stats[key] = {"mean": torch.full(shape, middle), "std": torch.full(shape, 1.0 if len(shape) == 3 else spread)}
