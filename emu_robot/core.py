@@ -125,6 +125,10 @@ class Transition:
     """Whether the predicate of the whole task holds now."""
     subtasks_done: tuple[bool, ...]
     """Per subtask, in order, whether it was done at some tick."""
+    reward: float | None = None
+    """The environment's reward for the action; None without one."""
+    ended: bool | None = None
+    """Whether the environment ended the episode; None if only success and the step limit end it."""
 
 
 @runtime_checkable

@@ -20,6 +20,7 @@ class Ending(Enum):
     SUCCESS = "success"
     COMPLETE = "complete"
     MAX_STEPS = "max_steps"
+    ENDED = "ended"
     QUIT = "quit"
 
 
@@ -35,7 +36,7 @@ class EpisodeResult:
     """Whether the task's predicate held at some tick."""
     ending: Ending
     """Why the episode ended. `COMPLETE`: the policy declared the task complete, but the predicate did not hold.
-    `QUIT`: a person ended it, see `steering`."""
+    `ENDED`: the environment ended it before the step limit. `QUIT`: a person ended it, see `steering`."""
     n_steps: int
     """Tick of success, or the number of ticks of the episode."""
     n_chunks: int
@@ -44,6 +45,8 @@ class EpisodeResult:
     """Per subtask, whether it was done at some tick; all of them on success."""
     events: tuple[tuple[int, PolicyEvent], ...] = field(default=())
     """(tick, event) in order, as the policy reported them."""
+    rewards: tuple[float, ...] = field(default=())
+    """The environment's rewards, one per tick until the end; empty without any."""
     policy_s: float = 0.0
     """Wall-clock time spent in the policy [s]."""
     wall_s: float = 0.0
@@ -84,7 +87,8 @@ def run_episode(
     settle_steps: most ticks that a successful episode goes on until every subtask is done (the tabletop's arm is home
     then). They serve pictures and do not change the result. reset: begins the episode of the seed in place of the
     environment's own method.
-    An environment that renders on demand is asked for pictures only when the policy needs an observation.
+    An environment that renders on demand is asked for pictures only when the policy needs an observation. One that ends
+    its episodes itself is played to that end, also after a success.
     """
     started = time.monotonic()
     observation = (reset or environment.reset)(seed)
@@ -95,6 +99,7 @@ def run_episode(
         subscriber.on_reset(instruction, seed, observation)
 
     events: list[tuple[int, PolicyEvent]] = []
+    rewards: list[float] = []
     n_chunks, policy_s = 0, 0.0
     declared_complete: int | None = None
     succeeded_at: int | None = None
@@ -116,10 +121,16 @@ def run_episode(
         tick += 1
         for subscriber in subscribers:
             subscriber.on_transition(tick, action, transition)
+        if transition.reward is not None and (succeeded_at is None or transition.ended is not None):
+            rewards.append(transition.reward)
         if transition.success and succeeded_at is None:
-            succeeded_at, ending, limit = tick, Ending.SUCCESS, tick + settle_steps
+            succeeded_at, ending = tick, Ending.SUCCESS
+            limit = tick + settle_steps if transition.ended is None else limit
+        if transition.ended:
+            ending = ending if succeeded_at is not None or tick == limit else Ending.ENDED
+            break
         if succeeded_at is not None:
-            if all(subtasks_done):
+            if transition.ended is None and all(subtasks_done):
                 break
         elif declared_complete is not None and tick - declared_complete >= COMPLETE_PATIENCE:
             ending = Ending.COMPLETE
@@ -135,6 +146,7 @@ def run_episode(
         n_chunks=n_chunks,
         subtasks_done=tuple(done or succeeded_at is not None for done in subtasks_done),
         events=tuple(events),
+        rewards=tuple(rewards),
         policy_s=policy_s,
         wall_s=time.monotonic() - started,
     )

@@ -2,15 +2,17 @@
 
 A package registers its suite in its pyproject.toml: `[project.entry-points."emu_robot.environments"]`, one line
 `name = "module:Suite"`. `docs/environments.md` describes suites. This module knows no environment itself.
+
+A class that stands for many environments takes names of the form `name:text`, such as `lerobot:pusht`.
 """
 
 from collections.abc import Sequence
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 
-from emu_robot.environments.capabilities import MixesTasks
+from emu_robot.environments.capabilities import MadeByText, MixesTasks
 from emu_robot.environments.contract import SEEN, Environment, Suite, check_members, open_task, select_tasks
-from emu_robot.errors import InvalidValueError, SystemSetupError, UnknownNameError
+from emu_robot.errors import EmuRobotError, InvalidValueError, SystemSetupError, UnknownNameError
 
 GROUP = "emu_robot.environments"
 
@@ -20,15 +22,22 @@ def names() -> list[str]:
     return sorted(entry_points(group=GROUP).names)
 
 
+def check_name(name: str) -> None:
+    """Raise `UnknownNameError` unless a package registers `name`, or the part of it before the first colon."""
+    _entry_point(name)
+
+
 @cache
 def suite(name: str) -> Suite:
-    """The suite called `name`.
+    """The suite called `name`, or the one that `name:text` describes.
 
     Raises `UnknownNameError` with the known names, `SystemSetupError` naming the package of a suite that does not load.
     """
     entry = _entry_point(name)
     try:
-        made = entry.load()()
+        made = _make(entry.load(), name)
+    except EmuRobotError:
+        raise
     except Exception as error:  # a plug-in may raise anything
         reason = f"{type(error).__name__}: {error}"
         raise SystemSetupError(f"environment {name!r} of {_owner(entry)} cannot be loaded ({reason})") from error
@@ -52,8 +61,17 @@ def make(name: str, tasks: str | Sequence[str] = (), split: str = SEEN) -> Envir
     raise InvalidValueError(f"environment {name!r} opens one task at a time; name one of: {', '.join(chosen)}")
 
 
+def _make(loaded: type[Suite], name: str) -> Suite:
+    base, colon, text = name.partition(":")
+    if isinstance(loaded, MadeByText):
+        return loaded.from_text(text)
+    if colon:
+        raise InvalidValueError(f"environment {base!r} takes no text after its name, got {name!r}")
+    return loaded()
+
+
 def _entry_point(name: str) -> EntryPoint:
-    found = list(entry_points(group=GROUP, name=name))
+    found = list(entry_points(group=GROUP, name=name.partition(":")[0]))
     if not found:
         raise UnknownNameError("environment", name, names())
     if len({entry.value for entry in found}) > 1:

@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Protocol, runtime_checkable
 
 from emu_robot.core import Fact, Floats32, Image, Observation, PlanStep, Transition
-from emu_robot.environments.contract import Environment
+from emu_robot.environments.contract import Environment, Suite
 from emu_robot.errors import InvalidValueError
 from emu_robot.robots.arm import Arm
 
@@ -20,6 +20,33 @@ class MixesTasks(Protocol):
 
     def open_mixed(self, tasks: Sequence[str], split: str) -> Environment:
         """A world that draws one of the tasks for every seed. The caller closes it."""
+        ...
+
+
+@runtime_checkable
+class MadeByText(Protocol):
+    """A class of suites that stands for many environments: the text after `name:` chooses one."""
+
+    def from_text(self, text: str) -> Suite:
+        """The suite that the text describes; the text is empty if the name has none. A class method."""
+        ...
+
+
+@runtime_checkable
+class NumbersSeeds(Protocol):
+    """A suite with a rule of its own for the seeds of an evaluation, for instance that of a benchmark."""
+
+    def episode_seed(self, seed: int, number: int) -> int:
+        """The seed of episode `number` (from 0) of every task, in an evaluation with `seed=`."""
+        ...
+
+
+@runtime_checkable
+class NumbersEpisodes(Protocol):
+    """A world whose episodes depend on their number, too, for instance by a list of initial states."""
+
+    def reset_numbered(self, seed: int, number: int) -> Observation:
+        """Begin episode `number` (from 0) of the task. `reset(seed)` begins that of number `seed`."""
         ...
 
 

@@ -5,11 +5,13 @@ from pathlib import Path
 
 from emu_robot import environments
 from emu_robot.data.collect import SEED_LIMIT
+from emu_robot.environments.capabilities import NumbersSeeds
 from emu_robot.environments.contract import SEEN, Suite, TaskSpec, select_tasks
 from emu_robot.errors import ConfigError, UnknownNameError
 from emu_robot.planner.config import ReplanConfig
 from emu_robot.planner.decoding.config import Decoder
 from emu_robot.policy.config import ChunkConfig, GoalMode
+from emu_robot.policy.registry import is_foreign
 from emu_robot.shared.settings import check_ranges, number
 
 FIRST_SEED = SEED_LIMIT
@@ -24,7 +26,7 @@ class LayoutsConfig:
     policy: str = "mini"
     """A released name or a weights folder."""
     env: str = "tabletop"
-    """An environment that an installed package registers."""
+    """An environment that an installed package registers, or one of LeRobot's: lerobot:TYPE/TASK,SETTING=VALUE."""
     split: str = SEEN
     """One of the environment's splits."""
     tasks: list[str] = field(default_factory=list)
@@ -38,7 +40,7 @@ class LayoutsConfig:
 
     def __post_init__(self) -> None:
         check_ranges(self)
-        _check_name("environment", self.env, tuple(environments.names()))
+        environments.check_name(self.env)
 
     def suite(self) -> Suite:
         """The environment; raises `SystemSetupError` if its package cannot be loaded."""
@@ -54,7 +56,14 @@ class LayoutsConfig:
 
     def episode_seed(self, index: int) -> int:
         """The environment's seed of layout `index`."""
+        suite = self.suite()
+        if isinstance(suite, NumbersSeeds):
+            return suite.episode_seed(self.seed, self.episode_number(index))
         return FIRST_SEED + self.seed * SEED_STRIDE + index
+
+    def episode_number(self, index: int) -> int:
+        """The number of layout `index` among those of its task, from 0."""
+        return index // len(self.selected())
 
     def settings(self) -> dict[str, object]:
         """The settings that the outcome on a layout depends on, as JSON values."""
@@ -112,7 +121,10 @@ class ClosedLoopConfig(PlannedLayoutsConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class EvalConfig(ClosedLoopConfig):
-    """Settings of a closed-loop evaluation. policy=expert measures the scripted expert, an upper bound."""
+    """Settings of a closed-loop evaluation.
+
+    policy=expert measures the scripted expert, an upper bound; policy=lerobot:CHECKPOINT a policy of LeRobot.
+    """
 
     videos: int = number(6, 0)
     """Episodes that get a clip."""
@@ -122,9 +134,10 @@ class EvalConfig(ClosedLoopConfig):
     def without_effect(self) -> dict[str, str]:
         """See `check_effects`."""
         planner = ("decoder", "decoder_steps", "int8")
-        if self.policy == "expert":
+        if not self.is_ours:
             idle = ("goal", "chunk", "replan", "n_action_steps", *planner)
-            return dict.fromkeys(idle, "policy=expert is the environment's own expert")
+            owner = "the environment's own expert" if self.policy == "expert" else "a policy with settings of its own"
+            return dict.fromkeys(idle, f"policy={self.policy} is {owner}")
         if self.goal == GoalMode.NONE:
             return dict.fromkeys(("replan", *planner), "goal=none plans nothing")
         if self.goal == GoalMode.ORACLE:
@@ -132,9 +145,14 @@ class EvalConfig(ClosedLoopConfig):
         return super().without_effect()
 
     @property
+    def is_ours(self) -> bool:
+        """Whether the policy has weights of ours: it is neither the environment's expert nor another package's."""
+        return self.policy != "expert" and not is_foreign(self.policy)
+
+    @property
     def title(self) -> str:
         """The measurement in words, for instance "long, seen, goal=planner"."""
-        source = "scripted expert" if self.policy == "expert" else f"goal={self.goal}"
+        source = "scripted expert" if self.policy == "expert" else f"goal={self.goal}" if self.is_ours else self.policy
         return f"{'+'.join(self.task_names())}, {self.split}, {source}"
 
     def command(self) -> str:
@@ -156,9 +174,9 @@ class DemoConfig(EvalConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.interactive and (self.policy == "expert" or GoalMode(self.goal).needs_source):
-            given = "policy=expert" if self.policy == "expert" else f"goal={self.goal}"
-            raise ConfigError(f"interactive=true: {given} follows the environment, not an instruction")
+        if self.interactive and (not self.is_ours or GoalMode(self.goal).needs_source):
+            given = f"goal={self.goal}" if self.is_ours else f"policy={self.policy}"
+            raise ConfigError(f"interactive=true: {given} takes no other instruction while the robot moves")
 
     def without_effect(self) -> dict[str, str]:
         """See `check_effects`."""

@@ -16,6 +16,7 @@ from emu_robot.shared.words import folded, same_words
 KINDS = {
     "stopped early": "the policy declared the task complete before it was",
     "wrong plan step": "while the first open subtask was due, the planner mostly asked for another one",
+    "ended": "none of the others; the environment ended the episode before the step limit",
     "timeout": "none of the others; the step limit was reached",
 }
 
@@ -61,7 +62,7 @@ def classify(result: EpisodeResult, steps: Sequence[StepRecord], watch: FailureW
     pursued = _mostly_pursued(steps, watch.since)
     if due is not None and pursued is not None and not same_words(pursued, due):
         return "wrong plan step", f"due: {due}; asked for: {pursued}"
-    return watch.diagnose() or ("timeout", due)
+    return watch.diagnose() or ("ended" if result.ending is Ending.ENDED else "timeout", due)
 
 
 def _mostly_pursued(steps: Sequence[StepRecord], since: int) -> str | None:

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 from emu_robot.environments.capabilities import HasExpert, HasOracle, require
 from emu_robot.environments.contract import EnvironmentSpec, check_observation, open_task
 from emu_robot.errors import WeightsError
-from emu_robot.evaluation.config import ClosedLoopConfig, LayoutsConfig, PlannedLayoutsConfig
+from emu_robot.evaluation.config import ClosedLoopConfig, EvalConfig, LayoutsConfig, PlannedLayoutsConfig
 from emu_robot.evaluation.worker import policy_config
 from emu_robot.planner.decoding.config import Decoder, check_adapted
 from emu_robot.policy.config import GoalMode
+from emu_robot.policy.registry import source_of
 
 if TYPE_CHECKING:  # reading weights loads torch, which an expert does not need
     from emu_robot.policy.weights_contract import HeadContract
@@ -18,7 +19,7 @@ if TYPE_CHECKING:  # reading weights loads torch, which an expert does not need
 
 def with_goal[C: ClosedLoopConfig](config: C) -> C:
     """The same settings with the goal mode of the weights in place of auto. Raises the errors of `head_contract`."""
-    if config.policy == "expert" or config.goal != GoalMode.AUTO:
+    if not _has_weights(config) or config.goal != GoalMode.AUTO:
         return config
     from emu_robot.models.weights import resolve_weights
     from emu_robot.policy.weights_contract import head_contract
@@ -34,13 +35,21 @@ def check_fit(config: ClosedLoopConfig) -> None:
     a split or weights.
     """
     suite, task, goal = config.suite(), config.selected()[0], GoalMode(with_goal(config).goal)
-    if config.policy != "expert":
+    if _has_weights(config):
         _check_weights(config, goal)
+    elif config.policy != "expert":
+        source, name = source_of(config.policy)
+        source.check(name, suite.spec)
     needed = HasExpert if config.policy == "expert" else HasOracle if goal.needs_source else None
     with closing(open_task(suite, task.name, config.split)) as world:
         if needed is not None:
             require(world, needed, "policy=expert" if needed is HasExpert else f"goal={goal}")
         check_observation(f"environment {config.env}", world.reset(config.episode_seed(0)), suite.spec)
+
+
+def _has_weights(config: ClosedLoopConfig) -> bool:
+    """Whether the policy is to have weights of ours; only an evaluation takes others."""
+    return config.is_ours if isinstance(config, EvalConfig) else config.policy != "expert"
 
 
 def _check_weights(config: ClosedLoopConfig, goal: GoalMode) -> None:

@@ -13,6 +13,7 @@ from emu_robot.evaluation.records import (
     per_composition,
     per_group,
     per_task,
+    rewards_of,
     successes,
 )
 from emu_robot.evaluation.statistics import Mean, Proportion
@@ -22,7 +23,7 @@ from emu_robot.shared.provenance import commit
 def eval_info(
     config: EvalConfig, records: Sequence[EpisodeRecord], eval_s: float, made: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """The evaluation as LeRobot writes it. The reward is 1 at the tick at which the task succeeds, else 0.
+    """The evaluation as LeRobot writes it. Without rewards of the environment, see `records.rewards_of`.
 
     made: the record that `made_with` gave at the start.
     """
@@ -79,20 +80,20 @@ def machine() -> str:
 
 
 def _metrics(records: Sequence[EpisodeRecord]) -> dict[str, Any]:
-    rewards = [float(record.success) for record in records]
+    rewards = [rewards_of(record) for record in records]
     return {
-        "sum_rewards": rewards,
-        "max_rewards": rewards,
+        "sum_rewards": [total for total, _ in rewards],
+        "max_rewards": [largest for _, largest in rewards],
         "successes": [record.success for record in records],
         "video_paths": [record.clip for record in records if record.clip],
     }
 
 
 def _aggregate(records: Sequence[EpisodeRecord]) -> dict[str, Any]:
-    proportion = successes(records)
+    totals, largest = zip(*map(rewards_of, records), strict=True) if records else ((), ())
     return {
-        "avg_sum_reward": proportion.rate,
-        "avg_max_reward": proportion.rate,
+        "avg_sum_reward": sum(totals) / max(1, len(records)),
+        "avg_max_reward": sum(largest) / max(1, len(records)),
         **_success(records),
         "video_paths": [record.clip for record in records if record.clip],
     }
@@ -109,10 +110,11 @@ def _mean(figure: Proportion | Mean) -> dict[str, Any]:
 
 
 def _episode(record: EpisodeRecord) -> dict[str, Any]:
+    total, largest = rewards_of(record)
     return {
         "episode_ix": record.index,
-        "sum_reward": float(record.success),
-        "max_reward": float(record.success),
+        "sum_reward": total,
+        "max_reward": largest,
         "success": record.success,
         "seed": record.seed,
         "task": record.task,

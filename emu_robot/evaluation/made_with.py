@@ -6,6 +6,7 @@ from typing import Any
 
 from emu_robot.evaluation.config import EvalConfig
 from emu_robot.policy.config import GoalMode
+from emu_robot.policy.registry import is_foreign, source_of
 from emu_robot.shared.provenance import commit
 
 PACKAGES = ("numpy", "torch")
@@ -19,8 +20,12 @@ def made_with(config: EvalConfig) -> dict[str, Any]:
     Raises `WeightsError` where weights are missing.
     """
     spec = config.suite().spec
+    weights: dict[str, str] = weights_of(config.policy, *stages(config))
+    if is_foreign(config.policy):
+        source, name = source_of(config.policy)
+        weights = dict(source.made_with(name))
     return {
-        "weights": weights_of(config.policy, *stages(config)),
+        "weights": weights,
         "versions": {name: version(name) for name in PACKAGES} | dict(spec.versions),
         "commit": commit(),
         "control_hz": spec.control_hz,
@@ -51,7 +56,7 @@ def weights_of(policy: str, *stages: str) -> dict[str, str]:
 
 def stages(config: EvalConfig) -> tuple[str, ...]:
     """The stages of the weights that act."""
-    if config.policy == "expert":
+    if not config.is_ours:
         return ()
     return ("head", "planner", "tokenizer") if GoalMode(config.goal).needs_planner else ("head",)
 

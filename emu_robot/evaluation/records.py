@@ -86,6 +86,10 @@ class EpisodeRecord:
     """Its compositions that the split keeps from demonstrations."""
     clip: str | None = None
     """Clip, relative to the evaluation's folder."""
+    sum_reward: float | None = None
+    """Sum of the environment's rewards; None without any."""
+    max_reward: float | None = None
+    """The largest of them."""
     policy_s: float = 0.0
     """Time spent in the policy [s]."""
     wall_s: float = 0.0
@@ -102,6 +106,13 @@ class EpisodeRecord:
             return build(cls, read_json(path), "it")
         except InvalidValueError as error:
             raise DataError(f"{path} is not an episode record: {error}") from error
+
+
+def rewards_of(record: EpisodeRecord) -> tuple[float, float]:
+    """(sum, maximum) of the rewards. An environment without rewards gives 1 at the tick of success, else 0."""
+    if record.sum_reward is None or record.max_reward is None:
+        return float(record.success), float(record.success)
+    return record.sum_reward, record.max_reward
 
 
 def successes(records: Sequence[EpisodeRecord]) -> Proportion:

@@ -2,11 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from importlib import import_module
 
 from emu_robot.control.episode_loop import Subscriber, run_episode
 from emu_robot.core import PlanStep, Policy, Seeded
-from emu_robot.environments.capabilities import HasOracle, KeepsCompositions, require
+from emu_robot.environments.capabilities import HasOracle, KeepsCompositions, NumbersEpisodes, require
 from emu_robot.environments.contract import Environment
 from emu_robot.evaluation.config import ClosedLoopConfig, EvalConfig, PlannedLayoutsConfig
 from emu_robot.evaluation.expert import ExpertPolicy
@@ -18,6 +19,7 @@ from emu_robot.evaluation.video import ClipRecorder
 from emu_robot.evaluation.worlds import Worlds
 from emu_robot.planner.decoding.config import Decoder, DecoderConfig
 from emu_robot.policy.config import GoalMode, PolicyConfig
+from emu_robot.policy.registry import is_foreign, source_of
 
 SETTLE_STEPS = 40
 """Extra ticks of a successful episode in the report, so that its last view shows the arm at home."""
@@ -32,7 +34,10 @@ SHUFFLED_STRIDE = 1_000_003
 
 
 def load_policy(config: ClosedLoopConfig, subgoal_source: SubgoalSource) -> Policy:
-    """The policy in the weights `config.policy`."""
+    """The policy in the weights `config.policy`, or another package's policy."""
+    if is_foreign(config.policy):
+        source, name = source_of(config.policy)
+        return source.load(name, config.suite().spec)
     module = import_module("emu_robot.policy.emu_policy")  # torch is imported only now
     return module.load_policy(
         config.policy, goal=config.goal, subgoal_source=subgoal_source, seed=config.seed, config=policy_config(config)
@@ -87,6 +92,9 @@ class EpisodeRunner:
             subscribers,
             n_action_steps=config.n_action_steps,
             settle_steps=SETTLE_STEPS if index < max(FIRST_SHOWN, config.videos) else 0,
+            reset=partial(environment.reset_numbered, number=config.episode_number(index))
+            if isinstance(environment, NumbersEpisodes)
+            else None,
         )
 
         failure, detail = classify(result, log.steps, watch)
@@ -111,6 +119,8 @@ class EpisodeRunner:
             control_hz=environment.spec.control_hz,
             max_steps=environment.max_steps,
             clip=clip,
+            sum_reward=sum(result.rewards) if result.rewards else None,
+            max_reward=max(result.rewards) if result.rewards else None,
             policy_s=round(result.policy_s, 3),
             wall_s=round(result.wall_s, 3),
         )

@@ -198,13 +198,17 @@ class RobotLayout:
         return self.gripper_closed + opening * (self.gripper_open - self.gripper_closed)
 
     def differences(self, other: Self) -> dict[str, tuple[Any, Any]]:
-        """Field -> both values, for fields that both layouts know and that differ."""
+        """Field -> both values, for fields that both layouts know and that differ. Unnamed entries fit every name."""
         unsaid = ((), None, ActionKind.UNKNOWN)
         fields = ("state_names", "action_names", "state_units", "action_units")
         pairs = {
             name: (getattr(self, name), getattr(other, name))
             for name in (*fields, "n_grippers", "action_kind", "gripper_open", "gripper_closed")
         }
+        for what in ("state", "action"):
+            mine, theirs = pairs[f"{what}_names"]
+            if len(mine) == len(theirs) and unnamed(what, len(mine)) in (mine, theirs):
+                del pairs[f"{what}_names"]
         return {name: (a, b) for name, (a, b) in pairs.items() if a != b and a not in unsaid and b not in unsaid}
 
     def agrees(self, other: Self) -> bool:
@@ -218,6 +222,11 @@ class RobotLayout:
             kind = ActionKind.TARGET if values.get("relative_dims") else ActionKind.UNKNOWN
             values = {**values, "action_kind": kind}
         return build(cls, values, "layout")
+
+
+def unnamed(what: str, n: int) -> tuple[str, ...]:
+    """The names of `n` entries whose names are not known; what: "state" or "action"."""
+    return tuple(f"unnamed {what} {i}" for i in range(n))
 
 
 PANDA = RobotSpec(

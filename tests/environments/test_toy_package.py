@@ -93,4 +93,4 @@ def test_what_does_not_fit_is_told_before_a_folder_is_made(place, words, said):
 
 def test_the_tabletop_is_found_in_the_wheel(place):
     done = emu_robot(place, "eval", "env=moon", "out=refused")
-    assert "unknown environment 'moon'; known: tabletop, tabletop2, tabletop2_fold1, toy" in done.stderr
+    assert "unknown environment 'moon'; known: lerobot, tabletop, tabletop2, tabletop2_fold1, toy" in done.stderr

@@ -81,7 +81,7 @@ def test_a_typed_subtask_takes_the_planners_place_and_is_taken_back(tmp_path, mo
 
 def test_what_follows_the_environment_is_not_steered():
     for given in ("policy=expert", "goal=oracle"):
-        with pytest.raises(ConfigError, match=f"interactive=true: {given} follows the environment"):
+        with pytest.raises(ConfigError, match=f"interactive=true: {given} takes no other instruction"):
             load_config("demo", ["interactive=true", given])
     with pytest.raises(ConfigError, match="n has no effect: interactive=true plays one scene"):
         load_config("demo", ["interactive=true", "n=3"])
