@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from importlib.resources import files
 from typing import Any
 
-from gymnasium.vector import VectorEnv
+from gymnasium.vector import SyncVectorEnv
 from lerobot.envs import EnvConfig, close_envs, make_env
 
 from emu_robot.errors import InvalidValueError, UnknownNameError
@@ -50,7 +50,7 @@ def tasks_of(name: EnvironmentName) -> list[LeRobotTask]:
     return _built(config)
 
 
-def build(task: LeRobotTask) -> VectorEnv:
+def build(task: LeRobotTask) -> SyncVectorEnv:
     """The task's vector environment of one episode at a time. Those that LeRobot built beside it are closed."""
     envs = _build_all(task.config)
     every = {(suite, task_id): env for suite, some in envs.items() for task_id, env in some.items()}
@@ -81,7 +81,7 @@ def _metaworld(config: EnvConfig, wanted: list[str]) -> list[LeRobotTask]:
 def _libero(config: Any) -> list[LeRobotTask]:
     """The tasks of the suites that `config.task` names, of `task_ids` alone if it has some."""
     with needed_packages(config):
-        from libero.libero import benchmark
+        from libero.libero import benchmark  # pyright: ignore[reportMissingImports]
     known, tasks = benchmark.get_benchmark_dict(), []
     for suite in filter(None, (word.strip() for word in config.task.split(","))):
         if suite not in known:
@@ -110,7 +110,7 @@ def _built(config: EnvConfig) -> list[LeRobotTask]:
         close_envs(envs)
 
 
-def _name(env: VectorEnv) -> str:
+def _name(env: SyncVectorEnv) -> str:
     try:
         return str(env.call("task")[0])
     except (AttributeError, NotImplementedError):

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from gymnasium.vector import VectorEnv
+from gymnasium.vector import SyncVectorEnv
 from lerobot.envs import preprocess_observation
 from lerobot.envs.utils import NEW_ROLLOUT_OPTION
 from lerobot.utils.constants import ACTION
@@ -23,7 +23,7 @@ from emu_robot.lerobot.env_tasks import LeRobotTask
 class LeRobotWorld:
     """One task. Where LeRobot has a list of initial states, an episode's number chooses from it."""
 
-    def __init__(self, task: LeRobotTask, env: VectorEnv, spec: EnvironmentSpec) -> None:
+    def __init__(self, task: LeRobotTask, env: SyncVectorEnv, spec: EnvironmentSpec) -> None:
         """env: a vector environment of one, which the world closes."""
         self.spec, self.task_name = spec, task.name
         self._env = env
@@ -75,7 +75,7 @@ class LeRobotWorld:
         return to_observation(self._before(batch))
 
 
-def described(env: VectorEnv) -> str:
+def described(env: SyncVectorEnv) -> str:
     """The words that `rollout` gives a policy: `task_description`, else `task`, else none."""
     for name in ("task_description", "task"):
         try:
