@@ -34,6 +34,10 @@ def chromium() -> Iterator[Any]:
         browser.close()
 
 
+PATIENT_S = 0.5
+"""Watchdog of a session whose page shares the cores with other tests [s]."""
+
+
 class Served:
     """A running session. arm, recorder, policy: fakes; desk, loop, pages: real."""
 
@@ -41,7 +45,7 @@ class Served:
         self,
         token: str = "",
         policy: WalkingPolicy | None = None,
-        watchdog_s: float = SessionConfig.watchdog_s,
+        watchdog_s: float = PATIENT_S,
         arm: FakeArm | None = None,
     ) -> None:
         self.arm, self.recorder, self.desk = arm or (PicturedArm() if policy else FakeArm()), MemoryRecorder(), Desk()

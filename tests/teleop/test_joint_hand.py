@@ -101,7 +101,7 @@ def test_the_page_shows_the_joints_and_digits_choose_one() -> None:
     with chromium() as browser:
         page = browser.new_page()
         page.on("pageerror", lambda error: pytest.fail(f"the page's script: {error}"))
-        page.goto(served.url)
+        page.goto(served.pad)
         wait_page(page, "document.querySelectorAll('#joints button').length === 6", 30)
         served.wait(lambda view: view.gate.is_armed, 10)
         page.keyboard.press("3")

@@ -98,7 +98,7 @@ def test_a_frozen_page_is_held_by_the_watchdog(page: Any, served: Served) -> Non
     page.keyboard.down("w")
     served.wait(lambda view: view.is_driven)
     page.evaluate("setTimeout(() => { const end = Date.now() + 1500; while (Date.now() < end); }, 0)")
-    served.wait(lambda view: not view.is_driven, 0.6)
+    served.wait(lambda view: not view.is_driven, 1.0)
 
 
 def test_a_second_operator_is_refused_but_may_stop(browser: Any, page: Any, served: Served) -> None:
