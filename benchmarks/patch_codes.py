@@ -7,8 +7,8 @@
 
 Each cell of 16 px, less the background of the fixed camera, is projected on principal components and gets two codes:
 its nearest of `CODES` cluster centres, and the nearest centre of what is left. Colour weighs more than brightness.
-Places of objects are then compared between pictures of the second set and their reconstructions, for these codes and the
-image tokenizers of weights folders.
+Places of objects are then compared between pictures of the second set and their reconstructions, also for the image
+tokenizers of weights folders.
 """
 
 import sys
