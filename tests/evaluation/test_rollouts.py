@@ -117,6 +117,7 @@ def test_tasks_and_groups_are_averaged(tmp_path):
 
 def test_worlds_are_opened_per_task_and_closed(tmp_path):
     fakes.FakeSuite.opened.clear()
+    fakes.FakeSuite.alive = 0  # other tests close worlds that no suite opened
     run(config(tmp_path, tasks=["all"], n=9, goal=GoalMode.SHUFFLED))
     for_the_check, two_each = ["one"], ["one", "one", "two", "two", "both", "both"]
     assert fakes.FakeSuite.opened == for_the_check + two_each

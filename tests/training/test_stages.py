@@ -383,7 +383,7 @@ def test_dida_stage_adapts_the_planner_and_keeps_its_words(root: Path, tmp_path:
     with pytest.raises(ConfigError, match="decoder=dida needs weights adapted"):
         Planner.load(tmp_path, decoder=DecoderConfig(kind=Decoder.DIDA))
     before = n_right_words(Planner.load(tmp_path))
-    loop = replace(LoopConfig(steps=60, **LOOP), log_every=5)
+    loop = replace(LoopConfig(steps=100, **LOOP), log_every=5)
     config = dida_stage.DidaTrainConfig(
         data=root / "data",
         out=tmp_path / "run",
@@ -396,7 +396,7 @@ def test_dida_stage_adapts_the_planner_and_keeps_its_words(root: Path, tmp_path:
     dida_stage.train(config)
     lines = [json.loads(line) for line in (tmp_path / "run/dida/metrics.jsonl").read_text().splitlines()]
     losses = [line["noisy"] for line in lines if "noisy" in line]
-    assert losses[-1] < 0.85 * losses[0]
+    assert np.mean(losses[-4:]) < 0.85 * np.mean(losses[:2]), losses
     planner = Planner.load(tmp_path, decoder=DecoderConfig(kind=Decoder.DIDA, steps=2))
     assert planner.config.dida_path == "mask"
     assert n_right_words(planner) >= before - 2, before
