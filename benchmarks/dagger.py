@@ -171,8 +171,7 @@ def _wanted(view: View) -> str:
 
 
 def _robot(arm: Any) -> RecordedRobot:
-    cameras = dict.fromkeys(arm.cameras, (IMAGE_SIZE, IMAGE_SIZE))
-    return RecordedRobot(layout=arm.layout, fps=RATE, cameras=cameras, robot_type=arm.name)
+    return RecordedRobot(layout=arm.layout, fps=RATE, cameras=arm.cameras, robot_type=arm.name)
 
 
 def collect(given: argparse.Namespace, folder: Path) -> dict[str, Any]:

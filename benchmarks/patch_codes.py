@@ -23,7 +23,8 @@ from torch import Tensor
 from emu_robot.data.episode import read_facts
 from emu_robot.data.replay_buffer import ReplayBuffer
 from emu_robot.evaluation.centroids import position_error
-from emu_robot.evaluation.tokenizer_quality import LOST_RADIUS, psnr
+from emu_robot.evaluation.named_objects import LOST_RADIUS
+from emu_robot.evaluation.tokenizer_quality import psnr
 from emu_robot.models.weights import resolve_weights
 from emu_robot.tokenizers.image import ImageTokenizer
 

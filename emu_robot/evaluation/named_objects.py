@@ -8,7 +8,7 @@ import numpy as np
 from emu_robot.evaluation.statistics import Proportion
 from emu_robot.tokenizers.object_naming import SeenObject
 
-RADIUS = 9.0
+LOST_RADIUS = 9.0
 """Largest distance of a centre from where the object is, at 128 px [px]."""
 
 
@@ -28,11 +28,11 @@ def naming_figures(
         places = [(one.name, size * one.u, size * one.v) for one in claimed if one.name in names]
         claims, total = claims + len(places), total + len(there)
         for name, uv in there.items():
-            near = {other: _distance(uv, place) for other, *place in places if _distance(uv, place) < RADIUS}
+            near = {other: _distance(uv, place) for other, *place in places if _distance(uv, place) < LOST_RADIUS}
             named += name in near
             confused += bool(near) and name not in near
             distances += [near[name]] if name in near else []
-        invented += sum(all(_distance(uv, place) >= RADIUS for uv in there.values()) for _name, *place in places)
+        invented += sum(all(_distance(uv, place) >= LOST_RADIUS for uv in there.values()) for _name, *place in places)
     return {
         "named": str(Proportion(named, total)),
         "confused": str(Proportion(confused, total)),

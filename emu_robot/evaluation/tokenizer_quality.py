@@ -28,7 +28,7 @@ from emu_robot.environments.contract import Environment
 from emu_robot.evaluation.centroids import position_error
 from emu_robot.evaluation.config import SEED_STRIDE, LayoutsConfig
 from emu_robot.evaluation.info import measured_with
-from emu_robot.evaluation.named_objects import naming_figures
+from emu_robot.evaluation.named_objects import LOST_RADIUS, naming_figures
 from emu_robot.evaluation.statistics import Proportion
 from emu_robot.evaluation.worlds import Worlds, by_task
 from emu_robot.shared.files import replace_json
@@ -39,7 +39,6 @@ from emu_robot.tokenizers.object_naming import SeenObject
 OPEN, CLOSED = 0.8, 0.6  # gripper opening above, below; a gripper in between moves and is left out
 CROP = 12  # [px] half the side of the gripper's crop
 RIDGE = 30.0
-LOST_RADIUS = 9.0  # [px]
 OBJECTS_SIZE = 128  # [px] of `LocatesObjects.object_pixels`
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from emu_robot.core import ActionChunk, Floats32, Image, Observation
+from emu_robot.core import ActionChunk, Floats32, Image, Observation, check_image
 from emu_robot.errors import InvalidValueError, ShapeError, UnknownNameError
 from emu_robot.models.weights import resolve_weights
 from emu_robot.observation.image_fit import fit_image
@@ -87,8 +87,7 @@ class ServedPolicy:
             hint = f"; say which one it is: cameras.{camera}=NAME" if name == camera else ""
             raise UnknownNameError(f"camera {name!r} for the policy's {camera!r}{hint}; camera", name, list(images))
         picture = np.asarray(images[name])
-        if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8:
-            raise ShapeError(f"picture of camera {name!r}", f"{picture.shape} {picture.dtype}", "(H, W, 3) uint8")
+        check_image(f"picture of camera {name!r}", picture)
         return fit_image(picture, self._head.image_size, self._config.fit)
 
 

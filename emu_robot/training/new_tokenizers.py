@@ -41,10 +41,11 @@ def with_tokenizers(
     new = replace(old, image=form, model=replace(old.model, vocab_size=size), dida_path="")
     model = CausalTransformer(new.model)
     state = dict(planner.model.state_dict())
+    before, after = _cells(planner.images, pictures_NHW3), _cells(images, pictures_NHW3)
     for name in ("model.embed_tokens.weight", "lm_head.weight"):
         old_VD = state[name]
         control = old_VD[ids.text_size : ids.first_code]
-        codes = _codes(old_VD[ids.first_code :], planner.images, images, pictures_NHW3)
+        codes = _codes(old_VD[ids.first_code :], before, after, images.quantize.codebook())
         state[name] = torch.cat([_pieces(old_VD, planner.text, text), control, codes])
     model.load_state_dict(state)
     return model, new
@@ -55,20 +56,22 @@ def _pieces(old_VD: Tensor, old: TextTokenizer, new: TextTokenizer) -> Tensor:
     return torch.stack([old_VD[old.spell(piece)].mean(0) for piece in new.pieces])
 
 
-def _codes(old_KD: Tensor, old: ImageTokenizer, new: ImageTokenizer, pictures: np.ndarray) -> Tensor:
-    """(K', D) of the new codes."""
-    cells = (len(pictures), -1)
-    before = torch.from_numpy(old.encode_images(pictures).astype(np.int64)).view(*cells, old.config.codes_per_cell)
-    after = torch.from_numpy(new.encode_images(pictures).astype(np.int64)).view(*cells, new.config.codes_per_cell)
-    total = old_KD.new_zeros(new.config.n_embed, old_KD.shape[1])
-    count = old_KD.new_zeros(new.config.n_embed)
+def _cells(tokenizer: ImageTokenizer, pictures: np.ndarray) -> Tensor:
+    """(N, h w, P) codes of every cell."""
+    codes = torch.from_numpy(tokenizer.encode_images(pictures).astype(np.int64))
+    return codes.view(len(pictures), -1, tokenizer.config.codes_per_cell)
+
+
+def _codes(old_KD: Tensor, before: Tensor, after: Tensor, book: Tensor) -> Tensor:
+    """(K', D) of the new codes. before, after: (N, h w, P) old and new codes of the same pictures; book: (K', E)."""
+    total = old_KD.new_zeros(len(book), old_KD.shape[1])
+    count = old_KD.new_zeros(len(book))
     meant = old_KD[before].mean(2)
     for part in range(after.shape[2]):
         total.index_add_(0, after[..., part].flatten(), meant.flatten(0, 1))
         count.index_add_(0, after[..., part].flatten(), torch.ones(after[..., part].numel()))
     shown = count > 0
     means = total[shown] / count[shown, None]
-    book = new.quantize.codebook()
     nearest = torch.cdist(book[~shown], book[shown]).topk(min(NEIGHBOURS, len(means)), largest=False).indices
     total[shown] = means
     total[~shown] = means[nearest].mean(1)
