@@ -223,7 +223,7 @@ def read_vision_config(folder: Path) -> ImageTokenizerConfig:
         raise WeightsError(f"{path} lacks {', '.join(missing)}")
     taken: dict[str, Any] = {name: place[name] for name, place in places.items()}
     taken |= {"beta": official.get("beta", 0.25), "l2_norm": official.get("l2_norm", False)}
-    ours = {"patch_size": 1, "learned_position": False, "local_encoder": False, "scale": 1.0}
+    ours = {"patch_size": 1, "learned_position": False, "encoder": "official", "scale": 1.0}
     return build(ImageTokenizerConfig, taken | ours, str(path))
 
 

@@ -5,6 +5,7 @@ tensors, uint8 RGB as arrays.
 """
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,10 +20,27 @@ from emu_robot.models.weights import load_weights, restore
 from emu_robot.shared.settings import check_ranges, number
 from emu_robot.tokenizers.local_encoder import LocalEncoder, distinct
 from emu_robot.tokenizers.object_naming import ObjectNaming, SeenObject
+from emu_robot.tokenizers.patches import PatchDecoder, PatchEncoder, ResidualQuantizer
 from emu_robot.tokenizers.quantizer import IndexBackpropagationQuantizer, ProductQuantizer, Quantized
 from emu_robot.tokenizers.vqgan import Decoder, Encoder
 
 MOST_NAMES = 2**12
+OF_A_NETWORK = (
+    *("ch", "num_res_blocks", "attn_resolutions", "mid_attention", "z_channels", "beta"),
+    *("learned_position", "l2_norm", "scale"),
+)
+"""Sizes and settings that clusters have no use for."""
+
+
+class EncoderKind(StrEnum):
+    """Ways from pixels to codes."""
+
+    local = "local"
+    """A network that encodes every cell by itself (`LocalEncoder`)."""
+    official = "official"
+    """The official network, which sees the whole image."""
+    patches = "patches"
+    """Clusters of patches, without a network (`tokenizers.patches`)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,13 +67,14 @@ class ImageTokenizerSizes:
     n_embed: int = number(4096, 2, 2**24)
     """Number of codes in the codebook."""
     codes_per_cell: int = number(1, 1, 16)
-    """Codes of each cell; the codebook and the embedding are cut into as many parts."""
+    """Codes of each cell, each of its own part of the codebook. The embedding is cut into as many parts or, with
+    encoder=patches, is their sum."""
     beta: float = number(0.25, 0, 1e6)
     """Weight of the commitment loss."""
     learned_position: bool = True
     """Give the decoder the place of a cell, so that the background of a fixed camera needs no code."""
-    local_encoder: bool = True
-    """Encode every cell by itself (`LocalEncoder`); the official encoder is global."""
+    encoder: EncoderKind = EncoderKind.local
+    """local | official | patches, see `EncoderKind`."""
     local_width: int = number(256, 1, 2**14)
     """Width of the local encoder."""
     local_blocks: int = number(3, 0, 64)
@@ -75,13 +94,16 @@ class ImageTokenizerSizes:
                 few = f"{str(values)[:60]}, must be {least} to 8"
                 raise InvalidValueError(f"tokenizer.{name} is {few} whole numbers in 1..{most}")
         parts = self.codes_per_cell
-        for name in ("n_embed", "embed_dim"):
+        for name in ("n_embed",) if self.encoder is EncoderKind.patches else ("n_embed", "embed_dim"):
             if (size := getattr(self, name)) % parts:
                 raise InvalidValueError(f"tokenizer.{name} is {size}, must be a multiple of codes_per_cell={parts}")
 
     def without_effect(self) -> dict[str, str]:
         """See `check_effects`."""
-        return {} if self.local_encoder else dict.fromkeys(("local_width", "local_blocks"), "local_encoder=false")
+        idle: list[str] = [] if self.encoder is EncoderKind.local else ["local_width", "local_blocks"]
+        if self.encoder is EncoderKind.patches:
+            idle += OF_A_NETWORK
+        return dict.fromkeys(idle, f"encoder={self.encoder}")
 
     @property
     def downscale(self) -> int:
@@ -130,8 +152,22 @@ class Reconstruction(NamedTuple):
     quantized: Quantized
 
 
-def _local_encoder(config: ImageTokenizerConfig) -> LocalEncoder:
-    return LocalEncoder(
+def _coders(config: ImageTokenizerConfig) -> tuple[nn.Module, nn.Module]:
+    """Encoder and decoder."""
+    if config.encoder is EncoderKind.patches:
+        size = (config.resolution, config.downscale)
+        return PatchEncoder(*size), PatchDecoder(*size)
+    layout = {
+        name: getattr(config, name)
+        for name in (
+            *("ch", "ch_mult", "num_res_blocks", "attn_resolutions", "mid_attention"),
+            *("resolution", "z_channels", "patch_size", "learned_position"),
+        )
+    }
+    decoder = Decoder(**layout)
+    if config.encoder is EncoderKind.official:
+        return Encoder(**layout), decoder
+    encoder = LocalEncoder(
         ch=2 * config.ch,
         width=config.local_width,
         blocks=config.local_blocks,
@@ -139,6 +175,15 @@ def _local_encoder(config: ImageTokenizerConfig) -> LocalEncoder:
         downscale=config.downscale,
         z_channels=config.z_channels,
     )
+    return encoder, decoder
+
+
+def _quantizer(config: ImageTokenizerConfig) -> IndexBackpropagationQuantizer | ProductQuantizer | ResidualQuantizer:
+    if config.encoder is EncoderKind.patches:
+        return ResidualQuantizer(config.n_embed, config.embed_dim, config.codes_per_cell)
+    book = (config.n_embed, config.embed_dim, config.beta, config.l2_norm, config.scale)
+    one = config.codes_per_cell == 1
+    return IndexBackpropagationQuantizer(*book) if one else ProductQuantizer(*book, config.codes_per_cell)
 
 
 class ImageTokenizer(nn.Module):
@@ -147,20 +192,11 @@ class ImageTokenizer(nn.Module):
     def __init__(self, config: ImageTokenizerConfig) -> None:
         super().__init__()
         self.config = config
-        layout = {
-            name: getattr(config, name)
-            for name in (
-                *("ch", "ch_mult", "num_res_blocks", "attn_resolutions", "mid_attention"),
-                *("resolution", "z_channels", "patch_size", "learned_position"),
-            )
-        }
-        self.encoder = _local_encoder(config) if config.local_encoder else Encoder(**layout)
-        self.decoder = Decoder(**layout)
-        book = (config.n_embed, config.embed_dim, config.beta, config.l2_norm, config.scale)
-        one = config.codes_per_cell == 1
-        self.quantize = IndexBackpropagationQuantizer(*book) if one else ProductQuantizer(*book, config.codes_per_cell)
-        self.quant_conv = nn.Conv2d(config.z_channels, config.embed_dim, 1)
-        self.post_quant_conv = nn.Conv2d(config.embed_dim, config.z_channels, 1)
+        self.encoder, self.decoder = _coders(config)
+        self.quantize = _quantizer(config)
+        channels = 3 * config.downscale**2 if config.encoder is EncoderKind.patches else config.z_channels
+        self.quant_conv = nn.Conv2d(channels, config.embed_dim, 1)
+        self.post_quant_conv = nn.Conv2d(config.embed_dim, channels, 1)
         named = bool(config.names)
         self.naming = ObjectNaming(config.embed_dim, config.names, config.naming_width) if named else None
 

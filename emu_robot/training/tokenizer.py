@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +17,9 @@ from emu_robot.data.replay_buffer import ReplayBuffer
 from emu_robot.errors import DataError, ShapeError
 from emu_robot.models.weights import resolve_weights, save_weights, stage_hash
 from emu_robot.shared.settings import check_ranges, number
-from emu_robot.tokenizers.image import ImageTokenizer, ImageTokenizerConfig, ImageTokenizerSizes, to_pixels
+from emu_robot.tokenizers.image import EncoderKind, ImageTokenizer, ImageTokenizerConfig, ImageTokenizerSizes, to_pixels
 from emu_robot.tokenizers.text import TextTokenizer
+from emu_robot.training.clusters import ClusterConfig, clustered
 from emu_robot.training.loop import LoopConfig, LossFn, check_loop, fit, select_device, step_rng
 from emu_robot.training.losses import codebook_usage, importance_BHW, reconstruction_loss
 from emu_robot.training.naming import SeenThings, naming_loss
@@ -97,6 +98,14 @@ class TokenizerTrainConfig(TokenizerTraining):
     """Largest number of ids of the text tokenizer."""
     model: ImageTokenizerSizes = field(default_factory=ImageTokenizerSizes)
     """Sizes of the image tokenizer."""
+    clusters: ClusterConfig = field(default_factory=ClusterConfig)
+    """How the codes are found with `model.encoder=patches`, which needs no training by steps."""
+
+    def without_effect(self) -> dict[str, str]:
+        """See `check_effects`."""
+        if self.model.encoder is not EncoderKind.patches:
+            return super().without_effect() | {"clusters": f"model.encoder={self.model.encoder}"}
+        return dict.fromkeys((one.name for one in fields(TokenizerTraining)), "clusters are not trained by steps")
 
 
 def train(config: TokenizerTrainConfig) -> Path:
@@ -106,15 +115,27 @@ def train(config: TokenizerTrainConfig) -> Path:
     buffer = ReplayBuffer.open(config.data)
     images = buffer.images(config.camera)
     text = train_text(buffer, config.text_vocabulary)
+    make = _clustered if config.model.encoder is EncoderKind.patches else _trained
+    tokenizer = make(config, buffer, images)
+    text.save(config.weights)
+    save_weights(config.weights, "tokenizer", tokenizer.state_dict(), tokenizer.config, half=True)
+    return config.weights
+
+
+def _clustered(config: TokenizerTrainConfig, buffer: ReplayBuffer, images: ImageSource) -> ImageTokenizer:
+    """A tokenizer of clusters."""
+    rows = np.arange(len(images))
+    return clustered(tokenizer_config(config.model, images), images, rows, background(images), config.clusters)
+
+
+def _trained(config: TokenizerTrainConfig, buffer: ReplayBuffer, images: ImageSource) -> ImageTokenizer:
+    """A trained network."""
     things = SeenThings.load(buffer, config.camera) if config.naming_weight else None
     names = things.names if things else []
     model = ImageTokenizer(tokenizer_config(config.model, images, names)).to(select_device(config.loop.device))
     rows = np.arange(len(images))
     initialize_codebook(model, images, rows, config)
-    tokenizer = fit_tokenizer(model, images, rows, keyframe_rows(buffer), config, config.out, "tokenizer", things)
-    text.save(config.weights)
-    save_weights(config.weights, "tokenizer", tokenizer.state_dict(), model.config, half=True)
-    return config.weights
+    return fit_tokenizer(model, images, rows, keyframe_rows(buffer), config, config.out, "tokenizer", things)
 
 
 def fit_tokenizer(

@@ -105,7 +105,11 @@ WRONG = {
         ("model.n_embed=1", "tokenizer.n_embed is 1, must lie in [2, 16777216]"),
         ("model.resolution=64", "unknown key 'model.resolution'"),
         ("loop.eval_every=5", "loop.eval_every has no effect: stage tokenizer evaluates nothing"),
-        ("model.local_encoder=false model.local_width=9", "model.local_width has no effect: local_encoder=false"),
+        ("model.encoder=official model.local_width=9", "model.local_width has no effect: encoder=official"),
+        ("model.encoder=patches model.ch=9", "model.ch has no effect: encoder=patches"),
+        ("model.encoder=patches loop.steps=9", "loop has no effect: clusters are not trained by steps"),
+        ("clusters.rounds=0", "clusters.rounds is 0"),
+        ("clusters.rounds=2", "clusters has no effect: model.encoder=local"),
     ),
     "generate weights=~/emu prompt=words out=answer": (
         ("task=paint", "'paint'"),

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from emu_robot.emu35.text import RANKS, SPECIAL, VISION
 from emu_robot.models.transformer import CausalTransformer
 from emu_robot.models.transformer_sizes import TransformerConfig
-from emu_robot.tokenizers.image import ImageTokenizer, ImageTokenizerConfig
+from emu_robot.tokenizers.image import EncoderKind, ImageTokenizer, ImageTokenizerConfig
 
 N_CODES = 16
 MERGES = [b"th", b"the", b" the", b"op", b" op", b"en", b" open", b" d", b" dr", b" dra", b"we", b"wer"]
@@ -56,7 +56,7 @@ def make_checkpoint(folder: Path) -> Path:
     tokenizer = ImageTokenizer(
         ImageTokenizerConfig(
             **layout, attn_resolutions=[], patch_size=1, n_embed=N_CODES, embed_dim=4, learned_position=False,
-            local_encoder=False, l2_norm=False, scale=1.0,
+            encoder=EncoderKind.official, l2_norm=False, scale=1.0,
         )
     )  # fmt: skip
     torch.save({"state_dict": tokenizer.state_dict()}, folder / "vision/model.ckpt")

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from emu_robot.errors import InvalidValueError, ShapeError, WeightsError
 from emu_robot.models.weights import save_weights
-from emu_robot.tokenizers.image import ImageTokenizer, ImageTokenizerConfig, to_pixels, to_uint8
+from emu_robot.tokenizers.image import EncoderKind, ImageTokenizer, ImageTokenizerConfig, to_pixels, to_uint8
 from emu_robot.tokenizers.local_encoder import LocalEncoder, distinct
 from emu_robot.tokenizers.object_naming import NamedCells, ObjectNaming
 from emu_robot.tokenizers.quantizer import IndexBackpropagationQuantizer, entropy_loss
@@ -39,7 +39,7 @@ def test_official_checkpoint_gives_official_codes_and_reconstruction() -> None:
         embed_dim=16,
         n_embed=256,
         learned_position=False,
-        local_encoder=False,
+        encoder=EncoderKind.official,
         l2_norm=False,
         scale=1.0,
     )
@@ -131,7 +131,7 @@ def test_arrays_in_and_out() -> None:
 
 @pytest.mark.parametrize("channels", [16, 64], ids=["a value per group", "more"])
 def test_the_smallest_picture_is_one_code(channels: int) -> None:
-    config = tiny_config(ch=channels, ch_mult=[1, 1], learned_position=False, local_encoder=False)
+    config = tiny_config(ch=channels, ch_mult=[1, 1], learned_position=False, encoder=EncoderKind.official)
     tokenizer, side = ImageTokenizer(config).eval(), config.downscale
     pixels = torch.rand(1, 3, side, side)
     with torch.inference_mode():

@@ -2,12 +2,12 @@
 
 import torch
 
-from emu_robot.tokenizers.image import ImageTokenizer, ImageTokenizerConfig
+from emu_robot.tokenizers.image import EncoderKind, ImageTokenizer, ImageTokenizerConfig
 
 
 def test_a_change_in_one_cell_reaches_no_other() -> None:
     torch.manual_seed(0)
-    tokenizer = ImageTokenizer(ImageTokenizerConfig(local_encoder=True)).eval()
+    tokenizer = ImageTokenizer(ImageTokenizerConfig(encoder=EncoderKind.local)).eval()
     before = torch.rand(1, 3, 128, 128) * 2 - 1
     after = before.clone()
     after[:, :, 64:80, 64:80] = before[
@@ -22,7 +22,7 @@ def test_a_change_in_one_cell_reaches_no_other() -> None:
 
 def test_the_global_encoder_spreads_it() -> None:
     torch.manual_seed(0)
-    tokenizer = ImageTokenizer(ImageTokenizerConfig(local_encoder=False)).eval()
+    tokenizer = ImageTokenizer(ImageTokenizerConfig(encoder=EncoderKind.official)).eval()
     before = torch.rand(1, 3, 128, 128) * 2 - 1
     after = before.clone()
     after[:, :, 64:80, 64:80] = 0.5

@@ -1,0 +1,165 @@
+"""An image tokenizer of clusters: the cells of a set's pictures, less the background of the fixed camera, projected on
+principal components and clustered by k-means, one book of codes after the other.
+
+Colour weighs more than brightness, since objects differ in it, and most of the brightness is the arm's. Two minutes of
+one core gave better codes than an hour of training a network (docs/training.md).
+
+Shapes: M images, N cells, C values of a cell, E components, K codes of a book.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from emu_robot.data.mapped_images import ImageSource
+from emu_robot.errors import DataError
+from emu_robot.shared.progress import progress
+from emu_robot.shared.settings import check_ranges, number
+from emu_robot.tokenizers.image import ImageTokenizer, ImageTokenizerConfig, to_pixels
+from emu_robot.tokenizers.patches import CELLS_AT_ONCE, PatchDecoder, PatchEncoder, ResidualQuantizer
+
+PICTURES_AT_ONCE = 256
+VISIBLE = 0.1
+"""Least difference from the background, of a range of 2, of a cell that is clustered."""
+CLEAR = 0.6
+"""Least difference from the background's colour, of a range of 2, that counts as clear."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClusterConfig:
+    """Settings of the clusters of an image tokenizer with `model.encoder=patches`."""
+
+    pictures: int = number(40_000, 1)
+    """Most pictures of which cells are taken, spread over the set."""
+    cells: int = number(200_000, 1)
+    """Most cells that are clustered."""
+    rounds: int = number(10, 1)
+    """Rounds of k-means for each book."""
+    joint_rounds: int = number(4, 0)
+    """Rounds in which all books are fitted to each other, after k-means."""
+    colour: float = number(3.0, above=0)
+    """Weight of a difference in colour; one in brightness has weight 1."""
+    plain_share: float = number(0.15, 0, 1)
+    """Share of the cells without a clear colour, such as those of the arm, that are clustered."""
+    seed: int = number(0, 0)
+    """Seed of the choice of cells and of first centres."""
+
+    def __post_init__(self) -> None:
+        check_ranges(self, "clusters")
+
+
+@torch.no_grad()
+def clustered(
+    config: ImageTokenizerConfig,
+    images: ImageSource,
+    rows: NDArray[np.int64],
+    background_3HW: Tensor,
+    how: ClusterConfig,
+) -> ImageTokenizer:
+    """The tokenizer made of these rows of images (M, H, W, 3). background: in [-1, 1].
+
+    Raises `DataError` if the pictures show fewer different cells than a book has codes.
+    """
+    tokenizer = ImageTokenizer(config)
+    encoder, decoder, quantizer = tokenizer.encoder, tokenizer.decoder, tokenizer.quantize
+    assert isinstance(encoder, PatchEncoder) and isinstance(decoder, PatchDecoder)
+    assert isinstance(quantizer, ResidualQuantizer)
+    for one in (encoder, decoder):
+        one.background.copy_(background_3HW)
+    spread_33 = colour_axes(how.colour)
+    cells_NC = _cells(encoder, images, rows, spread_33, how)
+    components, size = config.embed_dim, quantizer.books.shape[1]
+    if len(cells_NC) < max(size, components):
+        raise DataError(
+            f"{len(cells_NC)} different cells for {size} codes: give more pictures or a smaller model.n_embed"
+        )
+    axes_CE = torch.linalg.eigh((cells_NC.T @ cells_NC).double())[1][:, -components:].float()
+    per_pixel = torch.eye(config.downscale**2)
+    tokenizer.quant_conv.weight.copy_((axes_CE.T @ torch.kron(spread_33, per_pixel))[..., None, None])
+    tokenizer.post_quant_conv.weight.copy_(
+        (torch.kron(spread_33.inverse().contiguous(), per_pixel) @ axes_CE)[..., None, None]
+    )
+    for conv in (tokenizer.quant_conv, tokenizer.post_quant_conv):
+        assert conv.bias is not None
+        conv.bias.zero_()
+    vectors_NE = cells_NC @ axes_CE
+    left_NE = vectors_NE.clone()
+    with progress("clustering", len(quantizer.books) * how.rounds + how.joint_rounds) as report:
+        for i, book in enumerate(quantizer.books):
+            generator = torch.Generator().manual_seed(how.seed + i)
+            book.copy_(k_means(left_NE, len(book), how.rounds, generator, report))
+            left_NE -= book[nearest(left_NE, book)]
+        for _ in range(how.joint_rounds if len(quantizer.books) > 1 else 0):
+            fit_jointly(quantizer.books, quantizer.nearest(vectors_NE), vectors_NE)
+            report("")
+    return tokenizer.eval().requires_grad_(False)
+
+
+def colour_axes(colour: float) -> Tensor:
+    """(3, 3): red, green, blue -> brightness, and twice colour."""
+    return torch.tensor([[1 / 3, 1 / 3, 1 / 3], [colour, -colour, 0], [colour / 2, colour / 2, -colour]])
+
+
+def _cells(
+    encoder: PatchEncoder, images: ImageSource, rows: NDArray[np.int64], spread_33: Tensor, how: ClusterConfig
+) -> Tensor:
+    """(N, C) different cells that differ from the background, brightness and colours pixel by pixel."""
+    rng = np.random.default_rng(how.seed)
+    chosen = rows[np.linspace(0, len(rows) - 1, min(how.pictures, len(rows))).astype(int)]
+    kept = []
+    for begin in range(0, len(chosen), PICTURES_AT_ONCE):
+        pixels = to_pixels(torch.from_numpy(images[chosen[begin : begin + PICTURES_AT_ONCE]]))
+        cells_N3P = encoder(pixels).movedim(1, -1).flatten(0, 2).unflatten(1, (3, -1))
+        cells_N3P = spread_33 @ cells_N3P
+        clear = cells_N3P[:, 1:].abs().amax((1, 2)) > CLEAR * how.colour
+        some = torch.from_numpy(rng.random(len(cells_N3P)) < how.plain_share)
+        visible = cells_N3P.abs().amax((1, 2)) > VISIBLE
+        kept.append(cells_N3P[(clear | some) & visible].flatten(1))
+    cells_NC = torch.unique(torch.cat(kept), dim=0)
+    return cells_NC[torch.from_numpy(rng.permutation(len(cells_NC))[: how.cells])]
+
+
+def nearest(vectors_NE: Tensor, centres_KE: Tensor) -> Tensor:
+    """(N,) the nearest centre of each vector."""
+    length_K = centres_KE.square().sum(1)
+    blocks = vectors_NE.split(4 * CELLS_AT_ONCE)
+    return torch.cat([(2 * block @ centres_KE.T - length_K).argmax(1) for block in blocks])
+
+
+def fit_jointly(books_PKE: Tensor, codes_NP: Tensor, vectors_NE: Tensor, sweeps: int = 3) -> None:
+    """Move the centres of each book, in place, to the mean of what the other books leave; the first centre stays 0.
+
+    codes: (N, P) of the vectors, each in the numbering of its own book.
+    """
+    count = books_PKE.shape[1]
+    for _ in range(sweeps):
+        for i, book in enumerate(books_PKE):
+            others = [books_PKE[j][codes_NP[:, j]] for j in range(len(books_PKE)) if j != i]
+            left_NE = vectors_NE - torch.stack(others).sum(0)
+            members = torch.bincount(codes_NP[:, i], minlength=count)
+            members[0] = 0
+            used = members > 0
+            total = torch.zeros_like(book).index_add_(0, codes_NP[:, i], left_NE)
+            book[used] = total[used] / members[used, None]
+
+
+def k_means(vectors_NE: Tensor, count: int, rounds: int, generator: torch.Generator, report=lambda _: None) -> Tensor:
+    """(count, E) centres. The first one is 0. Idle ones move to a vector, with odds of its squared distance."""
+    centres = vectors_NE[torch.randperm(len(vectors_NE), generator=generator)[:count]].clone()
+    for _ in range(rounds):
+        centres[0] = 0
+        near = nearest(vectors_NE, centres)
+        members = torch.bincount(near, minlength=count)
+        total = torch.zeros_like(centres).index_add_(0, near, vectors_NE)
+        misfit_N = (vectors_NE - centres[near]).square().sum(1)
+        used = members > 0
+        centres[used] = total[used] / members[used, None]
+        if not used.all():
+            moved = torch.multinomial(misfit_N + 1e-9, int((~used).sum()), generator=generator)
+            centres[~used] = vectors_NE[moved]
+        report("")
+    centres[0] = 0
+    return centres

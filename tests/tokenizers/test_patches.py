@@ -1,0 +1,126 @@
+"""Image codes of clusters: what a cell's codes mean, and how they are found."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from emu_robot.errors import DataError, InvalidValueError
+from emu_robot.models.weights import save_weights
+from emu_robot.tokenizers.image import EncoderKind, ImageTokenizer, ImageTokenizerConfig, to_pixels
+from emu_robot.tokenizers.patches import ResidualQuantizer
+from emu_robot.training.clusters import ClusterConfig, clustered, fit_jointly, k_means
+
+SIDE, CELL = 32, 8
+BACKGROUND = np.full((SIDE, SIDE, 3), 120, np.uint8)
+HOW = ClusterConfig(pictures=400, cells=4000, rounds=4, joint_rounds=2)
+
+
+def config(**given) -> ImageTokenizerConfig:
+    sizes = {"n_embed": 128, "embed_dim": 24, "codes_per_cell": 2}
+    fixed = {"encoder": EncoderKind.patches, "patch_size": CELL, "ch_mult": [1], "resolution": SIDE}
+    return ImageTokenizerConfig(**(fixed | sizes | given))
+
+
+def pictures(count: int, seed: int) -> np.ndarray:
+    """Red, green and blue squares of 5 px anywhere before a grey background."""
+    rng = np.random.default_rng(seed)
+    images = np.repeat(BACKGROUND[None], count, 0)
+    for image in images:
+        for channel in range(3):
+            row, column = rng.integers(0, SIDE - 5, 2)
+            image[row : row + 5, column : column + 5] = 230 * np.eye(3, dtype=np.uint8)[channel]
+    return images
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> ImageTokenizer:
+    images = pictures(400, 0)
+    background = to_pixels(torch.from_numpy(BACKGROUND)[None])[0]
+    return clustered(config(), images, np.arange(len(images)), background, HOW)
+
+
+def test_pictures_come_back(tokenizer: ImageTokenizer):
+    images = pictures(40, 1)
+    again = tokenizer.decode_images(tokenizer.encode_images(images)).astype(float)
+    error = np.square(again - images).mean() / np.square(images - BACKGROUND.astype(float)).mean()
+    assert error < 0.4
+
+
+def test_the_background_has_one_code_of_each_book_everywhere(tokenizer: ImageTokenizer):
+    codes = tokenizer.encode_images(BACKGROUND[None]).reshape(-1, 2)
+    np.testing.assert_array_equal(codes, np.tile([0, 64], (16, 1)))
+    np.testing.assert_array_equal(tokenizer.decode_images(codes.reshape(1, -1))[0], BACKGROUND)
+
+
+def test_a_cell_has_the_same_codes_at_every_place(tokenizer: ImageTokenizer):
+    images = np.repeat(BACKGROUND[None], 2, 0)
+    images[0, 2:7, 1:6] = images[1, 2 + CELL : 7 + CELL, 1 + 2 * CELL : 6 + 2 * CELL] = (230, 0, 0)
+    codes = tokenizer.encode_images(images).reshape(2, 4, 4, 2)
+    np.testing.assert_array_equal(codes[0, 0, 0], codes[1, 1, 2])
+    assert codes[0, 0, 0].tolist() != [0, 64]
+
+
+def test_the_sum_that_is_nearest_counts_not_the_nearest_first_vector():
+    quantizer = ResidualQuantizer(n_embed=4, embed_dim=1, parts=2)
+    quantizer.books.data = torch.tensor([[[0.0], [1.0]], [[0.0], [0.6]]])
+    codes = quantizer.encode(torch.tensor([0.6, 1.0, 1.6, 0.1]).view(4, 1, 1, 1))
+    assert codes.flatten(1).tolist() == [[0, 3], [1, 2], [1, 3], [0, 2]]
+    decoded = quantizer.decode(codes)
+    torch.testing.assert_close(decoded.flatten(), torch.tensor([0.6, 1.0, 1.6, 0.0]))
+
+
+def test_codes_of_different_books_are_never_alike(tokenizer: ImageTokenizer):
+    book = tokenizer.quantize.codebook()
+    assert book.shape == (128, 26)
+    torch.testing.assert_close(book.norm(dim=1), torch.ones(128))
+    between = (book[:64, None] - book[None, 64:]).square().sum(-1)
+    within = (book[0] - book[1:64]).square().sum(-1)
+    assert between.min() > within.min()
+
+
+def test_books_fitted_to_each_other_are_nearer():
+    generator = torch.Generator().manual_seed(0)
+    vectors = torch.randn(3000, 6, generator=generator)
+    quantizer = ResidualQuantizer(n_embed=32, embed_dim=6, parts=2).requires_grad_(False)
+    left = vectors.clone()
+    for i, book in enumerate(quantizer.books):
+        book.copy_(k_means(left, 16, 8, torch.Generator().manual_seed(i)))
+        left -= book[(left[:, None] - book).square().sum(-1).argmin(1)]
+
+    def error() -> float:
+        codes = quantizer.nearest(vectors)
+        return float((vectors - quantizer.books[0][codes[:, 0]] - quantizer.books[1][codes[:, 1]]).square().mean())
+
+    before = error()
+    for _ in range(4):
+        fit_jointly(quantizer.books, quantizer.nearest(vectors), vectors)
+    assert error() < 0.97 * before
+    assert quantizer.books[:, 0].abs().max() == 0
+
+
+def test_the_same_pictures_give_the_same_tokenizer(tokenizer: ImageTokenizer):
+    images = pictures(400, 0)
+    background = to_pixels(torch.from_numpy(BACKGROUND)[None])[0]
+    other = clustered(config(), images, np.arange(len(images)), background, HOW)
+    for name, value in tokenizer.state_dict().items():
+        torch.testing.assert_close(other.state_dict()[name], value, rtol=0, atol=0)
+
+
+def test_it_is_saved_and_loaded(tokenizer: ImageTokenizer, tmp_path: Path):
+    save_weights(tmp_path, "tokenizer", tokenizer.state_dict(), tokenizer.config, half=True)
+    loaded, images = ImageTokenizer.load(tmp_path), pictures(8, 2)
+    assert (loaded.encode_images(images) == tokenizer.encode_images(images)).mean() > 0.99
+
+
+def test_too_few_cells_are_refused():
+    images = pictures(4, 0)
+    background = to_pixels(torch.from_numpy(BACKGROUND)[None])[0]
+    with pytest.raises(DataError, match="different cells for 64 codes"):
+        clustered(config(), images, np.arange(4), background, HOW)
+
+
+def test_steps_of_training_are_refused(tokenizer: ImageTokenizer):
+    with pytest.raises(InvalidValueError, match="made of clusters"):
+        tokenizer(to_pixels(torch.from_numpy(pictures(1, 0))))
