@@ -19,7 +19,9 @@ def run(arguments: Sequence[str]) -> None:
         return
     from emu_robot.data.quality_record import told_before_training
     from emu_robot.training.curves import write_curves
+    from emu_robot.training.estimate import METRICS
 
     print("\n".join(told_before_training(config.data)), flush=True)
     importlib.import_module(f"emu_robot.training.{stage}").train(config)
-    print(f"look at {write_curves(config.out / stage)}")
+    if (config.out / stage / METRICS).exists():  # clusters are found without steps
+        print(f"look at {write_curves(config.out / stage)}")

@@ -32,17 +32,17 @@ class ResidualBlock(nn.Module):
         return x + self.conv2(F.silu(self.conv1(self.norm(x))))
 
 
-def distinct(cells_N3ss: Tensor) -> tuple[Tensor, Tensor]:
+def distinct(cells: Tensor) -> tuple[Tensor, Tensor]:
     """The rows (U,) of cells that differ from each other, and for every cell (N,) the number of its like among them.
 
-    Cells are compared by a random projection of their pixels.
+    Cells are compared by a random projection of their values.
     """
-    pixels_NC = cells_N3ss.flatten(1).double()
+    pixels_NC = cells.flatten(1).double()
     generator = torch.Generator().manual_seed(0)
-    direction_C = torch.randn(pixels_NC.shape[1], generator=generator, dtype=torch.float64)
+    direction_C = torch.randn(pixels_NC.shape[1], generator=generator, dtype=torch.float64).to(pixels_NC.device)
     _values, like_N = torch.unique(pixels_NC @ direction_C, return_inverse=True)
-    rows_N = torch.arange(len(like_N))
-    first_U = torch.full((int(like_N.max()) + 1,), len(like_N)).scatter_reduce(0, like_N, rows_N, "amin")
+    rows_N = torch.arange(len(like_N), device=like_N.device)
+    first_U = torch.full_like(rows_N[: int(like_N.max()) + 1], len(like_N)).scatter_reduce(0, like_N, rows_N, "amin")
     return first_U, like_N
 
 

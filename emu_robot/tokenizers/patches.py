@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from emu_robot.errors import InvalidValueError
+from emu_robot.tokenizers.local_encoder import distinct
 from emu_robot.tokenizers.quantizer import Quantized
 
 BEAM = 4
@@ -62,8 +63,9 @@ class ResidualQuantizer(nn.Module):
     def encode(self, z_BEhw: Tensor) -> Tensor:
         """Codes (B, h, w P) int64 of features."""
         cells_NE = z_BEhw.movedim(1, -1).flatten(0, 2)
+        first_U, like_N = distinct(cells_NE)
         numbering = self._size * torch.arange(len(self.books), device=z_BEhw.device)
-        codes_NP = self.nearest(cells_NE) + numbering
+        codes_NP = (self.nearest(cells_NE[first_U]) + numbering)[like_N]
         batch, _, height, width = z_BEhw.shape
         return codes_NP.view(batch, height, width * len(self.books))
 
@@ -89,10 +91,15 @@ class ResidualQuantizer(nn.Module):
         left_NME = cells[:, None]
         chosen_NMp = torch.zeros(len(cells), 1, 0, dtype=torch.int64, device=cells.device)
         for i, book_SE in enumerate(self.books.float()):
-            kept = 1 if i == len(self.books) - 1 else BEAM
             length_S = book_SE.square().sum(-1)
-            error_NMS = left_NME.square().sum(-1, keepdim=True) + length_S - 2 * (left_NME @ book_SE.T)
-            best = error_NMS.flatten(1).topk(min(kept, error_NMS[0].numel()), largest=False, sorted=True).indices
+            error_NMS = left_NME.square().sum(-1, keepdim=True) + torch.addmm(
+                length_S, left_NME.flatten(0, 1), book_SE.T, alpha=-2
+            ).view(*left_NME.shape[:2], -1)
+            errors = error_NMS.flatten(1)
+            if i == len(self.books) - 1:
+                best = errors.argmin(1, keepdim=True)
+            else:
+                best = errors.topk(min(BEAM, errors.shape[1]), largest=False).indices
             before, code = best // self._size, best % self._size
             rows = torch.arange(len(cells), device=cells.device)[:, None]
             chosen_NMp = torch.cat([chosen_NMp[rows, before], code[..., None]], -1)

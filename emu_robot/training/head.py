@@ -113,7 +113,7 @@ def train(config: HeadTrainConfig) -> Path:
     shape = head_config(config, started.settings(HeadConfig) if started else config.model, data, layout, text)
     model = ActionHead(shape)
     if started is not None:
-        fresh = warm_start(model, started)
+        fresh = warm_start(model, started, (TextTokenizer.load(resolve_weights(config.start)), text))
         print(f"head: {len(fresh)} of its parameters start untrained{': ' if fresh else ''}{', '.join(fresh)}")
     train_rows, holdout_rows = split_rows(data, config.holdout)
     relative = RelativeActions(shape.relative_dims)

@@ -15,6 +15,7 @@ from emu_robot.planner.planner import Planner, PlannerConfig
 from emu_robot.tokenizers.image import ImageTokenizer
 from emu_robot.tokenizers.text import TextTokenizer
 from emu_robot.tokenizers.vocabulary import Vocabulary
+from emu_robot.training.warm_start import carried_words
 
 NEIGHBOURS = 8
 """Nearest codes that lend an embedding to a code which the pictures do not show."""
@@ -46,14 +47,9 @@ def with_tokenizers(
         old_VD = state[name]
         control = old_VD[ids.text_size : ids.first_code]
         codes = _codes(old_VD[ids.first_code :], before, after, images.quantize.codebook())
-        state[name] = torch.cat([_pieces(old_VD, planner.text, text), control, codes])
+        state[name] = torch.cat([carried_words(old_VD, planner.text, text), control, codes])
     model.load_state_dict(state)
     return model, new
-
-
-def _pieces(old_VD: Tensor, old: TextTokenizer, new: TextTokenizer) -> Tensor:
-    """(V, D) of the new pieces of words."""
-    return torch.stack([old_VD[old.spell(piece)].mean(0) for piece in new.pieces])
 
 
 def _cells(tokenizer: ImageTokenizer, pictures: np.ndarray) -> Tensor:

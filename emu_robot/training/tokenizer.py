@@ -28,6 +28,10 @@ ASKED_EPISODES = 2000
 """Episodes whose pictures are asked about in the sentences of the text tokenizer."""
 
 
+OF_NAMING = ("keyframe_share", "naming_weight", "loop")
+"""Settings of the naming of objects from finished codes."""
+
+
 def _loop() -> LoopConfig:
     return LoopConfig(
         steps=4000,
@@ -99,13 +103,15 @@ class TokenizerTrainConfig(TokenizerTraining):
     model: ImageTokenizerSizes = field(default_factory=ImageTokenizerSizes)
     """Sizes of the image tokenizer."""
     clusters: ClusterConfig = field(default_factory=ClusterConfig)
-    """How the codes are found with `model.encoder=patches`, which needs no training by steps."""
+    """How the codes are found with `model.encoder=patches`. The steps of `loop` then train the naming of objects alone,
+    where the set tells what is seen."""
 
     def without_effect(self) -> dict[str, str]:
         """See `check_effects`."""
         if self.model.encoder is not EncoderKind.patches:
             return super().without_effect() | {"clusters": f"model.encoder={self.model.encoder}"}
-        return dict.fromkeys((one.name for one in fields(TokenizerTraining)), "clusters are not trained by steps")
+        idle = (one.name for one in fields(TokenizerTraining) if one.name not in OF_NAMING)
+        return super().without_effect() | dict.fromkeys(idle, "clusters are not trained by steps")
 
 
 def train(config: TokenizerTrainConfig) -> Path:
@@ -123,9 +129,39 @@ def train(config: TokenizerTrainConfig) -> Path:
 
 
 def _clustered(config: TokenizerTrainConfig, buffer: ReplayBuffer, images: ImageSource) -> ImageTokenizer:
-    """A tokenizer of clusters."""
+    """A tokenizer of clusters, with a network trained to name objects from its codes if the set tells what is seen."""
+    things = SeenThings.load(buffer, config.camera) if config.naming_weight else None
+    shape = tokenizer_config(config.model, images, things.names if things else [])
     rows = np.arange(len(images))
-    return clustered(tokenizer_config(config.model, images), images, rows, background(images), config.clusters)
+    tokenizer = clustered(shape, images, rows, background(images), config.clusters)
+    if things is None:
+        return tokenizer
+    return fit_naming(tokenizer, images, rows, keyframe_rows(buffer), config, config.out, things)
+
+
+def fit_naming(
+    tokenizer: ImageTokenizer,
+    images: ImageSource,
+    rows: NDArray[np.int64],
+    keyframes: NDArray[np.int64],
+    config: TokenizerTraining,
+    out: Path,
+    things: SeenThings,
+) -> ImageTokenizer:
+    """Train the naming of objects alone, on these rows of images; the codes stay. See `fit_tokenizer`."""
+    tokenizer.requires_grad_(False)
+    assert tokenizer.naming is not None
+    tokenizer.naming.requires_grad_(True)
+    batch_fn = batches(images, rows, keyframes, config, tokenizer.config.grid, things, revives=False)
+
+    def loss(model: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, float | Tensor]]:
+        assert isinstance(model, ImageTokenizer) and model.naming is not None
+        features = model.quantize.decode(model.encode(to_pixels(batch["images"])))
+        return naming_loss(model.naming(features), batch["kinds"], batch["offsets"]), {}
+
+    named = fit(tokenizer, batch_fn, loss, config.loop, out, "tokenizer", settings=config)
+    assert isinstance(named, ImageTokenizer)
+    return named.eval().requires_grad_(False)
 
 
 def _trained(config: TokenizerTrainConfig, buffer: ReplayBuffer, images: ImageSource) -> ImageTokenizer:
@@ -232,6 +268,7 @@ def batches(
     config: TokenizerTraining,
     grid: int = 0,
     things: SeenThings | None = None,
+    revives: bool = True,
 ) -> Callable[[int], dict[str, Tensor]]:
     """step -> {"images": (B, H, W, 3) uint8}, with further images "revival" at steps that revive idle codes.
 
@@ -249,7 +286,7 @@ def batches(
         drawn = {"images": torch.from_numpy(images[chosen])}
         if things is not None:
             drawn |= things.targets(chosen, grid)
-        if step % config.revive_every == config.revive_every - 1 and step < config.loop.steps // 2:
+        if revives and step % config.revive_every == config.revive_every - 1 and step < config.loop.steps // 2:
             drawn["revival"] = torch.from_numpy(images[draw(rng, config.revive_images)])
         return drawn
 

@@ -107,7 +107,7 @@ WRONG = {
         ("loop.eval_every=5", "loop.eval_every has no effect: stage tokenizer evaluates nothing"),
         ("model.encoder=official model.local_width=9", "model.local_width has no effect: encoder=official"),
         ("model.encoder=patches model.ch=9", "model.ch has no effect: encoder=patches"),
-        ("model.encoder=patches loop.steps=9", "loop has no effect: clusters are not trained by steps"),
+        ("model.encoder=patches colour=9", "colour has no effect: clusters are not trained by steps"),
         ("clusters.rounds=0", "clusters.rounds is 0"),
         ("clusters.rounds=2", "clusters has no effect: model.encoder=local"),
     ),

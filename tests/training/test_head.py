@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from emu_robot.data.replay_buffer import ReplayBuffer
 from emu_robot.errors import DataError, InvalidValueError
 from emu_robot.models.action_head import ActionHead, HeadConfig, HeadSizes, text_ids
 from emu_robot.models.normalize import NormStats, RelativeActions
+from emu_robot.models.weights import StageWeights
 from emu_robot.policy.config import PolicyConfig
 from emu_robot.policy.emu_policy import load_policy
 from emu_robot.tokenizers.text import TextTokenizer
@@ -24,6 +25,7 @@ from emu_robot.training.head_data import Demonstrations
 from emu_robot.training.head_goals import generated_goals
 from emu_robot.training.head_sampler import GeneratedGoals, GoalImages, HeadSampler, SamplingConfig, shift_images
 from emu_robot.training.loop import LoopConfig
+from emu_robot.training.warm_start import warm_start
 
 SIZE, LENGTH, REACH = 32, 12, 6
 WORDS = ("reach the blob", "touch it again")
@@ -263,3 +265,21 @@ def test_planner_goals_are_drawn_once_and_wrong_ones_left_out(folder, data):
     path.write_bytes(b"broken")
     with pytest.raises(DataError, match="generated_goals.npz"):
         generated_goals(data, folder, path, 20, seed=0, plan=plan)
+
+
+def test_a_head_that_starts_from_another_keeps_what_words_mean(folder):
+    """With another text tokenizer each piece starts as the mean of the old pieces that spell it."""
+    old = TextTokenizer.load(folder / "weights")
+    new = TextTokenizer.train([*WORDS, "reach blobs", "touching"], 300)
+    sizes = vars(config(folder).model)
+    before, after = (
+        ActionHead(HeadConfig(**sizes, image_size=SIZE, text_vocabulary=text.size + 1)) for text in (old, new)
+    )
+    weights = StageWeights(config=asdict(before.config), state=before.state_dict(), extra={})
+    assert "text.embedding.weight" in warm_start(after, weights)
+    assert "text.embedding.weight" not in warm_start(after, weights, (old, new))
+    given, carried = before.text.embedding.weight, after.text.embedding.weight
+    piece = new.encode("touching")[0]
+    spelled = [one + 1 for one in old.spell(new.pieces[piece])]
+    torch.testing.assert_close(carried[piece + 1], given[spelled].mean(0))
+    torch.testing.assert_close(carried[0], given[0])
