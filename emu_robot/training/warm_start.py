@@ -44,14 +44,14 @@ def warm_start(
     with torch.no_grad():
         for name, parameter in head.named_parameters():
             given = state.get(name)
-            if given is not None and given.shape == parameter.shape:
+            if given is not None and name == "text.embedding.weight" and words is not None:
+                parameter[0] = given[0]  # padding
+                parameter[1:] = carried_words(given[1:], *words)
+            elif given is not None and given.shape == parameter.shape:
                 parameter.copy_(given)
             elif given is not None and name == "text.position":
                 rows = min(len(given), len(parameter))
                 parameter[:rows] = given[:rows]
-            elif given is not None and name == "text.embedding.weight" and words is not None:
-                parameter[1:] = carried_words(given[1:], *words)
-                parameter[0] = given[0]
             else:
                 fresh.append(name)
     return fresh

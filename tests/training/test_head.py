@@ -276,8 +276,7 @@ def test_a_head_that_starts_from_another_keeps_what_words_mean(folder):
         ActionHead(HeadConfig(**sizes, image_size=SIZE, text_vocabulary=text.size + 1)) for text in (old, new)
     )
     weights = StageWeights(config=asdict(before.config), state=before.state_dict(), extra={})
-    assert "text.embedding.weight" in warm_start(after, weights)
-    assert "text.embedding.weight" not in warm_start(after, weights, (old, new))
+    assert not warm_start(after, weights, (old, new))
     given, carried = before.text.embedding.weight, after.text.embedding.weight
     piece = new.encode("touching")[0]
     spelled = [one + 1 for one in old.spell(new.pieces[piece])]
