@@ -4,8 +4,20 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 
 
+LONGEST = 4000
+"""Most characters of a message."""
+
+
 class EmuRobotError(Exception):
-    """Base class. The command line prints it as one line and exits with a status other than 0."""
+    """Base class. The command line prints it as one line and exits with a status other than 0.
+
+    Names that come from files may hold anything: line breaks and other characters that cannot be printed are escaped,
+    and the message is cut at `LONGEST` characters.
+    """
+
+    def __str__(self) -> str:
+        said = "".join(one if one.isprintable() else repr(one)[1:-1] for one in super().__str__())
+        return said if len(said) <= LONGEST else f"{said[:LONGEST]}..."
 
 
 class UnknownNameError(EmuRobotError):
