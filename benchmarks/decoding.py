@@ -27,7 +27,7 @@ from emu_robot.planner.decoding.sampling import RowGenerators, SamplingConfig
 from emu_robot.planner.decoding.session import DecodingSession, ImageDecoder
 from emu_robot.tokenizers.vocabulary import Vocabulary
 
-WORDS = Vocabulary(text_size=411, n_codes=4096)
+WORDS = Vocabulary(text_size=411, book_size=4096)
 MODELS = {
     "mini": TransformerConfig(vocab_size=WORDS.size, references=False, unrotated_groups=0),
     "100m": TransformerConfig(
@@ -79,7 +79,7 @@ def print_times(title: str, n_codes: int, times: dict[str, float]) -> None:
 
 def decoders(model: CausalTransformer, guidance: float, steps: list[int]) -> dict[str, ImageDecoder]:
     """Our image decoders by name."""
-    codebook = torch.randn(WORDS.n_codes, 32, device=model.lm_head.weight.device)
+    codebook = torch.randn(1, WORDS.n_codes, 32, device=model.lm_head.weight.device)
     path = make_noise_path("metric", codebook)
     methods: dict[str, ImageDecoder] = {
         ONE_BY_ONE: AutoregressiveImageDecoder(SamplingConfig(image_guidance=guidance), codebook)

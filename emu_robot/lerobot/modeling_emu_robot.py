@@ -37,7 +37,7 @@ from emu_robot.policy.emu_policy import EmuPolicy
 from emu_robot.robots.order import to_theirs
 from emu_robot.shared.draws import episode_seed
 from emu_robot.training.head import HeadTrainConfig, head_loss
-from emu_robot.training.losses import near_codes
+from emu_robot.training.losses import near_digits
 from emu_robot.training.planner import planner_loss
 from emu_robot.training.planner_config import SequenceConfig
 from emu_robot.training.warm_start import warm_start
@@ -131,9 +131,8 @@ class EmuRobotPolicy(PreTrainedPolicy):
             max_words=max(planner.config.max_words, examples.longest_words),
         )
         self._fit(fitted, planner)
-        codebook_KD = planner.images.quantize.codebook()
-        near = near_codes(codebook_KD, SequenceConfig().code_temperature, planner.interleaver.vocabulary.first_code)
-        self._planner_loss = planner_loss(near)
+        books_PSD, first_code = planner.images.quantize.books(), planner.interleaver.vocabulary.first_code
+        self._planner_loss = planner_loss(near_digits(books_PSD, SequenceConfig().code_temperature, first_code))
 
     def _camera_order(self, planner: Planner) -> list[str]:
         """The planner's camera, then the others."""

@@ -133,6 +133,13 @@ class Backbone(nn.Module):
         self.layers = nn.ModuleList(Block(config) for _ in range(config.num_hidden_layers))
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
 
+    def embed(self, ids: Tensor) -> Tensor:
+        """(..., D) of ids (...), all at least 0."""
+        if self.config.code_books == 1:
+            return self.embed_tokens(ids)
+        rows = embedding_rows(ids, self.config)
+        return (self.embed_tokens(rows.clamp(min=0)) * (rows >= 0)[..., None]).sum(-2)
+
     def forward(
         self,
         ids_BL: Tensor,
@@ -159,9 +166,9 @@ class Backbone(nn.Module):
                 ],
                 1,
             )
-        x = self.embed_tokens(ids_BL)
+        x = self.embed(ids_BL)
         if references_BL is not None and self.config.references:
-            referred = self.reference_gain * self.embed_tokens(references_BL.clamp(min=0))
+            referred = self.reference_gain * self.embed(references_BL.clamp(min=0))
             x = x + referred * (references_BL >= 0)[..., None]
         if positions_BL is None:
             begin = cache.length if cache is not None else 0
@@ -191,6 +198,11 @@ class CausalTransformer(nn.Module):
         if config.references:
             self.copy_gate = nn.Linear(config.hidden_size, 1, bias=False)
             nn.init.zeros_(self.copy_gate.weight)
+        if config.code_books > 1:
+            width = config.hidden_size
+            self.next_digit = nn.Sequential(
+                RMSNorm(width, config.rms_norm_eps), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width)
+            )
         if config.tie_word_embeddings:
             self.lm_head.weight = self.model.embed_tokens.weight
         self.heads: dict[tuple[int, int], nn.Module] = {}  # replace rows of lm_head, see `to_int8`
@@ -206,16 +218,27 @@ class CausalTransformer(nn.Module):
         positions_BL: Tensor | None = None,
         *,
         references_BL: Tensor | None = None,
-        asked_BL: Tensor | None = None,
     ) -> Tensor:
-        """Logits (B, L, V) of all positions, or (N, V) of those where `asked_BL` is True, row by row."""
-        hidden = self.model(ids_BL, positions_BL, references_BL=references_BL)
-        if asked_BL is None:
-            return self.logits(hidden, references=references_BL)
-        return self.logits(hidden[asked_BL], references=None if references_BL is None else references_BL[asked_BL])
+        """Logits (B, L, V) of every embedding."""
+        rows = None if references_BL is None else embedding_rows(references_BL, self.config)[..., 0]
+        return self.logits(self.model(ids_BL, positions_BL, references_BL=references_BL), references=rows)
+
+    def digit_logits(self, hidden: Tensor, book: slice, before: Tensor, references: Tensor) -> Tensor:
+        """(..., S) logits of the next digit of a code.
+
+        hidden: (..., D) states that predict the code. book: the embeddings of the digit's book. before: (..., p) the
+        embeddings of the p digits before it. references: (..., P) those of the code to copy, as `embedding_rows` gives
+        them. A digit is copied only after equal ones.
+        """
+        count = before.shape[-1]
+        if count:
+            hidden = hidden + self.next_digit(hidden + self.model.embed_tokens(before).sum(-2))
+        alike = (before == references[..., :count]).all(-1)
+        return self.logits(hidden, book, torch.where(alike, references[..., count], -1))
 
     def logits(self, hidden: Tensor, ids: slice | None = None, references: Tensor | None = None) -> Tensor:
-        """(..., V) logits of hidden states (..., D), for all ids or a range; references (...): the input's."""
+        """(..., V) logits of hidden states (..., D), for all embeddings or a range of them; references (...): the
+        embedding of the input's, which the copy gate favours, -1 for none."""
         ids = ids or slice(0, self.config.vocab_size)
         head = self.heads.get((ids.start, ids.stop))
         logits = F.linear(hidden, self.lm_head.weight[ids]) if head is None else head(hidden)
@@ -224,6 +247,17 @@ class CausalTransformer(nn.Module):
         known = (references >= ids.start) & (references < ids.stop)
         place = (references - ids.start).clamp(0, logits.shape[-1] - 1)[..., None]
         return logits.scatter_add_(-1, place, (self.copy_gate(hidden) * known[..., None]).to(logits.dtype))
+
+
+def embedding_rows(ids: Tensor, config: TransformerConfig) -> Tensor:
+    """(..., P) the embeddings that ids (...) are the sum of: one for each digit of a code; one and -1 for other ids."""
+    if config.code_books == 1:
+        return ids[..., None]
+    first, size, books = config.first_code, config.book_size, config.code_books
+    powers = size ** torch.arange(books - 1, -1, -1, device=ids.device)
+    rows = (ids[..., None] - first) // powers % size + first + size * torch.arange(books, device=ids.device)
+    others = F.pad(ids[..., None], (0, books - 1), value=-1)
+    return torch.where(ids[..., None] >= first, rows, others)
 
 
 def rotation(positions_BL: Tensor, config: TransformerConfig) -> tuple[Tensor, Tensor]:

@@ -59,4 +59,22 @@ class TransformerConfig(TransformerSizes):
     """A whole transformer: its sizes and its vocabulary."""
 
     vocab_size: int = number(5136, 1, 2**24)
-    """Number of ids that it reads and writes."""
+    """Number of embeddings: of ids that it reads and writes or, with several `code_books`, of words, control tokens and
+    the entries of each book."""
+    code_books: int = number(1, 1, 16)
+    """Books of image codes, which come last. With several, an id from the first code on has a digit for each book: it
+    is read as the sum of their embeddings, and written digit by digit."""
+    book_size: int = number(0, 0, 2**24)
+    """Entries of each book; only needed for several."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.code_books > 1 and not 0 < self.code_books * self.book_size < self.vocab_size:
+            raise InvalidValueError(
+                f"{self.code_books} books of book_size={self.book_size} do not fit vocab_size={self.vocab_size}"
+            )
+
+    @property
+    def first_code(self) -> int:
+        """Id of the first image code; only known for several books."""
+        return self.vocab_size - self.code_books * self.book_size

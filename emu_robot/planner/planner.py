@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -80,9 +81,9 @@ class PlannerConfig(PlannerSettings):
     @classmethod
     def of(cls, settings: PlannerSettings, text: TextTokenizer, images: ImageTokenizerConfig) -> "PlannerConfig":
         """The configuration of these settings with these tokenizers."""
-        form = ImageFormat(**vars(settings.image), rows=images.grid, columns=images.columns)
-        n_ids = Vocabulary(text_size=text.size, n_codes=images.n_embed).size
-        model = TransformerConfig(**vars(settings.model), vocab_size=n_ids)
+        form = ImageFormat(**vars(settings.image), rows=images.grid, columns=images.grid)
+        sizes: dict[str, Any] = vars(settings.model) | vocabulary_sizes(text, images)
+        model = TransformerConfig(**sizes)
         return cls(**(vars(settings) | {"image": form, "model": model}))
 
 
@@ -102,16 +103,14 @@ class Planner:
         decoder: DecoderConfig | None = None,
     ) -> None:
         self.config, self.model, self.text, self.images = config, model, text, images
-        self.interleaver = interleaver(config, text, images.config.n_embed)
+        self.interleaver = interleaver(config, text, images.config)
         self.grammar = PlanGrammar.of(self.interleaver, config.max_words)
         sampling = sampling or SamplingConfig(image_guidance=config.image_guidance)
-        codebook_KD = images.quantize.codebook().to(model.lm_head.weight.device)
+        books_PSD = images.quantize.books().to(model.lm_head.weight.device)
         path = (
-            make_noise_path(config.dida_path, codebook_KD, config.dida_alpha, config.dida_c)
-            if config.dida_path
-            else None
+            make_noise_path(config.dida_path, books_PSD, config.dida_alpha, config.dida_c) if config.dida_path else None
         )
-        image_decoder = make_image_decoder(decoder or DecoderConfig(), path, codebook_KD, sampling)
+        image_decoder = make_image_decoder(decoder or DecoderConfig(), path, books_PSD, sampling)
         self.decoder = PlanDecoder(model, self.grammar, sampling, image_decoder)
 
     @classmethod
@@ -143,7 +142,8 @@ class Planner:
         _check_sizes(folder, config, text, images.config)
         planner = cls(config, model, text, images, sampling, decoder)
         if int8 and supported(model.lm_head.weight.device):
-            to_int8(model, [planner.grammar.code_ids])
+            vocabulary = planner.grammar.vocabulary
+            to_int8(model, [vocabulary.book_rows(book) for book in range(vocabulary.books)])
             images.freeze()
         return planner
 
@@ -291,15 +291,27 @@ class Planner:
 
 def _check_sizes(folder: Path, config: PlannerConfig, text: TextTokenizer, images: ImageTokenizerConfig) -> None:
     """Raise `WeightsError` unless the planner's ids and images are those of its tokenizers."""
-    n_ids = Vocabulary(text_size=text.size, n_codes=images.n_embed).size
-    if config.model.vocab_size != n_ids:
-        raise WeightsError(f"{folder}: the planner has {config.model.vocab_size} ids, its tokenizers make {n_ids}")
-    if (rows := config.image.rows, columns := config.image.columns) != (images.grid, images.columns):
-        grid = f"{images.grid} x {images.columns}"
+    known = vocabulary_of(text, images).rows
+    if config.model.vocab_size != known:
+        raise WeightsError(f"{folder}: the planner has {config.model.vocab_size} ids, its tokenizers make {known}")
+    if (books := config.model.code_books) != images.code_books:
+        raise WeightsError(f"{folder}: the planner has {books} code books, its image tokenizer {images.code_books}")
+    if (rows := config.image.rows, columns := config.image.columns) != (images.grid, images.grid):
+        grid = f"{images.grid} x {images.grid}"
         raise WeightsError(f"{folder}: the planner's images are {rows} x {columns} codes, its tokenizer's {grid}")
 
 
-def interleaver(config: PlannerConfig, text: TextTokenizer, n_codes: int) -> Interleaver:
+def vocabulary_of(text: TextTokenizer, images: ImageTokenizerConfig) -> Vocabulary:
+    """The ids of a planner with these tokenizers."""
+    return Vocabulary(text_size=text.size, book_size=images.book_size, books=images.code_books)
+
+
+def vocabulary_sizes(text: TextTokenizer, images: ImageTokenizerConfig) -> dict[str, int]:
+    """What a model has to know of them, as in `TransformerConfig`."""
+    vocabulary = vocabulary_of(text, images)
+    return {"vocab_size": vocabulary.rows, "code_books": vocabulary.books, "book_size": vocabulary.book_size}
+
+
+def interleaver(config: PlannerConfig, text: TextTokenizer, images: ImageTokenizerConfig) -> Interleaver:
     """The sequence format of a planner with these tokenizers."""
-    vocabulary = Vocabulary(text_size=text.size, n_codes=n_codes)
-    return Interleaver(text, vocabulary, config.image, config.image_stride)
+    return Interleaver(text, vocabulary_of(text, images), config.image, config.image_stride)

@@ -1,7 +1,7 @@
 """Images <-> codes: a convolutional IBQ tokenizer that loads the official Emu3.5 layout or a small one for a CPU.
 
-Shapes: B batch, H W pixels, h w grid of cells, n codes, row by row, one or more for each cell. Pixels in [-1, 1] as
-tensors, uint8 RGB as arrays.
+Shapes: B batch, H W pixels, h w grid of cells, n codes, row by row, one for each cell. Pixels in [-1, 1] as tensors,
+uint8 RGB as arrays.
 """
 
 from dataclasses import dataclass, field
@@ -25,6 +25,8 @@ from emu_robot.tokenizers.quantizer import IndexBackpropagationQuantizer, Produc
 from emu_robot.tokenizers.vqgan import Decoder, Encoder
 
 MOST_NAMES = 2**12
+MOST_CODES = 2**32
+"""Different codes of a cell; they are stored in 32 bits."""
 OF_A_NETWORK = (
     *("ch", "num_res_blocks", "attn_resolutions", "mid_attention", "z_channels", "beta"),
     *("learned_position", "l2_norm", "scale"),
@@ -66,9 +68,9 @@ class ImageTokenizerSizes:
     """Dimensions of a code's embedding."""
     n_embed: int = number(4096, 2, 2**24)
     """Number of codes in the codebook."""
-    codes_per_cell: int = number(1, 1, 16)
-    """Codes of each cell, each of its own part of the codebook. The embedding is cut into as many parts or, with
-    encoder=patches, is their sum."""
+    code_books: int = number(1, 1, 16)
+    """Books of codes. With several the code of a cell is a number with a digit for each; the codebook is cut into as
+    many parts, and so is the embedding, or with encoder=patches it is their sum."""
     beta: float = number(0.25, 0, 1e6)
     """Weight of the commitment loss."""
     learned_position: bool = True
@@ -93,10 +95,14 @@ class ImageTokenizerSizes:
             if not least <= len(values) <= 8 or not all(0 < value <= most for value in values):
                 few = f"{str(values)[:60]}, must be {least} to 8"
                 raise InvalidValueError(f"tokenizer.{name} is {few} whole numbers in 1..{most}")
-        parts = self.codes_per_cell
+        parts = self.code_books
         for name in ("n_embed",) if self.encoder is EncoderKind.patches else ("n_embed", "embed_dim"):
             if (size := getattr(self, name)) % parts:
-                raise InvalidValueError(f"tokenizer.{name} is {size}, must be a multiple of codes_per_cell={parts}")
+                raise InvalidValueError(f"tokenizer.{name} is {size}, must be a multiple of code_books={parts}")
+        if self.code_values > MOST_CODES:
+            raise InvalidValueError(
+                f"tokenizer.code_books={parts} of {self.book_size} codes make over {MOST_CODES} codes"
+            )
 
     def without_effect(self) -> dict[str, str]:
         """See `check_effects`."""
@@ -104,6 +110,16 @@ class ImageTokenizerSizes:
         if self.encoder is EncoderKind.patches:
             idle += OF_A_NETWORK
         return dict.fromkeys(idle, f"encoder={self.encoder}")
+
+    @property
+    def book_size(self) -> int:
+        """Codes of each book."""
+        return self.n_embed // self.code_books
+
+    @property
+    def code_values(self) -> int:
+        """Number of different codes that a cell may have."""
+        return self.book_size**self.code_books
 
     @property
     def downscale(self) -> int:
@@ -135,14 +151,9 @@ class ImageTokenizerConfig(ImageTokenizerSizes):
         return self.resolution // self.downscale
 
     @property
-    def columns(self) -> int:
-        """Codes of a row of cells."""
-        return self.grid * self.codes_per_cell
-
-    @property
     def n_codes(self) -> int:
         """Codes of an image."""
-        return self.grid * self.columns
+        return self.grid**2
 
 
 class Reconstruction(NamedTuple):
@@ -164,9 +175,8 @@ def _coders(config: ImageTokenizerConfig) -> tuple[nn.Module, nn.Module]:
             *("resolution", "z_channels", "patch_size", "learned_position"),
         )
     }
-    decoder = Decoder(**layout)
     if config.encoder is EncoderKind.official:
-        return Encoder(**layout), decoder
+        return Encoder(**layout), Decoder(**layout)
     encoder = LocalEncoder(
         ch=2 * config.ch,
         width=config.local_width,
@@ -175,15 +185,15 @@ def _coders(config: ImageTokenizerConfig) -> tuple[nn.Module, nn.Module]:
         downscale=config.downscale,
         z_channels=config.z_channels,
     )
-    return encoder, decoder
+    return encoder, Decoder(**layout)
 
 
 def _quantizer(config: ImageTokenizerConfig) -> IndexBackpropagationQuantizer | ProductQuantizer | ResidualQuantizer:
     if config.encoder is EncoderKind.patches:
-        return ResidualQuantizer(config.n_embed, config.embed_dim, config.codes_per_cell)
+        return ResidualQuantizer(config.n_embed, config.embed_dim, config.code_books)
     book = (config.n_embed, config.embed_dim, config.beta, config.l2_norm, config.scale)
-    one = config.codes_per_cell == 1
-    return IndexBackpropagationQuantizer(*book) if one else ProductQuantizer(*book, config.codes_per_cell)
+    one = config.code_books == 1
+    return IndexBackpropagationQuantizer(*book) if one else ProductQuantizer(*book, config.code_books)
 
 
 class ImageTokenizer(nn.Module):
@@ -213,7 +223,7 @@ class ImageTokenizer(nn.Module):
         if isinstance(self.encoder, LocalEncoder) and images_B3HW.device.type == "cpu":
             quantized = self._quantized_cells(self.encoder, images_B3HW)
         else:
-            quantized = self.quantize(self.features(images_B3HW))
+            quantized = self.trained_books(self.features(images_B3HW))
         return Reconstruction(self.decoder(self.post_quant_conv(quantized.z_q)), quantized)
 
     def _quantized_cells(self, encoder: LocalEncoder, images_B3HW: Tensor) -> Quantized:
@@ -221,7 +231,7 @@ class ImageTokenizer(nn.Module):
         cells, so that the background does not outweigh what moves."""
         cells = encoder.split(images_B3HW)
         first_U, like_N = distinct(cells)
-        each = self.quantize(self.quant_conv(encoder.of_cells(cells[first_U])))
+        each = self.trained_books(self.quant_conv(encoder.of_cells(cells[first_U])))
         batch, grid = len(images_B3HW), self.config.grid
         z_q = each.z_q.flatten(1)[like_N].view(batch, grid, grid, -1).permute(0, 3, 1, 2)
         return each._replace(z_q=z_q, codes=each.codes.flatten(1)[like_N].view(batch, grid, -1))
@@ -231,11 +241,11 @@ class ImageTokenizer(nn.Module):
         return self.quant_conv(self.encoder(images_B3HW))
 
     def encode(self, images_B3HW: Tensor) -> Tensor:
-        """(B, 3, H, W) in [-1, 1] -> codes (B, h, columns) int64."""
+        """(B, 3, H, W) in [-1, 1] -> codes (B, h, w) int64."""
         return self.quantize.encode(self.features(images_B3HW))
 
     def decode(self, codes_Bhw: Tensor) -> Tensor:
-        """Codes (B, h, columns) int64 -> (B, 3, H, W), about [-1, 1]."""
+        """Codes (B, h, w) int64 -> (B, 3, H, W), about [-1, 1]."""
         return self.decoder(self.post_quant_conv(self.quantize.decode(codes_Bhw).contiguous()))
 
     def seen_objects(self, codes: NDArray[np.integer]) -> list[list[SeenObject]]:
@@ -262,13 +272,21 @@ class ImageTokenizer(nn.Module):
         return to_uint8(self.decode(self._grid(codes))).cpu().numpy()
 
     def _grid(self, codes: NDArray[np.integer]) -> Tensor:
-        """(B, n) codes -> (B, h, columns) int64, checked."""
+        """(B, n) codes -> (B, h, w) int64, checked."""
         count = self.config.n_codes
         if codes.ndim != 2 or codes.shape[1] != count:
             raise ShapeError("codes", codes.shape, f"(B, {count})")
-        if codes.size and (codes.min() < 0 or codes.max() >= self.config.n_embed):
-            raise InvalidValueError(f"codes span {codes.min()}..{codes.max()}, must be in 0..{self.config.n_embed - 1}")
-        return torch.from_numpy(codes.astype(np.int64)).to(self._device).view(-1, self.config.grid, self.config.columns)
+        if codes.size and (codes.min() < 0 or codes.max() >= self.config.code_values):
+            known = f"0..{self.config.code_values - 1}"
+            raise InvalidValueError(f"codes span {codes.min()}..{codes.max()}, must be in {known}")
+        return torch.from_numpy(codes.astype(np.int64)).to(self._device).view(-1, self.config.grid, self.config.grid)
+
+    @property
+    def trained_books(self) -> IndexBackpropagationQuantizer | ProductQuantizer:
+        """The quantiser of a network. Raises `InvalidValueError` for clusters, which no step trains."""
+        if isinstance(self.quantize, ResidualQuantizer):
+            raise InvalidValueError("an image tokenizer of encoder=patches is made of clusters, not trained by steps")
+        return self.quantize
 
     def freeze(self) -> None:
         """Make traced code of encoder and decoder, in place, see `models.tracing`; on the CPU, for inference alone."""

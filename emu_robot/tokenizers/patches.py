@@ -3,16 +3,15 @@
 The books are clusters, see `training.clusters`. A cell that shows the background has the same codes at every place, and
 so have equal things in front of it.
 
-Shapes: B batch, C channels, H W image in pixels, h w grid of cells, N cells, E components, K codes, P books.
+Shapes: B batch, C channels, H W image in pixels, h w grid of cells, N cells, E components, S codes of a book, P books.
 """
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from emu_robot.errors import InvalidValueError
 from emu_robot.tokenizers.local_encoder import distinct
-from emu_robot.tokenizers.quantizer import Quantized
+from emu_robot.tokenizers.quantizer import join_digits, split_digits
 
 BEAM = 4
 """Choices of the first books that are compared by what the later ones make of them."""
@@ -44,59 +43,51 @@ class PatchDecoder(nn.Module):
 
 
 class ResidualQuantizer(nn.Module):
-    """P codes for each cell: each book codes what the books before it left.
+    """A code with P digits for each cell: each book codes what the books before it left, see `join_digits`.
 
-    The books share one numbering: codes of the first one come first. The codes of a cell follow one another, so that a
-    row of w cells has w P codes. `BEAM` choices are kept from book to book; the sum that is nearest counts.
+    `BEAM` choices are kept from book to book; the sum that is nearest counts.
     """
 
     def __init__(self, n_embed: int, embed_dim: int, parts: int) -> None:
         super().__init__()
         self._size = n_embed // parts
-        self.books = nn.Parameter(torch.zeros(parts, self._size, embed_dim))
-
-    def forward(self, z_BEhw: Tensor) -> Quantized:
-        """The codes have no gradient: clusters are not trained by steps."""
-        raise InvalidValueError("an image tokenizer of encoder=patches is made of clusters, not trained by steps")
+        self.vectors = nn.Parameter(torch.zeros(parts, self._size, embed_dim))
 
     @torch.no_grad()
     def encode(self, z_BEhw: Tensor) -> Tensor:
-        """Codes (B, h, w P) int64 of features."""
+        """Codes (B, h, w) int64 of features."""
         cells_NE = z_BEhw.movedim(1, -1).flatten(0, 2)
         first_U, like_N = distinct(cells_NE)
-        numbering = self._size * torch.arange(len(self.books), device=z_BEhw.device)
-        codes_NP = (self.nearest(cells_NE[first_U]) + numbering)[like_N]
+        codes_U = join_digits(self.nearest(cells_NE[first_U]), self._size)
         batch, _, height, width = z_BEhw.shape
-        return codes_NP.view(batch, height, width * len(self.books))
+        return codes_U[like_N].view(batch, height, width)
 
     def decode(self, codes_Bhw: Tensor) -> Tensor:
-        """Features (B, E, h, w) of codes (B, h, w P). A code of another book stands for its counterpart."""
-        own = (codes_Bhw % self._size).unflatten(-1, (-1, len(self.books))).unbind(-1)
-        return sum(book[codes] for book, codes in zip(self.books, own, strict=True)).movedim(-1, 1)  # pyright: ignore
+        """Features (B, E, h, w) of codes (B, h, w)."""
+        own = split_digits(codes_Bhw, self._size, len(self.vectors)).unbind(-1)
+        return torch.stack([book[codes] for book, codes in zip(self.vectors, own, strict=True)]).sum(0).movedim(-1, 1)
 
-    def codebook(self) -> Tensor:
-        """(K, E + P) unit vectors for comparing codes: those of another book are far away."""
-        parts = len(self.books)
-        lengths = self.books.detach().float().square().sum(-1).mean(1).sqrt().clamp(min=1e-6)
-        scaled = self.books.detach().float() / lengths[:, None, None]
-        own = torch.eye(parts, device=scaled.device)[:, None].expand(-1, self._size, -1)
-        return F.normalize(torch.cat([scaled, own], -1).flatten(0, 1), dim=-1)
+    def books(self) -> Tensor:
+        """(P, S, E + 1) unit vectors for comparing the codes of each book."""
+        vectors = self.vectors.detach().float()
+        lengths = vectors.square().sum(-1).mean(1).sqrt().clamp(min=1e-6)
+        return F.normalize(F.pad(vectors / lengths[:, None, None], (0, 1), value=1.0), dim=-1)
 
     def nearest(self, cells_NE: Tensor) -> Tensor:
-        """(N, P) codes of cells, each in the numbering of its own book."""
+        """(N, P) digits of cells."""
         return torch.cat([self._nearest(cells) for cells in cells_NE.split(CELLS_AT_ONCE)])
 
     def _nearest(self, cells_NE: Tensor) -> Tensor:
         cells = cells_NE.float()
         left_NME = cells[:, None]
         chosen_NMp = torch.zeros(len(cells), 1, 0, dtype=torch.int64, device=cells.device)
-        for i, book_SE in enumerate(self.books.float()):
+        for i, book_SE in enumerate(self.vectors.float()):
             length_S = book_SE.square().sum(-1)
             error_NMS = left_NME.square().sum(-1, keepdim=True) + torch.addmm(
                 length_S, left_NME.flatten(0, 1), book_SE.T, alpha=-2
             ).view(*left_NME.shape[:2], -1)
             errors = error_NMS.flatten(1)
-            if i == len(self.books) - 1:
+            if i == len(self.vectors) - 1:
                 best = errors.argmin(1, keepdim=True)
             else:
                 best = errors.topk(min(BEAM, errors.shape[1]), largest=False).indices

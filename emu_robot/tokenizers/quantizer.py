@@ -74,6 +74,10 @@ class IndexBackpropagationQuantizer(nn.Module):
         """The codebook (K, D); unit vectors if `l2_norm`."""
         return self._normal(self.embedding.weight)
 
+    def books(self) -> Tensor:
+        """(1, K, D) the only codebook, as several would be given."""
+        return self.codebook()[None]
+
     def _normal(self, x: Tensor) -> Tensor:
         return F.normalize(x, dim=-1) if self.l2_norm else x
 
@@ -104,8 +108,7 @@ class IndexBackpropagationQuantizer(nn.Module):
 class ProductQuantizer(nn.Module):
     """Several codes for each position: the vector is cut into P parts, each with a codebook of its own.
 
-    The codebooks share one numbering: codes of the first part come first. The codes of a position follow one another,
-    so that a row of w positions has w * P codes.
+    The code of a position is a number with P digits, see `join_digits`.
     """
 
     def __init__(self, n_embed: int, embed_dim: int, beta: float, l2_norm: bool, scale: float, parts: int) -> None:
@@ -125,17 +128,17 @@ class ProductQuantizer(nn.Module):
         )
 
     def encode(self, z_BDhw: Tensor) -> Tensor:
-        """Codes (B, h, w * P) int64 of a feature map."""
+        """Codes (B, h, w) int64 of a feature map."""
         return self._joined([part.encode(z) for part, z in self._split(z_BDhw)])
 
     def decode(self, codes_Bhw: Tensor) -> Tensor:
-        """Embeddings (B, D, h, w) of codes (B, h, w * P). A code of another part stands for its counterpart."""
-        own = (codes_Bhw % self._size).unflatten(-1, (-1, len(self.parts))).unbind(-1)
+        """Embeddings (B, D, h, w) of codes (B, h, w)."""
+        own = split_digits(codes_Bhw, self._size, len(self.parts)).unbind(-1)
         return torch.cat([part.decode(codes) for part, codes in zip(self._books(), own, strict=True)], 1)
 
-    def codebook(self) -> Tensor:
-        """(K, D), zero outside a code's own part."""
-        return torch.block_diag(*(part.codebook() for part in self._books()))
+    def books(self) -> Tensor:
+        """(P, K / P, D / P) the codebook of each part."""
+        return torch.stack([part.codebook() for part in self._books()])
 
     def initialize(self, z_BDhw: Tensor) -> None:
         """See `IndexBackpropagationQuantizer.initialize`."""
@@ -153,7 +156,19 @@ class ProductQuantizer(nn.Module):
         return list(zip(self._books(), z_BDhw.chunk(len(self.parts), 1), strict=True))
 
     def _joined(self, codes: Sequence[Tensor]) -> Tensor:
-        return torch.stack([one + i * self._size for i, one in enumerate(codes)], -1).flatten(-2)
+        return join_digits(torch.stack(list(codes), -1), self._size)
+
+
+def join_digits(digits: Tensor, size: int) -> Tensor:
+    """(..., P) digits below `size`, the first one most significant -> (...) codes below size^P."""
+    weights = size ** torch.arange(digits.shape[-1] - 1, -1, -1, device=digits.device)
+    return (digits * weights).sum(-1)
+
+
+def split_digits(codes: Tensor, size: int, parts: int) -> Tensor:
+    """The inverse of `join_digits`: (...) codes -> (..., P) digits."""
+    weights = size ** torch.arange(parts - 1, -1, -1, device=codes.device)
+    return codes[..., None] // weights % size
 
 
 def entropy_loss(logits_NK: Tensor, temperature: float = 0.01) -> Tensor:

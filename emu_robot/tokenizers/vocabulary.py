@@ -1,6 +1,7 @@
 """One id space for words, control tokens and image codes: [text][control][codes].
 
 The text block comes first, so that the ids of a text tokenizer stay as they are. Codes come last: code = id - offset.
+A model embeds a code of several codebooks as the sum of an embedding for each digit, so that it needs few of them.
 """
 
 from collections.abc import Sequence
@@ -25,12 +26,15 @@ class Vocabulary:
 
     text_size: int
     """Number of ids of the text tokenizer."""
-    n_codes: int
-    """Number of entries of the image codebook."""
+    book_size: int
+    """Number of entries of each image codebook."""
+    books: int = 1
+    """Number of image codebooks. With several, a code is a number with one digit for each of them."""
 
     def __post_init__(self) -> None:
-        if self.text_size < 1 or self.n_codes < 1:
-            raise InvalidValueError(f"text_size is {self.text_size}, n_codes is {self.n_codes}; both must be positive")
+        if min(self.text_size, self.book_size, self.books) < 1:
+            given = f"text_size is {self.text_size}, book_size is {self.book_size}, books is {self.books}"
+            raise InvalidValueError(f"{given}; all must be positive")
 
     def _control(self, name: str) -> int:
         return self.text_size + CONTROL.index(name)
@@ -73,9 +77,24 @@ class Vocabulary:
         return self.text_size + len(CONTROL)
 
     @cached_property
+    def n_codes(self) -> int:
+        """Number of different image codes."""
+        return self.book_size**self.books
+
+    @cached_property
     def size(self) -> int:
         """Number of ids."""
         return self.first_code + self.n_codes
+
+    @cached_property
+    def rows(self) -> int:
+        """Number of embeddings that a model needs: one for each word, control token and entry of each codebook."""
+        return self.first_code + self.books * self.book_size
+
+    def book_rows(self, book: int) -> slice:
+        """The embeddings of a codebook's entries."""
+        begin = self.first_code + book * self.book_size
+        return slice(begin, begin + self.book_size)
 
     def next_position(self, position: int, token: int, image_stride: int) -> int:
         """Position id of `token` after a token at `position` (-1 before the first); see `Interleaver.image_stride`."""

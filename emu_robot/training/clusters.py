@@ -71,7 +71,7 @@ def clustered(
         one.background.copy_(background_3HW)
     spread_33 = colour_axes(how.colour)
     cells_NC = _cells(encoder, images, rows, spread_33, how)
-    components, size = config.embed_dim, quantizer.books.shape[1]
+    components, size = config.embed_dim, quantizer.vectors.shape[1]
     if len(cells_NC) < max(size, components):
         raise DataError(
             f"{len(cells_NC)} different cells for {size} codes: give more pictures or a smaller model.n_embed"
@@ -87,13 +87,13 @@ def clustered(
         conv.bias.zero_()
     vectors_NE = cells_NC @ axes_CE
     left_NE = vectors_NE.clone()
-    with progress("clustering", len(quantizer.books) * how.rounds + how.joint_rounds) as report:
-        for i, book in enumerate(quantizer.books):
+    with progress("clustering", len(quantizer.vectors) * how.rounds + how.joint_rounds) as report:
+        for i, book in enumerate(quantizer.vectors):
             generator = torch.Generator().manual_seed(how.seed + i)
             book.copy_(k_means(left_NE, len(book), how.rounds, generator, report))
             left_NE -= book[nearest(left_NE, book)]
-        for _ in range(how.joint_rounds if len(quantizer.books) > 1 else 0):
-            fit_jointly(quantizer.books, quantizer.nearest(vectors_NE), vectors_NE)
+        for _ in range(how.joint_rounds if len(quantizer.vectors) > 1 else 0):
+            fit_jointly(quantizer.vectors, quantizer.nearest(vectors_NE), vectors_NE)
             report("")
     return tokenizer.eval().requires_grad_(False)
 

@@ -4,6 +4,7 @@ Every batch holds clean sequences and noisy copies of the images to predict (`di
 entropy of the true codes at noisy places, plus the weighted loss of the planner on the clean sequence.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -19,10 +20,11 @@ from emu_robot.planner.planner import Planner
 from emu_robot.shared.settings import check_ranges, number
 from emu_robot.training.dida_layout import two_copies
 from emu_robot.training.loop import LoopConfig, LossFn, check_loop, fit, select_device, step_rng
-from emu_robot.training.losses import NearCodes, changed_codes, near_codes, weighted_cross_entropy
+from emu_robot.training.losses import NearCodes, near_digits
 from emu_robot.training.planner_config import SequenceConfig
 from emu_robot.training.planner_data import PlanQueries
 from emu_robot.training.self_distillation import draw_steps
+from emu_robot.training.sequence_loss import sequence_loss
 from emu_robot.training.sequence_sampler import SequenceSampler, question_writer, shifted_images
 from emu_robot.training.set_check import check_set
 
@@ -95,11 +97,11 @@ def train(config: DidaTrainConfig) -> Path:
         kept, share = config.out / "dida" / "drawn.npz", config.sequences.shift_share
         drawn = draw_steps(config.weights, queries, chosen, shifted, share, kept, config.loop.seed)
         sequences.mix_in(drawn, config.drawn_share)
-    path = make_noise_path(config.path, planner.images.quantize.codebook(), config.alpha, config.c)
+    path = make_noise_path(config.path, planner.images.quantize.books(), config.alpha, config.c)
     sampler = DidaSampler(sequences, planner, path, config.loop.seed)
     model = planner.model.requires_grad_(True)
-    codebook_KD = planner.images.quantize.codebook().to(select_device(config.loop.device))
-    near = near_codes(codebook_KD, config.sequences.code_temperature, planner.interleaver.vocabulary.first_code)
+    books_PSD = planner.images.quantize.books().to(select_device(config.loop.device))
+    near = near_digits(books_PSD, config.sequences.code_temperature, planner.interleaver.vocabulary.first_code)
     loss = dida_loss(near, config.clean_weight)
     adapted = fit(model, sampler, loss, config.loop, config.out, "dida", settings=config)
     assert isinstance(adapted, CausalTransformer)
@@ -151,7 +153,7 @@ class DidaSampler:
         }
 
 
-def dida_loss(near: NearCodes, clean_weight: float) -> LossFn:
+def dida_loss(near: Sequence[NearCodes], clean_weight: float) -> LossFn:
     """The stage's loss function for `fit`. See `planner_loss` for `near`."""
 
     def loss(model: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, float | Tensor]]:
@@ -163,9 +165,7 @@ def dida_loss(near: NearCodes, clean_weight: float) -> LossFn:
         def error(places: Tensor | slice, targets: Tensor, weights: Tensor) -> Tensor:
             asked = weights > 0
             references, targets = references_BS[:, places][asked], targets[asked]
-            logits = model.logits(hidden_BSD[:, places][asked], references=references)
-            changed = changed_codes(targets, references, near)
-            return weighted_cross_entropy(logits, targets, weights[asked], changed, near)
+            return sequence_loss(model, hidden_BSD[:, places][asked], targets, references, weights[asked], near)
 
         noisy = error(batch["places"], batch["codes"], batch["code_weights"])
         clean = error(slice(batch["targets"].shape[1]), batch["targets"], batch["weights"])

@@ -39,7 +39,12 @@ class NearCodes(NamedTuple):
     shares: Tensor
     """(K, k) their shares as a target, which add up to 1."""
     first_code: int
-    """Id of code 0."""
+    """Embedding of code 0."""
+
+
+def near_digits(books_PSD: Tensor, temperature: float, first_code: int) -> tuple[NearCodes, ...]:
+    """The nearest codes of each book; the embeddings of its entries follow those of the book before."""
+    return tuple(near_codes(book, temperature, first_code + i * len(book)) for i, book in enumerate(books_PSD))
 
 
 def near_codes(codebook_KD: Tensor, temperature: float, first_code: int, count: int = 16) -> NearCodes:

@@ -1,6 +1,6 @@
 """A planner that goes on with other tokenizers: what its ids mean is carried over.
 
-Shapes: N pictures, h w grid of cells, P codes of a cell, V ids, D hidden.
+Shapes: N cells of pictures, P code books of S entries, V embeddings, D hidden.
 """
 
 from dataclasses import replace
@@ -11,10 +11,10 @@ from torch import Tensor
 
 from emu_robot.errors import InvalidValueError
 from emu_robot.models.transformer import CausalTransformer
-from emu_robot.planner.planner import Planner, PlannerConfig
+from emu_robot.planner.planner import Planner, PlannerConfig, vocabulary_sizes
 from emu_robot.tokenizers.image import ImageTokenizer
+from emu_robot.tokenizers.quantizer import split_digits
 from emu_robot.tokenizers.text import TextTokenizer
-from emu_robot.tokenizers.vocabulary import Vocabulary
 from emu_robot.training.warm_start import carried_words
 
 NEIGHBOURS = 8
@@ -37,38 +37,39 @@ def with_tokenizers(
             f"{planner.images.config.grid}: nothing can be carried over"
         )
     old, ids = planner.config, planner.interleaver.vocabulary
-    form = replace(old.image, rows=images.config.grid, columns=images.config.columns)
-    size = Vocabulary(text_size=text.size, n_codes=images.config.n_embed).size
-    new = replace(old, image=form, model=replace(old.model, vocab_size=size), dida_path="")
+    sizes = vocabulary_sizes(text, images.config)
+    new = replace(old, model=replace(old.model, **sizes), dida_path="")
     model = CausalTransformer(new.model)
-    state = dict(planner.model.state_dict())
+    state = model.state_dict() | planner.model.state_dict()
     before, after = _cells(planner.images, pictures_NHW3), _cells(images, pictures_NHW3)
     for name in ("model.embed_tokens.weight", "lm_head.weight"):
         old_VD = state[name]
+        meant_ND = old_VD[ids.first_code + before].sum(1)
         control = old_VD[ids.text_size : ids.first_code]
-        codes = _codes(old_VD[ids.first_code :], before, after, images.quantize.codebook())
+        codes = _codes(meant_ND, after, images.quantize.books())
         state[name] = torch.cat([carried_words(old_VD, planner.text, text), control, codes])
     model.load_state_dict(state)
     return model, new
 
 
 def _cells(tokenizer: ImageTokenizer, pictures: np.ndarray) -> Tensor:
-    """(N, h w, P) codes of every cell."""
-    codes = torch.from_numpy(tokenizer.encode_images(pictures).astype(np.int64))
-    return codes.view(len(pictures), -1, tokenizer.config.codes_per_cell)
+    """(N, P) the entry of the codebooks, which follow one another, for each digit of every cell."""
+    codes = torch.from_numpy(tokenizer.encode_images(pictures).astype(np.int64)).flatten()
+    size, books = tokenizer.config.book_size, tokenizer.config.code_books
+    return split_digits(codes, size, books) + size * torch.arange(books)
 
 
-def _codes(old_KD: Tensor, before: Tensor, after: Tensor, book: Tensor) -> Tensor:
-    """(K', D) of the new codes. before, after: (N, h w, P) old and new codes of the same pictures; book: (K', E)."""
-    total = old_KD.new_zeros(len(book), old_KD.shape[1])
-    count = old_KD.new_zeros(len(book))
-    meant = old_KD[before].mean(2)
-    for part in range(after.shape[2]):
-        total.index_add_(0, after[..., part].flatten(), meant.flatten(0, 1))
-        count.index_add_(0, after[..., part].flatten(), torch.ones(after[..., part].numel()))
-    shown = count > 0
-    means = total[shown] / count[shown, None]
-    nearest = torch.cdist(book[~shown], book[shown]).topk(min(NEIGHBOURS, len(means)), largest=False).indices
-    total[shown] = means
-    total[~shown] = means[nearest].mean(1)
-    return total
+def _codes(meant_ND: Tensor, after_NP: Tensor, books_PSE: Tensor) -> Tensor:
+    """(P S, D) embeddings whose sum over the digits of a cell comes near what the cell meant before."""
+    left_ND, found = meant_ND.clone(), []
+    for part, book_SE in enumerate(books_PSE):
+        own_N = after_NP[:, part] - part * len(book_SE)
+        total = left_ND.new_zeros(len(book_SE), left_ND.shape[1]).index_add_(0, own_N, left_ND)
+        count = torch.bincount(own_N, minlength=len(book_SE))
+        shown = count > 0
+        total[shown] /= count[shown, None]
+        near = torch.cdist(book_SE[~shown], book_SE[shown]).topk(min(NEIGHBOURS, int(shown.sum())), largest=False)
+        total[~shown] = total[shown][near.indices].mean(1)
+        left_ND -= total[own_N]
+        found.append(total)
+    return torch.cat(found)

@@ -1,5 +1,6 @@
 """Stage planner: next-token prediction on interleaved plans, from any moment of an episode."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,10 +19,11 @@ from emu_robot.tokenizers.interleave import Codes
 from emu_robot.tokenizers.text import TextTokenizer
 from emu_robot.training.loop import LossFn, check_loop, fit, select_device
 from emu_robot.training.lora import add_adapters, merge_adapters
-from emu_robot.training.losses import NearCodes, changed_codes, near_codes, weighted_cross_entropy
+from emu_robot.training.losses import NearCodes, near_digits
 from emu_robot.training.new_tokenizers import with_tokenizers
 from emu_robot.training.planner_config import PlannerTrainConfig
 from emu_robot.training.planner_data import Ints, PlanQueries
+from emu_robot.training.sequence_loss import sequence_loss
 from emu_robot.training.sequence_sampler import SequenceSampler, question_writer, shifted_images
 from emu_robot.training.set_check import check_set
 
@@ -40,7 +42,7 @@ def train(config: PlannerTrainConfig) -> Path:
     check_set(buffer, [settings.camera], images.config.resolution, config.holdout)
     queries = PlanQueries.load(buffer, settings.camera, tokenizers)
     settings = replace(settings, max_words=max(settings.max_words, text.longest(queries.sentences)))
-    form = interleaver(settings, text, images.config.n_embed)
+    form = interleaver(settings, text, images.config)
     shifted = shifted_images(tokenizers, buffer, settings.camera, config.sequences, config.loop)
     asked = question_writer(buffer, queries, form, config.sequences, config.holdout)
     sampler = SequenceSampler(queries, form, config.sequences, config.loop, config.holdout, shifted, asked)
@@ -51,8 +53,8 @@ def train(config: PlannerTrainConfig) -> Path:
 
     add_adapters(model, config.lora)
     device = select_device(config.loop.device)
-    codebook_KD = images.quantize.codebook().to(device)
-    near = near_codes(codebook_KD, config.sequences.code_temperature, form.vocabulary.first_code)
+    books_PSD = images.quantize.books().to(device)
+    near = near_digits(books_PSD, config.sequences.code_temperature, form.vocabulary.first_code)
     model = fit(
         model,
         sampler,
@@ -90,8 +92,7 @@ def _begin(
     else:
         settings = PlannerConfig.of(config.planner, text, images.config)
         model = CausalTransformer(settings.model)
-        first_code = settings.model.vocab_size - images.config.n_embed
-        start_from_codebook(model, images.quantize.codebook(), first_code)
+        start_from_books(model, images.quantize.books())
     if config.sequences.wordless_share == 0:
         settings = replace(settings, image_guidance=1.0)
     return model, settings
@@ -114,31 +115,30 @@ def _started(
 
 
 @torch.no_grad()
-def start_from_codebook(
-    model: CausalTransformer, codebook_KD: Tensor, first_code: int, std: float | None = None
-) -> None:
-    """Set the codes' embeddings to a random projection of the codebook, so that similar codes start similar.
+def start_from_books(model: CausalTransformer, books_PSD: Tensor, std: float | None = None) -> None:
+    """Set the codes' embeddings to a random projection of the codebooks, so that similar codes start similar.
 
     std: standard deviation of the embeddings; that of an untrained model if none is given.
     """
-    config = model.config
+    config, codebook_KD = model.config, books_PSD.flatten(0, 1)
     generator = torch.Generator().manual_seed(0)
     mixed_KH = codebook_KD @ torch.randn(codebook_KD.shape[1], config.hidden_size, generator=generator)
     scale = config.initializer_range if std is None else std
-    model.model.embed_tokens.weight[first_code:] = scale * mixed_KH / mixed_KH.std()
+    model.model.embed_tokens.weight[-len(codebook_KD) :] = scale * mixed_KH / mixed_KH.std()
 
 
-def planner_loss(near: NearCodes) -> LossFn:
+def planner_loss(near: Sequence[NearCodes]) -> LossFn:
     """The stage's loss function for `fit`. Logits are computed only where there is a target.
 
-    near: shared targets of the codes that differ from the image before.
+    near: shared targets of the codes that differ from the image before, see `near_digits`.
     """
 
     def loss(model: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, float | Tensor]]:
+        assert isinstance(model, CausalTransformer)
         asked = batch["weights"] > 0
-        logits = model(batch["ids"], batch["positions"], references_BL=batch["references"], asked_BL=asked)
-        references, targets, weights = (batch[name][asked] for name in ("references", "targets", "weights"))
-        return weighted_cross_entropy(logits, targets, weights, changed_codes(targets, references, near), near), {}
+        hidden_BLD = model.model(batch["ids"], batch["positions"], references_BL=batch["references"])
+        targets, references, weights = (batch[name][asked] for name in ("targets", "references", "weights"))
+        return sequence_loss(model, hidden_BLD[asked], targets, references, weights, near), {}
 
     return loss
 

@@ -300,7 +300,7 @@ def initialize_codebook(
     """Start the codebook from the untrained encoder's outputs on real images, chosen among these rows."""
     chosen = rows[step_rng(config.loop.seed, 0, stream=2).integers(len(rows), size=config.initial_images)]
     device = model.quant_conv.weight.device
-    model.quantize.initialize(model.features(to_pixels(torch.from_numpy(images[chosen]).to(device))))
+    model.trained_books.initialize(model.features(to_pixels(torch.from_numpy(images[chosen]).to(device))))
 
 
 def tokenizer_loss(background_3HW: Tensor, config: TokenizerTraining) -> LossFn:
@@ -310,7 +310,7 @@ def tokenizer_loss(background_3HW: Tensor, config: TokenizerTraining) -> LossFn:
         assert isinstance(model, ImageTokenizer)
         if "revival" in batch:
             with torch.no_grad():
-                model.quantize.revive(model.features(to_pixels(batch["revival"])))
+                model.trained_books.revive(model.features(to_pixels(batch["revival"])))
         images = to_pixels(batch["images"])
         weight = importance_BHW(images, background_3HW.to(images.device), config.foreground, config.colour)
         output, quantized = model(images)

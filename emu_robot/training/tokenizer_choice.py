@@ -20,7 +20,7 @@ from emu_robot.shared.settings import number
 from emu_robot.tokenizers.image import ImageTokenizer
 from emu_robot.training.holdout import completed_subtasks, held_out_episodes, spread
 from emu_robot.training.loop import check_loop, select_device
-from emu_robot.training.planner import start_from_codebook
+from emu_robot.training.planner import start_from_books
 from emu_robot.training.tokenizer import TokenizerTraining, fit_tokenizer, initialize_codebook, keyframe_rows
 
 RECORD, PICTURE, START = "tokenizer.json", "reconstructions.png", "start"
@@ -253,10 +253,11 @@ def start_with(folder: Path, images: ImageTokenizer) -> None:
     The embeddings of the codes and their rows of the output start from its codebook; all else stays.
     """
     planner = Planner.load(folder)
-    first_code, model = planner.config.model.vocab_size - images.config.n_embed, planner.model
+    model = planner.model
+    first_code = planner.interleaver.vocabulary.first_code
     embedded, output = model.model.embed_tokens.weight, model.lm_head.weight
     scales = [float(rows[first_code:].std()) for rows in (embedded, output)]
-    start_from_codebook(model, images.quantize.codebook().cpu(), first_code, scales[0])
+    start_from_books(model, images.quantize.books().cpu(), scales[0])
     if not planner.config.model.tie_word_embeddings:
         output[first_code:] = embedded[first_code:] * scales[1] / scales[0]
     save_weights(folder, "tokenizer", images.state_dict(), images.config, half=True)

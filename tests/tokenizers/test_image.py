@@ -13,7 +13,7 @@ from emu_robot.models.weights import save_weights
 from emu_robot.tokenizers.image import EncoderKind, ImageTokenizer, ImageTokenizerConfig, to_pixels, to_uint8
 from emu_robot.tokenizers.local_encoder import LocalEncoder, distinct
 from emu_robot.tokenizers.object_naming import NamedCells, ObjectNaming
-from emu_robot.tokenizers.quantizer import IndexBackpropagationQuantizer, entropy_loss
+from emu_robot.tokenizers.quantizer import IndexBackpropagationQuantizer, entropy_loss, join_digits, split_digits
 
 GOLDEN = Path(__file__).parents[1] / "golden/tiny_ibq"
 
@@ -166,37 +166,43 @@ def test_saved_and_loaded(tmp_path: Path) -> None:
         ImageTokenizer.load(tmp_path)
 
 
-def test_two_codes_of_a_cell_come_from_two_books() -> None:
+def test_the_digits_of_a_code_come_from_two_books() -> None:
     torch.manual_seed(0)
-    tokenizer = ImageTokenizer(tiny_config(codes_per_cell=2)).eval()
-    assert (tokenizer.config.grid, tokenizer.config.columns, tokenizer.config.n_codes) == (4, 8, 32)
+    tokenizer = ImageTokenizer(tiny_config(code_books=2)).eval()
+    assert (tokenizer.config.grid, tokenizer.config.n_codes, tokenizer.config.code_values) == (4, 16, 32**2)
     codes = tokenizer.encode_images(images())
-    assert codes.shape == (3, 32) and (codes[:, ::2] < 32).all() and (codes[:, 1::2] >= 32).all()
+    assert codes.shape == (3, 16) and codes.max() < 32**2
     with torch.no_grad():
         pixels = to_pixels(torch.from_numpy(images()))
         output = tokenizer(pixels)
         assert np.array_equal(output.quantized.codes.flatten(1).numpy(), codes), "training and encoding agree"
         z = tokenizer.quantize.decode(output.quantized.codes)
         torch.testing.assert_close(z, output.quantized.z_q)
-        book = tokenizer.quantize.codebook()
-        summed = book[output.quantized.codes].unflatten(2, (4, 2)).sum(3)
-        torch.testing.assert_close(summed.permute(0, 3, 1, 2), z)
-    other = codes.copy()
-    other[:, 1] = 32 + (other[:, 1] + 5) % 32
-    assert not np.array_equal(tokenizer.decode_images(codes), tokenizer.decode_images(other)), "both codes are seen"
-    other = codes.copy()
-    other[:, 0] += 32
-    assert np.array_equal(tokenizer.decode_images(codes), tokenizer.decode_images(other)), (
-        "only its place in a book counts"
-    )
+        digits = split_digits(output.quantized.codes, 32, 2)
+        parts = [book[digits[..., i]] for i, book in enumerate(tokenizer.quantize.books())]
+        torch.testing.assert_close(torch.cat(parts, -1).permute(0, 3, 1, 2), z)
+    for digit in (1, 32):
+        other = codes.copy()
+        other[:, 1] = (other[:, 1] + 5 * digit) % 32**2
+        assert not np.array_equal(tokenizer.decode_images(codes), tokenizer.decode_images(other)), (
+            "both digits are seen"
+        )
     quantized = tokenizer.train()(pixels).quantized
     wanted = [weight for name, weight in tokenizer.quantize.named_parameters() if "embedding" in name]
     assert all(
         gradient.abs().sum() > 0
         for gradient in torch.autograd.grad(quantized.z_q.square().sum() + quantized.loss, wanted)
     )
-    with pytest.raises(InvalidValueError, match="tokenizer.n_embed is 64, must be a multiple of codes_per_cell=3"):
-        tiny_config(codes_per_cell=3)
+    with pytest.raises(InvalidValueError, match="tokenizer.n_embed is 64, must be a multiple of code_books=3"):
+        tiny_config(code_books=3)
+    with pytest.raises(InvalidValueError, match="make over 4294967296 codes"):
+        tiny_config(code_books=16, n_embed=128, embed_dim=16)
+
+
+def test_digits_are_joined_and_split():
+    digits = torch.tensor([[3, 0], [0, 5], [31, 31]])
+    assert join_digits(digits, 32).tolist() == [96, 5, 1023]
+    assert torch.equal(split_digits(join_digits(digits, 32), 32, 2), digits)
 
 
 def test_objects_are_found_where_the_cells_say() -> None:
@@ -217,7 +223,7 @@ def test_objects_are_found_where_the_cells_say() -> None:
 @pytest.mark.parametrize("parts", [1, 2])
 def test_equal_cells_are_computed_once_with_the_same_result(parts: int) -> None:
     torch.manual_seed(0)
-    tokenizer = ImageTokenizer(tiny_config(codes_per_cell=parts, local_width=16, local_blocks=1))
+    tokenizer = ImageTokenizer(tiny_config(code_books=parts, local_width=16, local_blocks=1))
     encoder = tokenizer.encoder
     assert isinstance(encoder, LocalEncoder)
     images = torch.rand(3, 3, 32, 32).repeat(2, 1, 1, 1) * 2 - 1

@@ -21,7 +21,7 @@ def text() -> TextTokenizer:
 
 def make(text: TextTokenizer, stride: int = 0, **image) -> Interleaver:
     form = ImageFormat(rows=2, columns=3, **image)
-    return Interleaver(text, Vocabulary(text_size=text.size, n_codes=16), form, stride)
+    return Interleaver(text, Vocabulary(text_size=text.size, book_size=16), form, stride)
 
 
 def codes(seed: int) -> np.ndarray:
@@ -46,7 +46,7 @@ def test_text_training_is_reproducible_and_saved(text: TextTokenizer, tmp_path: 
 
 
 def test_id_blocks_do_not_overlap() -> None:
-    words = Vocabulary(text_size=10, n_codes=5)
+    words = Vocabulary(text_size=10, book_size=5)
     control = [getattr(words, name) for name in CONTROL]
     assert control == list(range(10, 10 + len(CONTROL)))
     assert words.code_ids(np.arange(5)).tolist() == list(range(words.first_code, words.size))

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import nullcontext
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -17,12 +18,13 @@ from emu_robot.tokenizers.image import ImageTokenizer, ImageTokenizerConfig
 from emu_robot.training.dida import dida_loss
 from emu_robot.training.dida_layout import visibility
 from emu_robot.training.head import HeadTrainConfig, head_loss
-from emu_robot.training.losses import near_codes
+from emu_robot.training.losses import near_digits
 from emu_robot.training.planner import planner_loss
 from emu_robot.training.tokenizer import TokenizerTrainConfig, tokenizer_loss
 from emu_robot.training.world_model import world_model_loss
 
 SMALL = TransformerConfig(vocab_size=60, num_hidden_layers=1)
+DIGITS = replace(SMALL, code_books=2, book_size=15)
 PLAIN = TransformerConfig(vocab_size=60, num_hidden_layers=1, references=False, unrotated_groups=0, rope_theta=1e6)
 FIRST_CODE = 30
 
@@ -44,8 +46,9 @@ def is_loss(answer: tuple[Tensor, dict]) -> bool:
     return loss.shape == () and loss.dtype == torch.float32 and loss.device.type == "cuda" and loss.requires_grad
 
 
-def test_planner(gpu: None) -> None:
-    near = near_codes(torch.randn(30, 4), 0.1, FIRST_CODE)
+@pytest.mark.parametrize("sizes", [SMALL, DIGITS])
+def test_planner(gpu: None, sizes: TransformerConfig) -> None:
+    near = near_digits(torch.randn(sizes.code_books, 30 // sizes.code_books, 4), 0.1, FIRST_CODE)
     batch = {
         "ids": ids(20),
         "positions": ids(20),
@@ -53,11 +56,12 @@ def test_planner(gpu: None) -> None:
         "targets": ids(20),
         "weights": ids(20).float(),
     }
-    assert is_loss(planner_loss(near)(CausalTransformer(SMALL), batch))
+    assert is_loss(planner_loss(near)(CausalTransformer(sizes), batch))
 
 
-def test_dida(gpu: None) -> None:
-    near = near_codes(torch.randn(30, 4), 0.1, FIRST_CODE)
+@pytest.mark.parametrize("sizes", [SMALL, DIGITS])
+def test_dida(gpu: None, sizes: TransformerConfig) -> None:
+    near = near_digits(torch.randn(sizes.code_books, 30 // sizes.code_books, 4), 0.1, FIRST_CODE)
     last, copy = visibility(20, np.array([[8], [8]]), 6)
     batch = {
         "ids": ids(26),
@@ -68,7 +72,7 @@ def test_dida(gpu: None) -> None:
     }
     batch |= {"last": torch.from_numpy(last).cuda(), "copy": torch.from_numpy(copy).cuda()}
     batch |= {"places": torch.arange(20, 25), "codes": ids(5), "code_weights": ids(5).float()}
-    assert is_loss(dida_loss(near, 0.5)(CausalTransformer(SMALL), batch))
+    assert is_loss(dida_loss(near, 0.5)(CausalTransformer(sizes), batch))
 
 
 def test_world_model(gpu: None) -> None:

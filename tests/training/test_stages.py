@@ -21,7 +21,7 @@ from emu_robot.planner.decoding.noise_paths import PathName
 from emu_robot.planner.planner import Planner, PlannerConfig, PlannerSettings, interleaver
 from emu_robot.shared.draws import draw_seed
 from emu_robot.shared.interrupts import Interrupted
-from emu_robot.tokenizers.image import ImageTokenizer, ImageTokenizerSizes
+from emu_robot.tokenizers.image import ImageTokenizer, ImageTokenizerSizes, to_pixels
 from emu_robot.tokenizers.text import TextTokenizer
 from emu_robot.training import dida as dida_stage
 from emu_robot.training import planner as planner_stage
@@ -122,7 +122,7 @@ def test_queries_follow_the_episode(root: Path) -> None:
 def test_batches_hold_whole_sequences(root: Path) -> None:
     data, config = queries(root), planner_config(root)
     text, image = TextTokenizer.load(root / "weights"), ImageTokenizer.load(root / "weights").config
-    form = interleaver(PlannerConfig.of(config.planner, text, image), text, 64)
+    form = interleaver(PlannerConfig.of(config.planner, text, image), text, image)
     sequences = replace(config.sequences, input_noise=0, wordless_share=0.3)
     sampler = SequenceSampler(data, form, sequences, config.loop, config.holdout)
     vocabulary, lengths, wordless = form.vocabulary, set(), 0
@@ -332,6 +332,22 @@ def test_a_planner_goes_on_with_other_tokenizers(root: Path, tmp_path: Path) -> 
     code = codes[1][7, 3]
     met = torch.from_numpy(codes[0][codes[1] == code])
     torch.testing.assert_close(after[new.first_code + code], before[old.first_code + met].mean(0))
+    books = replace(images.config, code_books=2)
+    digits = ImageTokenizer(books).eval().requires_grad_(False)
+    digits.trained_books.initialize(digits.features(to_pixels(torch.from_numpy(pictures))))
+    model, settings = with_tokenizers(begun, text, digits, pictures)
+    assert (settings.model.code_books, settings.model.book_size) == (2, books.book_size)
+    carried = Planner(settings, model.eval(), text, digits)
+    assert carried.plan(observation(), episode(999).instruction, max_steps=1) is not None
+    meant, found = (
+        one.model.model.embed(
+            torch.from_numpy(one.images.encode_images(pictures).astype(np.int64))
+            + one.interleaver.vocabulary.first_code
+        )
+        for one in (begun, carried)
+    )
+    spread = (meant - meant.mean((0, 1))).square().mean()
+    assert (found - meant).square().mean() < 0.9 * spread, "the sum over the digits of a cell is near what it meant"
     wider = ImageTokenizer(replace(images.config, patch_size=4))
     with pytest.raises(InvalidValueError, match=r"has 8 cells a side, the planner's own 4"):
         with_tokenizers(begun, text, wider, pictures)

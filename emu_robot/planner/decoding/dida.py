@@ -9,10 +9,12 @@ Shapes: B rows, n codes of an image, L block.
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
+from emu_robot.planner.decoding.code_choice import CodeStates, choose_codes
 from emu_robot.planner.decoding.noise_paths import NoisePath, shifted_times
 from emu_robot.planner.decoding.sampling import Candidates, RowGenerators, guided
 from emu_robot.planner.decoding.session import DecodingSession
@@ -43,8 +45,8 @@ class DidaConfig:
 class DidaImageDecoder:
     """An `ImageDecoder` for a model trained by stage dida."""
 
-    def __init__(self, path: NoisePath, config: DidaConfig, codebook_KD: Tensor) -> None:
-        self._path, self._config, self._codebook_KD = path, config, codebook_KD
+    def __init__(self, path: NoisePath, config: DidaConfig, books_PSD: Tensor) -> None:
+        self._path, self._config, self._books_PSD = path, config, books_PSD
 
     @property
     def guides(self) -> bool:
@@ -56,26 +58,30 @@ class DidaImageDecoder:
         codes_Bn = self._path.start((len(session.rows), blocks[0].n_codes), generators)
         times = shifted_times(self._config.steps)
         for i, (time, after) in enumerate(itertools.pairwise(times)):
-            candidates = self._candidates(blocks, codes_Bn, time)
-            if i == self._config.steps - 1:
-                codes_Bn = self._final(candidates)
-            else:
-                guess_Bn = candidates.sample(self._config.temperature, self._config.top_k, generators)
-                codes_Bn = self._path.step(codes_Bn, guess_Bn, time, after - time, generators)
+            is_last = i == self._config.steps - 1
+            states = [block.states(codes_Bn) for block in blocks[: 2 if self._guides_at(time) else 1]]
+            pick = self._final if is_last else partial(self._sample, generators)
+            chosen_Bn = choose_codes(session.model, session.grammar.vocabulary, states, pick)
+            codes_Bn = chosen_Bn if is_last else self._path.step(codes_Bn, chosen_Bn, time, after - time, generators)
         for row in rows:
             for token in blocks[0].filled(codes_Bn)[row].tolist()[1:]:
                 session.choose(row, token)
 
-    def _candidates(self, blocks: "Sequence[_Block]", codes_Bn: Tensor, time: float) -> Candidates:
-        """What each place may become, (B, n, candidates); as long as guidance lasts, by both branches."""
-        if not self.guides or time >= self._config.guided_until:
-            return Candidates.of(blocks[0].logits(codes_Bn))
-        return guided(*(block.logits(codes_Bn) for block in blocks), scale=self._config.guidance)
+    def _guides_at(self, time: float) -> bool:
+        return self.guides and time < self._config.guided_until
 
-    def _final(self, candidates: Candidates) -> Tensor:
+    def _candidates(self, logits: Sequence[Tensor]) -> Candidates:
+        """What each place may become, (B, n, candidates); as long as guidance lasts, by both branches."""
+        return guided(*logits, scale=self._config.guidance) if len(logits) > 1 else Candidates.of(*logits)
+
+    def _sample(self, generators: RowGenerators, logits: Sequence[Tensor], _book: int) -> Tensor:
+        return self._candidates(logits).sample(self._config.temperature, self._config.top_k, generators)
+
+    def _final(self, logits: Sequence[Tensor], book: int) -> Tensor:
+        candidates = self._candidates(logits)
         if self._config.likeness == 0:
             return candidates.sample(0, 0)
-        return candidates.likeliest_look(self._codebook_KD, self._config.likeness)
+        return candidates.likeliest_look(self._books_PSD[book], self._config.likeness)
 
 
 class _Block:
@@ -110,8 +116,8 @@ class _Block:
         )
         return ids_BL
 
-    def logits(self, codes_Bn: Tensor) -> Tensor:
-        """(B, n, K) of every code, each read one token before its place."""
+    def states(self, codes_Bn: Tensor) -> CodeStates:
+        """(B, n) of every code, each read one token before its place."""
         session, readers = self.session, self._places - 1
         hidden_BLD = session.peek(self.filled(codes_Bn), self._positions_BL, self._references_BL, self.rows)
-        return session.model.logits(hidden_BLD[:, readers], session.grammar.code_ids, self._references_BL[:, readers])
+        return CodeStates(hidden_BLD[:, readers], self._references_BL[:, readers])

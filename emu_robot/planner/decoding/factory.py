@@ -11,7 +11,7 @@ from emu_robot.planner.decoding.session import ImageDecoder
 
 
 def make_image_decoder(
-    config: DecoderConfig, path: NoisePath | None, codebook_KD: Tensor, sampling: SamplingConfig
+    config: DecoderConfig, path: NoisePath | None, books_PSD: Tensor, sampling: SamplingConfig
 ) -> ImageDecoder:
     """The decoder of `config`; path: the noise path that the weights were adapted to, None for none.
 
@@ -19,7 +19,7 @@ def make_image_decoder(
     """
     check_adapted(config.kind, path is not None)
     if config.kind is Decoder.AR or path is None:
-        return AutoregressiveImageDecoder(sampling, codebook_KD)
+        return AutoregressiveImageDecoder(sampling, books_PSD)
     settings = DidaConfig(
         steps=config.steps,
         temperature=config.temperature,
@@ -28,4 +28,4 @@ def make_image_decoder(
         guidance=sampling.image_guidance,
         guided_until=config.guided_until,
     )
-    return DidaImageDecoder(path, settings, codebook_KD)
+    return DidaImageDecoder(path, settings, books_PSD)

@@ -45,11 +45,6 @@ class PlanGrammar:
         )
 
     @property
-    def code_ids(self) -> slice:
-        """Ids of image codes."""
-        return slice(self.vocabulary.first_code, self.vocabulary.size)
-
-    @property
     def step_length(self) -> int:
         """Most ids of a step."""
         return 1 + self.max_words + 1 + len(self.template) + 1

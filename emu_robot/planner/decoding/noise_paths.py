@@ -4,10 +4,11 @@ Time t runs from 0 (noise) to 1 (the image). Discrete flow matching (Gat et al. 
 al. 2024; default constants are those of URSA: alpha 0.9, c 3, time shift 3. Codes are 0 .. K-1; the mask path alone has
 a code K. Knows neither the model nor sequences.
 
-Shapes: B images, n codes of an image, K codebook, D its dimensions.
+Shapes: B images, n codes of an image, K codebook, D its dimensions, P books, S entries of a book.
 """
 
 import math
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import Protocol
 
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from emu_robot.errors import InvalidValueError
 from emu_robot.planner.decoding.sampling import Randomness, draw, uniform
+from emu_robot.tokenizers.quantizer import join_digits, split_digits
 
 TIME_SHIFT = 3.0
 ALPHA, C = 0.9, 3.0
@@ -50,15 +52,20 @@ class NoisePath(Protocol):
         ...
 
 
-def make_noise_path(name: PathName | str, codebook_KD: Tensor, alpha: float = ALPHA, c: float = C) -> NoisePath:
-    """The path of this name over a codebook; alpha, c: parameters of the metric path."""
+def make_noise_path(name: PathName | str, books_PSD: Tensor, alpha: float = ALPHA, c: float = C) -> NoisePath:
+    """The path of this name over codes with a digit for each of P books of S vectors.
+
+    alpha, c: parameters of the metric path, which goes its way for each digit.
+    """
+    parts, size = books_PSD.shape[:2]
     match PathName(name):
         case PathName.metric:
-            return MetricPath(codebook_KD, alpha, c)
+            paths = [MetricPath(book_SD, alpha, c) for book_SD in books_PSD]
+            return paths[0] if parts == 1 else DigitPaths(paths, size)
         case PathName.uniform:
-            return UniformPath(len(codebook_KD))
+            return UniformPath(size**parts)
         case PathName.mask:
-            return MaskPath(len(codebook_KD))
+            return MaskPath(size**parts)
 
 
 def shifted_times(steps: int, shift: float = TIME_SHIFT) -> list[float]:
@@ -147,6 +154,31 @@ class MetricPath(UniformPath):
         """d beta / dt; finite at 0, where the exponent below 1 would make it infinite."""
         time = min(max(time, 1e-3), T_END)
         return self._c * self._alpha * (time / (1 - time)) ** (self._alpha - 1) / (1 - time) ** 2
+
+
+class DigitPaths:
+    """A path for each digit of a code."""
+
+    def __init__(self, paths: Sequence[NoisePath], size: int) -> None:
+        """size: number of values of a digit."""
+        self._paths, self._size = paths, size
+
+    def start(self, shape: tuple[int, int], randomness: Randomness) -> Tensor:
+        return self._joined([path.start(shape, randomness) for path in self._paths])
+
+    def corrupt(self, codes_Bn: Tensor, time_B: Tensor, randomness: Randomness) -> Tensor:
+        pairs = zip(self._paths, self._split(codes_Bn), strict=True)
+        return self._joined([path.corrupt(own, time_B, randomness) for path, own in pairs])
+
+    def step(self, codes_Bn: Tensor, guess_Bn: Tensor, time: float, dt: float, randomness: Randomness) -> Tensor:
+        pairs = zip(self._paths, self._split(codes_Bn), self._split(guess_Bn), strict=True)
+        return self._joined([path.step(own, guess, time, dt, randomness) for path, own, guess in pairs])
+
+    def _split(self, codes_Bn: Tensor) -> tuple[Tensor, ...]:
+        return split_digits(codes_Bn, self._size, len(self._paths)).unbind(-1)
+
+    def _joined(self, digits: Sequence[Tensor]) -> Tensor:
+        return join_digits(torch.stack(list(digits), -1), self._size)
 
 
 def jump_probability(time: float, dt: float) -> float:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from emu_robot.models.kv_cache import KVCache
 from emu_robot.models.transformer import CausalTransformer
+from emu_robot.planner.decoding.code_choice import CodeStates
 from emu_robot.planner.decoding.grammar import PlanGrammar
 from emu_robot.planner.decoding.sampling import RowGenerators
 from emu_robot.tokenizers.interleave import References
@@ -143,9 +144,9 @@ class DecodingSession:
             self._position[row] -= guess - kept
             del tokens[:kept]
 
-    def logits(self, ids: slice) -> Tensor:
-        """Call `advance`; return the next id's logits (B, V) over a range of ids."""
-        return self.model.logits(self.advance()[:, -1], ids, self._last_references)
+    def state(self) -> CodeStates:
+        """Call `advance`; return what the next code is chosen from."""
+        return CodeStates(self.advance()[:, -1], self._last_references)
 
     def image_before(self, row: int) -> list[int]:
         """Ids inside the last whole image of a row."""

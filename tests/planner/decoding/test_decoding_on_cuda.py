@@ -14,7 +14,7 @@ from emu_robot.planner.decoding.plan_decoder import PlanDecoder
 from emu_robot.planner.decoding.sampling import SamplingConfig
 from emu_robot.tokenizers.vocabulary import Vocabulary
 
-WORDS = Vocabulary(text_size=20, n_codes=30)
+WORDS = Vocabulary(text_size=20, book_size=30)
 GRAMMAR = PlanGrammar(vocabulary=WORDS, template=(None, None, WORDS.eol, None, None), max_words=3, image_stride=16)
 
 
@@ -28,7 +28,7 @@ def test_a_batch_of_plans(path: str, hot: float, dtype: torch.dtype) -> None:
         model = CausalTransformer(TransformerConfig(vocab_size=WORDS.size, num_hidden_layers=2)).eval()
         sampling = SamplingConfig(image_guidance=1.0 + hot, text_temperature=hot, image_temperature=hot, text_top_k=5)
         config = DecoderConfig(kind=Decoder.DIDA if path else Decoder.AR, steps=2)
-        codebook = torch.randn(WORDS.n_codes, 4)
+        codebook = torch.randn(1, WORDS.n_codes, 4)
         images = make_image_decoder(config, make_noise_path(path, codebook) if path else None, codebook, sampling)
         for produced in PlanDecoder(model, GRAMMAR, sampling, images).generate(prompts, 2, [0, 1]):
             assert produced[-1] == WORDS.eoi and produced.count(WORDS.boi) == 2

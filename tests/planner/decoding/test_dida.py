@@ -19,7 +19,7 @@ from emu_robot.planner.decoding.session import DecodingSession
 from emu_robot.tokenizers.vocabulary import Vocabulary
 from emu_robot.training.dida_layout import visibility
 
-WORDS = Vocabulary(text_size=20, n_codes=30)
+WORDS = Vocabulary(text_size=20, book_size=30)
 GRAMMAR = PlanGrammar(vocabulary=WORDS, template=(None, None, WORDS.eol, None, None), max_words=5, image_stride=16)
 
 
@@ -37,7 +37,7 @@ def model() -> CausalTransformer:
 
 
 def decoder(model: CausalTransformer, path: str = "metric", steps: int = 3, **settings: Any) -> PlanDecoder:
-    codebook = torch.randn(WORDS.n_codes, 4, generator=torch.Generator().manual_seed(1))
+    codebook = torch.randn(1, WORDS.n_codes, 4, generator=torch.Generator().manual_seed(1))
     config = DidaConfig(steps=steps, likeness=0, **settings)
     images = DidaImageDecoder(make_noise_path(path, codebook), config, codebook)
     return PlanDecoder(model, GRAMMAR, SamplingConfig(image_guidance=config.guidance), images)
@@ -113,4 +113,4 @@ def test_wrong_settings_are_named() -> None:
     with pytest.raises(InvalidValueError, match="dida.steps is 0, must be at least 1"):
         DidaConfig(steps=0)
     with pytest.raises(ValueError, match="metrik"):
-        make_noise_path("metrik", torch.randn(3, 2))
+        make_noise_path("metrik", torch.randn(1, 3, 2))

@@ -16,9 +16,13 @@ def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-@pytest.fixture(params=list(PathName))
+@pytest.fixture(
+    params=[(name, books) for name in PathName for books in (1, 2)], ids=lambda param: f"{param[0]}-{param[1]}"
+)
 def path(request):
-    return make_noise_path(request.param, torch.randn(K, 8, generator=generator()))
+    """Paths over K codes, of one book or of two digits."""
+    name, books = request.param
+    return make_noise_path(name, torch.randn(books, round(K ** (1 / books)), 8, generator=generator()))
 
 
 def test_times_run_from_noise_to_image() -> None:
@@ -65,7 +69,7 @@ def test_chain_and_corruption_have_the_same_law(path) -> None:
 
 
 def test_the_uniform_path_jumps_as_a_chain_of_constant_rate_does() -> None:
-    path, guess = make_noise_path("uniform", torch.randn(K, 8)), torch.zeros(1, 40_000, dtype=torch.long)
+    path, guess = make_noise_path("uniform", torch.randn(1, K, 8)), torch.zeros(1, 40_000, dtype=torch.long)
     for time, dt in ((0.0, 0.5), (0.5, 0.25), (0.2, 0.6)):
         jumped = path.step(guess + 1, guess, time, dt, generator()) == 0
         assert float(jumped.float().mean()) == pytest.approx(1 - math.exp(-dt / (1 - time)), abs=0.01)
@@ -76,7 +80,10 @@ def test_the_metric_path_takes_its_constants() -> None:
     codebook, codes = torch.randn(K, 8, generator=generator()), torch.randint(K, (1, N), generator=generator(1))
     kept = [
         float(
-            (make_noise_path("metric", codebook, 0.9, c).corrupt(codes, torch.tensor([0.5]), generator()) == codes)
+            (
+                make_noise_path("metric", codebook[None], 0.9, c).corrupt(codes, torch.tensor([0.5]), generator())
+                == codes
+            )
             .float()
             .mean()
         )
@@ -84,11 +91,11 @@ def test_the_metric_path_takes_its_constants() -> None:
     ]
     assert kept == sorted(kept) and kept[-1] > 0.9
     with pytest.raises(InvalidValueError, match="alpha and c of the metric path must be positive"):
-        make_noise_path("metric", codebook, 0.0)
+        make_noise_path("metric", codebook[None], 0.0)
 
 
 def test_the_mask_path_masks_and_never_unsettles() -> None:
-    path = make_noise_path("mask", torch.randn(K, 8))
+    path = make_noise_path("mask", torch.randn(1, K, 8))
     start = path.start((1, N), generator())
     assert (start == K).all()
     guess = torch.zeros_like(start)

@@ -22,7 +22,7 @@ HOT = SamplingConfig(text_temperature=1.5, image_temperature=1.5, image_top_k=9)
 
 
 def make(stride: int = 16, **image) -> Interleaver:
-    vocabulary = Vocabulary(text_size=TEXT.size, n_codes=12)
+    vocabulary = Vocabulary(text_size=TEXT.size, book_size=12)
     return Interleaver(TEXT, vocabulary, ImageFormat(rows=2, columns=2, **image), stride)
 
 
@@ -119,7 +119,7 @@ def test_greedy_choice_is_that_of_the_full_pass() -> None:
     whole = prompt + ids
     positions, references = (torch.tensor([f(whole)]) for f in (interleaver.positions, interleaver.references))
     logits = network(torch.tensor([whole]), positions, references_BL=references)[0]
-    codes = grammar.code_ids
+    codes = grammar.vocabulary.book_rows(0)
     checked = 0
     for i, token in enumerate(whole[len(prompt) :], len(prompt)):
         if interleaver.vocabulary.is_code(token):
@@ -133,12 +133,13 @@ def test_greedy_choice_is_that_of_the_full_pass() -> None:
 def test_guided_choice_is_that_of_two_full_passes(form: dict[str, bool]) -> None:
     interleaver = make(**form)
     grammar, words, checked = PlanGrammar.of(interleaver, max_words=3), interleaver.vocabulary, 0
+    codes = words.book_rows(0)
     for seed in range(4):
         network = model(interleaver, seed)
 
         def logits(ids: list[int], network: CausalTransformer = network) -> torch.Tensor:
             positions, references = (torch.tensor([f(ids)]) for f in (interleaver.positions, interleaver.references))
-            return network(torch.tensor([ids]), positions, references_BL=references)[0, -1, grammar.code_ids]
+            return network(torch.tensor([ids]), positions, references_BL=references)[0, -1, codes]
 
         decoder = make_decoder(network, grammar, SamplingConfig(image_guidance=3.0))
         batch = decoder.generate(prompts(interleaver), 2, SEEDS)
@@ -148,7 +149,7 @@ def test_guided_choice_is_that_of_two_full_passes(form: dict[str, bool]) -> None
                 if words.is_code(token):
                     before = [*prompt, *ids[:i]]
                     both = torch.stack([logits(before), logits(words.without_words(before))])
-                    assert int(guided(*both, scale=3.0).sample(0, 0)) + grammar.code_ids.start == token
+                    assert int(guided(*both, scale=3.0).sample(0, 0)) + codes.start == token
                     checked += 1
     assert checked >= 20
 
