@@ -64,8 +64,8 @@ class TokenizerChoice:
     """Share of the episodes from which no cell is taken and on which tokenizers are measured."""
     measured: int = number(200, 1)
     """Most pictures and most changes that a measurement takes."""
-    clusters: ClusterConfig = field(default_factory=ClusterConfig)
-    """How clusters are found."""
+    clusters: ClusterConfig = field(default_factory=lambda: ClusterConfig(colour=1, plain_share=1))
+    """How clusters are found. All that moves counts alike here, since what matters in a foreign set is not known."""
     device: str = "auto"
     """auto (a GPU if there is one), cpu, cuda or cuda:N: where tokenizers are measured. Clusters need no GPU."""
 
