@@ -5,7 +5,7 @@ set -e
 dataset=${1:-datasets/tabletop_sample} out=${2:-outputs/finetune} steps=${3:-2}
 
 emu-robot finetune dataset="$dataset" out="$out" \
-  tokenizer.loop.steps="$steps" planner.loop.steps="$steps" planner.holdout=0.25 planner.eval_queries=4 \
+  planner.loop.steps="$steps" planner.holdout=0.25 planner.eval_queries=4 \
   dida.loop.steps="$steps" dida.holdout=0.25 dida.drawn_images=8 \
   head.loop.steps="$steps" head.holdout=0.25
 emu-robot plan weights="$out/weights" tasks=open_drawer max_steps=1 out="$out/plan.png"

@@ -291,9 +291,10 @@ class ImageTokenizer(nn.Module):
     def freeze(self) -> None:
         """Make traced code of encoder and decoder, in place, see `models.tracing`; on the CPU, for inference alone."""
         config, like = self.config, self.quant_conv.weight
+        channels = self.post_quant_conv.out_channels
         pixels = like.new_zeros(1, 3, config.resolution, config.resolution).to(memory_format=torch.channels_last)
         self.encoder = traced(self.encoder, forward=(pixels,))
-        codes = like.new_zeros(1, config.z_channels, config.grid, config.grid)
+        codes = like.new_zeros(1, channels, config.grid, config.grid)
         self.decoder = frozen(self.decoder.to(memory_format=torch.contiguous_format), codes)  # pyright: ignore
 
     @property

@@ -72,5 +72,5 @@ class TextTokenizer:
         return max((len(self.encode(text)) for text in texts), default=0)
 
     def decode(self, ids: Iterable[int]) -> str:
-        """Text of ids, stripped; bytes that are not UTF-8 become replacement characters."""
-        return self._tokenizer.decode(list(ids)).strip()
+        """Text of ids, stripped; bytes that are not UTF-8 are left out, so that the text has no more ids than these."""
+        return self._tokenizer.decode(list(ids)).replace("\N{REPLACEMENT CHARACTER}", "").strip()

@@ -7,10 +7,12 @@ one core gave better codes than an hour of training a network (docs/training.md)
 Shapes: M images, N cells, C values of a cell, E components, K codes of a book.
 """
 
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -19,21 +21,28 @@ from emu_robot.errors import DataError
 from emu_robot.shared.progress import progress
 from emu_robot.shared.settings import check_ranges, number
 from emu_robot.tokenizers.image import ImageTokenizer, ImageTokenizerConfig, to_pixels
-from emu_robot.tokenizers.patches import CELLS_AT_ONCE, PatchDecoder, PatchEncoder, ResidualQuantizer
+from emu_robot.tokenizers.patches import BEAM, CELLS_AT_ONCE, PatchDecoder, PatchEncoder, ResidualQuantizer
 
 PICTURES_AT_ONCE = 256
 VISIBLE = 0.1
 """Least difference from the background, of a range of 2, of a cell that is clustered."""
 CLEAR = 0.6
 """Least difference from the background's colour, of a range of 2, that counts as clear."""
+SPARE = 2
+"""Cells that are taken for each that may be clustered, since some are equal; no more fit the memory."""
+COPIES = 3 * SPARE
+"""Times that the memory holds the cells, at most."""
+TIMED_CELLS = 8192
+CELLS_OF_A_CODE = 4
+"""Least cells for each code of a book, where the cells choose its size."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClusterConfig:
-    """Settings of the clusters of an image tokenizer with `model.encoder=patches`."""
+    """Settings of the clusters of an image tokenizer with encoder=patches."""
 
     pictures: int = number(40_000, 1)
-    """Most pictures of which cells are taken, spread over the set."""
+    """Most pictures of which cells are taken, drawn at random."""
     cells: int = number(200_000, 1)
     """Most cells that are clustered."""
     rounds: int = number(10, 1)
@@ -51,17 +60,26 @@ class ClusterConfig:
         check_ranges(self, "clusters")
 
 
+def few_cells_fit(config: ImageTokenizerConfig, n_cells: int) -> ImageTokenizerConfig:
+    """The configuration with books and components that so many cells can fill, at most its own.
+
+    Raises `DataError` if they are too few for any book.
+    """
+    most = n_cells // CELLS_OF_A_CODE
+    if most < 2:
+        raise DataError(f"{n_cells} different cells, clusters need at least {2 * CELLS_OF_A_CODE}: too little moves")
+    book = min(config.n_embed // config.code_books, 2 ** (most.bit_length() - 1))
+    components = min(config.embed_dim, n_cells)
+    return replace(config, n_embed=book * config.code_books, embed_dim=components)
+
+
 @torch.no_grad()
 def clustered(
-    config: ImageTokenizerConfig,
-    images: ImageSource,
-    rows: NDArray[np.int64],
-    background_3HW: Tensor,
-    how: ClusterConfig,
+    config: ImageTokenizerConfig, cells_NC: Tensor, background_3HW: Tensor, how: ClusterConfig
 ) -> ImageTokenizer:
-    """The tokenizer made of these rows of images (M, H, W, 3). background: in [-1, 1].
+    """The tokenizer made of cells, see `cells_of`. background: in [-1, 1].
 
-    Raises `DataError` if the pictures show fewer different cells than a book has codes.
+    Raises `DataError` if there are fewer cells than a book has codes.
     """
     tokenizer = ImageTokenizer(config)
     encoder, decoder, quantizer = tokenizer.encoder, tokenizer.decoder, tokenizer.quantize
@@ -69,13 +87,12 @@ def clustered(
     assert isinstance(quantizer, ResidualQuantizer)
     for one in (encoder, decoder):
         one.background.copy_(background_3HW)
-    spread_33 = colour_axes(how.colour)
-    cells_NC = _cells(encoder, images, rows, spread_33, how)
     components, size = config.embed_dim, quantizer.vectors.shape[1]
     if len(cells_NC) < max(size, components):
         raise DataError(
             f"{len(cells_NC)} different cells for {size} codes: give more pictures or a smaller model.n_embed"
         )
+    spread_33 = colour_axes(how.colour)
     axes_CE = torch.linalg.eigh((cells_NC.T @ cells_NC).double())[1][:, -components:].float()
     per_pixel = torch.eye(config.downscale**2)
     tokenizer.quant_conv.weight.copy_((axes_CE.T @ torch.kron(spread_33, per_pixel))[..., None, None])
@@ -98,26 +115,41 @@ def clustered(
     return tokenizer.eval().requires_grad_(False)
 
 
+def expected_seconds(config: ImageTokenizerConfig, n_cells: int, how: ClusterConfig) -> float:
+    """How long `clustered` will take for so many cells, by a round of one book with some that are made up [s]."""
+    some = min(n_cells, TIMED_CELLS)
+    vectors_NE = torch.randn(some, config.embed_dim, generator=torch.Generator().manual_seed(0))
+    begun = time.monotonic()
+    nearest(vectors_NE, vectors_NE[: config.n_embed // config.code_books])
+    round_s = (time.monotonic() - begun) * n_cells / some
+    passes = 1 + BEAM * (config.code_books - 1)
+    return round_s * (how.rounds * config.code_books + how.joint_rounds * passes)
+
+
 def colour_axes(colour: float) -> Tensor:
     """(3, 3): red, green, blue -> brightness, and twice colour."""
     return torch.tensor([[1 / 3, 1 / 3, 1 / 3], [colour, -colour, 0], [colour / 2, colour / 2, -colour]])
 
 
-def _cells(
-    encoder: PatchEncoder, images: ImageSource, rows: NDArray[np.int64], spread_33: Tensor, how: ClusterConfig
+@torch.no_grad()
+def cells_of(
+    images: ImageSource, rows: NDArray[np.int64], background_3HW: Tensor, cell: int, how: ClusterConfig
 ) -> Tensor:
-    """(N, C) different cells that differ from the background, brightness and colours pixel by pixel."""
-    rng = np.random.default_rng(how.seed)
-    chosen = rows[np.linspace(0, len(rows) - 1, min(how.pictures, len(rows))).astype(int)]
-    kept = []
+    """(N, C) different cells of these rows of images (M, H, W, 3) that differ from the background, brightness and
+    colours pixel by pixel. background: in [-1, 1]. cell: side [px]."""
+    rng, spread_33 = np.random.default_rng(how.seed), colour_axes(how.colour)
+    chosen, kept = rng.permutation(rows)[: how.pictures], []
     for begin in range(0, len(chosen), PICTURES_AT_ONCE):
-        pixels = to_pixels(torch.from_numpy(images[chosen[begin : begin + PICTURES_AT_ONCE]]))
-        cells_N3P = encoder(pixels).movedim(1, -1).flatten(0, 2).unflatten(1, (3, -1))
+        pixels = to_pixels(torch.from_numpy(images[np.sort(chosen[begin : begin + PICTURES_AT_ONCE])]))
+        unshuffled = F.pixel_unshuffle(pixels - background_3HW, cell)
+        cells_N3P = unshuffled.movedim(1, -1).flatten(0, 2).unflatten(1, (3, -1))
         cells_N3P = spread_33 @ cells_N3P
         clear = cells_N3P[:, 1:].abs().amax((1, 2)) > CLEAR * how.colour
         some = torch.from_numpy(rng.random(len(cells_N3P)) < how.plain_share)
         visible = cells_N3P.abs().amax((1, 2)) > VISIBLE
         kept.append(cells_N3P[(clear | some) & visible].flatten(1))
+        if sum(map(len, kept)) > SPARE * how.cells:
+            break
     cells_NC = torch.unique(torch.cat(kept), dim=0)
     return cells_NC[torch.from_numpy(rng.permutation(len(cells_NC))[: how.cells])]
 

@@ -24,6 +24,7 @@ from emu_robot.shared.durations import duration, size
 from emu_robot.shared.files import replace_json, require_disk_space
 from emu_robot.shared.memory import machine_bytes, peak_bytes
 from emu_robot.tokenizers.image import ImageTokenizer
+from emu_robot.training.clusters import CELLS_OF_A_CODE, COPIES, expected_seconds, few_cells_fit
 from emu_robot.training.drawn_subgoals import BLOCK
 from emu_robot.training.finetune import FinetuneConfig, verb_runs
 from emu_robot.training.holdout import completed_subtasks, held_out_episodes
@@ -38,8 +39,8 @@ from emu_robot.training.rehearsal import (
     take_sample,
 )
 from emu_robot.training.set_check import check_set
+from emu_robot.training.tokenizer_choice import CLUSTERS, START, cluster_sizes
 from emu_robot.training.tokenizer_choice import RECORD as CHOICE
-from emu_robot.training.tokenizer_choice import START, TRIES
 
 RECORD, METRICS = "estimate.json", "metrics.jsonl"
 TIMED_FRAMES = 50
@@ -162,16 +163,18 @@ class _Outlook:
         )
 
     def _choice(self) -> _More:
-        chosen, steps = self._config.tokenizer, self._config.tokenizer.loop.steps
-        folders = [self._run / f"tokenizer_{name}" for name in TRIES]
-        disk = _bytes_of(self._short.out / START, *folders)
-        if not read_json(self._short.out / CHOICE)["trains"]:
+        config, found = self._config.tokenizer, read_json(self._short.out / CHOICE)
+        disk = _bytes_of(self._short.out / START)
+        if not found["clusters"]:
             return _More(disk=disk, note="ours is kept, as a sample shows")
-        step_s = float(np.mean([step_seconds(folder / METRICS) for folder in folders]))
-        steps += chosen.try_steps
-        return _More(
-            seconds=(steps - 2 * self._short.tokenizer.loop.steps) * step_s, disk=disk, note=_steps(steps, step_s)
-        )
+        like = ImageTokenizer.load(resolve_weights(self._config.weights)).config
+        n = min(config.clusters.cells, round(found["cells"] * self._buffer.n_images / self._sample.n_images))
+        more = _More(disk=disk + _bytes_of(self._short.out / CLUSTERS), note=f"clusters of about {n} cells")
+        if n < 2 * CELLS_OF_A_CODE:
+            return more
+        sizes = few_cells_fit(cluster_sizes(like), n)
+        memory = 4 * 3 * like.downscale**2 * n * COPIES
+        return replace(more, seconds=expected_seconds(sizes, n, config.clusters), memory=memory)
 
     def _encoding(self) -> _More:
         n = self._buffer.n_images

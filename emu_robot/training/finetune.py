@@ -25,14 +25,6 @@ HOLDOUT = 0.1
 """Share of the episodes that all trainings leave out, the same ones, so that they are new to planner and head alike."""
 
 
-def _tokenizer() -> TokenizerChoice:
-    loop = LoopConfig(
-        steps=1500, batch_size=32, lr=1.5e-3, beta1=0.5, beta2=0.95, warmup_steps=50, weight_decay=1e-4,
-        ema_decay=0.998, threads=1, channels_last=True,
-    )  # fmt: skip
-    return TokenizerChoice(keyframe_share=0.5, holdout=HOLDOUT, loop=loop)
-
-
 def _planner() -> PlannerTraining:
     loop = LoopConfig(steps=2000, batch_size=16, lr=5e-4, beta2=0.98, warmup_steps=100, weight_decay=0.05, threads=1)
     return PlannerTraining(holdout=HOLDOUT, loop=loop)
@@ -65,7 +57,7 @@ class FinetuneConfig:
     prepare: Preparation = field(default_factory=Preparation)
     """Preparation of the data set. Without prepare.cameras the planner sees the camera of its own camera's name,
     else the first one."""
-    tokenizer: TokenizerChoice = field(default_factory=_tokenizer)
+    tokenizer: TokenizerChoice = field(default_factory=lambda: TokenizerChoice(holdout=HOLDOUT))
     """Choice of the image tokenizer."""
     planner: PlannerTraining = field(default_factory=_planner)
     """Stage planner."""
@@ -82,7 +74,7 @@ class FinetuneConfig:
         """See `check_effects`."""
         if self.track is TrackerName.none:
             return {}
-        stages = ("tokenizer", "planner", "dida", "head")
+        stages = ("planner", "dida", "head")
         return dict.fromkeys((f"{stage}.loop.track" for stage in stages), f"track={self.track}")
 
 
@@ -104,7 +96,7 @@ def verb_runs(config: FinetuneConfig) -> dict[tuple[str, str], Any]:
     for name, values in settings.items():
         check_loop(values["loop"], paths["out"] / name)
     choice = TokenizerChoiceConfig(
-        **_choices(config.tokenizer, config.track), data=data, out=config.out, camera=camera, start=str(folder)
+        **vars(config.tokenizer), data=data, out=config.out, camera=camera, start=str(folder)
     )
     check_choice(choice)
     start = str(config.out / START)

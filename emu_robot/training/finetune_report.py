@@ -58,8 +58,6 @@ def write_report(config: FinetuneConfig) -> Path:
     prepared = json.loads((buffer.path / RECORD).read_text())
     weights, stages = config.out / "weights", {"planner": config.planner, "dida": config.dida, "head": config.head}
     tokenizer = read_json(config.out / TOKENIZER)
-    if "winner" in tokenizer:
-        stages = {f"tokenizer_{tokenizer['winner']}": config.tokenizer, **stages}
     used = Kept(**tokenizer["after" if tokenizer.get("better") else "before"])
     planner = Planner.load(weights, device=select_device(config.planner.loop.device))
     queries = PlanQueries.load(buffer, planner.config.camera, weights)

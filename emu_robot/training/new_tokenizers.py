@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from emu_robot.data.mapped_images import ImageSource
 from emu_robot.errors import InvalidValueError
 from emu_robot.models.transformer import CausalTransformer
 from emu_robot.planner.planner import Planner, PlannerConfig, vocabulary_sizes
@@ -17,19 +18,22 @@ from emu_robot.tokenizers.quantizer import split_digits
 from emu_robot.tokenizers.text import TextTokenizer
 from emu_robot.training.warm_start import carried_words
 
+CARRIED_PICTURES = 2000
+"""Pictures by which the codes of two image tokenizers are compared."""
 NEIGHBOURS = 8
 """Nearest codes that lend an embedding to a code which the pictures do not show."""
 
 
 @torch.no_grad()
 def with_tokenizers(
-    planner: Planner, text: TextTokenizer, images: ImageTokenizer, pictures_NHW3: np.ndarray
+    planner: Planner, text: TextTokenizer, images: ImageTokenizer, pictures: ImageSource
 ) -> tuple[CausalTransformer, PlannerConfig]:
     """The planner's model and configuration for other tokenizers.
 
     A piece of a word starts as the mean of the old pieces that spell it; a code as the mean of the old codes in the
-    same cells of the same pictures; a code that no picture shows as the mean of the nearest ones that are shown. An
-    adaptation to parallel decoding is forgotten. Raises `InvalidValueError` for another grid of cells.
+    same cells of the same pictures, at most `CARRIED_PICTURES` of these (M, H, W, 3); a code that no picture shows as
+    the mean of the nearest ones that are shown. An adaptation to parallel decoding is forgotten. Raises
+    `InvalidValueError` for another grid of cells.
     """
     if images.config.grid != planner.images.config.grid:
         raise InvalidValueError(
@@ -39,9 +43,12 @@ def with_tokenizers(
     old, ids = planner.config, planner.interleaver.vocabulary
     sizes = vocabulary_sizes(text, images.config)
     new = replace(old, model=replace(old.model, **sizes), dida_path="")
-    model = CausalTransformer(new.model)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)  # for what the old model has no weights of
+        model = CausalTransformer(new.model)
     state = model.state_dict() | planner.model.state_dict()
-    before, after = _cells(planner.images, pictures_NHW3), _cells(images, pictures_NHW3)
+    some = pictures[np.linspace(0, len(pictures) - 1, min(len(pictures), CARRIED_PICTURES)).astype(int)]
+    before, after = _cells(planner.images, some), _cells(images, some)
     for name in ("model.embed_tokens.weight", "lm_head.weight"):
         old_VD = state[name]
         meant_ND = old_VD[ids.first_code + before].sum(1)

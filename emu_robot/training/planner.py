@@ -27,9 +27,6 @@ from emu_robot.training.sequence_loss import sequence_loss
 from emu_robot.training.sequence_sampler import SequenceSampler, question_writer, shifted_images
 from emu_robot.training.set_check import check_set
 
-CARRIED_PICTURES = 2000
-"""Pictures of the set by which the codes of another image tokenizer are compared."""
-
 
 def train(config: PlannerTrainConfig) -> Path:
     """Run the stage, or resume an interrupted run. Returns the weights folder with the planner."""
@@ -106,9 +103,7 @@ def _started(
     model, settings = planner.model, planner.config
     tokenizers = _tokenizers(config)
     if stage_hash(tokenizers, "tokenizer") != stage_hash(resolve_weights(config.start), "tokenizer"):
-        pictures = buffer.images(settings.camera)
-        rows = np.linspace(0, len(pictures) - 1, min(len(pictures), CARRIED_PICTURES)).astype(int)
-        model, settings = with_tokenizers(planner, text, images, pictures[rows])
+        model, settings = with_tokenizers(planner, text, images, buffer.images(settings.camera))
         print(f"planner: {config.start} goes on with the tokenizers in {tokenizers}")
     settings = replace(settings, memory=max(settings.memory, config.planner.memory))
     return model.requires_grad_(True), settings

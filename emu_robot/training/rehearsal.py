@@ -68,7 +68,7 @@ def shortened(config: FinetuneConfig, folder: Path) -> FinetuneConfig:
         config,
         out=folder,
         track=TrackerName.none,
-        tokenizer=few(config.tokenizer, try_steps=min(STEPS, config.tokenizer.try_steps), measured=BLOCK),
+        tokenizer=replace(config.tokenizer, measured=BLOCK),
         planner=few(config.planner, eval_queries=min(BLOCK, config.planner.eval_queries)),
         dida=few(config.dida, drawn_images=min(BLOCK, config.dida.drawn_images)),
         head=few(config.head, generated_goals=min(BLOCK, config.head.generated_goals)),

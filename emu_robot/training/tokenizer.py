@@ -19,7 +19,7 @@ from emu_robot.models.weights import resolve_weights, save_weights, stage_hash
 from emu_robot.shared.settings import check_ranges, number
 from emu_robot.tokenizers.image import EncoderKind, ImageTokenizer, ImageTokenizerConfig, ImageTokenizerSizes, to_pixels
 from emu_robot.tokenizers.text import TextTokenizer
-from emu_robot.training.clusters import ClusterConfig, clustered
+from emu_robot.training.clusters import ClusterConfig, cells_of, clustered
 from emu_robot.training.loop import LoopConfig, LossFn, check_loop, fit, select_device, step_rng
 from emu_robot.training.losses import codebook_usage, importance_BHW, reconstruction_loss
 from emu_robot.training.naming import SeenThings, naming_loss
@@ -133,33 +133,31 @@ def _clustered(config: TokenizerTrainConfig, buffer: ReplayBuffer, images: Image
     things = SeenThings.load(buffer, config.camera) if config.naming_weight else None
     shape = tokenizer_config(config.model, images, things.names if things else [])
     rows = np.arange(len(images))
-    tokenizer = clustered(shape, images, rows, background(images), config.clusters)
-    if things is None:
-        return tokenizer
-    return fit_naming(tokenizer, images, rows, keyframe_rows(buffer), config, config.out, things)
+    scene = background(images, rows)
+    cells = cells_of(images, rows, scene, shape.downscale, config.clusters)
+    tokenizer = clustered(shape, cells, scene, config.clusters)
+    return fit_naming(tokenizer, images, keyframe_rows(buffer), config, things) if things else tokenizer
 
 
 def fit_naming(
     tokenizer: ImageTokenizer,
     images: ImageSource,
-    rows: NDArray[np.int64],
     keyframes: NDArray[np.int64],
-    config: TokenizerTraining,
-    out: Path,
+    config: TokenizerTrainConfig,
     things: SeenThings,
 ) -> ImageTokenizer:
-    """Train the naming of objects alone, on these rows of images; the codes stay. See `fit_tokenizer`."""
+    """Train the naming of objects alone; the codes stay. keyframes: rows of starts and keyframes."""
     tokenizer.requires_grad_(False)
     assert tokenizer.naming is not None
     tokenizer.naming.requires_grad_(True)
-    batch_fn = batches(images, rows, keyframes, config, tokenizer.config.grid, things, revives=False)
+    batch_fn = batches(images, keyframes, config, tokenizer.config.grid, things, revives=False)
 
     def loss(model: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, float | Tensor]]:
         assert isinstance(model, ImageTokenizer) and model.naming is not None
         features = model.quantize.decode(model.encode(to_pixels(batch["images"])))
         return naming_loss(model.naming(features), batch["kinds"], batch["offsets"]), {}
 
-    named = fit(tokenizer, batch_fn, loss, config.loop, out, "tokenizer", settings=config)
+    named = fit(tokenizer, batch_fn, loss, config.loop, config.out, "tokenizer", settings=config)
     assert isinstance(named, ImageTokenizer)
     return named.eval().requires_grad_(False)
 
@@ -169,28 +167,10 @@ def _trained(config: TokenizerTrainConfig, buffer: ReplayBuffer, images: ImageSo
     things = SeenThings.load(buffer, config.camera) if config.naming_weight else None
     names = things.names if things else []
     model = ImageTokenizer(tokenizer_config(config.model, images, names)).to(select_device(config.loop.device))
-    rows = np.arange(len(images))
-    initialize_codebook(model, images, rows, config)
-    return fit_tokenizer(model, images, rows, keyframe_rows(buffer), config, config.out, "tokenizer", things)
-
-
-def fit_tokenizer(
-    model: ImageTokenizer,
-    images: ImageSource,
-    rows: NDArray[np.int64],
-    keyframes: NDArray[np.int64],
-    config: TokenizerTraining,
-    out: Path,
-    name: str,
-    things: SeenThings | None = None,
-) -> ImageTokenizer:
-    """Train a tokenizer on these rows of images, or finish an interrupted training in out/name. See `fit`.
-
-    keyframes: the rows of starts and keyframes among them. things: what the images show, for a model that names it.
-    """
-    batch_fn = batches(images, rows, keyframes, config, model.config.grid, things)
-    loss_fn = tokenizer_loss(background(images), config)
-    tokenizer = fit(model, batch_fn, loss_fn, config.loop, out, name, settings=config)
+    initialize_codebook(model, images, config)
+    batch_fn = batches(images, keyframe_rows(buffer), config, model.config.grid, things)
+    loss_fn = tokenizer_loss(background(images, np.arange(len(images))), config)
+    tokenizer = fit(model, batch_fn, loss_fn, config.loop, config.out, "tokenizer", settings=config)
     assert isinstance(tokenizer, ImageTokenizer)
     return tokenizer
 
@@ -254,16 +234,15 @@ def keyframe_rows(buffer: ReplayBuffer) -> NDArray[np.int64]:
     return np.searchsorted(frames, np.unique(marked))
 
 
-def background(images: ImageSource, count: int = 301) -> Tensor:
-    """(3, H, W) in [-1, 1]: the median of images spread over the buffer, the background of a fixed camera."""
-    chosen = images[np.linspace(0, len(images) - 1, min(count, len(images))).astype(int)]
-    median = np.median(chosen, axis=0).astype(np.uint8)
+def background(images: ImageSource, rows: NDArray[np.int64], count: int = 301) -> Tensor:
+    """(3, H, W) in [-1, 1]: the median of images spread over these rows, the background of a fixed camera."""
+    chosen = rows[np.linspace(0, len(rows) - 1, min(count, len(rows))).astype(int)]
+    median = np.median(images[chosen], axis=0).astype(np.uint8)
     return to_pixels(torch.from_numpy(median)[None])[0]
 
 
 def batches(
     images: ImageSource,
-    rows: NDArray[np.int64],
     keyframes: NDArray[np.int64],
     config: TokenizerTraining,
     grid: int = 0,
@@ -278,7 +257,7 @@ def batches(
     def draw(rng: np.random.Generator, count: int) -> NDArray[np.int64]:
         marked = round(count * config.keyframe_share)
         chosen = rng.choice(keyframes, marked)
-        return np.concatenate([chosen, rows[rng.integers(len(rows), size=count - marked)]])
+        return np.concatenate([chosen, rng.integers(len(images), size=count - marked)])
 
     def batch(step: int) -> dict[str, Tensor]:
         rng = step_rng(config.loop.seed, step)
@@ -294,11 +273,9 @@ def batches(
 
 
 @torch.no_grad()
-def initialize_codebook(
-    model: ImageTokenizer, images: ImageSource, rows: NDArray[np.int64], config: TokenizerTraining
-) -> None:
-    """Start the codebook from the untrained encoder's outputs on real images, chosen among these rows."""
-    chosen = rows[step_rng(config.loop.seed, 0, stream=2).integers(len(rows), size=config.initial_images)]
+def initialize_codebook(model: ImageTokenizer, images: ImageSource, config: TokenizerTraining) -> None:
+    """Start the codebook from the untrained encoder's outputs on real images."""
+    chosen = step_rng(config.loop.seed, 0, stream=2).integers(len(images), size=config.initial_images)
     device = model.quant_conv.weight.device
     model.trained_books.initialize(model.features(to_pixels(torch.from_numpy(images[chosen]).to(device))))
 

@@ -109,7 +109,7 @@ WRONG = {
         ("model.encoder=patches model.ch=9", "model.ch has no effect: encoder=patches"),
         ("model.encoder=patches colour=9", "colour has no effect: clusters are not trained by steps"),
         ("clusters.rounds=0", "clusters.rounds is 0"),
-        ("clusters.rounds=2", "clusters has no effect: model.encoder=local"),
+        ("clusters.rounds=2", "clusters.rounds has no effect: model.encoder=local"),
     ),
     "generate weights=~/emu prompt=words out=answer": (
         ("task=paint", "'paint'"),

@@ -11,10 +11,11 @@ from emu_robot.errors import DataError, InvalidValueError
 from emu_robot.models.weights import save_weights
 from emu_robot.tokenizers.image import EncoderKind, ImageTokenizer, ImageTokenizerConfig, to_pixels
 from emu_robot.tokenizers.patches import ResidualQuantizer
-from emu_robot.training.clusters import ClusterConfig, clustered, fit_jointly, k_means
+from emu_robot.training.clusters import ClusterConfig, cells_of, clustered, few_cells_fit, fit_jointly, k_means
 
 SIDE, CELL = 32, 8
 BACKGROUND = np.full((SIDE, SIDE, 3), 120, np.uint8)
+EMPTY = to_pixels(torch.from_numpy(BACKGROUND)[None])[0]
 HOW = ClusterConfig(pictures=400, cells=4000, rounds=4, joint_rounds=2)
 
 
@@ -35,11 +36,14 @@ def pictures(count: int, seed: int) -> np.ndarray:
     return images
 
 
+def of_pictures(images: np.ndarray, how: ClusterConfig = HOW) -> ImageTokenizer:
+    cells = cells_of(images, np.arange(len(images)), EMPTY, CELL, how)
+    return clustered(config(), cells, EMPTY, how)
+
+
 @pytest.fixture(scope="module")
 def tokenizer() -> ImageTokenizer:
-    images = pictures(400, 0)
-    background = to_pixels(torch.from_numpy(BACKGROUND)[None])[0]
-    return clustered(config(), images, np.arange(len(images)), background, HOW)
+    return of_pictures(pictures(400, 0))
 
 
 def test_pictures_come_back(tokenizer: ImageTokenizer):
@@ -101,9 +105,7 @@ def test_books_fitted_to_each_other_are_nearer():
 
 
 def test_the_same_pictures_give_the_same_tokenizer(tokenizer: ImageTokenizer):
-    images = pictures(400, 0)
-    background = to_pixels(torch.from_numpy(BACKGROUND)[None])[0]
-    other = clustered(config(), images, np.arange(len(images)), background, HOW)
+    other = of_pictures(pictures(400, 0))
     for name, value in tokenizer.state_dict().items():
         torch.testing.assert_close(other.state_dict()[name], value, rtol=0, atol=0)
 
@@ -115,10 +117,34 @@ def test_it_is_saved_and_loaded(tokenizer: ImageTokenizer, tmp_path: Path):
 
 
 def test_too_few_cells_are_refused():
-    images = pictures(4, 0)
-    background = to_pixels(torch.from_numpy(BACKGROUND)[None])[0]
     with pytest.raises(DataError, match="different cells for 64 codes"):
-        clustered(config(), images, np.arange(4), background, HOW)
+        of_pictures(pictures(4, 0))
+
+
+def test_few_cells_make_small_books():
+    sizes = config()
+    assert few_cells_fit(sizes, 10_000) == sizes
+    few = few_cells_fit(sizes, 80)
+    assert (few.n_embed, few.embed_dim) == (2 * 16, 24) and few_cells_fit(sizes, 8).embed_dim == 8
+    with pytest.raises(DataError, match="7 different cells, clusters need at least 8: too little moves"):
+        few_cells_fit(sizes, 7)
+
+
+def test_only_so_many_cells_are_taken():
+    images = pictures(400, 0)
+    some = ClusterConfig(pictures=400, cells=50, plain_share=1)
+    assert len(cells_of(images, np.arange(400), EMPTY, CELL, some)) == 50
+    moved = cells_of(images, np.arange(400), EMPTY, CELL, HOW)
+    assert len(moved.unique(dim=0)) == len(moved) > 400 and moved.shape[1] == 3 * CELL**2
+    assert not len(cells_of(np.repeat(BACKGROUND[None], 9, 0), np.arange(9), EMPTY, CELL, HOW))
+
+
+def test_traced_code_gives_the_same_pictures(tokenizer: ImageTokenizer):
+    images, other = pictures(4, 3), of_pictures(pictures(400, 0))
+    other.freeze()
+    codes = other.encode_images(images)
+    np.testing.assert_array_equal(codes, tokenizer.encode_images(images))
+    np.testing.assert_array_equal(other.decode_images(codes), tokenizer.decode_images(codes))
 
 
 def test_steps_of_training_are_refused(tokenizer: ImageTokenizer):

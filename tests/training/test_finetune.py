@@ -26,13 +26,7 @@ from emu_robot.training.loop import fit
 from emu_robot.training.planner_data import PlanQueries
 
 QUICK = (
-    *(
-        "tokenizer.mode=train",
-        "tokenizer.loop.steps=4",
-        "tokenizer.try_steps=2",
-        "tokenizer.holdout=0.2",
-        "tokenizer.revive_images=8",
-    ),
+    *("tokenizer.mode=clusters", "tokenizer.holdout=0.2"),
     *("planner.loop.steps=3", "planner.eval_queries=4", "planner.holdout=0.2", "planner.sequences.shift_share=0"),
     *("dida.loop.steps=2", "dida.drawn_images=8", "dida.sequences.shift_share=0", "dida.holdout=0.2"),
     *("head.loop.steps=3", "head.holdout=0.2", "prepare.workers=0", "track=tensorboard"),
@@ -63,11 +57,12 @@ def test_one_command_makes_weights_that_act(weights, dataset, tmp_path, capsys, 
         with pytest.raises(KeyboardInterrupt):
             finetune.run(words)
     said = capsys.readouterr().out
-    assert "PSNR median" in said and "the image tokenizer is trained on the set" in said
+    assert "PSNR median" in said and "the image tokenizer is made of clusters" in said
     assert (tmp_path / "reconstructions.png").exists() and not list(tmp_path.glob(".rehearsal*"))
     assert re.search(
         r"10 episodes, 315 frames, 2 cameras: the preparation takes about \d+ s and 2 MB on the disk", said
     )
+    assert re.search(r"\nchoose-tokenizer for it: about \d+ s, .*; clusters of about \d+ cells\n", said)
     assert re.search(r"\ntrain-head on it: about \d+ s, [\d.]+ [MG]B of memory, \d MB on the disk; 3 steps at ", said)
     assert re.search(r"\nin all about \d+ s, at most ", said)
     assert re.search(r"\ntrain-dida on it: started; about \d+ s, and \d+ s for all that follows", said)
@@ -101,21 +96,23 @@ def check_report(path: Path, said: str) -> None:
     assert f"look at {path}" in said
     text, images = read_page(path)
     assert "10 episodes" in text and f"{FPS} Hz" in text and "front (in the set: top), the planner’s; side" in text
-    assert "was trained on this set, begun from" in text and "PSNR, median" in text and "of a change kept" in text
+    assert (
+        "is made of this set, of clusters of its cells" in text
+        and "PSNR, median" in text
+        and "of a change kept" in text
+    )
     goals = read_json(path.parent / "goals.json")
     assert goals["episodes"] == 2 and goals["new"] and f"The weights run with goal={goals['goal']}" in text
     assert f"goal={goals['goal']} is now the weights' own mode" in said
     assert load_policy(path.parent / "weights").goal == goals["goal"]
     assert "action mae" in text and "the first picture at which a subtask is complete" in text
-    assert "Subgoal images show little of this set." in text, "four steps teach a tokenizer little"
     assert not re.findall(r">\d+\.\d+</text>\s*(?=<text[^>]*>step)", path.read_text()), "there is no half step"
     assert "From episodes that neither planner nor parallel decoding was trained on." in text
     assert "episode 4" in text and "episode 9" in text and "episode 0" not in text
     assert text.count("✓") + text.count("✗") == 2 + 4  # the legend's, a moment of episode 4, three of 9
     shapes = {image.size for image in images[1:]}
     assert images[0].size == (6 * SIZE, 3 * SIZE) and shapes == {(SIZE, SIZE)} and len(images) > 4
-    trained = f"tokenizer_{read_json(path.parent / 'tokenizer.json')['winner']}"
-    for stage in (trained, "planner", "dida", "head"):
+    for stage in ("planner", "dida", "head"):
         assert f"loss of {stage} over steps" in path.read_text()
         assert list((path.parent / "run" / stage / "tensorboard").glob("events.out.tfevents.*"))
 
