@@ -50,6 +50,7 @@ SCHEMAS = {
     "train-planner": "emu_robot.training.planner_config:PlannerTrainConfig",
     "train-world_model": "emu_robot.training.world_model:WorldModelTrainConfig",
     "train-tokenizer": "emu_robot.training.tokenizer:TokenizerTrainConfig",
+    "watch": "emu_robot.cli.watch:WatchConfig",
 }
 """Verb -> its dataclass, imported on demand."""
 
