@@ -1,14 +1,15 @@
 """The page of a board in a real browser, and what its server lets in."""
 
-import asyncio
 from collections.abc import Iterator
 from typing import Any
 
 import httpx
 import pytest
-import websockets
 from teleop_page import chromium, wait_page
 from watch_page import STEPS, painted, shown, told
+from websockets.exceptions import ConnectionClosedError, InvalidStatus
+from websockets.sync.client import ClientConnection, connect
+from websockets.typing import Origin
 
 from emu_robot.core import PlanStep
 from emu_robot.errors import ConfigError
@@ -17,7 +18,7 @@ from emu_robot.watch.page import WatchPage
 from emu_robot.watch.thought import Ending, Gate
 
 TOKEN = "a-token-of-ours"
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +37,7 @@ def page(browser: Any, board: Board) -> Iterator[Any]:
     with shown(board) as url:
         one = browser.new_page()
         one.on("pageerror", lambda error: pytest.fail(f"the page's script: {error}"))
-        one.goto(url)
+        one.goto(url, timeout=1000 * PATIENCE_S)
         wait(one, "watch.thought !== null && watch.pictures.size === 9")
         yield one
         one.close()
@@ -113,7 +114,7 @@ def test_another_task_shows_none_of_the_pictures_before(page: Any, board: Board)
 def test_a_lost_connection_is_told_and_what_was_seen_stays(browser: Any, board: Board) -> None:
     with shown(board) as url:
         page = browser.new_page()
-        page.goto(url)
+        page.goto(url, timeout=1000 * PATIENCE_S)
         wait(page, "watch.thought !== null")
     wait(page, "document.getElementById('about').textContent.startsWith('no connection')")
     assert page.locator("#plan li").count() == 3
@@ -126,26 +127,29 @@ def test_nothing_is_wider_than_the_window(browser: Any, board: Board, width: int
     board.plan(PlanStep(subtask="grasp-" * 30, subgoal=painted(1, 2, 3)), 20.0)
     with shown(board) as url:
         page = browser.new_page(viewport={"width": width, "height": 800})
-        page.goto(url)
+        page.goto(url, timeout=1000 * PATIENCE_S)
         wait(page, "document.querySelectorAll('#plan li').length === 1")
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         page.close()
 
 
-def test_a_page_can_send_nothing(board: Board) -> None:
-    async def speak(url: str) -> str:
-        address = url.rstrip("/").replace("http", "ws") + "/ws"
-        async with websockets.connect(address, origin=websockets.Origin(url.rstrip("/"))) as page:
-            await page.recv()
-            await page.send('{"order": "stop"}')
-            with pytest.raises(websockets.ConnectionClosedError) as caught:
-                while True:
-                    await page.recv()
-            return caught.value.rcvd.reason if caught.value.rcvd else ""
+def opened(url: str, origin: str | None = None) -> ClientConnection:
+    """The websocket of a page. origin: of another site."""
+    base, _, query = url.partition("?")
+    address = f"{base.replace('http', 'ws')}ws?{query}"
+    return connect(address, origin=Origin(origin or base.rstrip("/")), max_size=None)
 
+
+def test_a_page_can_send_nothing(board: Board) -> None:
     before = board.view
     with shown(board) as url:
-        assert asyncio.run(speak(url)) == "this page only listens"
+        with opened(url) as page:
+            page.recv(PATIENCE_S)
+            page.send('{"order": "stop"}')
+            with pytest.raises(ConnectionClosedError) as caught:
+                while True:
+                    page.recv(PATIENCE_S)
+        assert caught.value.rcvd is not None and caught.value.rcvd.reason == "this page only listens"
         assert httpx.post(url, content="stop").status_code == 405
     assert board.view.lines == before.lines and board.view.mind is before.mind
 
@@ -157,11 +161,9 @@ def test_the_door_is_that_of_teleoperation(board: Board) -> None:
         base = url.partition("?")[0]
         assert httpx.get(base).status_code == 403 and httpx.get(url).status_code == 200
         assert httpx.get(url, headers={"host": "evil.example"}).status_code == 403
-        with pytest.raises(websockets.InvalidStatus):
-            asyncio.run(_opened(base, "http://evil.example"))
-
-
-async def _opened(base: str, origin: str) -> None:
-    address = base.replace("http", "ws") + f"ws?token={TOKEN}"
-    async with websockets.connect(address, origin=websockets.Origin(origin)):
-        pass
+        with opened(url) as page:
+            assert page.recv(PATIENCE_S)
+        with pytest.raises(InvalidStatus):
+            opened(url, "http://evil.example")
+        with pytest.raises(InvalidStatus):
+            opened(base)

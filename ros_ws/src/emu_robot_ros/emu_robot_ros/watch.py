@@ -16,6 +16,7 @@ from emu_robot_interfaces.msg import ActionChunk, EpisodeState, PlannerStatus, P
 from rclpy.clock import Clock, ClockType
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
+from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import CompressedImage, Image, JointState
@@ -49,7 +50,10 @@ class WatchNode(Node):
     """Tells a board what it hears. Times are those of the steady clock [s]."""
 
     def __init__(self, robot: Deployment, board: Board, **options: Any) -> None:
-        super().__init__("watch", enable_rosout=False, start_parameter_services=False, **options)
+        quiet = Parameter("start_type_description_service", value=False)
+        super().__init__(
+            "watch", enable_rosout=False, start_parameter_services=False, parameter_overrides=[quiet], **options
+        )
         self._robot, self._board, self._joints = robot, board, JointReader(robot)
         self._reached_at = ReplanConfig().progress_threshold
         self._task: tuple[int, str] | None = None
