@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -181,6 +182,7 @@ def test_the_process_serves_the_page_until_it_is_told_to_end(graph: Graph) -> No
 async def _listen(url: str, thoughts: list[dict[str, Any]]) -> None:
     address = url.rstrip("/").replace("http", "ws") + "/ws"
     async with websockets.connect(address, origin=websockets.Origin(url.rstrip("/")), max_size=None) as page:
-        async for message in page:
-            if isinstance(message, str):
-                thoughts.append(json.loads(message))
+        with suppress(websockets.ConnectionClosed):  # the process was told to end
+            async for message in page:
+                if isinstance(message, str):
+                    thoughts.append(json.loads(message))

@@ -4,6 +4,7 @@ import asyncio
 import json
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -116,11 +117,12 @@ class Listener:
     async def _listen(self, url: str) -> None:
         address = url.rstrip("/").replace("http", "ws") + "/ws"
         async with websockets.connect(address, origin=websockets.Origin(url.rstrip("/")), max_size=None) as page:
-            async for message in page:
-                if isinstance(message, str):
-                    self.thoughts.append(json.loads(message))
-                else:
-                    self.slots.add(message[0])
+            with suppress(websockets.ConnectionClosed):  # the last episode is over
+                async for message in page:
+                    if isinstance(message, str):
+                        self.thoughts.append(json.loads(message))
+                    else:
+                        self.slots.add(message[0])
 
 
 def test_the_released_policy_is_watched_and_recorded(tmp_path: Path) -> None:
