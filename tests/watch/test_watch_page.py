@@ -79,7 +79,7 @@ def test_the_plan_shows_what_is_done_pursued_and_to_come_with_its_pictures(page:
 
 
 def test_chunk_gate_and_delays_are_shown(page: Any) -> None:
-    assert page.inner_text("#executed") == "4 of 16 executed, 20 Hz; red: measured"
+    assert page.inner_text("#executed") == "4 of 16 executed; red: measured"
     assert page.locator("#chunk svg").count() == 8
     lines = page.locator("#chunk figure:first-child polyline")
     assert [len(lines.nth(i).get_attribute("points").split()) for i in range(2)] == [16, 5]
