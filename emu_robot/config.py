@@ -50,6 +50,7 @@ SCHEMAS = {
     "train-planner": "emu_robot.training.planner_config:PlannerTrainConfig",
     "train-world_model": "emu_robot.training.world_model:WorldModelTrainConfig",
     "train-tokenizer": "emu_robot.training.tokenizer:TokenizerTrainConfig",
+    "watch": "emu_robot.cli.watch:WatchConfig",
 }
 """Verb -> its dataclass, imported on demand."""
 
@@ -154,6 +155,7 @@ def _compose(verb: str, schema: type, arguments: list[str]) -> Any:
     from hydra import compose, initialize_config_dir
     from hydra.core.config_store import ConfigStore
     from hydra.core.global_hydra import GlobalHydra
+    from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
@@ -161,9 +163,13 @@ def _compose(verb: str, schema: type, arguments: list[str]) -> Any:
     ConfigStore.instance().store(name=f"{verb}_schema", node=_unlocked(OmegaConf.structured(schema)))
     GlobalHydra.instance().clear()
     name = verb if (config_folder() / f"{verb}.yaml").exists() else f"{verb}_schema"
+    folders = {path.name for path in config_folder().iterdir() if path.is_dir()}
+    late = [word for word in arguments if word.partition("=")[0] in folders]  # hydra would look for a file to merge
     try:
         with initialize_config_dir(config_dir=str(config_folder()), version_base="1.3"):
-            config = compose(config_name=name, overrides=arguments)
+            config = compose(config_name=name, overrides=[word for word in arguments if word not in late])
+        for override in OverridesParser.create().parse_overrides(late):
+            OmegaConf.update(config, override.key_or_group, override.value())
         _refuse_code(verb, OmegaConf.to_container(config, resolve=False))
         return _with_tuples(OmegaConf.to_object(config))
     except (HydraException, OmegaConfBaseException) as error:

@@ -166,6 +166,15 @@ class Coachable(Protocol):
 
 
 @runtime_checkable
+class Foresees(Protocol):
+    """A policy that tells what it expects after the subtask that it pursues."""
+
+    def foresee(self, observation: Observation) -> tuple[PlanStep, ...]:
+        """The further subtasks, as expected from this observation; empty if there are none. Changes nothing."""
+        ...
+
+
+@runtime_checkable
 class Seeded(Protocol):
     """A policy whose random numbers can be chosen."""
 

@@ -82,6 +82,13 @@ def test_entries_of_a_table_are_added() -> None:
         load_config("train-head", ["sampling.verb_weights.push=hard"])
 
 
+def test_a_key_may_be_named_like_a_folder_of_configs() -> None:
+    assert (config_folder() / "robot").is_dir()
+    assert load_config("watch", ["robot=franka_fr3", "seed=3"]).robot == "franka_fr3"
+    assert load_config("from-mcap", ["robot=my_arm.yaml"]).robot == "my_arm.yaml"
+    assert load_config("watch", ["robot="]).robot == ""
+
+
 def test_choices_are_typed_by_their_values() -> None:
     found = {
         verb: {

@@ -39,7 +39,7 @@ LEVELS = {
     "data": (tuple(set(HEAVY) - {"zarr"}), ("data",)),
     "models": (NETWORKS, ("models", "tokenizers")),
     "policy": (NETWORKS, ("planner", "policy", "emu35", "evaluation", "serving")),
-    "deploy": (HEAVY, ("deploy",)),
+    "deploy": (HEAVY, ("deploy", "watch")),
     "training": ((*SIMULATION, "hydra", "omegaconf"), ("training",)),
     "lerobot": (("hydra", "omegaconf"), ("lerobot",)),
     "face": (ALL, ("__init__",)),

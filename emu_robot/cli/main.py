@@ -27,6 +27,7 @@ VERBS = {
     "train-mini": "make the released weights from nothing: collect, train all stages, release",
     "data": "check|view|prepare|repair|encode|merge|merge-sets|export|from-mcap: datasets, recordings, replay buffers",
     "teleop": "drive an arm from a page, a phone, a gamepad or the terminal, and record episodes",
+    "watch": "watch a policy think on a page that commands nothing: in simulation, or graph=sim|arm",
     "serve-vla-eval": "let vla-eval's benchmarks play a policy",
     "to-lerobot": "write weights as a checkpoint for LeRobot's commands",
     "bringup": "start the ROS 2 nodes of a graph: graph=sim|arm robot=...",

@@ -152,6 +152,18 @@ class TaskExecution:
             image = self._planner.draw_subgoal(observation, self._given, seed=seed)
         return Plan(instruction=self.instruction, steps=(PlanStep(subtask=self._given, subgoal=image),))
 
+    def foresee(self, observation: Observation) -> tuple[PlanStep, ...]:
+        """The steps that the planner expects after the pursued one, from the observation that it was planned from.
+
+        Asks the planner once more, for a plan as far as it looks ahead, and changes nothing. Empty without a step, for
+        one in a person's words, and where the planner would begin with another one.
+        """
+        if self.step is None or self._given:
+            return ()
+        seed, past = self._episode.of_call("plan", self._asked - 1), tuple(self._past)[:-1]
+        steps = self._planner.plan(observation, self.instruction, seed=seed, past=past).steps
+        return steps[1:] if steps and same_words(steps[0].subtask, self.step.subtask) else ()
+
     def on_progress(self, progress: float) -> tuple[PolicyEvent, ...]:
         """Report a chunk of this step and its progress in [0, 1].
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from emu_robot.core import ActionChunk, Floats32, Observation, PolicyEvent
+from emu_robot.core import ActionChunk, Floats32, Observation, PlanStep, PolicyEvent
 from emu_robot.errors import InvalidValueError, UnknownNameError
 from emu_robot.models.weights import resolve_weights
 from emu_robot.planner.task_execution import PlannerLike, TaskExecution
@@ -110,6 +110,10 @@ class EmuPolicy:
             raise InvalidValueError("no instruction is followed; give one before a subtask")
         self._task.pursue(subtask)
         self._halts = True
+
+    def foresee(self, observation: Observation) -> tuple[PlanStep, ...]:
+        """The steps that the planner expects after the pursued one; see `core.Foresees`."""
+        return self._task.foresee(observation) if self._task is not None else ()
 
     def _begin(self, instruction: str) -> None:
         episode = self._next_episode

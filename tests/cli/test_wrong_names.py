@@ -187,6 +187,17 @@ WRONG = {
         ("leader=so101", "unknown leader 'so101'; known: lerobot:TYPE, such as lerobot:so101_leader, spacemouse"),
         ("leader.port=x", "leader.port is given without leader=, such as leader=lerobot:so101_leader"),
     ),
+    "watch port=0 n=1": (
+        *POLICY[:4],
+        ("n=-1", "n is -1, must lie in [0, 100000]"),
+        ("robot=pandas", "unknown robot 'pandas'; known: "),
+        ("robot= record=new", "robot is empty, record= needs one, such as panda_sim"),
+        ("robot=so101", "the weights act on 8 dimensions"),
+        ("graph=sym", "unknown graph 'sym'; known: sim, arm"),
+        ("policy=expert", "policy=expert plans nothing that could be watched"),
+        ("namespace=left", "namespace has no effect: it is that of graph=, which is not given"),
+        ("host=0.0.0.0", "other machines could see the cameras; give token=WORD, too"),
+    ),
     "report out=new.html": (
         ("runs=nowhere,~/notes", "nowhere: no evaluation"),
         ("runs=~/notes", "a comparison needs two or more"),

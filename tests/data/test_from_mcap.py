@@ -17,7 +17,6 @@ from recordings import (
     commanded_at,
     episode_state,
     joints_at,
-    message,
     opening_at,
     picture,
     subgoal,
@@ -27,6 +26,7 @@ from robots import HAND_APART, SIX_JOINTS, write_robot
 
 from emu_robot.cli.main import main
 from emu_robot.data.from_mcap import FromMcapConfig, Take, find_recordings, from_mcap, make_episode
+from emu_robot.data.mcap_messages import message
 from emu_robot.data.mcap_recording import Recorded, read_recorded
 from emu_robot.data.recorded_episode import planned_subtasks, resample, succeeded
 from emu_robot.errors import ConfigError, DataError, EmuRobotError, UnknownNameError

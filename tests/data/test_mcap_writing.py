@@ -7,12 +7,13 @@ import time
 from pathlib import Path
 
 import pytest
-from recordings import EPOCH_NS, message, types
+from recordings import EPOCH_NS
 from rosbags.highlevel import AnyReader
 from rosbags.interfaces import QosDurability, QosReliability
 from rosbags.rosbag2.storage_mcap import McapWriter
 
 from emu_robot.data import mcap_writing
+from emu_robot.data.mcap_messages import message, types
 from emu_robot.data.mcap_reading import McapFile
 from emu_robot.data.mcap_writing import McapRecording, Topic
 from emu_robot.data.recording_contract import CONTRACT_KEY, CONTRACT_TOPIC, Contract, weights_sha256

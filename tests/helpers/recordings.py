@@ -2,22 +2,19 @@
 
 import io
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image as PillowImage
-from rosbags.typesys import Stores, get_types_from_msg, get_typestore
-from rosbags.typesys.store import Typestore
 
-from emu_robot.data.mcap_writing import McapRecording, Topic
+from emu_robot.data.mcap_messages import image_message, message, serialized, stamped, topic_of
+from emu_robot.data.mcap_writing import McapRecording
 from emu_robot.data.recording_contract import Contract, topics_of
 from emu_robot.observation.camera_messages import COMPRESSED, RAW, is_compressed
 from emu_robot.robots.deployment import find_deployment, parse_deployment
 from emu_robot.robots.ros_names import absolute
 
-INTERFACES = Path(__file__).parents[2] / "ros_ws/src/emu_robot_interfaces/msg"
 EPOCH_NS = 1_700_000_000_000_000_000
 TASK = "put the cup into the drawer"
 PICTURE = (48, 64)
@@ -35,33 +32,6 @@ class Sent(NamedTuple):
 
 
 type Changes = Callable[[list[Sent]], list[Sent]]
-
-
-@cache
-def types() -> Typestore:
-    """Of Jazzy and of ours."""
-    store = get_typestore(Stores.ROS2_JAZZY)
-    for path in sorted(INTERFACES.glob("*.msg")):
-        store.register(get_types_from_msg(path.read_text(), f"emu_robot_interfaces/msg/{path.stem}"))
-    return store
-
-
-def message(kind: str, /, **fields: Any) -> Any:
-    """A message of type "package/Name", of what is given and else of zeros."""
-    store, full = types(), kind.replace("/", "/msg/")
-    values = {field: fields.get(field, _empty(inner)) for field, inner in store.fielddefs[full][1]}
-    return store.types[full](**values)
-
-
-def _empty(kind: Any) -> Any:
-    node, inner = kind
-    if node.name == "NAME":
-        return message(inner.replace("/msg/", "/"))
-    if node.name == "BASE":
-        return "" if inner[0] == "string" else inner[0] == "bool" and False
-    element = inner[0]
-    is_number = element[0].name == "BASE" and element[1][0] != "string"
-    return np.zeros(0, element[1][0]) if is_number else []
 
 
 def joints_at(time: float, n: int = 7) -> np.ndarray:
@@ -85,23 +55,19 @@ def picture(number: int) -> np.ndarray:
     return np.broadcast_to(rows + 3 * number % 200, (*PICTURE, 3)).astype(np.uint8)
 
 
-def stamped(time: float) -> Any:
-    seconds, rest = divmod(EPOCH_NS + round(1e9 * time), 1_000_000_000)
-    return message("std_msgs/Header", stamp=message("builtin_interfaces/Time", sec=seconds, nanosec=rest))
+def at_ns(time: float) -> int:
+    """A time of the recording [s] since the epoch [ns]."""
+    return EPOCH_NS + round(1e9 * time)
 
 
 def image(time: float, number: int) -> Any:
-    pixels = picture(number)
-    return message(
-        "sensor_msgs/Image", header=stamped(time), height=PICTURE[0], width=PICTURE[1], encoding="rgb8",
-        step=3 * PICTURE[1], data=pixels.ravel(),
-    )  # fmt: skip
+    return image_message(picture(number), at_ns(time))
 
 
 def joint_state(time: float, positions: Mapping[str, float]) -> Any:
     """positions: joint -> where it is."""
     values = {"name": list(positions), "position": np.array(list(positions.values()))}
-    return message("sensor_msgs/JointState", header=stamped(time), **values)
+    return message("sensor_msgs/JointState", header=stamped(at_ns(time)), **values)
 
 
 def seen(topic: str, time: float, number: int) -> Sent:
@@ -111,7 +77,7 @@ def seen(topic: str, time: float, number: int) -> Sent:
     out = io.BytesIO()
     PillowImage.fromarray(picture(number)).save(out, "JPEG", quality=95)
     data, said = np.frombuffer(out.getvalue(), np.uint8), "rgb8; jpeg compressed bgr8"
-    packed = message("sensor_msgs/CompressedImage", header=stamped(time), format=said, data=data)
+    packed = message("sensor_msgs/CompressedImage", header=stamped(at_ns(time)), format=said, data=data)
     return Sent(time, topic, COMPRESSED, packed)
 
 
@@ -176,12 +142,10 @@ def write_recording(
     contract = Contract(task=task, robot=text, topics=topics, weights="mini", software={"emu_robot": "0.1.0"})
     recording = McapRecording(path, contract, time_ns=EPOCH_NS, queue_bytes=10**9)
     sent = changes(sorted([*robots_part(robot, seconds), *said], key=lambda one: one.time))
-    store = types()
     for topic, kind in dict.fromkeys((one.topic, one.type) for one in sent):
-        recording.add(Topic(topic, kind, store.generate_msgdef(kind, ros_version=2)[0], store.hash_rihs01(kind)))
+        recording.add(topic_of(topic, kind))
     for one in sent:
-        data = store.serialize_cdr(one.message, one.type)
-        recording.put(one.topic, EPOCH_NS + round(1e9 * one.time), bytes(data))
+        recording.put(one.topic, at_ns(one.time), serialized(one.message, one.type))
     recording.close()
     assert not recording.problem and not recording.dropped
     return path

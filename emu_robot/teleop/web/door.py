@@ -9,6 +9,8 @@ from urllib.parse import parse_qs, urlsplit
 from emu_robot.errors import ConfigError
 
 COOKIE = "emu_robot_teleop"
+"""Name of the cookie with the token of teleoperation; other pages of one machine need other names."""
+DRIVING = "other machines could drive the arm"
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 FEWEST_CHARACTERS = 12
 """Length of the shortest token."""
@@ -34,16 +36,18 @@ class Door:
     a websocket must be the same. Against other machines: the token, once in the address, then in a cookie.
     """
 
-    def __init__(self, host: str, token: str) -> None:
+    def __init__(self, host: str, token: str, *, cookie: str = COOKIE, risk: str = DRIVING) -> None:
         """host: address that the server listens on. token: empty for none; another host than loopback needs one.
+
+        cookie: name of the cookie. risk: what happens without a token, in words.
 
         Raises `ConfigError`.
         """
         if not is_loopback(host) and not token:
-            raise ConfigError(f"host is {host}: other machines could drive the arm; give token=WORD, too")
+            raise ConfigError(f"host is {host}: {risk}; give token=WORD, too")
         if token and len(token) < FEWEST_CHARACTERS:
             raise ConfigError(f"the token has {len(token)} characters, must have {FEWEST_CHARACTERS} at least")
-        self._token = token
+        self._token, self._cookie = token, cookie
         self._any_host = not is_loopback(host)
 
     def why_refused(self, headers: Mapping[str, str], query: str, cookies: Mapping[str, str], *, socket: bool) -> str:
@@ -58,7 +62,7 @@ class Door:
             return "a websocket without Origin: open it from our page"
         if not self._token:
             return ""
-        given = (*parse_qs(query).get("token", []), cookies.get(COOKIE, ""))
+        given = (*parse_qs(query).get("token", []), cookies.get(self._cookie, ""))
         known = any(hmac.compare_digest(word.encode(), self._token.encode()) for word in given)
         return "" if known else "the address lacks the token that was printed at the start: ?token=..."
 
@@ -66,4 +70,4 @@ class Door:
         """The header that keeps the token in the browser; None without a token."""
         if not self._token:
             return None
-        return {"set-cookie": f"{COOKIE}={self._token}; HttpOnly; SameSite=Strict; Path=/"}
+        return {"set-cookie": f"{self._cookie}={self._token}; HttpOnly; SameSite=Strict; Path=/"}

@@ -66,10 +66,24 @@ def write_view(view: View, operator: str) -> dict[str, Any]:
 
 
 def write_picture(index: int, image: Image) -> bytes:
-    """A camera's picture as bytes: its index, then a JPEG."""
+    """A picture as bytes: its index, at most 255, then a JPEG."""
     data = io.BytesIO()
     PillowImage.fromarray(image).save(data, "JPEG", quality=JPEG_QUALITY)
     return bytes([index]) + data.getvalue()
+
+
+class EncodedPictures:
+    """Pictures as bytes, for all pages. Each is encoded once."""
+
+    def __init__(self) -> None:
+        self._kept: dict[int, tuple[Image, bytes]] = {}
+
+    def of(self, index: int, image: Image) -> bytes:
+        """`write_picture` of the newest picture with this index."""
+        kept = self._kept.get(index)
+        if kept is None or kept[0] is not image:
+            kept = self._kept[index] = (image, write_picture(index, image))
+        return kept[1]
 
 
 def _rounded(values: np.ndarray) -> list[float]:

@@ -23,6 +23,7 @@ from rclpy.action.server import ServerGoalHandle
 from rclpy.clock import Clock, ClockType
 from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from sensor_msgs.msg import Image
 
 from emu_robot.control.safety import GateState
 from emu_robot.core import PolicyEvent
@@ -64,7 +65,7 @@ SIGHT_TIMEOUT_S = 3.0
 
 
 class PlannerNode(LifecycleNode):
-    """Serves execute_task and set_task; publishes subgoal and planner_status."""
+    """Serves execute_task and set_task; publishes subgoal, its image also by itself, and planner_status."""
 
     def __init__(self) -> None:
         super().__init__("planner")
@@ -112,6 +113,7 @@ class PlannerNode(LifecycleNode):
     def _open(self) -> None:
         """Create publishers, subscriptions and servers."""
         self._subgoals = self.create_publisher(Subgoal, topics.SUBGOAL, qos.LATCHED)
+        self._images = self.create_publisher(Image, topics.SUBGOAL_IMAGE, qos.LATCHED)  # for viewers of plain images
         self._status = self.create_publisher(PlannerStatus, topics.PLANNER_STATUS, qos.STATUS)
         self._inputs = [
             self.create_subscription(PolicyStatus, topics.POLICY_STATUS, self._on_policy_status, qos.STATUS),
@@ -148,7 +150,7 @@ class PlannerNode(LifecycleNode):
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         self._sensors.destroy()
-        for publisher in (self._subgoals, self._status):
+        for publisher in (self._subgoals, self._images, self._status):
             self.destroy_publisher(publisher)
         for subscription in self._inputs:
             self.destroy_subscription(subscription)
@@ -315,6 +317,8 @@ class PlannerNode(LifecycleNode):
                     message.image = from_image(step.subgoal, message.header.stamp, self._camera)
             self._sequence += 1
             self._subgoals.publish(message)
+            if len(message.image.data):
+                self._images.publish(message.image)
         if step is not None:
             self.get_logger().info(f"subgoal {self._sequence}: {step.subtask} ({self._planning:.2f} s)")
             self._feed_back(task, float("nan"), message)

@@ -49,6 +49,7 @@ def graph(robot: Deployment) -> list[Source]:
         topics.POLICY_STATUS: (PolicyStatus, qos.STATUS),
         topics.PLANNER_STATUS: (PlannerStatus, qos.STATUS),
         topics.SUBGOAL: (Subgoal, qos.LATCHED),
+        topics.SUBGOAL_IMAGE: (Image, qos.LATCHED),
         topics.SAFETY_STATE: (SafetyState, qos.LATCHED),
         topics.EPISODE_STATE: (EpisodeState, qos.STATUS),
         topics.DEADMAN: (Bool, qos.DEADMAN),
@@ -61,10 +62,12 @@ def graph(robot: Deployment) -> list[Source]:
 def listening(kind: Any, offers: Sequence[QoSProfile]) -> QoSProfile:
     """The best quality of service that all offers allow, with a long queue.
 
-    Pictures are never requested reliably: sending them again would disturb the nodes that drive.
+    Pictures of cameras are never requested reliably: sending them again would disturb the nodes that drive.
     """
-    is_reliable = kind not in PICTURES and all(o.reliability == ReliabilityPolicy.RELIABLE for o in offers)
-    is_latched = is_reliable and all(o.durability == DurabilityPolicy.TRANSIENT_LOCAL for o in offers)
+    is_kept = all(o.durability == DurabilityPolicy.TRANSIENT_LOCAL for o in offers)
+    may_wait = kind not in PICTURES or is_kept
+    is_reliable = may_wait and all(o.reliability == ReliabilityPolicy.RELIABLE for o in offers)
+    is_latched = is_reliable and is_kept
     return QoSProfile(
         depth=IMAGE_DEPTH if kind in PICTURES else DEPTH,
         reliability=ReliabilityPolicy.RELIABLE if is_reliable else ReliabilityPolicy.BEST_EFFORT,

@@ -3,6 +3,7 @@
 ACTION_CHUNK = "action_chunk"
 POLICY_STATUS = "policy_status"
 SUBGOAL = "subgoal"
+SUBGOAL_IMAGE = "subgoal_image"
 SAFETY_STATE = "safety_state"
 DEADMAN = "deadman"
 ARM, ESTOP, RESET_ESTOP = "arm", "estop", "reset_estop"
