@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from emu_robot.errors import DataError
-from emu_robot.shared.typed import first_line
+from emu_robot.shared.typed import first_line, whole_number
 
 
 def read_table(path: Path) -> pa.Table:
@@ -43,10 +43,10 @@ def check_feature(path: Path, key: str, feature: Any) -> None:
 
 def read_json(path: Path) -> dict[str, Any]:
     try:
-        value = json.loads(path.read_text())
+        value = json.loads(path.read_text(), parse_int=whole_number)
     except FileNotFoundError:
         raise DataError(f"{path}: no such file; not a LeRobotDataset") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path}: not readable JSON ({first_line(error)})") from error
     if not isinstance(value, dict):
         raise DataError(f"{path}: holds a {type(value).__name__}, expected an object")
@@ -55,10 +55,11 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def read_json_lines(path: Path) -> list[dict[str, Any]]:
     try:
-        rows = [json.loads(line) for line in path.read_text().splitlines() if line.strip()]
+        lines = (line for line in path.read_text().splitlines() if line.strip())
+        rows = [json.loads(line, parse_int=whole_number) for line in lines]
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path}: not readable JSON lines ({first_line(error)})") from error
     if not all(isinstance(row, dict) for row in rows):
         raise DataError(f"{path}: holds a line that is no object")

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from emu_robot.errors import InvalidValueError, WeightsError
 from emu_robot.shared import typed
-from emu_robot.shared.typed import first_line
+from emu_robot.shared.typed import first_line, whole_number
 
 TEXT_BYTES = 64 * 2**20
 """Largest size of a text file, such as a vocabulary or an index of weights [bytes]."""
@@ -57,7 +57,8 @@ def read_json(path: Path) -> dict[str, Any]:
     """A JSON object whose numbers are finite."""
 
     try:
-        content = json.loads(read_text(path), parse_constant=_finite_number, parse_float=_finite_number)
+        finite = {"parse_constant": _finite_number, "parse_float": _finite_number, "parse_int": whole_number}
+        content = json.loads(read_text(path), **finite)
     except (ValueError, RecursionError) as error:
         raise WeightsError(f"{path} is not JSON: {first_line(error)}") from error
     if not isinstance(content, dict):

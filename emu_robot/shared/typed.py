@@ -75,6 +75,13 @@ def short(value: Any) -> str:
     return said if len(said) <= 60 else said[:57] + "..."
 
 
+def whole_number(text: str) -> int:
+    """A whole number of JSON. Raises `ValueError` for one beyond floats, which no setting or measured value is."""
+    if abs(value := int(text)) >= 2**1023:
+        raise ValueError(f"{text[:20]}... is too large")
+    return value
+
+
 def first_line(error: BaseException) -> str:
     """The first line of an error's message, cut at 200 characters; its type without one. Names a missing key."""
     if isinstance(error, KeyError):

@@ -57,8 +57,8 @@ def write_report(config: FinetuneConfig) -> Path:
     buffer = ReplayBuffer.open(config.out / "data")
     prepared = json.loads((buffer.path / RECORD).read_text())
     weights, stages = config.out / "weights", {"planner": config.planner, "dida": config.dida, "head": config.head}
-    tokenizer = read_json(config.out / TOKENIZER)
-    used = Kept(**tokenizer["after" if tokenizer.get("better") else "before"])
+    tokenizer = {"clusters": False, "better": False, "after": None} | read_json(config.out / TOKENIZER)
+    used = Kept(**tokenizer["after" if tokenizer["better"] else "before"])
     planner = Planner.load(weights, device=select_device(config.planner.loop.device))
     queries = PlanQueries.load(buffer, planner.config.camera, weights)
     moments, held_out = choose(queries, config.planner.holdout, config.dida.holdout)

@@ -154,7 +154,9 @@ def test_our_error_is_found_behind_those_that_wrap_it():
         ({"policy.planner_camera": "nose"}, "error: unknown planner_camera 'nose'; known: side, top"),
         # LeRobot's parser begins this line.
         pytest.param(
-            {"policy.goal": "oracle"}, "goal is 'oracle', must be one of planner, text, none", marks=pytest.mark.slow
+            {"policy.goal": "oracle"},
+            "goal is 'oracle', must be one of planner, text, none, auto",
+            marks=pytest.mark.slow,
         ),
     ],
 )
