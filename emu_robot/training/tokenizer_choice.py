@@ -28,7 +28,7 @@ from emu_robot.training.tokenizer import background
 
 RECORD, PICTURE, START, CLUSTERS = "tokenizer.json", "reconstructions.png", "start", "run/clusters"
 CODE_BOOKS, COMPONENTS = 2, 160
-"""Of a tokenizer of clusters."""
+"""Books and components of a tokenizer of clusters."""
 _OF_THE_RUN = ("data", "out", "start", "device")
 """Settings that the record does not compare."""
 
