@@ -1,5 +1,6 @@
 """Sequences that hold what was pursued before: what training shows is what a planner with memory is asked."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from emu_robot.models.transformer import CausalTransformer
 from emu_robot.models.transformer_sizes import TransformerSizes
 from emu_robot.planner.decoding.sampling import SamplingConfig
 from emu_robot.planner.planner import Planner, PlannerConfig, PlannerSettings
-from emu_robot.tokenizers.image import ImageTokenizer, ImageTokenizerSizes
+from emu_robot.tokenizers.image import EncoderKind, ImageTokenizer, ImageTokenizerSizes
 from emu_robot.tokenizers.text import TextTokenizer
 from emu_robot.training.loop import LoopConfig
 from emu_robot.training.naming import UNKNOWN, SeenThings
@@ -141,6 +142,28 @@ def test_facts_become_targets_of_the_naming(weights: Path) -> None:
     assert (np.argwhere(red).tolist(), np.argwhere(blue).tolist()) == ([[0, 2]], [[0, 0]])
     assert targets["offsets"][0, :, 0, 2].tolist() == [pytest.approx(2.875 - 2.5), pytest.approx(0.75 - 0.5)]
     assert (kinds[2] == UNKNOWN).all(), "an executed episode tells no facts"
+
+
+def test_clusters_learn_names_from_finished_codes(weights: Path, tmp_path: Path) -> None:
+    sizes = ImageTokenizerSizes(
+        encoder=EncoderKind.patches, patch_size=8, ch_mult=[1], embed_dim=4, n_embed=8, code_books=2, naming_width=8
+    )
+    config = TokenizerTrainConfig(
+        data=weights.parent / "data", out=tmp_path / "run", weights=tmp_path / "named", model=sizes
+    )
+    images = ReplayBuffer.open(config.data).images("front")[:]
+    train(replace(config, loop=LoopConfig(steps=40, batch_size=8, lr=0.02, warmup_steps=1, log_every=20, threads=1)))
+    named = ImageTokenizer.load(config.weights)
+    assert named.config.names == ["blue", "red"]
+    first, last = (
+        json.loads(line)["loss"] for line in (config.out / "tokenizer/metrics.jsonl").read_text().splitlines()
+    )
+    assert last < 0.8 * first
+    plain = replace(config, naming_weight=0.0, out=tmp_path / "other", weights=tmp_path / "plain")
+    train(plain)
+    nameless = ImageTokenizer.load(plain.weights)
+    assert nameless.config.names == [] and not plain.out.exists(), "nothing is trained by steps"
+    assert np.array_equal(named.encode_images(images), nameless.encode_images(images)), "naming changes no code"
 
 
 def test_questions_about_pictures_are_sequences(weights: Path, queries: PlanQueries) -> None:
