@@ -8,6 +8,8 @@ import signal
 
 from hypothesis import settings
 
+from emu_robot.shared.scheduling import forbid_realtime
+
 settings.register_profile("same", derandomize=True, deadline=None)
 settings.register_profile("explore", deadline=None, print_blob=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
@@ -17,3 +19,5 @@ for variable, value in {"OMP_NUM_THREADS": "1", "MUJOCO_GL": "egl", "HF_HUB_OFFL
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell starts a command in the background
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+forbid_realtime()  # LeRobot's AV1 encoder would put this process, and the browsers that it starts, before all others

@@ -30,6 +30,7 @@ from emu_robot.recording.messages import (
     Start,
 )
 from emu_robot.recording.writer_link import read_orders
+from emu_robot.shared.scheduling import forbid_realtime
 from emu_robot.shared.typed import first_line
 
 NICENESS = 5
@@ -139,4 +140,5 @@ def main(link: Connection) -> None:
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.nice(NICENESS)
+    forbid_realtime()
     main(Connection(int(sys.argv[1])))
