@@ -10,12 +10,13 @@ LONGEST = 4000
 class EmuRobotError(Exception):
     """Base class. The command line prints it as one line and exits with a status other than 0.
 
-    Names that come from files may hold anything: line breaks and other characters that cannot be printed are escaped,
-    and the message is cut at `LONGEST` characters.
+    Names that come from files may hold anything: line breaks become spaces, other characters that cannot be printed are
+    escaped, and the message is cut at `LONGEST` characters.
     """
 
     def __str__(self) -> str:
-        said = "".join(one if one.isprintable() else repr(one)[1:-1] for one in super().__str__())
+        spaced = (" " if one.isspace() else one for one in super().__str__())
+        said = "".join(one if one.isprintable() else repr(one)[1:-1] for one in spaced)
         return said if len(said) <= LONGEST else f"{said[:LONGEST]}..."
 
 

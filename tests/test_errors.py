@@ -14,7 +14,7 @@ def test_a_message_is_one_printable_line(name: str):
 
 def test_a_message_keeps_its_words():
     assert str(DataError("Größe „1 m“ is wrong")) == "Größe „1 m“ is wrong"
-    assert str(DataError("a\nb")) == r"a\nb"
+    assert str(DataError("a\nb\0")) == r"a b\x00"
 
 
 def test_a_message_is_not_endless():
