@@ -36,7 +36,7 @@ def told() -> Board:
     board.gate(Gate(state="tracking", counts={"chunk taken": 12}), 14.0)
     board.took("chunk", 0.019, 14.0)
     board.play(NAMES, np.linspace(0, 1, 16 * 8).reshape(16, 8), 0.05, 14.0, 14.0)
-    board.move(np.linspace(0.2, 0.3, 8), 14.2)
+    board.move(np.linspace(0.2, 0.3, 8, dtype=np.float64), 14.2)
     board.judge(1, 3, 14.2)
     return board
 
