@@ -108,6 +108,7 @@ def test_plan_progress_chunk_gate_and_delays_of_a_graph_are_told(graph: Graph) -
     assert step.progress[-1] == pytest.approx(0.2)
     view = until(graph, lambda seen: len(seen.delays) >= 5 and seen.position is not None and seen.done, "delays")
     assert view.chunk is not None and view.chunk.actions.shape == (16, 8) and view.chunk.names == ROBOT.dimension_names
+    assert view.position is not None
     np.testing.assert_allclose(view.position, START)
     delays = {delay.name: delay.last_s for delay in view.delays}
     assert delays["plan"] == pytest.approx(0.25) and delays["chunk"] == pytest.approx(0.02)

@@ -150,7 +150,7 @@ class WatchNode(Node):
         age = age if 0 <= age <= LONGEST_AGE_S else 0.0
         if age:
             self._board.took("picture taken to chunk here", age, now)
-        self._board.play(message.names, actions, message.dt, now - age, now)
+        self._board.play(list(message.names), actions, message.dt, now - age, now)
 
     def _on_command(self, message: Any) -> None:
         now, before = time.monotonic(), self._last.get("command", -math.inf)
