@@ -1,7 +1,7 @@
 """Keeps libraries from giving this process real-time priority.
 
 The AV1 encoder (SVT-AV1, LeRobot's default) puts the calling thread and its own into SCHED_FIFO with priority 99, where
-it is permitted, as for root in a container. Whatever the process then does, also what it starts, goes before everything
+it is permitted, as for root in a container. All that the process then does, also what it starts, goes before everything
 else on the machine: before the safety gate, too. On two cores other programs stood still for minutes.
 """
 
