@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,18 +15,23 @@ import pytest
 ENDINGS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 TOY = str(Path(__file__).with_name("toy_node.py"))
 CONSOLE_SCRIPT = "from emu_robot_ros.starting import planner; planner()"
+LONGEST_S = 120.0
+"""A process that says nothing more fails its test then, and does not hold up the others [s]."""
 WHERE = "(EMU_ROBOT_DEBUG=1 shows where)"
 
 
 @contextmanager
 def started(*words: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
-    """A process of this Python; what it says on both streams can be read line by line."""
+    """A process of this Python; what it says on both streams can be read line by line, for at most `LONGEST_S`."""
     command, both = [sys.executable, "-u", *words], {**os.environ, **environment}
     pipe = subprocess.PIPE
     process = subprocess.Popen(command, stdout=pipe, stderr=subprocess.STDOUT, text=True, env=both)
+    end = threading.Timer(LONGEST_S, process.kill)
+    end.start()
     try:
         yield process
     finally:
+        end.cancel()
         process.kill()
         process.communicate()
 
