@@ -19,5 +19,7 @@ for variable, value in {"OMP_NUM_THREADS": "1", "MUJOCO_GL": "egl", "HF_HUB_OFFL
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell starts a command in the background
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # as nohup does; processes of the tests inherit it
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 forbid_realtime()  # LeRobot's AV1 encoder would put this process, and the browsers that it starts, before all others
