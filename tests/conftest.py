@@ -24,4 +24,4 @@ if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # as nohup does; processe
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 if find_spec("rclpy") is None:  # the nodes under ROS 2 may raise theirs, and nothing there encodes AV1
-    forbid_realtime()  # LeRobot's AV1 encoder would put this process, and the browsers that it starts, before all others
+    forbid_realtime()  # LeRobot's AV1 encoder would put this process, and browsers that it starts, before all others
