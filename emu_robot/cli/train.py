@@ -19,7 +19,7 @@ def run(arguments: Sequence[str]) -> None:
         return
     from emu_robot.data.quality_record import told_before_training
     from emu_robot.training.curves import write_curves
-    from emu_robot.training.estimate import METRICS
+    from emu_robot.training.progress import METRICS
 
     print("\n".join(told_before_training(config.data)), flush=True)
     importlib.import_module(f"emu_robot.training.{stage}").train(config)

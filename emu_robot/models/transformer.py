@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from emu_robot.models.attention import AttentionMask, attend
+from emu_robot.models.digits import split_digits
 from emu_robot.models.kv_cache import KVCache
 from emu_robot.models.transformer_sizes import TransformerConfig
 
@@ -254,8 +255,7 @@ def embedding_rows(ids: Tensor, config: TransformerConfig) -> Tensor:
     if config.code_books == 1:
         return ids[..., None]
     first, size, books = config.first_code, config.book_size, config.code_books
-    powers = size ** torch.arange(books - 1, -1, -1, device=ids.device)
-    rows = (ids[..., None] - first) // powers % size + first + size * torch.arange(books, device=ids.device)
+    rows = split_digits(ids - first, size, books) + first + size * torch.arange(books, device=ids.device)
     others = F.pad(ids[..., None], (0, books - 1), value=-1)
     return torch.where(ids[..., None] >= first, rows, others)
 

@@ -10,12 +10,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from emu_robot.models.digits import join_digits, split_digits
 from emu_robot.tokenizers.local_encoder import distinct
-from emu_robot.tokenizers.quantizer import join_digits, split_digits
 
 BEAM = 4
 """Choices of the first books that are compared by what the later ones make of them."""
 CELLS_AT_ONCE = 1024
+
+
+def cell_values(images_B3HW: Tensor, background_3HW: Tensor, cell: int) -> Tensor:
+    """(B, 3 cell^2, h, w): each cell's pixels less the background."""
+    return F.pixel_unshuffle(images_B3HW - background_3HW, cell)
 
 
 class PatchEncoder(nn.Module):
@@ -27,7 +32,7 @@ class PatchEncoder(nn.Module):
         self.background = nn.Parameter(torch.zeros(3, resolution, resolution))
 
     def forward(self, images: Tensor) -> Tensor:
-        return F.pixel_unshuffle(images - self.background, self.cell)
+        return cell_values(images, self.background, self.cell)
 
 
 class PatchDecoder(nn.Module):

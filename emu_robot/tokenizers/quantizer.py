@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from emu_robot.models.digits import join_digits, split_digits
+
 ENTROPY_POSITIONS = 512
 
 
@@ -157,18 +159,6 @@ class ProductQuantizer(nn.Module):
 
     def _joined(self, codes: Sequence[Tensor]) -> Tensor:
         return join_digits(torch.stack(list(codes), -1), self._size)
-
-
-def join_digits(digits: Tensor, size: int) -> Tensor:
-    """(..., P) digits below `size`, the first one most significant -> (...) codes below size^P."""
-    weights = size ** torch.arange(digits.shape[-1] - 1, -1, -1, device=digits.device)
-    return (digits * weights).sum(-1)
-
-
-def split_digits(codes: Tensor, size: int, parts: int) -> Tensor:
-    """The inverse of `join_digits`: (...) codes -> (..., P) digits."""
-    weights = size ** torch.arange(parts - 1, -1, -1, device=codes.device)
-    return codes[..., None] // weights % size
 
 
 def entropy_loss(logits_NK: Tensor, temperature: float = 0.01) -> Tensor:

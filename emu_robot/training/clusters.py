@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -21,7 +20,7 @@ from emu_robot.errors import DataError
 from emu_robot.shared.progress import progress
 from emu_robot.shared.settings import check_ranges, number
 from emu_robot.tokenizers.image import ImageTokenizer, ImageTokenizerConfig, to_pixels
-from emu_robot.tokenizers.patches import BEAM, CELLS_AT_ONCE, PatchDecoder, PatchEncoder, ResidualQuantizer
+from emu_robot.tokenizers.patches import BEAM, CELLS_AT_ONCE, PatchDecoder, PatchEncoder, ResidualQuantizer, cell_values
 
 PICTURES_AT_ONCE = 256
 VISIBLE = 0.1
@@ -141,9 +140,8 @@ def cells_of(
     chosen, kept = rng.permutation(rows)[: how.pictures], []
     for begin in range(0, len(chosen), PICTURES_AT_ONCE):
         pixels = to_pixels(torch.from_numpy(images[np.sort(chosen[begin : begin + PICTURES_AT_ONCE])]))
-        unshuffled = F.pixel_unshuffle(pixels - background_3HW, cell)
-        cells_N3P = unshuffled.movedim(1, -1).flatten(0, 2).unflatten(1, (3, -1))
-        cells_N3P = spread_33 @ cells_N3P
+        values = cell_values(pixels, background_3HW, cell).movedim(1, -1).flatten(0, 2)
+        cells_N3P = spread_33 @ values.unflatten(1, (3, -1))
         clear = cells_N3P[:, 1:].abs().amax((1, 2)) > CLEAR * how.colour
         some = torch.from_numpy(rng.random(len(cells_N3P)) < how.plain_share)
         visible = cells_N3P.abs().amax((1, 2)) > VISIBLE
@@ -166,16 +164,21 @@ def fit_jointly(books_PKE: Tensor, codes_NP: Tensor, vectors_NE: Tensor, sweeps:
 
     codes: (N, P) of the vectors, each in the numbering of its own book.
     """
-    count = books_PKE.shape[1]
     for _ in range(sweeps):
         for i, book in enumerate(books_PKE):
             others = [books_PKE[j][codes_NP[:, j]] for j in range(len(books_PKE)) if j != i]
             left_NE = vectors_NE - torch.stack(others).sum(0)
-            members = torch.bincount(codes_NP[:, i], minlength=count)
-            members[0] = 0
-            used = members > 0
-            total = torch.zeros_like(book).index_add_(0, codes_NP[:, i], left_NE)
-            book[used] = total[used] / members[used, None]
+            move_to_means(book, codes_NP[:, i], left_NE)
+            book[0] = 0
+
+
+def move_to_means(centres_KE: Tensor, own_N: Tensor, vectors_NE: Tensor) -> Tensor:
+    """Move each centre, in place, to the mean of its vectors. own: of each vector. Returns (K,) which ones have any."""
+    members = torch.bincount(own_N, minlength=len(centres_KE))
+    used = members > 0
+    total = torch.zeros_like(centres_KE).index_add_(0, own_N, vectors_NE)
+    centres_KE[used] = total[used] / members[used, None]
+    return used
 
 
 def k_means(vectors_NE: Tensor, count: int, rounds: int, generator: torch.Generator, report=lambda _: None) -> Tensor:
@@ -184,11 +187,8 @@ def k_means(vectors_NE: Tensor, count: int, rounds: int, generator: torch.Genera
     for _ in range(rounds):
         centres[0] = 0
         near = nearest(vectors_NE, centres)
-        members = torch.bincount(near, minlength=count)
-        total = torch.zeros_like(centres).index_add_(0, near, vectors_NE)
         misfit_N = (vectors_NE - centres[near]).square().sum(1)
-        used = members > 0
-        centres[used] = total[used] / members[used, None]
+        used = move_to_means(centres, near, vectors_NE)
         if not used.all():
             moved = torch.multinomial(misfit_N + 1e-9, int((~used).sum()), generator=generator)
             centres[~used] = vectors_NE[moved]

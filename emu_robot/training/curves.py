@@ -11,6 +11,7 @@ import numpy as np
 from emu_robot.errors import DataError
 from emu_robot.shared.html import write_html
 from emu_robot.shared.typed import first_line
+from emu_robot.training.progress import METRICS
 
 COLUMNS = 6
 """Most checks in a table, spread over the training up to the last one."""
@@ -59,7 +60,7 @@ class StageMetrics:
     @classmethod
     def read(cls, folder: Path) -> "StageMetrics":
         """Read the metrics of the stage trained in `folder`. Raises `DataError` if nothing is recorded there."""
-        path = folder / "metrics.jsonl"
+        path = folder / METRICS
         try:
             lines: list[dict[str, Any]] = [json.loads(line) for line in path.read_text().splitlines()]
         except (OSError, ValueError) as error:

@@ -29,6 +29,7 @@ from emu_robot.training.drawn_subgoals import BLOCK
 from emu_robot.training.finetune import FinetuneConfig, verb_runs
 from emu_robot.training.holdout import completed_subtasks, held_out_episodes
 from emu_robot.training.loop import LoopConfig, select_device
+from emu_robot.training.progress import METRICS
 from emu_robot.training.rehearsal import (
     Measured,
     evaluation_seconds,
@@ -42,7 +43,7 @@ from emu_robot.training.set_check import check_set
 from emu_robot.training.tokenizer_choice import CLUSTERS, START, cluster_sizes
 from emu_robot.training.tokenizer_choice import RECORD as CHOICE
 
-RECORD, METRICS = "estimate.json", "metrics.jsonl"
+RECORD = "estimate.json"
 TIMED_FRAMES = 50
 """Pictures of each camera that are decoded to estimate the preparation."""
 NEARLY = 0.8

@@ -25,7 +25,7 @@ from emu_robot.shared.files import require_disk_space
 from emu_robot.shared.interrupts import stop_request
 from emu_robot.shared.settings import check_ranges, number
 from emu_robot.training.checkpoint import load_checkpoint, load_initial_state, save_checkpoint
-from emu_robot.training.progress import TrainingProgress
+from emu_robot.training.progress import METRICS, TrainingProgress
 from emu_robot.training.tracking import TrackerName, check_tracker, start_tracker
 
 type Batch = dict[str, Tensor]
@@ -204,7 +204,7 @@ def fit(
     tracker = start_tracker(config.track, folder, settings or config, resumed=start > 0)
     steps = range(start, config.steps)
     with (
-        TrainingProgress(folder / "metrics.jsonl", stage, start, config.steps, tracker) as progress,
+        TrainingProgress(folder / METRICS, stage, start, config.steps, tracker) as progress,
         closing(_batches(batch_fn, steps, config.prefetch)) as batches,
         stop_request(f"{stage} finishes its step and saves") as stop,
     ):

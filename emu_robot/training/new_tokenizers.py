@@ -11,11 +11,12 @@ from torch import Tensor
 
 from emu_robot.data.mapped_images import ImageSource
 from emu_robot.errors import InvalidValueError
-from emu_robot.models.transformer import CausalTransformer
+from emu_robot.models.digits import split_digits
+from emu_robot.models.transformer import CausalTransformer, embedding_rows
 from emu_robot.planner.planner import Planner, PlannerConfig, vocabulary_sizes
 from emu_robot.tokenizers.image import ImageTokenizer
-from emu_robot.tokenizers.quantizer import split_digits
 from emu_robot.tokenizers.text import TextTokenizer
+from emu_robot.training.clusters import move_to_means
 from emu_robot.training.warm_start import carried_words
 
 CARRIED_PICTURES = 2000
@@ -48,35 +49,32 @@ def with_tokenizers(
         model = CausalTransformer(new.model)
     state = model.state_dict() | planner.model.state_dict()
     some = pictures[np.linspace(0, len(pictures) - 1, min(len(pictures), CARRIED_PICTURES)).astype(int)]
-    before, after = _cells(planner.images, some), _cells(images, some)
+    before = embedding_rows(_codes(planner.images, some) + ids.first_code, old.model)
+    after = split_digits(_codes(images, some), images.config.book_size, images.config.code_books)
     for name in ("model.embed_tokens.weight", "lm_head.weight"):
         old_VD = state[name]
-        meant_ND = old_VD[ids.first_code + before].sum(1)
+        meant_ND = old_VD[before].sum(1)
         control = old_VD[ids.text_size : ids.first_code]
-        codes = _codes(meant_ND, after, images.quantize.books())
+        codes = _carried_codes(meant_ND, after, images.quantize.books())
         state[name] = torch.cat([carried_words(old_VD, planner.text, text), control, codes])
     model.load_state_dict(state)
     return model, new
 
 
-def _cells(tokenizer: ImageTokenizer, pictures: np.ndarray) -> Tensor:
-    """(N, P) the entry of the codebooks, which follow one another, for each digit of every cell."""
-    codes = torch.from_numpy(tokenizer.encode_images(pictures).astype(np.int64)).flatten()
-    size, books = tokenizer.config.book_size, tokenizer.config.code_books
-    return split_digits(codes, size, books) + size * torch.arange(books)
+def _codes(tokenizer: ImageTokenizer, pictures: np.ndarray) -> Tensor:
+    """(N,) of every cell."""
+    return torch.from_numpy(tokenizer.encode_images(pictures).astype(np.int64)).flatten()
 
 
-def _codes(meant_ND: Tensor, after_NP: Tensor, books_PSE: Tensor) -> Tensor:
+def _carried_codes(meant_ND: Tensor, after_NP: Tensor, books_PSE: Tensor) -> Tensor:
     """(P S, D) embeddings whose sum over the digits of a cell comes near what the cell meant before."""
     left_ND, found = meant_ND.clone(), []
     for part, book_SE in enumerate(books_PSE):
-        own_N = after_NP[:, part] - part * len(book_SE)
-        total = left_ND.new_zeros(len(book_SE), left_ND.shape[1]).index_add_(0, own_N, left_ND)
-        count = torch.bincount(own_N, minlength=len(book_SE))
-        shown = count > 0
-        total[shown] /= count[shown, None]
+        own_N = after_NP[:, part]
+        means = left_ND.new_zeros(len(book_SE), left_ND.shape[1])
+        shown = move_to_means(means, own_N, left_ND)
         near = torch.cdist(book_SE[~shown], book_SE[shown]).topk(min(NEIGHBOURS, int(shown.sum())), largest=False)
-        total[~shown] = total[shown][near.indices].mean(1)
-        left_ND -= total[own_N]
-        found.append(total)
+        means[~shown] = means[shown][near.indices].mean(1)
+        left_ND -= means[own_N]
+        found.append(means)
     return torch.cat(found)

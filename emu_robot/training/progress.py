@@ -14,6 +14,8 @@ from emu_robot.shared.files import replace_text
 from emu_robot.shared.memory import peak_bytes
 from emu_robot.training.tracking import Tracker
 
+METRICS = "metrics.jsonl"
+"""File of a run's metrics, a line at a time."""
 FORESEEN_AFTER = 6
 """Steps after which a training says how long it will take; the first one, which is slower, does not count."""
 

@@ -27,13 +27,12 @@ def sequence_loss(
     """
     changed_N = changed_codes(targets_N, references_N, near[0])
     references_NP = embedding_rows(references_N, model.config)
-    if len(near) == 1:
-        logits = model.logits(hidden_ND, references=references_N)
-        return weighted_cross_entropy(logits, targets_N, weights_N, changed_N, near[0])
     rows_NP = embedding_rows(targets_N, model.config)
     first, size = near[0].first_code, len(near[0].codes)
     logits = model.logits(hidden_ND, slice(0, first + size), references_NP[:, 0])
     total = weighted_cross_entropy(logits, rows_NP[:, 0], weights_N, changed_N, near[0])
+    if len(near) == 1:
+        return total
     is_code = targets_N >= first
     hidden, rows, references, weights = (x[is_code] for x in (hidden_ND, rows_NP, references_NP, weights_N))
     for book, nearest in enumerate(near[1:], 1):

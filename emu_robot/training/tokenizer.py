@@ -121,17 +121,23 @@ def train(config: TokenizerTrainConfig) -> Path:
     buffer = ReplayBuffer.open(config.data)
     images = buffer.images(config.camera)
     text = train_text(buffer, config.text_vocabulary)
+    things = SeenThings.load(buffer, config.camera) if config.naming_weight else None
+    shape = tokenizer_config(config.model, images, things.names if things else [])
     make = _clustered if config.model.encoder is EncoderKind.patches else _trained
-    tokenizer = make(config, buffer, images)
+    tokenizer = make(config, shape, buffer, images, things)
     text.save(config.weights)
     save_weights(config.weights, "tokenizer", tokenizer.state_dict(), tokenizer.config, half=True)
     return config.weights
 
 
-def _clustered(config: TokenizerTrainConfig, buffer: ReplayBuffer, images: ImageSource) -> ImageTokenizer:
+def _clustered(
+    config: TokenizerTrainConfig,
+    shape: ImageTokenizerConfig,
+    buffer: ReplayBuffer,
+    images: ImageSource,
+    things: SeenThings | None,
+) -> ImageTokenizer:
     """A tokenizer of clusters, with a network trained to name objects from its codes if the set tells what is seen."""
-    things = SeenThings.load(buffer, config.camera) if config.naming_weight else None
-    shape = tokenizer_config(config.model, images, things.names if things else [])
     rows = np.arange(len(images))
     scene = background(images, rows)
     cells = cells_of(images, rows, scene, shape.downscale, config.clusters)
@@ -162,11 +168,15 @@ def fit_naming(
     return named.eval().requires_grad_(False)
 
 
-def _trained(config: TokenizerTrainConfig, buffer: ReplayBuffer, images: ImageSource) -> ImageTokenizer:
+def _trained(
+    config: TokenizerTrainConfig,
+    shape: ImageTokenizerConfig,
+    buffer: ReplayBuffer,
+    images: ImageSource,
+    things: SeenThings | None,
+) -> ImageTokenizer:
     """A trained network."""
-    things = SeenThings.load(buffer, config.camera) if config.naming_weight else None
-    names = things.names if things else []
-    model = ImageTokenizer(tokenizer_config(config.model, images, names)).to(select_device(config.loop.device))
+    model = ImageTokenizer(shape).to(select_device(config.loop.device))
     initialize_codebook(model, images, config)
     batch_fn = batches(images, keyframe_rows(buffer), config, model.config.grid, things)
     loss_fn = tokenizer_loss(background(images, np.arange(len(images))), config)

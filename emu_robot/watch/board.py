@@ -7,7 +7,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -246,9 +246,7 @@ class Board:
         if chunk is None:
             return None
         over = int((self._now - self._chunk_began) / chunk.dt + 1e-6)
-        return Chunk(
-            names=chunk.names, actions=chunk.actions, dt=chunk.dt, executed=min(max(over, 0), len(chunk.actions))
-        )
+        return replace(chunk, executed=min(max(over, 0), len(chunk.actions)))
 
 
 def _delay(name: str, values: Sequence[float]) -> Delay:

@@ -9,11 +9,12 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 
 from emu_robot.errors import InvalidValueError, ShapeError, WeightsError
+from emu_robot.models.digits import join_digits, split_digits
 from emu_robot.models.weights import save_weights
 from emu_robot.tokenizers.image import EncoderKind, ImageTokenizer, ImageTokenizerConfig, to_pixels, to_uint8
 from emu_robot.tokenizers.local_encoder import LocalEncoder, distinct
 from emu_robot.tokenizers.object_naming import NamedCells, ObjectNaming
-from emu_robot.tokenizers.quantizer import IndexBackpropagationQuantizer, entropy_loss, join_digits, split_digits
+from emu_robot.tokenizers.quantizer import IndexBackpropagationQuantizer, entropy_loss
 
 GOLDEN = Path(__file__).parents[1] / "golden/tiny_ibq"
 

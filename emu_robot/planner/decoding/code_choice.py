@@ -9,8 +9,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from emu_robot.models.digits import join_digits
 from emu_robot.models.transformer import CausalTransformer, embedding_rows
-from emu_robot.tokenizers.quantizer import join_digits
 from emu_robot.tokenizers.vocabulary import Vocabulary
 
 

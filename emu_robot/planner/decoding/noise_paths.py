@@ -17,8 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from emu_robot.errors import InvalidValueError
+from emu_robot.models.digits import join_digits, split_digits
 from emu_robot.planner.decoding.sampling import Randomness, draw, uniform
-from emu_robot.tokenizers.quantizer import join_digits, split_digits
 
 TIME_SHIFT = 3.0
 ALPHA, C = 0.9, 3.0

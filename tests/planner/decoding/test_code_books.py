@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 
+from emu_robot.models.digits import join_digits
 from emu_robot.models.transformer import CausalTransformer, embedding_rows
 from emu_robot.models.transformer_sizes import TransformerConfig
 from emu_robot.planner.decoding.code_choice import CodeStates, choose_codes
@@ -15,7 +16,6 @@ from emu_robot.planner.decoding.grammar import PlanGrammar
 from emu_robot.planner.decoding.noise_paths import PathName, make_noise_path
 from emu_robot.planner.decoding.plan_decoder import PlanDecoder
 from emu_robot.planner.decoding.sampling import SamplingConfig
-from emu_robot.tokenizers.quantizer import join_digits
 from emu_robot.tokenizers.vocabulary import Vocabulary
 from emu_robot.training.losses import near_digits
 from emu_robot.training.sequence_loss import sequence_loss
