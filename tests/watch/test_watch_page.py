@@ -93,7 +93,8 @@ def test_news_arrive_while_the_page_is_open(page: Any, board: Board) -> None:
     board.see({"front": painted(90, 90, 90)}, 15.0)
     board.end_step(Ending.OVERDUE, 15.5)
     board.plan(PlanStep(subtask="<b>open</b> & wait"), 16.0)
-    wait(page, "document.querySelectorAll('#plan li').length === 3")
+    third = "document.querySelector('#plan li:nth-child(3) .words')?.textContent"
+    wait(page, f"document.querySelectorAll('#plan li').length === 3 && {third} === '<b>open</b> & wait'")
     rows = page.locator("#plan li")
     assert rows.nth(1).get_attribute("class") == "overdue"
     assert rows.nth(2).locator(".words").inner_text() == "<b>open</b> & wait"
