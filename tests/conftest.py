@@ -5,7 +5,6 @@ HYPOTHESIS_PROFILE=explore looks for new examples.
 
 import os
 import signal
-from importlib.util import find_spec
 
 from hypothesis import settings
 
@@ -23,5 +22,4 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell starts a com
 if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # as nohup does; processes of the tests inherit it
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
-if find_spec("rclpy") is None:  # the nodes under ROS 2 may raise theirs, and nothing there encodes AV1
-    forbid_realtime()  # LeRobot's AV1 encoder would put this process, and browsers that it starts, before all others
+forbid_realtime()  # LeRobot's AV1 encoder would put this process, and the browsers that it starts, before all others
