@@ -21,6 +21,7 @@ from emu_robot.training.loop import LossFn, check_loop, fit, select_device
 from emu_robot.training.lora import add_adapters, merge_adapters
 from emu_robot.training.losses import NearCodes, near_digits
 from emu_robot.training.new_tokenizers import with_tokenizers
+from emu_robot.training.picture_names import PictureNaming, picture_names
 from emu_robot.training.planner_config import PlannerTrainConfig
 from emu_robot.training.planner_data import Ints, PlanQueries
 from emu_robot.training.sequence_loss import sequence_loss
@@ -42,20 +43,23 @@ def train(config: PlannerTrainConfig) -> Path:
     form = interleaver(settings, text, images.config)
     shifted = shifted_images(tokenizers, buffer, settings.camera, config.sequences, config.loop)
     asked = question_writer(buffer, queries, form, config.sequences, config.holdout)
-    sampler = SequenceSampler(queries, form, config.sequences, config.loop, config.holdout, shifted, asked)
+    named = picture_names(buffer, settings.camera, form, config.sequences)
+    sampler = SequenceSampler(queries, form, config.sequences, config.loop, config.holdout, shifted, asked, named)
 
     def evaluate(model: nn.Module) -> dict[str, float]:
         assert isinstance(model, CausalTransformer)
         return planner_metrics(Planner(settings, model, text, images), queries, sampler.heldout, config.eval_queries)
 
     add_adapters(model, config.lora)
+    if named is not None:
+        model.naming = PictureNaming(settings.model.hidden_size, len(named.names))
     device = select_device(config.loop.device)
     books_PSD = images.quantize.books().to(device)
     near = near_digits(books_PSD, config.sequences.code_temperature, form.vocabulary.first_code)
     model = fit(
         model,
         sampler,
-        planner_loss(near),
+        planner_loss(near, config.sequences.naming_weight),
         config.loop,
         config.out,
         "planner",
@@ -63,6 +67,8 @@ def train(config: PlannerTrainConfig) -> Path:
         settings=config,
     )
     assert isinstance(model, CausalTransformer)
+    if named is not None:
+        del model.naming
     if config.lora.rank:
         merge_adapters(model)
     planner = Planner(settings, model.to(device), text, images)
@@ -122,18 +128,25 @@ def start_from_books(model: CausalTransformer, books_PSD: Tensor, std: float | N
     model.model.embed_tokens.weight[-len(codebook_KD) :] = scale * mixed_KH / mixed_KH.std()
 
 
-def planner_loss(near: Sequence[NearCodes]) -> LossFn:
+def planner_loss(near: Sequence[NearCodes], naming_weight: float = 0.0) -> LossFn:
     """The stage's loss function for `fit`. Logits are computed only where there is a target.
 
-    near: shared targets of the codes that differ from the image before, see `near_digits`.
+    near: shared targets of the codes that differ from the image before, see `near_digits`. naming_weight: of the loss of
+    `model.naming`, a `PictureNaming`, on the states halfway; 0 for a model without.
     """
 
     def loss(model: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, float | Tensor]]:
         assert isinstance(model, CausalTransformer)
         asked = batch["weights"] > 0
-        hidden_BLD = model.model(batch["ids"], batch["positions"], references_BL=batch["references"])
+        states = {(len(model.model.layers) + 1) // 2: torch.empty(0)} if naming_weight else None
+        hidden_BLD = model.model(batch["ids"], batch["positions"], references_BL=batch["references"], states=states)
         targets, references, weights = (batch[name][asked] for name in ("targets", "references", "weights"))
-        return sequence_loss(model, hidden_BLD[asked], targets, references, weights, near), {}
+        error = sequence_loss(model, hidden_BLD[asked], targets, references, weights, near)
+        if states is None:
+            return error, {}
+        (halfway_BLD,) = states.values()
+        naming = model.naming(halfway_BLD, batch["named_places"], batch["named"])
+        return error + naming_weight * naming, {"naming": naming}
 
     return loss
 

@@ -211,7 +211,8 @@ class SequenceWriter:
         """
         queries, vocabulary = self._queries, self._interleaver.vocabulary
         tries = queries.tries(query, n_tries if codes is None else len(codes) - 1)
-        images = codes or [queries.codes_Mn[row] for row in (queries.row[query], *(one.row for one in tries))]
+        rows = [int(queries.row[query]), *(one.row for one in tries)]
+        images = codes or [queries.codes_Mn[row] for row in rows]
         instruction = [] if wordless else self._ids[queries.instruction(query)]
         ids = [vocabulary.bos, *instruction, *self._interleaver.image_ids(images[0])]
         weights, seen = [0.0] * len(ids), [True] * len(ids)
@@ -228,11 +229,12 @@ class SequenceWriter:
             ids.append(vocabulary.eos)
             weights.append(text)
             seen.append(False)
-        return Row(ids, weights, seen)
+        begins = [i for i, token in enumerate(ids) if token == vocabulary.boi]
+        return Row(ids, weights, seen, [] if codes else [*zip(rows, begins, strict=True)])
 
 
 class Row(NamedTuple):
-    """One sequence; each list has an entry for each id."""
+    """One sequence; each list but the last has an entry for each id."""
 
     ids: list[int]
     """The ids."""
@@ -240,6 +242,8 @@ class Row(NamedTuple):
     """Weight as a target; 0 for the prompt, for images that no plan should show, and for ids that the grammar fixes."""
     seen: list[bool]
     """Whether the id belongs to the prompt, or to a try whose image was seen and not planned."""
+    pictures: list[tuple[int, int]]
+    """Image row, and place of its boi in the sequence, of every stored image; none for images that are not stored."""
 
 
 class ShiftedImages:

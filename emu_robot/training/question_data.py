@@ -36,20 +36,22 @@ class QuestionWriter:
     def write(self, rng: np.random.Generator, weight: float) -> Row:
         """One sequence. weight: of its answer's words as targets."""
         e = self._episodes[rng.integers(len(self._episodes))]
-        facts, codes = read_facts(self._metadata[e]["facts"]), self._codes_Mn[self._begin[e] : self._begin[e + 1]]
+        facts = read_facts(self._metadata[e]["facts"])
         picture = int(rng.integers(len(facts)))
         if picture and rng.random() < CHANGE_SHARE:
-            shown, (question, answer) = codes[picture - 1 : picture + 1], change(facts[picture - 1], facts[picture])
+            shown, (question, answer) = slice(picture - 1, picture + 1), change(facts[picture - 1], facts[picture])
         else:
             asked = questions(facts[picture])
             is_list = len(asked) == 1 or rng.random() < LIST_SHARE
             question, answer = asked[0 if is_list else int(rng.integers(1, len(asked)))]
-            shown = codes[picture : picture + 1]
-        return self._row(question, shown, answer, weight)
+            shown = slice(picture, picture + 1)
+        return self._row(question, [self._begin[e] + of for of in range(shown.start, shown.stop)], answer, weight)
 
-    def _row(self, question: str, shown: Codes, answer: str, weight: float) -> Row:
+    def _row(self, question: str, rows: list[int], answer: str, weight: float) -> Row:
+        """rows: of the images shown."""
         form, vocabulary = self._form, self._form.vocabulary
-        prompt = form.question(question, list(shown))
+        prompt = form.question(question, [self._codes_Mn[row] for row in rows])
         said = [*form.text.encode(answer), vocabulary.eos]
         weights = [0.0] * len(prompt) + [weight] * len(said)
-        return Row([*prompt, *said], weights, [True] * len(weights))
+        begins = [i for i, token in enumerate(prompt) if token == vocabulary.boi]
+        return Row([*prompt, *said], weights, [True] * len(weights), [*zip(rows, begins, strict=True)])

@@ -15,6 +15,7 @@ from emu_robot.errors import DataError
 from emu_robot.tokenizers.image import ImageTokenizer
 from emu_robot.tokenizers.interleave import Codes, Interleaver
 from emu_robot.training.loop import LoopConfig, select_device, step_rng
+from emu_robot.training.picture_names import PictureNames
 from emu_robot.training.planner_config import SequenceConfig
 from emu_robot.training.planner_data import Ints, PlanQueries, Row, SequenceWriter, ShiftedImages
 from emu_robot.training.question_data import QuestionWriter
@@ -53,6 +54,8 @@ class Sequences(NamedTuple):
     """Weight of each id as a target."""
     seen: NDArray[np.bool_]
     """Whether each id belongs to an image that was seen and not planned, see `Row`."""
+    pictures: list[list[tuple[int, int]]]
+    """The stored images of each sequence, see `Row`."""
 
 
 LENGTHS = 32
@@ -74,10 +77,11 @@ class SequenceSampler:
         holdout: float,
         shifted_images: ShiftedImages | None = None,
         questions: QuestionWriter | None = None,
+        named: PictureNames | None = None,
     ) -> None:
         """shifted_images: needed for `SequenceConfig.shift_share`; without them no image is shifted. questions: needed
-        for `SequenceConfig.question_share`."""
-        self._shifted_images, self._questions = shifted_images, questions
+        for `SequenceConfig.question_share`. named: adds what each image shows as targets."""
+        self._shifted_images, self._questions, self._named = shifted_images, questions, named
         self._drawn: DrawnSteps | None = None
         self._drawn_share = 0.0
         self._queries, self._form, self._config, self._loop = queries, form, config, loop
@@ -100,6 +104,8 @@ class SequenceSampler:
         arrays = {"ids": rows.inputs, "positions": rows.positions, "references": rows.references}
         arrays = {name: array[:, :-1] for name, array in arrays.items()}
         arrays |= {"targets": rows.ids[:, 1:], "weights": rows.weights[:, 1:]}
+        if self._named is not None:
+            arrays |= self._named.targets(rows.pictures)
         return {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
 
     def unfinished(self, rng: np.random.Generator, count: int) -> Ints:
@@ -150,11 +156,11 @@ class SequenceSampler:
         seen = np.zeros((len(rows), length), np.bool_)
         for b, row in enumerate(rows):
             held = slice(len(row.ids))
-            ids[b, held], weights[b, held], seen[b, held] = row
+            ids[b, held], weights[b, held], seen[b, held] = row.ids, row.weights, row.seen
             positions[b, held] = self._form.positions(row.ids)
         inputs = self._noisy(ids, rng)
         references = np.stack([self._form.references(row) for row in inputs.tolist()])
-        return Sequences(ids, inputs, positions, references, weights, seen)
+        return Sequences(ids, inputs, positions, references, weights, seen, [row.pictures for row in rows])
 
     def _thinned(self, rows: "Sequences", rng: np.random.Generator) -> "Sequences":
         """The same with `unchanged_share` of the unchanged codes as targets."""

@@ -1,7 +1,7 @@
 """Sequences that hold what was pursued before: what training shows is what a planner with memory is asked."""
 
 import json
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,12 +15,15 @@ from emu_robot.data.replay_buffer import ReplayBuffer
 from emu_robot.errors import DataError, InvalidValueError
 from emu_robot.models.transformer import CausalTransformer
 from emu_robot.models.transformer_sizes import TransformerSizes
+from emu_robot.models.weights import copy_weights
 from emu_robot.planner.decoding.sampling import SamplingConfig
 from emu_robot.planner.planner import Planner, PlannerConfig, PlannerSettings
 from emu_robot.tokenizers.image import EncoderKind, ImageTokenizer, ImageTokenizerSizes
 from emu_robot.tokenizers.text import TextTokenizer
 from emu_robot.training.loop import LoopConfig
 from emu_robot.training.naming import UNKNOWN, SeenThings
+from emu_robot.training.picture_names import picture_names
+from emu_robot.training.planner import train as train_planner
 from emu_robot.training.planner_config import PlannerTrainConfig, SequenceConfig
 from emu_robot.training.planner_data import PlanQueries, SequenceWriter
 from emu_robot.training.question_data import QuestionWriter
@@ -164,6 +167,47 @@ def test_clusters_learn_names_from_finished_codes(weights: Path, tmp_path: Path)
     nameless = ImageTokenizer.load(plain.weights)
     assert nameless.config.names == [] and not plain.out.exists(), "nothing is trained by steps"
     assert np.array_equal(named.encode_images(images), nameless.encode_images(images)), "naming changes no code"
+
+
+def test_cells_are_named_where_all_around_them_has_been_read(weights: Path, queries: PlanQueries) -> None:
+    made, buffer = planner(weights, 0), ReplayBuffer.open(weights.parent / "data")
+    named = picture_names(buffer, "front", made.interleaver, SequenceConfig(naming_weight=1.0))
+    assert named is not None and named.names == ["blue", "red"]
+    first = SequenceWriter(queries, made.interleaver, WEIGHTS).write(0, 2)
+    assert [row for row, _ in first.pictures] == [0, 1, 2]
+    assert all(first.ids[place] == made.interleaver.vocabulary.boi for _, place in first.pictures)
+    targets = named.targets([first.pictures, [(10, 0)]])
+    assert targets["named"].shape == (3 * 16, 2), "an executed episode tells no facts"
+    (red,) = np.flatnonzero(targets["named"][:16, 1])
+    assert red == 2, "first row, third column of 4 x 4"
+    begin = first.pictures[0][1] + 1
+    assert targets["named_places"][red].tolist() == [0, begin + 4 + 3], "is asked about in the second row, fourth column"
+    assert targets["named_places"][15].tolist() == [0, begin + 15]
+    assert targets["named_places"][:16, 1].max() < first.pictures[0][1] + 17
+    with pytest.raises(DataError, match=r"no episode tells what its pictures show; set sequences.naming_weight=0"):
+        executed = ReplayBuffer.create(weights.parent / "executed_only")
+        executed.extend([episode(5)])
+        picture_names(executed, "front", made.interleaver, SequenceConfig(naming_weight=1.0))
+
+
+def test_a_planner_learns_names_and_keeps_none_of_the_layer(weights: Path, tmp_path: Path) -> None:
+    kept = tmp_path / "weights"
+    copy_weights(weights, kept)
+    small = planner(weights, 0).config.model
+    sizes = TransformerSizes(**{field.name: getattr(small, field.name) for field in fields(TransformerSizes)})
+    config = PlannerTrainConfig(
+        data=weights.parent / "data",
+        out=tmp_path / "run",
+        weights=kept,
+        planner=PlannerSettings(memory=0, image_stride=48, model=sizes),
+        sequences=SequenceConfig(naming_weight=1.0, shift_share=0, input_noise=0),
+        loop=LoopConfig(steps=120, batch_size=4, lr=0.02, warmup_steps=1, log_every=20, threads=1),
+    )
+    train_planner(config)
+    lines = [json.loads(line) for line in (config.out / "planner/metrics.jsonl").read_text().splitlines()]
+    naming = [line["naming"] for line in lines if "naming" in line]
+    assert naming[-1] < 0.7 * naming[0]
+    assert not [name for name in Planner.load(kept).model.state_dict() if "naming" in name]
 
 
 def test_questions_about_pictures_are_sequences(weights: Path, queries: PlanQueries) -> None:
