@@ -17,6 +17,7 @@ from emu_robot.planner.planner import Planner, PlannerConfig, vocabulary_sizes
 from emu_robot.tokenizers.image import ImageTokenizer
 from emu_robot.tokenizers.text import TextTokenizer
 from emu_robot.training.clusters import move_to_means
+from emu_robot.training.holdout import spread
 from emu_robot.training.warm_start import carried_words
 
 CARRIED_PICTURES = 2000
@@ -33,7 +34,8 @@ def with_tokenizers(
 
     A piece of a word starts as the mean of the old pieces that spell it; a code as the mean of the old codes in the
     same cells of the same pictures, at most `CARRIED_PICTURES` of these (M, H, W, 3); a code that no picture shows as
-    the mean of the nearest ones that are shown. An adaptation to parallel decoding is forgotten. Raises
+    the mean of the nearest ones that are shown. Weights that only several digits a code need are left out or start
+    untrained. An adaptation to parallel decoding is forgotten. Raises
     `InvalidValueError` for another grid of cells.
     """
     if images.config.grid != planner.images.config.grid:
@@ -47,8 +49,9 @@ def with_tokenizers(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)  # for what the old model has no weights of
         model = CausalTransformer(new.model)
-    state = model.state_dict() | planner.model.state_dict()
-    some = pictures[np.linspace(0, len(pictures) - 1, min(len(pictures), CARRIED_PICTURES)).astype(int)]
+    state = model.state_dict()
+    state |= {name: value for name, value in planner.model.state_dict().items() if name in state}
+    some = pictures[spread(np.arange(len(pictures)), CARRIED_PICTURES)]
     before = embedding_rows(_codes(planner.images, some) + ids.first_code, old.model)
     after = split_digits(_codes(images, some), images.config.book_size, images.config.code_books)
     for name in ("model.embed_tokens.weight", "lm_head.weight"):

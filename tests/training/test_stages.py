@@ -348,6 +348,9 @@ def test_a_planner_goes_on_with_other_tokenizers(root: Path, tmp_path: Path) -> 
     )
     spread = (meant - meant.mean((0, 1))).square().mean()
     assert (found - meant).square().mean() < 0.9 * spread, "the sum over the digits of a cell is near what it meant"
+    model, settings = with_tokenizers(carried, text, images, pictures)
+    assert settings.model.code_books == 1 and not [name for name in model.state_dict() if "next_digit" in name]
+    assert Planner(settings, model.eval(), text, images).plan(observation(), "move it", max_steps=1) is not None
     wider = ImageTokenizer(replace(images.config, patch_size=4))
     with pytest.raises(InvalidValueError, match=r"has 8 cells a side, the planner's own 4"):
         with_tokenizers(begun, text, wider, pictures)
