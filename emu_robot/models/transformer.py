@@ -16,23 +16,13 @@ from torch import Tensor, nn
 
 from emu_robot.models.attention import AttentionMask, attend
 from emu_robot.models.digits import split_digits
+from emu_robot.models.image_naming import ImageNaming
 from emu_robot.models.kv_cache import KVCache
+from emu_robot.models.rms_norm import RMSNorm
 from emu_robot.models.transformer_sizes import TransformerConfig
 
 PREFILL = 512
 """Tokens of the pieces in which longer blocks are fed to a cache, so that memory grows linearly with their length."""
-
-
-class RMSNorm(nn.Module):
-    """Root-mean-square norm over the last dimension."""
-
-    def __init__(self, size: int, eps: float) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(size))
-        self.eps = eps
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.rms_norm(x.to(self.weight.dtype), self.weight.shape, self.weight, self.eps)
 
 
 class Attention(nn.Module):
@@ -208,9 +198,16 @@ class CausalTransformer(nn.Module):
             self.next_digit = nn.Sequential(
                 RMSNorm(width, config.rms_norm_eps), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width)
             )
+        if config.n_names:
+            self.naming = ImageNaming(config.hidden_size, config.n_names, config.rms_norm_eps)
         if config.tie_word_embeddings:
             self.lm_head.weight = self.model.embed_tokens.weight
         self.heads: dict[tuple[int, int], nn.Module] = {}  # replace rows of lm_head, see `to_int8`
+
+    @property
+    def halfway(self) -> int:
+        """Blocks after which `naming` reads the residual stream."""
+        return (len(self.model.layers) + 1) // 2
 
     @property
     def is_int8(self) -> bool:

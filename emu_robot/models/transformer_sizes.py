@@ -66,6 +66,8 @@ class TransformerConfig(TransformerSizes):
     is read as the sum of their embeddings, and written digit by digit."""
     book_size: int = number(0, 0, 2**24)
     """Entries of each book; only needed for several."""
+    n_names: int = number(0, 0, 2**20)
+    """Names that are told for each cell of an image halfway through the blocks, see `ImageNaming`; 0: none."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -24,6 +24,7 @@ from emu_robot.shared.draws import draw_seed
 from emu_robot.shared.settings import check_ranges, number
 from emu_robot.tokenizers.image import ImageTokenizer, ImageTokenizerConfig
 from emu_robot.tokenizers.interleave import CodedStep, Codes, ImageFormat, ImageSpelling, Interleaver
+from emu_robot.tokenizers.object_naming import SeenObject, objects_in
 from emu_robot.tokenizers.text import TextTokenizer
 from emu_robot.tokenizers.vocabulary import Vocabulary
 
@@ -62,6 +63,8 @@ class PlannerSettings:
 class PlannerConfig(PlannerSettings):
     """A whole planner: its settings, and values that follow from its tokenizers and its training."""
 
+    names: list[str] = field(default_factory=list)
+    """Things that the planner learned to name in its images; empty: none."""
     dida_path: str = ""
     """The noise path that stage dida adapted the weights to; empty: none."""
     dida_alpha: float = number(ALPHA, above=0, high=20)
@@ -216,6 +219,22 @@ class Planner:
         prompt = self.interleaver.question(question, [self._codes(self._camera_image(observation))])
         return self.text.decode(self.decoder.answer(prompt, MOST_ANSWER))
 
+    @torch.inference_mode()
+    def seen_objects(self, codes_Bn: Codes) -> list[list[SeenObject]]:
+        """What a planner that learned names sees in images (B, n) of codes; the place of each is that of a cell."""
+        if not self.config.names:
+            raise InvalidValueError("this planner did not learn to name things (sequences.naming_weight)")
+        form, device = self.interleaver, self.model.lm_head.weight.device
+        rows = [[form.vocabulary.bos, *form.image_ids(codes)] for codes in codes_Bn]
+        positions = torch.tensor([form.positions(row) for row in rows], device=device)
+        states = {self.model.halfway: torch.empty(0)}
+        self.model.model(torch.tensor(rows, device=device), positions, states=states)
+        (halfway_BLD,) = states.values()
+        asked = 2 + torch.from_numpy(form.naming_places())
+        probability_BnK = self.model.naming(halfway_BLD[:, asked.to(device)]).float().sigmoid()
+        probability_BKhw = probability_BnK.mT.unflatten(2, (form.image.rows, form.image.columns)).cpu()
+        return objects_in(self.config.names, probability_BKhw, torch.zeros_like(probability_BKhw[:, :2]))
+
     def next_steps(
         self, images: Sequence[Image], instructions: Sequence[str], seeds: Sequence[int]
     ) -> list[PlanStep | None]:
@@ -296,6 +315,8 @@ def _check_sizes(folder: Path, config: PlannerConfig, text: TextTokenizer, image
         raise WeightsError(f"{folder}: the planner has {config.model.vocab_size} ids, its tokenizers make {known}")
     if (books := config.model.code_books) != images.code_books:
         raise WeightsError(f"{folder}: the planner has {books} code books, its image tokenizer {images.code_books}")
+    if (named := config.model.n_names) != len(config.names):
+        raise WeightsError(f"{folder}: the planner tells {named} names, its manifest lists {len(config.names)}")
     if (rows := config.image.rows, columns := config.image.columns) != (images.grid, images.grid):
         grid = f"{images.grid} x {images.grid}"
         raise WeightsError(f"{folder}: the planner's images are {rows} x {columns} codes, its tokenizer's {grid}")

@@ -103,6 +103,12 @@ class Interleaver:
             ids += [None] * form.columns
         return tuple(ids)
 
+    def naming_places(self) -> NDArray[np.int64]:
+        """(n,) index into `template` of the cell below and to the right of each cell, which has read all around it."""
+        rows, columns = (np.minimum(np.arange(count) + 1, count - 1) for count in (self.image.rows, self.image.columns))
+        inside = np.flatnonzero([token is None for token in self.template])
+        return inside[(rows[:, None] * self.image.columns + columns).ravel()]
+
     def image_ids(self, codes: Codes) -> list[int]:
         """boi ... eoi. Raises `ShapeError` unless codes is (n,)."""
         if codes.shape != (self.image.n_codes,):

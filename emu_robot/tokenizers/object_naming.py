@@ -63,22 +63,31 @@ class ObjectNaming(nn.Module):
 
     @torch.no_grad()
     def objects(self, z_BDhw: Tensor, certain: float = CERTAIN) -> list[list[SeenObject]]:
-        """All objects of each image with at least that probability; one name may be seen twice.
-
-        A centre on a border is shared by cells, so that the probability of an object is the sum over 2 x 2 of them.
-        """
+        """All objects of each image with at least that probability, see `objects_in`."""
         logits, offsets = self(z_BDhw)
-        probability = logits.float().softmax(1)[:, :-1]
-        height, width = probability.shape[2:]
-        shared = F.avg_pool2d(F.pad(probability, (0, 1, 0, 1)), 2, stride=1) * 4
-        shared -= TIE * torch.arange(height * width, device=shared.device).view(height, width)
-        peaks = (shared == F.max_pool2d(shared, 3, stride=1, padding=1)) & (shared >= certain)
-        found: list[list[SeenObject]] = [[] for _ in probability]
-        for b, name, row, column in peaks.nonzero().tolist():
-            there = [(i, j) for i in (row, row + 1) for j in (column, column + 1) if i < height and j < width]
-            weights = [float(probability[b, name, i, j]) for i, j in there]
-            places = [(j + 0.5 + float(offsets[b, 0, i, j]), i + 0.5 + float(offsets[b, 1, i, j])) for i, j in there]
-            total = sum(weights)
-            u, v = (sum(w * place[axis] for w, place in zip(weights, places, strict=True)) / total for axis in (0, 1))
-            found[b].append(SeenObject(self.names[name], u / width, v / height, min(total, 1.0)))
-        return found
+        return objects_in(self.names, logits.float().softmax(1)[:, :-1], offsets, certain)
+
+
+def objects_in(
+    names: Sequence[str], probability_BKhw: Tensor, offsets_B2hw: Tensor, certain: float = CERTAIN
+) -> list[list[SeenObject]]:
+    """All objects of each image with at least that probability; one name may be seen twice.
+
+    A centre on a border is shared by cells, so that the probability of an object is the sum over 2 x 2 of them.
+    offsets: see `NamedCells`.
+    """
+    height, width = probability_BKhw.shape[2:]
+    shared = F.avg_pool2d(F.pad(probability_BKhw, (0, 1, 0, 1)), 2, stride=1) * 4
+    shared -= TIE * torch.arange(height * width, device=shared.device).view(height, width)
+    peaks = (shared == F.max_pool2d(shared, 3, stride=1, padding=1)) & (shared >= certain)
+    found: list[list[SeenObject]] = [[] for _ in probability_BKhw]
+    for b, name, row, column in peaks.nonzero().tolist():
+        there = [(i, j) for i in (row, row + 1) for j in (column, column + 1) if i < height and j < width]
+        weights = [float(probability_BKhw[b, name, i, j]) for i, j in there]
+        places = [
+            (j + 0.5 + float(offsets_B2hw[b, 0, i, j]), i + 0.5 + float(offsets_B2hw[b, 1, i, j])) for i, j in there
+        ]
+        total = sum(weights)
+        u, v = (sum(w * place[axis] for w, place in zip(weights, places, strict=True)) / total for axis in (0, 1))
+        found[b].append(SeenObject(names[name], u / width, v / height, min(total, 1.0)))
+    return found

@@ -19,6 +19,7 @@ from emu_robot.planner.decoding.noise_paths import ALPHA, C, NoisePath, PathName
 from emu_robot.planner.planner import Planner
 from emu_robot.shared.settings import check_ranges, number
 from emu_robot.training.dida_layout import two_copies
+from emu_robot.training.image_names import ImageNames, load_names, naming_error, with_names
 from emu_robot.training.loop import LoopConfig, LossFn, check_loop, fit, select_device, step_rng
 from emu_robot.training.losses import NearCodes, near_digits
 from emu_robot.training.planner_config import SequenceConfig
@@ -91,7 +92,10 @@ def train(config: DidaTrainConfig) -> Path:
     shifted = shifted_images(config.weights, buffer, planner.config.camera, config.sequences, config.loop)
     form, settings = planner.interleaver, config.sequences
     asked = question_writer(buffer, queries, form, settings, config.holdout)
-    sequences = SequenceSampler(queries, form, settings, config.loop, config.holdout, shifted, asked)
+    things = load_names(buffer, planner.config.camera, settings.naming_weight)
+    model, planned = with_names(planner.model.requires_grad_(True), planner.config, things)
+    named = None if things is None else ImageNames(things, form)
+    sequences = SequenceSampler(queries, form, settings, config.loop, config.holdout, shifted, asked, named)
     if config.drawn_share:
         chosen = sequences.unfinished(np.random.default_rng(config.loop.seed), config.drawn_images)
         kept, share = config.out / "dida" / "drawn.npz", config.sequences.shift_share
@@ -99,22 +103,21 @@ def train(config: DidaTrainConfig) -> Path:
         sequences.mix_in(drawn, config.drawn_share)
     path = make_noise_path(config.path, planner.images.quantize.books(), config.alpha, config.c)
     sampler = DidaSampler(sequences, planner, path, config.loop.seed)
-    model = planner.model.requires_grad_(True)
     books_PSD = planner.images.quantize.books().to(select_device(config.loop.device))
     near = near_digits(books_PSD, config.sequences.code_temperature, planner.interleaver.vocabulary.first_code)
-    loss = dida_loss(near, config.clean_weight)
+    loss = dida_loss(near, config.clean_weight, settings.naming_weight)
     adapted = fit(model, sampler, loss, config.loop, config.out, "dida", settings=config)
     assert isinstance(adapted, CausalTransformer)
-    settings = replace(planner.config, dida_path=config.path.value, dida_alpha=config.alpha, dida_c=config.c)
-    if config.sequences.wordless_share == 0:
-        settings = replace(settings, image_guidance=1.0)
-    Planner(settings, adapted, planner.text, planner.images).save(config.weights)
+    planned = replace(planned, dida_path=config.path.value, dida_alpha=config.alpha, dida_c=config.c)
+    if settings.wordless_share == 0:
+        planned = replace(planned, image_guidance=1.0)
+    Planner(planned, adapted, planner.text, planner.images).save(config.weights)
     return config.weights
 
 
 class DidaSampler:
     """step -> batch: ids, positions, references (B, S); last (B, S) and copy (S,), see `copies_mask`; places (J n,)
-    that read noisy codes, these codes and code_weights (B, J n); the clean sequence's targets and weights.
+    that read noisy codes, these codes and code_weights (B, J n); the clean sequence's targets, weights and names.
     """
 
     def __init__(self, sequences: SequenceSampler, planner: Planner, path: NoisePath, seed: int) -> None:
@@ -150,17 +153,20 @@ class DidaSampler:
             "code_weights": present_BJ.repeat_interleave(len(self._inside), 1).float(),
             "targets": torch.from_numpy(rows.ids[:, 1:].copy()),
             "weights": torch.from_numpy(rows.weights[:, 1:].copy()),
-        }
+        } | self._sequences.named(rows)
 
 
-def dida_loss(near: Sequence[NearCodes], clean_weight: float) -> LossFn:
-    """The stage's loss function for `fit`. See `planner_loss` for `near`."""
+def dida_loss(near: Sequence[NearCodes], clean_weight: float, naming_weight: float = 0.0) -> LossFn:
+    """The stage's loss function for `fit`. See `planner_loss` for `near` and `naming_weight`."""
 
     def loss(model: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, float | Tensor]]:
         assert isinstance(model, CausalTransformer)
         references_BS = batch["references"]
         mask = copies_mask(batch["last"], batch["copy"])
-        hidden_BSD = model.model(batch["ids"], batch["positions"], references_BL=references_BS, mask=mask)
+        states = {model.halfway: torch.empty(0)} if naming_weight else None
+        hidden_BSD = model.model(
+            batch["ids"], batch["positions"], references_BL=references_BS, mask=mask, states=states
+        )
 
         def error(places: Tensor | slice, targets: Tensor, weights: Tensor) -> Tensor:
             asked = weights > 0
@@ -169,6 +175,10 @@ def dida_loss(near: Sequence[NearCodes], clean_weight: float) -> LossFn:
 
         noisy = error(batch["places"], batch["codes"], batch["code_weights"])
         clean = error(slice(batch["targets"].shape[1]), batch["targets"], batch["weights"])
-        return noisy + clean_weight * clean, {"noisy": noisy, "clean": clean}
+        metrics: dict[str, float | Tensor] = {"noisy": noisy, "clean": clean}
+        if states is not None:
+            (halfway_BSD,) = states.values()
+            metrics["naming"] = naming_error(model, halfway_BSD, batch["named_places"], batch["named"])
+        return noisy + clean_weight * (clean + naming_weight * metrics.get("naming", 0.0)), metrics
 
     return loss

@@ -17,11 +17,11 @@ from emu_robot.shared.words import same_words
 from emu_robot.tokenizers.image import ImageTokenizer
 from emu_robot.tokenizers.interleave import Codes
 from emu_robot.tokenizers.text import TextTokenizer
+from emu_robot.training.image_names import ImageNames, load_names, naming_error, with_names
 from emu_robot.training.loop import LossFn, check_loop, fit, select_device
 from emu_robot.training.lora import add_adapters, merge_adapters
 from emu_robot.training.losses import NearCodes, near_digits
 from emu_robot.training.new_tokenizers import with_tokenizers
-from emu_robot.training.picture_names import PictureNaming, picture_names
 from emu_robot.training.planner_config import PlannerTrainConfig
 from emu_robot.training.planner_data import Ints, PlanQueries
 from emu_robot.training.sequence_loss import sequence_loss
@@ -37,13 +37,15 @@ def train(config: PlannerTrainConfig) -> Path:
     text, images = TextTokenizer.load(tokenizers), ImageTokenizer.load(tokenizers)
     buffer = ReplayBuffer.open(config.data)
     model, settings = _begin(config, text, images, buffer)
+    things = load_names(buffer, settings.camera, config.sequences.naming_weight)
+    model, settings = with_names(model, settings, things)
     check_set(buffer, [settings.camera], images.config.resolution, config.holdout)
     queries = PlanQueries.load(buffer, settings.camera, tokenizers)
     settings = replace(settings, max_words=max(settings.max_words, text.longest(queries.sentences)))
     form = interleaver(settings, text, images.config)
     shifted = shifted_images(tokenizers, buffer, settings.camera, config.sequences, config.loop)
     asked = question_writer(buffer, queries, form, config.sequences, config.holdout)
-    named = picture_names(buffer, settings.camera, form, config.sequences)
+    named = None if things is None else ImageNames(things, form)
     sampler = SequenceSampler(queries, form, config.sequences, config.loop, config.holdout, shifted, asked, named)
 
     def evaluate(model: nn.Module) -> dict[str, float]:
@@ -52,7 +54,7 @@ def train(config: PlannerTrainConfig) -> Path:
 
     add_adapters(model, config.lora)
     if named is not None:
-        model.naming = PictureNaming(settings.model.hidden_size, len(named.names))
+        model.naming.requires_grad_(True)
     device = select_device(config.loop.device)
     books_PSD = images.quantize.books().to(device)
     near = near_digits(books_PSD, config.sequences.code_temperature, form.vocabulary.first_code)
@@ -67,8 +69,6 @@ def train(config: PlannerTrainConfig) -> Path:
         settings=config,
     )
     assert isinstance(model, CausalTransformer)
-    if named is not None:
-        del model.naming
     if config.lora.rank:
         merge_adapters(model)
     planner = Planner(settings, model.to(device), text, images)
@@ -131,21 +131,21 @@ def start_from_books(model: CausalTransformer, books_PSD: Tensor, std: float | N
 def planner_loss(near: Sequence[NearCodes], naming_weight: float = 0.0) -> LossFn:
     """The stage's loss function for `fit`. Logits are computed only where there is a target.
 
-    near: shared targets of the codes that differ from the image before, see `near_digits`. naming_weight: of the loss of
-    `model.naming`, a `PictureNaming`, on the states halfway; 0 for a model without.
+    near: shared targets of the codes that differ from the image before, see `near_digits`. naming_weight: of
+    `naming_error`; 0 for a model without names.
     """
 
     def loss(model: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, float | Tensor]]:
         assert isinstance(model, CausalTransformer)
         asked = batch["weights"] > 0
-        states = {(len(model.model.layers) + 1) // 2: torch.empty(0)} if naming_weight else None
+        states = {model.halfway: torch.empty(0)} if naming_weight else None
         hidden_BLD = model.model(batch["ids"], batch["positions"], references_BL=batch["references"], states=states)
         targets, references, weights = (batch[name][asked] for name in ("targets", "references", "weights"))
         error = sequence_loss(model, hidden_BLD[asked], targets, references, weights, near)
         if states is None:
             return error, {}
         (halfway_BLD,) = states.values()
-        naming = model.naming(halfway_BLD, batch["named_places"], batch["named"])
+        naming = naming_error(model, halfway_BLD, batch["named_places"], batch["named"])
         return error + naming_weight * naming, {"naming": naming}
 
     return loss

@@ -40,8 +40,8 @@ class SequenceConfig:
     question_share: float = number(0.0, 0, below=1)
     """Share of sequences that ask about pictures in words, from a set's facts, and show no plan."""
     naming_weight: float = number(0.0, 0)
-    """Weight of the loss of naming, halfway through the planner, what every cell of an image shows, from a set's facts.
-    The layer that names is no part of the weights."""
+    """Weight of the loss of naming, halfway through the planner, what every cell of an image shows, from a set's facts;
+    with 0 the planner forgets the names that it knows."""
     code_temperature: float = number(0.02, 0)
     """Temperature of the target of a code that changes, softmax(-squared distance / temperature) over nearest codes; 0:
     the one code. Many codes look alike, and chance decides between them."""

@@ -14,8 +14,8 @@ from emu_robot.data.replay_buffer import ReplayBuffer
 from emu_robot.errors import DataError
 from emu_robot.tokenizers.image import ImageTokenizer
 from emu_robot.tokenizers.interleave import Codes, Interleaver
+from emu_robot.training.image_names import ImageNames
 from emu_robot.training.loop import LoopConfig, select_device, step_rng
-from emu_robot.training.picture_names import PictureNames
 from emu_robot.training.planner_config import SequenceConfig
 from emu_robot.training.planner_data import Ints, PlanQueries, Row, SequenceWriter, ShiftedImages
 from emu_robot.training.question_data import QuestionWriter
@@ -77,7 +77,7 @@ class SequenceSampler:
         holdout: float,
         shifted_images: ShiftedImages | None = None,
         questions: QuestionWriter | None = None,
-        named: PictureNames | None = None,
+        named: ImageNames | None = None,
     ) -> None:
         """shifted_images: needed for `SequenceConfig.shift_share`; without them no image is shifted. questions: needed
         for `SequenceConfig.question_share`. named: adds what each image shows as targets."""
@@ -104,9 +104,14 @@ class SequenceSampler:
         arrays = {"ids": rows.inputs, "positions": rows.positions, "references": rows.references}
         arrays = {name: array[:, :-1] for name, array in arrays.items()}
         arrays |= {"targets": rows.ids[:, 1:], "weights": rows.weights[:, 1:]}
-        if self._named is not None:
-            arrays |= self._named.targets(rows.pictures)
-        return {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
+        batch = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
+        return batch | self.named(rows)
+
+    def named(self, rows: "Sequences") -> dict[str, Tensor]:
+        """The part of a batch that tells what its images show, see `ImageNames`; empty if nothing is to be named."""
+        if self._named is None:
+            return {}
+        return {name: torch.from_numpy(array) for name, array in self._named.targets(rows.pictures).items()}
 
     def unfinished(self, rng: np.random.Generator, count: int) -> Ints:
         """Random queries with a next step, `boundary_share` of them at a start or keyframe."""
