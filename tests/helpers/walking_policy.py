@@ -33,15 +33,15 @@ class WalkingPolicy:
     """Each instruction has the subtasks of `script`, one after the other, each reached after `lasts` chunks.
 
     heard: (method, argument) of all calls but `act`. seen: the states that were shown. fails: message of the next
-    error. sleeps_s: time that the next chunks take.
+    error. sleeps_s: time that the next chunks take. speed: of the first joint [per s], in the arm's own numbers.
     """
 
     control_hz, n_action_steps, image_size = 20, 8, 8
     cameras: tuple[str, ...] = ("front",)
     action_names: tuple[str, ...] = (*(f"joint{i}" for i in range(JOINTS)), "gripper")
 
-    def __init__(self, script: Sequence[str] = ("open it", "close it"), lasts: int = 4) -> None:
-        self._script, self._lasts = tuple(script), lasts
+    def __init__(self, script: Sequence[str] = ("open it", "close it"), lasts: int = 4, speed: float = SPEED) -> None:
+        self._script, self._lasts, self._speed = tuple(script), lasts, speed
         self.heard: list[tuple[str, str]] = []
         self.seen: list[np.ndarray] = []
         self.fails, self.sleeps_s, self.grip = "", 0.0, 1.0
@@ -70,6 +70,6 @@ class WalkingPolicy:
             self._k, self._given = self._k + (not self._given), ""
         times = (np.arange(HORIZON) + 1) / self.control_hz
         actions = np.repeat(observation.state[None], HORIZON, axis=0)
-        actions[:, 0] += SPEED * times
+        actions[:, 0] += self._speed * times
         actions[:, -1] = self.grip
         return ActionChunk(actions=actions.astype(np.float32), step=PlanStep(subtask=words), events=events)

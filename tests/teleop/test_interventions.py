@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fake_arm import MemoryRecorder
+from fake_arm import JOINTS, MemoryRecorder
 from walking_policy import SPEED, PicturedArm, WalkingPolicy
 
 from emu_robot.control.policy_process import PolicyProcess
 from emu_robot.control.safety import GateState
+from emu_robot.core import Floats
 from emu_robot.errors import ConfigError, EmuRobotError
 from emu_robot.teleop.autonomy import AutonomyConfig, DAggerPhase
 from emu_robot.teleop.desk import Desk, Order, OrderKind, Sample
@@ -31,8 +32,8 @@ BACK = Wish(linear=np.array([-1.0, 0.0, 0.0]))
 class Rig:
     """A session with a policy that computes between two ticks; `computes`: whether it does."""
 
-    def __init__(self, policy: WalkingPolicy | None = None, **settings: Any) -> None:
-        self.arm, self.desk, self.recorder = PicturedArm(), Desk(), MemoryRecorder()
+    def __init__(self, policy: WalkingPolicy | None = None, arm: PicturedArm | None = None, **settings: Any) -> None:
+        self.arm, self.desk, self.recorder = arm or PicturedArm(), Desk(), MemoryRecorder()
         self.policy = policy or WalkingPolicy()
         self.thinking, self.computes = Thinking(self.policy), True
         config = SessionConfig(countdown_s=0.0, **settings)
@@ -88,6 +89,33 @@ def test_the_policy_drives_only_after_a_person_lets_it_and_a_pause_holds() -> No
     np.testing.assert_allclose(rig.arm.position, there, atol=1e-3)
     rig.go(30)
     assert rig.arm.position[0] > there[0] + 0.1
+
+
+class DegreesArm(PicturedArm):
+    """Its driver counts degrees the other way round, and the gripper in percent."""
+
+    factor = np.array([-180 / np.pi] * JOINTS + [100.0])
+
+    def to_own(self, position: Floats) -> Floats:
+        return position * self.factor
+
+    def from_own(self, values: Floats) -> Floats:
+        return values / self.factor
+
+
+def test_a_policy_sees_and_commands_an_arm_in_the_numbers_of_its_driver() -> None:
+    arm = DegreesArm()
+    policy = WalkingPolicy(speed=-SPEED * 180 / np.pi)
+    policy.grip = 40.0
+    rig = Rig(policy, arm)
+    view = rig.go(90)
+    assert (view.policy, view.gate, view.reason) == (AUTONOMOUS, GateState.TRACKING, "")
+    assert arm.position[0] == pytest.approx(3 * SPEED, rel=0.25)
+    assert arm.position[-1] == pytest.approx(0.4, abs=0.02)
+    np.testing.assert_allclose(arm.position[1:-1], 0.0, atol=1e-6)
+    first, last = policy.seen[0], policy.seen[-1]
+    assert first[-1] == pytest.approx(100.0, abs=1.0)
+    assert last[0] == pytest.approx(arm.to_own(arm.position)[0], rel=0.25) and last[0] < -20
 
 
 def test_pressing_the_deadman_takes_over_without_a_jump_and_the_policy_does_not_go_on_by_itself() -> None:
