@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from emu_robot.cli.options import configure
-from emu_robot.core import Image, Observation, Plan, PlanStep
+from emu_robot.core import Image, Observation, PastStep, Plan, PlanStep
 from emu_robot.emu35.answer import End, EndReason, Role, Words
 from emu_robot.emu35.config import WorldModelConfig, is_official
 from emu_robot.environments import make, suite
@@ -33,6 +33,10 @@ class PlanConfig:
     """The task in words; null takes the environment's."""
     image: Path | None = None
     """Picture to plan from, with `instruction`; null: the environment's camera."""
+    past: tuple[str, ...] = ()
+    """Subtasks pursued so far, oldest first; with `past_images`."""
+    past_images: tuple[Path, ...] = ()
+    """The picture that each of them was planned from; `image` is the present one."""
     fit: ImageFit = ImageFit.pad
     """How a picture is made square for our weights: black borders, its middle, or stretched."""
     env: str = "tabletop"
@@ -56,6 +60,13 @@ class PlanConfig:
             raise InvalidValueError("instruction= is empty; it must say what to do")
         if self.image is not None and self.instruction is None:
             raise InvalidValueError("instruction= is needed with image=")
+        if len(self.past) != len(self.past_images):
+            raise InvalidValueError(
+                f"past= names {len(self.past)} subtasks, past_images= {len(self.past_images)} pictures; each subtask "
+                "needs the picture it was planned from"
+            )
+        if self.past and self.image is None:
+            raise InvalidValueError("image= is needed with past=, the picture of now")
         if self.fit is not ImageFit.pad and is_official(self.weights):
             raise InvalidValueError(f"fit={self.fit} changes nothing: official weights see a picture of any shape")
 
@@ -102,15 +113,24 @@ def _ours(config: PlanConfig) -> tuple[Image, str, Iterator[PlanStep]]:
     from emu_robot.models.weights import resolve_weights, stage_config
     from emu_robot.planner.planner import Planner, PlannerConfig
 
-    camera = stage_config(resolve_weights(config.weights), "planner", PlannerConfig).camera
+    known = stage_config(resolve_weights(config.weights), "planner", PlannerConfig)
+    if config.past and not known.memory:
+        raise InvalidValueError(f"past= changes nothing: {config.weights} reads the present picture alone")
+    camera = known.camera
     observation, instruction = _scene(config, camera)  # a picture that cannot be read is refused at once
+    pictures = _past_pictures(config)
     planner = Planner.load(config.weights, int8=True)
     given = observation.images[camera]
     view = fit_image(given, planner.image_size, config.fit)
     if view is not given:
         print(f"fitted: {_size(given)} made {_size(view)} {config.fit.words} (fit={config.fit})")
     seen = replace(observation, images={camera: view})
-    return view, instruction, planner.stream(seen, instruction, max_steps=config.max_steps)
+    fitted = [fit_image(picture, planner.image_size, config.fit) for picture in pictures]
+    past = [
+        PastStep(observation=replace(observation, images={camera: picture}), subtask=words)
+        for words, picture in zip(config.past, fitted, strict=True)
+    ]
+    return view, instruction, planner.stream(seen, instruction, max_steps=config.max_steps, past=past)
 
 
 def _official(config: PlanConfig) -> tuple[Image, str, Iterator[PlanStep | str]]:
@@ -122,7 +142,9 @@ def _official(config: PlanConfig) -> tuple[Image, str, Iterator[PlanStep | str]]
     view, settings = observation.images[camera], config.official
     if config.max_steps is not None:
         settings = replace(settings, generation=replace(settings.generation, max_images=config.max_steps))
-    return view, instruction, plan_steps(model.generate(instruction, [view], settings))
+    first, *after = *_past_pictures(config), view
+    past = [*zip(config.past, after, strict=True)]
+    return view, instruction, plan_steps(model.generate(instruction, [first], settings, past=past))
 
 
 def plan_steps(parts: Iterable[Words | Image | End]) -> Iterator[PlanStep | str]:
@@ -176,6 +198,12 @@ def save_strip(path: Path, current: Image, plan: Plan) -> None:
         draw.text((left, 9), words, fill="black", font=font)
     path.parent.mkdir(parents=True, exist_ok=True)
     strip.save(path)
+
+
+def _past_pictures(config: PlanConfig) -> list[Image]:
+    from emu_robot.observation.image_file import open_picture
+
+    return [open_picture(path)[0] for path in config.past_images]
 
 
 def _scene(config: PlanConfig, camera: str) -> tuple[Observation, str]:

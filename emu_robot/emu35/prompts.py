@@ -42,6 +42,11 @@ def task_prompt(text: Emu3Text, task: str, question: str, images: Sequence[Grid]
     return _prompt(text, start + question, images, ANSWER)
 
 
+def answered_so_far(text: Emu3Text, steps: Sequence[tuple[str, Grid]]) -> list[int]:
+    """Ids of the steps of an answer up to now: the words of each, and the image that was seen after it."""
+    return [token for words, grid in steps for token in (*text.encode(words), *image_ids(text, grid))]
+
+
 def unconditional_prompt(text: Emu3Text, images: Sequence[Grid] = ()) -> list[int]:
     """Ids of the images without the question, for classifier-free guidance."""
     return _prompt(text, "<|extra_203|>You are a helpful assistant. USER: ", images, ANSWER)

@@ -19,7 +19,7 @@ from emu_robot.emu35.checkpoint import (
 from emu_robot.emu35.config import WorldModelConfig
 from emu_robot.emu35.generation import InterleavedGenerator
 from emu_robot.emu35.placement import Demand
-from emu_robot.emu35.prompts import Grid, task_prompt, unconditional_prompt
+from emu_robot.emu35.prompts import Grid, answered_so_far, task_prompt, unconditional_prompt
 from emu_robot.emu35.text import RANKS, Emu3Text
 from emu_robot.emu35.text import VISION as CODES
 from emu_robot.errors import ShapeError, WeightsError
@@ -37,17 +37,29 @@ class WorldModel:
         self.text, self.images, self.model = text, images, model
 
     def generate(
-        self, question: str, pictures: Sequence[Image] = (), config: WorldModelConfig | None = None
+        self,
+        question: str,
+        pictures: Sequence[Image] = (),
+        config: WorldModelConfig | None = None,
+        *,
+        past: Sequence[tuple[str, Image]] = (),
     ) -> Iterator[Words | Image | End]:
         """Stretches of words and pictures (H, W, 3) uint8, each as soon as it is complete, and at last an `End`.
 
-        pictures: (H, W, 3) uint8 of any size. Input is checked at the call. Raises `ShapeError` for a wrong array,
-        `InvalidValueError` when the prompt leaves no room for an answer.
+        pictures: (H, W, 3) uint8 of any size. past: the steps taken so far, oldest first: the words of each and the
+        picture that was seen after it. They stand in the answer as the model's own would, and it goes on.
+
+        Input is checked at the call. Raises `ShapeError` for a wrong array, `InvalidValueError` when the prompt leaves
+        no room for an answer.
         """
         config = config or WorldModelConfig()
         grids = [self.encode(picture, config.area) for picture in pictures]
         asked = task_prompt(self.text, config.task, question, grids)
         free = unconditional_prompt(self.text, grids)
+        taken = [(words, self.encode(picture, config.area)) for words, picture in past]
+        asked += answered_so_far(self.text, taken)
+        free += answered_so_far(self.text, [("", grid) for _, grid in taken])
+        grids += [grid for _, grid in taken]
         seen = (grids[-1].shape[0], grids[-1].shape[1]) if grids else None
         generator = InterleavedGenerator(self.model, self.text, config.generation, config.task)
         answer = generator.answer(asked, free, seen)

@@ -89,5 +89,5 @@ def objects_in(
         ]
         total = sum(weights)
         u, v = (sum(w * place[axis] for w, place in zip(weights, places, strict=True)) / total for axis in (0, 1))
-        found[b].append(SeenObject(names[name], u / width, v / height, min(total, 1.0)))
+        found[b].append(SeenObject(names[int(name)], u / width, v / height, min(total, 1.0)))
     return found

@@ -17,7 +17,8 @@ from emu_robot.cli.plan import plan_steps
 from emu_robot.core import PlanStep
 from emu_robot.emu35.answer import End, EndReason, Role, Words
 from emu_robot.emu35.config import DType, GenerationConfig, PlacementConfig, WorldModelConfig, is_official
-from emu_robot.emu35.prompts import task_prompt
+from emu_robot.emu35.generation import InterleavedGenerator
+from emu_robot.emu35.prompts import image_ids, task_prompt
 from emu_robot.emu35.world_model import load_world_model, sides
 from emu_robot.errors import ShapeError, UnknownNameError, WeightsError
 
@@ -50,6 +51,23 @@ def test_answers_are_words_and_pictures(checkpoint) -> None:
     assert drawn.shape == (6, 10, 3)  # as large as the input picture in codes
 
 
+def test_an_answer_goes_on_after_the_steps_taken_so_far(checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = load_world_model(checkpoint, SMALL)
+    after = np.full((20, 30, 3), 200, np.uint8)
+    asked: list[tuple[list[int], list[int], object]] = []
+    answer = InterleavedGenerator.answer
+    monkeypatch.setattr(InterleavedGenerator, "answer", lambda self, *of: (asked.append(of), answer(self, *of))[1])
+    list(model.generate("tidy up", [PICTURE], SMALL))
+    parts = list(model.generate("tidy up", [PICTURE], SMALL, past=[("open the drawer", after)]))
+    assert parts, "it goes on"
+    (plain, free, _), (longer, free_longer, seen) = asked
+    now = image_ids(model.text, model.encode(after, 64))
+    assert longer == [*plain, *model.text.encode("open the drawer"), *now]
+    assert free_longer == [*free, *now] and seen == (3, 5), "guidance sees the pictures and reads no words"
+    with pytest.raises(ShapeError, match="picture"):
+        model.generate("tidy up", [PICTURE], SMALL, past=[("open", after[0])])
+
+
 def test_bad_questions_are_refused_at_the_call(checkpoint) -> None:
     model = load_world_model(checkpoint, SMALL)
     with pytest.raises(ShapeError, match=r"picture.*\(H, W, 3\) uint8"):
@@ -69,6 +87,12 @@ def test_plan_prints_steps_and_writes_a_strip(checkpoint, tmp_path, capsys: pyte
     assert cli.main(words) == 0
     assert f"pictures: {out}" in capsys.readouterr().out
     assert PillowImage.open(out).height > 256
+    past = ["past=[find the drawer]", f"past_images=[{tmp_path / 'view.png'}]"]
+    assert cli.main([*words, *past]) == 0
+    assert cli.main([*words, past[0]]) == 1
+    assert "past= names 1 subtasks, past_images= 0 pictures" in capsys.readouterr().err
+    assert cli.main([*words[:1], words[2], *words[3:4], *past, f"out={out}"]) == 1
+    assert "past= changes nothing: mini reads the present picture alone" in capsys.readouterr().err
     assert cli.main([*words, "official.placement.quantize=nf5"]) == 1
     assert "nf5" in capsys.readouterr().err
 
