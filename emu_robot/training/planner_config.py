@@ -1,5 +1,6 @@
 """Settings of stage planner. Knows neither data nor models."""
 
+import math
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
@@ -22,6 +23,9 @@ class SequenceConfig:
     boundary_share: float = number(0.7, 0, 1)
     """Share of sequences that start at a start or keyframe, where plans are usually made; the rest starts at any stored
     image. With `complete_share` at most 1."""
+    family_weights: dict[str, float] = field(default_factory=dict)
+    """Relative probability of the moments of tasks of a family; 1 for a family that is not named. Some have fewer
+    moments in a set than others, or are harder to learn."""
     text_weight: float = number(3.0, 0)
     """Weight of a word as a target."""
     image_weight: float = number(1.0, 0)
@@ -50,6 +54,8 @@ class SequenceConfig:
         check_ranges(self, "sequences")
         if not self.step_odds or min(self.step_odds) < 0 or sum(self.step_odds) == 0:
             raise InvalidValueError(f"sequences.step_odds is {self.step_odds}, must be odds of 1, 2, ... steps")
+        if any(not 0 <= weight < math.inf for weight in self.family_weights.values()):
+            raise InvalidValueError(f"sequences.family_weights is {self.family_weights}, must be finite and at least 0")
         if self.complete_share + self.boundary_share > 1:
             raise InvalidValueError("sequences.complete_share and sequences.boundary_share add up to more than 1")
 

@@ -55,6 +55,8 @@ class PlanQueries:
     """(Q,) whether the whole task is complete."""
     instructions: tuple[str, ...]
     """The task of each episode in words."""
+    families: tuple[str, ...]
+    """The family of each episode's task."""
     subtasks: tuple[tuple[str, ...], ...]
     """The subtasks of each episode in words."""
     keyframe_rows: tuple[Ints, ...]
@@ -116,6 +118,7 @@ class PlanQueries:
             complete=complete,
             taught=taught_N[frame],
             instructions=tuple(meta["instruction"] for meta in buffer.metadata),
+            families=tuple(meta["family"] for meta in buffer.metadata),
             subtasks=tuple(tuple(meta["subtasks"]) for meta in buffer.metadata),
             keyframe_rows=tuple(keyframe_rows),
             other_rows=tuple(other_rows),

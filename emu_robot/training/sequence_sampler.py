@@ -1,6 +1,6 @@
 """The batches of the planner's training: plans from any moment of an episode, and questions."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,9 +9,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from emu_robot.core import Floats32
+from emu_robot.core import Floats, Floats32
 from emu_robot.data.replay_buffer import ReplayBuffer
-from emu_robot.errors import DataError
+from emu_robot.errors import DataError, UnknownNameError
 from emu_robot.tokenizers.image import ImageTokenizer
 from emu_robot.tokenizers.interleave import Codes, Interleaver
 from emu_robot.training.image_names import ImageNames
@@ -58,6 +58,14 @@ class Sequences(NamedTuple):
     """The stored images of each sequence, see `Row`."""
 
 
+def family_weights(queries: PlanQueries, weights: Mapping[str, float]) -> Floats:
+    """(E,) weight of each episode. Raises `UnknownNameError` for a family that the set does not have."""
+    for name in weights:
+        if name not in queries.families:
+            raise UnknownNameError("family in sequences.family_weights", name, sorted(set(queries.families)))
+    return np.array([weights.get(family, 1.0) for family in queries.families])
+
+
 LENGTHS = 32
 """Sequences are padded to a multiple of this length, so that a compiled model sees few lengths."""
 
@@ -88,6 +96,8 @@ class SequenceSampler:
         weights = {"text": config.text_weight, "image": config.image_weight, "changed": config.changed_weight}
         self.writer = SequenceWriter(queries, form, weights)
         chosen, self.heldout = queries.split(holdout)
+        self._weight_E = family_weights(queries, config.family_weights)
+        chosen = chosen[self._weight_E[queries.episode[chosen]] > 0]
         complete, boundary = queries.complete[chosen], queries.boundary[chosen]
         self._complete, self._boundary = chosen[complete], chosen[boundary & ~complete]
         self._any = chosen[~complete]
@@ -116,7 +126,7 @@ class SequenceSampler:
     def unfinished(self, rng: np.random.Generator, count: int) -> Ints:
         """Random queries with a next step, `boundary_share` of them at a start or keyframe."""
         boundary = rng.random(count) < self._config.boundary_share
-        return np.where(boundary, rng.choice(self._boundary, count), rng.choice(self._any, count))
+        return np.where(boundary, self._pick(self._boundary, count, rng), self._pick(self._any, count, rng))
 
     def mix_in(self, drawn: DrawnSteps, share: float) -> None:
         """From now on a `share` of the sequences holds drawn images and no target."""
@@ -185,7 +195,14 @@ class SequenceSampler:
         n_boundary = rng.binomial(count - n_complete, config.boundary_share / (1 - config.complete_share + 1e-9))
         n_any = count - n_complete - n_boundary
         parts = ((self._complete, n_complete), (self._boundary, n_boundary), (self._any, n_any))
-        return np.concatenate([rng.choice(part, n) for part, n in parts if n])
+        return np.concatenate([self._pick(part, n, rng) for part, n in parts if n])
+
+    def _pick(self, queries: Ints, count: int, rng: np.random.Generator) -> Ints:
+        """So many of these queries, by the weights of their families."""
+        if not self._config.family_weights:
+            return rng.choice(queries, count)
+        upto = np.cumsum(self._weight_E[self._queries.episode[queries]])
+        return queries[np.searchsorted(upto, upto[-1] * rng.random(count), side="right")]
 
     def _shifted(self, chosen: Ints, n_tries: int, rng: np.random.Generator) -> dict[int, list[Codes]]:
         """Row of the batch -> codes of its shifted images."""

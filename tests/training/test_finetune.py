@@ -122,7 +122,7 @@ def test_moments_are_training_ones_where_none_is_held_out_from_all() -> None:
     queries = PlanQueries(
         codes_Mn=np.zeros((40, 1), np.uint32), row=n, frame=n, episode=n // 4, next_step=n % 4 // 2,
         boundary=n % 2 == 0, complete=n % 4 == 3, instructions=("put it away",) * 10, subtasks=(("a", "b"),) * 10,
-        keyframe_rows=(np.array([1, 3]),) * 10, taught=n >= 0,
+        keyframe_rows=(np.array([1, 3]),) * 10, taught=n >= 0, families=("away",) * 10,
     )  # fmt: skip
     moments, held_out = choose(queries, 0.2, 0.1)
     assert held_out and moments.tolist() == [36, 38]

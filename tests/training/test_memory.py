@@ -12,7 +12,7 @@ from toy_tabletop import episode, picture
 from emu_robot.core import Fact, Observation, PastStep
 from emu_robot.data.episode import Episode
 from emu_robot.data.replay_buffer import ReplayBuffer
-from emu_robot.errors import DataError, InvalidValueError
+from emu_robot.errors import DataError, InvalidValueError, UnknownNameError
 from emu_robot.models.transformer import CausalTransformer
 from emu_robot.models.transformer_sizes import TransformerSizes
 from emu_robot.models.weights import copy_weights
@@ -229,6 +229,29 @@ def test_a_planner_learns_to_name_what_it_sees(
     train_planner(replace(config, start=str(kept), out=tmp_path / "nameless", sequences=SequenceConfig(shift_share=0)))
     assert Planner.load(kept).config.names == []
     assert "the planner forgets its 2 names: sequences.naming_weight=0" in capsys.readouterr().out
+
+
+def test_families_are_chosen_by_their_weights(weights: Path, queries: PlanQueries) -> None:
+    made, families = planner(weights, 0), ("move", "other", "other")
+    two = replace(queries, families=families)
+
+    def shares(**odds: float) -> list[float]:
+        config = SequenceConfig(family_weights=odds, complete_share=0, boundary_share=0, shift_share=0)
+        sampler = SequenceSampler(two, made.interleaver, config, LoopConfig(), 0.0)
+        drawn = queries.episode[sampler.unfinished(np.random.default_rng(0), 4000)]
+        return [float((drawn == e).mean()) for e in range(3)]
+
+    moments = np.bincount(queries.episode[~queries.complete], minlength=3)
+    assert shares() == pytest.approx(moments / moments.sum(), abs=0.03)
+    heavy = moments * [3, 1, 1]
+    assert shares(move=3.0) == pytest.approx(heavy / heavy.sum(), abs=0.03)
+    assert shares(move=0.0)[0] == 0
+    with pytest.raises(
+        UnknownNameError, match=r"unknown family in sequences.family_weights 'sort'; known: move, other"
+    ):
+        shares(sort=2.0)
+    with pytest.raises(InvalidValueError, match=r"family_weights is .*-1.*, must be finite and at least 0"):
+        shares(move=-1.0)
 
 
 def test_questions_about_pictures_are_sequences(weights: Path, queries: PlanQueries) -> None:
