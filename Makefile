@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: browser help setup requirements ros ros-demo demo test test-slow check format train-mini bench build clean
+.PHONY: browser help setup requirements ros ros-demo demo test test-slow check format train-mini train-mini2 bench build clean
 
 PYTHON ?= python3.12
 VENV := .venv
@@ -74,6 +74,9 @@ format: $(STAMP) ## rewrite the code in the house's format
 
 train-mini: setup ## collect, train tokenizer, planner and head, release; resumes where it was stopped
 	$(BIN)/emu-robot train-mini
+
+train-mini2: setup ## the same for the weights of tabletop2, which go on from mini
+	$(BIN)/emu-robot train-mini mini2
 
 bench: setup ## environment steps per second of one core
 	$(BIN)/emu-robot sim bench

@@ -24,7 +24,7 @@ VERBS = {
     "collect": "record demonstrations by the scripted experts",
     "train": "train one stage: stage=tokenizer|planner|dida|head|world_model",
     "finetune": "train planner and head on a LeRobotDataset",
-    "train-mini": "make the released weights from nothing: collect, train all stages, release",
+    "train-mini": "make the released weights: collect, train all stages, release",
     "data": "check|view|prepare|repair|encode|merge|merge-sets|export|from-mcap: datasets, recordings, replay buffers",
     "teleop": "drive an arm from a page, a phone, a gamepad or the terminal, and record episodes",
     "watch": "watch a policy think on a page that commands nothing: in simulation, or graph=sim|arm",

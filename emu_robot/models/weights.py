@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from emu_robot.errors import UnknownNameError, WeightsError
 from emu_robot.models.files import build, finite, plain_name, read_bytes, read_json, regular_file
+from emu_robot.models.rounding import SCALE, restore_tensors, round_tensors
 from emu_robot.shared.files import copy_file, replace_bytes, replace_text
 
 FORMAT = 1
@@ -68,20 +69,18 @@ def save_weights(
 
     config: a dataclass or a JSON dict. half: store floating tensors as float16. Other stages in the folder stay.
     """
-    tensors = {}
-    for name, tensor in state.items():
-        value = tensor.detach().cpu()
-        tensors[name] = (value.half() if half and value.is_floating_point() else value).contiguous().clone()
-    blob = save(tensors)
-    file = f"{stage}.safetensors"
-    replace_bytes(Path(folder) / file, blob)
-    entry = {
-        "file": file,
-        "sha256": hashlib.sha256(blob).hexdigest(),
-        "config": dict(config) if isinstance(config, Mapping) else asdict(config),
-        "extra": dict(extra or {}),
-    }
-    _update_manifest(Path(folder), "stages", stage, entry)
+    values = {name: tensor.detach().cpu() for name, tensor in state.items()}
+    if half:
+        values = {name: value.half() if value.is_floating_point() else value for name, value in values.items()}
+    _write_stage(Path(folder), stage, values, config if isinstance(config, Mapping) else asdict(config), extra or {})
+
+
+def round_weights(folder: Path, stage: str) -> None:
+    """Store a stage's matrices in 8 bits, see `models.rounding`. Its hash changes."""
+    weights = load_weights(folder, stage)
+    rounded = round_tensors(weights.state)
+    small = {name: value.half() if _is_plain(name, value) else value for name, value in rounded.items()}
+    _write_stage(folder, stage, small, weights.config, weights.extra)
 
 
 def add_extra(folder: Path, stage: str, **extra: Any) -> None:
@@ -108,6 +107,7 @@ def load_weights(folder: str | Path, stage: str) -> StageWeights:
     for name, tensor in state.items():
         if tensor.is_floating_point():
             state[name] = finite(path, name, tensor).float()
+    state = restore_tensors(state, str(path))
     source = f"{folder / MANIFEST}: stages.{stage}"
     return StageWeights(state=state, config=entry["config"], extra=entry["extra"], source=source)
 
@@ -210,6 +210,22 @@ def read_stage(folder: Path, stage: str) -> dict[str, Any]:
     if stage not in stages:
         raise UnknownNameError(f"stage of the weights in {folder}", stage, stages)
     return stages[stage]
+
+
+def _is_plain(name: str, value: Tensor) -> bool:
+    """Whether a tensor is neither rounded nor a scale."""
+    return value.is_floating_point() and not name.endswith(SCALE)
+
+
+def _write_stage(
+    folder: Path, stage: str, state: Mapping[str, Tensor], config: Mapping[str, Any], extra: Mapping[str, Any]
+) -> None:
+    blob = save({name: value.contiguous().clone() for name, value in state.items()})
+    file = f"{stage}.safetensors"
+    replace_bytes(folder / file, blob)
+    sha256 = hashlib.sha256(blob).hexdigest()
+    entry = {"file": file, "sha256": sha256, "config": dict(config), "extra": dict(extra)}
+    _update_manifest(folder, "stages", stage, entry)
 
 
 def _read_checked(path: Path, sha256: str) -> bytes:

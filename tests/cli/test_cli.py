@@ -19,7 +19,7 @@ from emu_robot.cli import train_mini, verb_sequence
 from emu_robot.cli.plan import save_strip
 from emu_robot.core import Plan, PlanStep
 from emu_robot.errors import EmuRobotError, WeightsError
-from emu_robot.models.weights import save_weights
+from emu_robot.models.weights import load_weights, save_weights
 from emu_robot.shared.interrupts import Interrupted
 
 ROOT = Path(__file__).parents[2]
@@ -215,9 +215,11 @@ def test_release_refuses_damaged_or_unfinished_weights(tmp_path: Path) -> None:
         save_weights(trained, stage, {"w": torch.ones(3)}, {})
     with pytest.raises(WeightsError, match="has no head"):
         train_mini.release(trained, released)
-    save_weights(trained, "head", {"w": torch.ones(3)}, {})
+    matrix = torch.randn(64, 64)
+    save_weights(trained, "head", {"w": matrix}, {})
     train_mini.release(trained, released)
-    assert (released / "manifest.json").exists()
+    found = load_weights(released, "head").state["w"]
+    assert 0 < (found - matrix).abs().max() < 0.02 and torch.equal(load_weights(trained, "head").state["w"], matrix)
     (trained / "head.safetensors").write_bytes(b"damaged")
     with pytest.raises(WeightsError, match=r"head.safetensors is corrupted"):
         train_mini.release(trained, released)

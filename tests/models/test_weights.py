@@ -9,12 +9,14 @@ import torch
 from torch import nn
 
 from emu_robot.errors import UnknownNameError, WeightsError
+from emu_robot.models.rounding import SCALE
 from emu_robot.models.weights import (
     copy_weights,
     load_file,
     load_weights,
     resolve_weights,
     restore,
+    round_weights,
     save_file,
     save_weights,
 )
@@ -112,3 +114,32 @@ def test_configs_are_typed_and_weights_are_of_the_right_kind(folder: Path) -> No
 def test_weights_that_do_not_fit_their_config(folder: Path) -> None:
     with pytest.raises(WeightsError, match="head weights do not fit"):
         restore(lambda: nn.Linear(5, 3), load_weights(folder, "head"), "head")
+
+
+def test_matrices_rounded_to_8_bits_come_back_near_and_take_a_quarter_of_the_space(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Conv2d(16, 64, 3), nn.Linear(64, 256), nn.Linear(4, 4))
+    module[1].weight.data[3] *= 1000  # each output has a scale of its own
+    module[1].weight.data[5] = 0
+    exact = {name: value.clone() for name, value in module.state_dict().items()}
+    save_weights(tmp_path, "head", exact, {"width": 3}, extra={"mean": [0.5]})
+    size = (tmp_path / "head.safetensors").stat().st_size
+    round_weights(tmp_path, "head")
+    assert (tmp_path / "head.safetensors").stat().st_size < 0.3 * size
+    found = load_weights(tmp_path, "head")
+    assert (found.config, found.extra) == ({"width": 3}, {"mean": [0.5]})
+    assert set(found.state) == set(exact) and {value.dtype for value in found.state.values()} == {torch.float32}
+    for name in ("0.weight", "1.weight"):
+        largest = exact[name].abs().flatten(1).amax(1)
+        error = (found.state[name] - exact[name]).abs().flatten(1).amax(1)
+        assert (error <= largest / 127 * 0.501).all() and error.max() > 0
+    assert torch.equal(found.state["2.weight"], exact["2.weight"].half().float()), "too small to be rounded"
+    before = found.state
+    round_weights(tmp_path, "head")
+    assert all(torch.equal(value, before[name]) for name, value in load_weights(tmp_path, "head").state.items())
+
+
+def test_a_scale_without_its_tensor_is_named(tmp_path: Path) -> None:
+    save_weights(tmp_path, "head", {"weight" + SCALE: torch.ones(3), "weight": torch.ones(3, 2)}, {})
+    with pytest.raises(WeightsError, match=r"weight.int8_scale has no int8 tensor weight with as many outputs"):
+        load_weights(tmp_path, "head")
