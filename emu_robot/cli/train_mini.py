@@ -60,7 +60,7 @@ def run(arguments: Sequence[str]) -> int | None:
 
 
 def release(trained: Path, released: Path) -> None:
-    """Copy checked weights to `released`, rounded. Raises `WeightsError`, or `InvalidValueError` if they are too large."""
+    """Copy checked weights, rounded. Raises `WeightsError`, or `InvalidValueError` if they are too large."""
     from emu_robot.models.weights import load_file, load_weights, read_manifest, round_weights
 
     manifest = read_manifest(trained)
