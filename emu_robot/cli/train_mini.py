@@ -34,6 +34,9 @@ STEPS = {
         ("train-planner", "tabletop2"),
         ("collect", "tabletop2_demonstrations"),
         ("train-head", "tabletop2"),
+        ("collect", "tabletop2_corrections"),
+        ("merge", "tabletop2_corrected"),
+        ("train-head", "tabletop2_corrected"),
     ),
 }
 """Verb and preset of each step, for each released name."""

@@ -26,7 +26,7 @@ from emu_robot.training.planner_config import SequenceConfig
 from emu_robot.training.planner_data import PlanQueries
 from emu_robot.training.self_distillation import draw_steps
 from emu_robot.training.sequence_loss import sequence_loss
-from emu_robot.training.sequence_sampler import SequenceSampler, question_writer, shifted_images
+from emu_robot.training.sequence_sampler import SequenceSampler, nonce_names, question_writer, shifted_images
 from emu_robot.training.set_check import check_set
 
 
@@ -95,7 +95,8 @@ def train(config: DidaTrainConfig) -> Path:
     things = load_names(buffer, planner.config.camera, settings.naming_weight)
     model, planned = with_names(planner.model.requires_grad_(True), planner.config, things)
     named = None if things is None else ImageNames(things, form)
-    sequences = SequenceSampler(queries, form, settings, config.loop, config.holdout, shifted, asked, named)
+    invented = nonce_names(buffer, settings)
+    sequences = SequenceSampler(queries, form, settings, config.loop, config.holdout, shifted, asked, named, invented)
     if config.drawn_share:
         chosen = sequences.unfinished(np.random.default_rng(config.loop.seed), config.drawn_images)
         kept, share = config.out / "dida" / "drawn.npz", config.sequences.shift_share

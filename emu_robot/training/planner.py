@@ -25,7 +25,7 @@ from emu_robot.training.new_tokenizers import with_tokenizers
 from emu_robot.training.planner_config import PlannerTrainConfig
 from emu_robot.training.planner_data import Ints, PlanQueries
 from emu_robot.training.sequence_loss import sequence_loss
-from emu_robot.training.sequence_sampler import SequenceSampler, question_writer, shifted_images
+from emu_robot.training.sequence_sampler import SequenceSampler, nonce_names, question_writer, shifted_images
 from emu_robot.training.set_check import check_set
 
 
@@ -46,7 +46,10 @@ def train(config: PlannerTrainConfig) -> Path:
     shifted = shifted_images(tokenizers, buffer, settings.camera, config.sequences, config.loop)
     asked = question_writer(buffer, queries, form, config.sequences, config.holdout)
     named = None if things is None else ImageNames(things, form)
-    sampler = SequenceSampler(queries, form, config.sequences, config.loop, config.holdout, shifted, asked, named)
+    invented = nonce_names(buffer, config.sequences)
+    sampler = SequenceSampler(
+        queries, form, config.sequences, config.loop, config.holdout, shifted, asked, named, invented
+    )
 
     def evaluate(model: nn.Module) -> dict[str, float]:
         assert isinstance(model, CausalTransformer)

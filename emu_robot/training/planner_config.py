@@ -43,6 +43,9 @@ class SequenceConfig:
     """Share of sequences without words, which guidance needs; with 0 the planner gets `image_guidance` 1."""
     question_share: float = number(0.0, 0, below=1)
     """Share of sequences that ask about pictures in words, from a set's facts, and show no plan."""
+    nonce_share: float = number(0.0, 0, 1)
+    """Share of the sequences in which names that instruction and subtasks have in common are replaced by invented ones,
+    see `NonceNames`. The facts of a set say which words are names."""
     naming_weight: float = number(0.0, 0)
     """Weight of the loss of naming, halfway through the planner, what every cell of an image shows, from a set's facts;
     with 0 the planner forgets the names that it knows."""

@@ -3,7 +3,7 @@
 Shapes: B batch, L sequence, M stored images, E episodes, n codes of an image.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -206,23 +206,32 @@ class SequenceWriter:
         self._template = interleaver.template
         self._is_code = np.array([token is None for token in self._template])
 
-    def write(self, query: int, n_tries: int, codes: Sequence[Codes] | None = None, *, wordless: bool = False) -> "Row":
+    def write(
+        self,
+        query: int,
+        n_tries: int,
+        codes: Sequence[Codes] | None = None,
+        *,
+        wordless: bool = False,
+        renamed: Mapping[str, str] | None = None,
+    ) -> "Row":
         """The sequence that begins at a query's image and holds up to `n_tries` of what was pursued then.
 
         codes: (n,) codes of the first image and of each try, in place of the stored ones; they then fix the number
-        of tries. wordless: without instruction and subtasks, as guidance reads it; only codes are targets.
+        of tries. wordless: without instruction and subtasks, as guidance reads it; only codes are targets. renamed:
+        instruction and subtasks -> other words, with which no image can be told; only words are targets then.
         """
         queries, vocabulary = self._queries, self._interleaver.vocabulary
         tries = queries.tries(query, n_tries if codes is None else len(codes) - 1)
         rows = [int(queries.row[query]), *(one.row for one in tries)]
         images = codes or [queries.codes_Mn[row] for row in rows]
-        instruction = [] if wordless else self._ids[queries.instruction(query)]
+        instruction = [] if wordless else self._encode(queries.instruction(query), renamed)
         ids = [vocabulary.bos, *instruction, *self._interleaver.image_ids(images[0])]
         weights, seen = [0.0] * len(ids), [True] * len(ids)
-        text, image = 0.0 if wordless else self._weights["text"], self._weights["image"]
+        text, image = 0.0 if wordless else self._weights["text"], 0.0 if renamed else self._weights["image"]
         changed = image * self._weights["changed"]
         for one, (old, new) in zip(tries, pairwise(images), strict=True):
-            subtask = [] if wordless else self._ids[one.subtask]
+            subtask = [] if wordless else self._encode(one.subtask, renamed)
             ids += [vocabulary.bos_step, *subtask, *self._interleaver.image_ids(new)]
             inside = np.zeros(len(self._template))
             inside[self._is_code] = np.where(old != new, changed, image) * one.achieved
@@ -234,6 +243,9 @@ class SequenceWriter:
             seen.append(False)
         begins = [i for i, token in enumerate(ids) if token == vocabulary.boi]
         return Row(ids, weights, seen, [] if codes else [*zip(rows, begins, strict=True)])
+
+    def _encode(self, text: str, renamed: Mapping[str, str] | None) -> list[int]:
+        return self._interleaver.text.encode(renamed[text]) if renamed else self._ids[text]
 
 
 class Row(NamedTuple):

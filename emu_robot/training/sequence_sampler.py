@@ -16,6 +16,7 @@ from emu_robot.tokenizers.image import ImageTokenizer
 from emu_robot.tokenizers.interleave import Codes, Interleaver
 from emu_robot.training.image_names import ImageNames
 from emu_robot.training.loop import LoopConfig, select_device, step_rng
+from emu_robot.training.nonce_names import NonceNames
 from emu_robot.training.planner_config import SequenceConfig
 from emu_robot.training.planner_data import Ints, PlanQueries, Row, SequenceWriter, ShiftedImages
 from emu_robot.training.question_data import QuestionWriter
@@ -37,6 +38,11 @@ def question_writer(
 ) -> QuestionWriter | None:
     """The questions of a sampler; None if it asks none."""
     return QuestionWriter(buffer, queries.codes_Mn, form, holdout) if sequences.question_share else None
+
+
+def nonce_names(buffer: ReplayBuffer, sequences: SequenceConfig) -> NonceNames | None:
+    """The names that a sampler replaces; None if it replaces none."""
+    return NonceNames.load(buffer) if sequences.nonce_share else None
 
 
 class Sequences(NamedTuple):
@@ -86,10 +92,13 @@ class SequenceSampler:
         shifted_images: ShiftedImages | None = None,
         questions: QuestionWriter | None = None,
         named: ImageNames | None = None,
+        nonce_names: NonceNames | None = None,
     ) -> None:
         """shifted_images: needed for `SequenceConfig.shift_share`; without them no image is shifted. questions: needed
-        for `SequenceConfig.question_share`. named: adds what each image shows as targets."""
+        for `SequenceConfig.question_share`. named: adds what each image shows as targets. nonce_names:
+        needed for `SequenceConfig.nonce_share`."""
         self._shifted_images, self._questions, self._named = shifted_images, questions, named
+        self._nonce_names = nonce_names
         self._drawn: DrawnSteps | None = None
         self._drawn_share = 0.0
         self._queries, self._form, self._config, self._loop = queries, form, config, loop
@@ -158,10 +167,19 @@ class SequenceSampler:
     ) -> list[Row]:
         """The sequences of queries (B,). images: row of the batch -> its codes."""
         wordless = (rng.random(len(chosen)) < self._config.wordless_share) & can_be_wordless
+        renamed = [self._renamed(query, rng) if b not in images else None for b, query in enumerate(chosen.tolist())]
         return [
-            self.writer.write(query, n_tries, images.get(b), wordless=bool(wordless[b]))
+            self.writer.write(query, n_tries, images.get(b), wordless=bool(wordless[b]), renamed=renamed[b])
             for b, query in enumerate(chosen.tolist())
         ]
+
+    def _renamed(self, query: int, rng: np.random.Generator) -> dict[str, str] | None:
+        """Other words for `nonce_share` of the queries that name things."""
+        if self._nonce_names is None or rng.random() >= self._config.nonce_share:
+            return None
+        queries = self._queries
+        subtasks = queries.subtasks[queries.episode[query]]
+        return self._nonce_names.renamed(rng, queries.instruction(query), subtasks) or None
 
     def collate(self, rows: Sequence[Row], rng: np.random.Generator) -> "Sequences":
         """The sequences, padded to one length."""

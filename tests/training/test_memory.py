@@ -25,11 +25,12 @@ from emu_robot.training.dida import train as train_dida
 from emu_robot.training.image_names import ImageNames, load_names
 from emu_robot.training.loop import LoopConfig
 from emu_robot.training.naming import UNKNOWN, SeenThings
+from emu_robot.training.nonce_names import NonceNames
 from emu_robot.training.planner import train as train_planner
 from emu_robot.training.planner_config import PlannerTrainConfig, SequenceConfig
 from emu_robot.training.planner_data import PlanQueries, SequenceWriter
 from emu_robot.training.question_data import QuestionWriter
-from emu_robot.training.sequence_sampler import SequenceSampler
+from emu_robot.training.sequence_sampler import SequenceSampler, nonce_names
 from emu_robot.training.tokenizer import EncodeConfig, TokenizerTrainConfig, encode, train
 
 RED, BLUE = "move the red square left", "move the blue square front"
@@ -229,6 +230,48 @@ def test_a_planner_learns_to_name_what_it_sees(
     train_planner(replace(config, start=str(kept), out=tmp_path / "nameless", sequences=SequenceConfig(shift_share=0)))
     assert Planner.load(kept).config.names == []
     assert "the planner forgets its 2 names: sequences.naming_weight=0" in capsys.readouterr().out
+
+
+def test_names_in_instruction_and_subtask_are_replaced_alike(weights: Path, queries: PlanQueries) -> None:
+    made = planner(weights, 0)
+    invented = NonceNames(["red", "blue", "blue square", "table"])
+    seen: set[str] = set()
+    for seed in range(40):
+        found = invented.renamed(np.random.default_rng(seed), f"{RED} then {BLUE}", [RED, BLUE])
+        red, blue = found[RED], found[BLUE]
+        assert found[f"{RED} then {BLUE}"] == f"{red} then {blue}"
+        assert red.startswith("move the ") and red.endswith(" square left") and blue.endswith(" front")
+        assert red != RED or blue != BLUE
+        assert "square" not in blue or blue == BLUE, "the longer name is replaced"
+        seen |= {red, blue}
+    assert len(seen) > 30, "names are new ones each time"
+    assert invented.renamed(np.random.default_rng(0), "tidy the table", [RED]) == {}
+    plain = SequenceWriter(queries, made.interleaver, WEIGHTS).write(0, 2)
+    row = SequenceWriter(queries, made.interleaver, WEIGHTS).write(0, 2, renamed=found)
+    words = made.text.decode([token for token in row.ids if token < made.text.size])
+    assert red in words and blue in words
+    codes = made.interleaver.vocabulary.first_code
+    assert not any(weight for token, weight in zip(row.ids, row.weights, strict=True) if token >= codes)
+    assert sum(weight > 0 for weight in row.weights) > 8
+    assert [token for token in row.ids if token >= codes] == [token for token in plain.ids if token >= codes]
+
+
+def test_a_share_of_the_sequences_has_invented_names(weights: Path, queries: PlanQueries) -> None:
+    made, buffer = planner(weights, 0), ReplayBuffer.open(weights.parent / "data")
+    config = SequenceConfig(nonce_share=0.5, shift_share=0, wordless_share=0, complete_share=0)
+    invented = nonce_names(buffer, config)
+    assert nonce_names(buffer, SequenceConfig()) is None
+    sampler = SequenceSampler(queries, made.interleaver, config, LoopConfig(), 0.0, nonce_names=invented)
+    chosen = sampler.unfinished(np.random.default_rng(0), 400)
+    rows = sampler.rows(chosen, 1, {}, np.random.default_rng(1))
+    renamed = sum(
+        row.ids != sampler.writer.write(query, 1).ids for query, row in zip(chosen.tolist(), rows, strict=True)
+    )
+    assert 160 < renamed < 240
+    executed = ReplayBuffer.create(weights.parent / "without_facts")
+    executed.extend([episode(5)])
+    with pytest.raises(DataError, match=r"no episode tells what its pictures show; set sequences.nonce_share=0"):
+        nonce_names(executed, config)
 
 
 def test_families_are_chosen_by_their_weights(weights: Path, queries: PlanQueries) -> None:
