@@ -16,7 +16,7 @@ from emu_robot.errors import DataError
 CONSONANTS, VOWELS = "bcdfghjklmnprstvwz", "aeiou"
 SYLLABLES = (1, 3)
 """Fewest and most syllables of an invented name."""
-REPLACED = 0.5
+REPLACED = 0.75
 """Share of the names in a sentence that are replaced, at least one."""
 
 
