@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,9 +11,12 @@ from lerobot.envs.metaworld import TASK_POLICY_MAPPING
 from PIL import Image as PillowImage
 
 from emu_robot import environments
+from emu_robot.data.collect import CollectConfig, collect
+from emu_robot.data.expert_demonstration import DWELL, record_episode
 from emu_robot.environments.capabilities import HasExpert, HasSubtasks, Renders, RendersOnDemand
 from emu_robot.environments.contract import Suite, check_observation
 from emu_robot.errors import ConfigError, ShapeError, UnknownNameError
+from emu_robot.evaluation.config import EvalConfig
 from emu_robot.lerobot.env_world import LeRobotWorld
 from emu_robot.lerobot.metaworld_subtasks import HELD, STEPS, Progress, phase_of, progress_of
 from emu_robot.lerobot.metaworld_world import MetaworldWorld
@@ -158,6 +162,27 @@ def test_the_expert_does_the_subtasks_in_order(world: MetaworldWorld) -> None:
         assert transition.success == (world.subtask_index == len(world.subtasks))
         assert t < world.max_steps
     assert min(np.diff([0, *done_at])) >= 3, "each takes a while"
+
+
+def test_a_demonstration_holds_still_after_a_subtask(world: MetaworldWorld) -> None:
+    episode = record_episode(world, 1_000_000, split="seen", noise=0.1, burst_probability=0.0, image_every=1)
+    episode.validate()
+    assert episode.success and episode.subtasks == ("move above the handle", "press the handle down")
+    assert episode.images["image"].shape == (len(episode), 128, 128, 3)
+    for keyframe in episode.keyframes:
+        dwell = episode.action[keyframe : keyframe + DWELL + 1]
+        assert (dwell[:, :3] == 0).all() and (dwell[:, 3] == episode.action[keyframe - 1, 3]).all()
+    assert np.abs(episode.action).max() <= 1
+
+
+def test_seeds_of_demonstrations_and_evaluations_are_apart(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="seed=999999: evaluations of env=lerobot:.* use seeds below 1000000"):
+        collect(CollectConfig(env=SUITE, seed=999_999, n=1, out=tmp_path / "out", lerobot=False))
+    config = EvalConfig(env="lerobot:metaworld/push-v3,image_size=128", policy="expert", seed=999_998)
+    assert config.episode_seed(1) == 999_999
+    with pytest.raises(ConfigError, match="seed=999998: demonstrations of env=.* use seeds from 1000000"):
+        config.episode_seed(2)
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_phase_counts_once_it_has_lasted() -> None:
