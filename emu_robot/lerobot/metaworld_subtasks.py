@@ -1,7 +1,7 @@
 """Subtasks of Meta-World's tasks in words, from the phases of its scripted policies.
 
 A scripted policy aims at one point at a time, and its if-statements choose the point: above the drawer's handle, at the
-handle, behind it. The number of the chosen point is the phase. It follows from the state alone, whatever policy acts.
+handle, behind it. The number of the chosen point is the phase. It follows from the state alone, whichever policy acts.
 Each subtask below lists its phases. It is done once the scripted policy aims at a point of a later subtask for `HELD`
 ticks in a row; the last one is done at the task's success. A subtask that is done stays done.
 """
