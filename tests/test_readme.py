@@ -16,6 +16,7 @@ from emu_robot.cli.teleop_devices import split_settings
 from emu_robot.config import leaf_types, load_config, load_schema
 from emu_robot.deploy.graph import read_graph
 from emu_robot.errors import EmuRobotError
+from emu_robot.evaluation.benchmarks import BENCHMARKS
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), ROOT / "datasets/README.md"])
@@ -113,6 +114,9 @@ def schema_of(verb: str, words: list[str]) -> tuple[str, list[str]]:
     """The name of a verb's settings, and the words that are settings."""
     if verb == "data":
         return words[0], words[1:]
+    if verb == "bench":
+        assert words[0] in ("list", "install", "run") and all(name in (*BENCHMARKS, "NAME") for name in words[1:2])
+        return "eval", words[2:]
     if verb == "teleop":
         return verb, split_settings(words)[0]
     if verb in ("measure", "sim"):

@@ -19,6 +19,7 @@ VERBS = {
     "generate": "words and pictures from an official Emu3.5 checkpoint: task=t2i|x2i|howto|story|explore|vla",
     "imagine": "imagine many subtasks ahead, and compare with the simulator",
     "eval": "measure a policy and write a report",
+    "bench": "list|install|run NAME: established benchmarks, each by one command",
     "report": "compare evaluations, with intervals and an exact test, on one page: runs=a,b",
     "measure": "completion|keyframes|language|planner|tokenizer: measure a part or an ability",
     "collect": "record demonstrations by the scripted experts",

@@ -7,22 +7,24 @@ Episode i is a function of `seed + i` and the configuration alone. Workers leave
 import importlib
 import json
 import shutil
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from emu_robot.core import PlanStep, Policy
 from emu_robot.data.buffer_index import INDEX
+from emu_robot.data.collect_config import CollectConfig
 from emu_robot.data.episode import Episode
 from emu_robot.data.expert_demonstration import record_episode
 from emu_robot.data.laid_out_episode import laid_out_episode
 from emu_robot.data.ordered_commits import blocks_in_order, commit
 from emu_robot.data.replay_buffer import ReplayBuffer, require_maker
+from emu_robot.data.seed_choice import FIRST_OWN_SEED, shortfalls, untried_seeds
 from emu_robot.environments import suite
-from emu_robot.environments.capabilities import HasOracle, MixesTasks, require
+from emu_robot.environments.capabilities import HasOracle, MixesTasks, NumbersSeeds, require
 from emu_robot.environments.contract import ALL, Environment, open_task, select_tasks
 from emu_robot.errors import ConfigError, DataError
 from emu_robot.shared.files import (
@@ -34,87 +36,21 @@ from emu_robot.shared.files import (
 )
 from emu_robot.shared.parallel import run_parallel
 from emu_robot.shared.progress import progress
-from emu_robot.shared.settings import check_ranges, number
 from emu_robot.shared.typed import first_line
 
-SEED_LIMIT = 10_000_000
-"""Demonstrations use seeds below it, evaluations this one and those above."""
+__all__ = ["CollectConfig", "collect"]
+
 FIRST_GUESS = {"frames": 150, "marked_images": 10, "image_bytes": 2 * 128 * 128 * 3, "frame_bytes": 100,
                "laid_out_images": 2}  # fmt: skip
 """Guessed sizes of an episode before one is measured; images are uncompressed."""
 LAID_OUT_AT_ONCE = 256
 """Laid out episodes of a commit; each has few images."""
 LOG, PENDING = "collection.json", "pending"
-CONTINUABLE = ("n", "out", "workers", "lerobot")
+CONTINUABLE = ("n", "per_task", "out", "workers", "lerobot")
 """Settings that may differ when a collection is continued."""
 
 type PolicyLoader = Callable[[str, Callable[[], PlanStep | None]], Policy]
 """Weights, and a function that gives the true next step -> the policy that drives. Each worker calls it once."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class CollectConfig:
-    """Settings of a collection of demonstrations."""
-
-    env: str = "tabletop"
-    """Environment."""
-    families: tuple[str, ...] = ()
-    """Families of tasks, or groups of them; none means the environment's default."""
-    split: str = "seen"
-    """One of the environment's splits."""
-    n: int = number(100, 1)
-    """Episodes attempted, with seeds seed .. seed + n - 1."""
-    out: Path = Path("data/demonstrations")
-    """The replay buffer's folder."""
-    seed: int = number(0, 0)
-    """Seed of the first episode; seed + n is at most 10 million, where evaluation begins."""
-    execute: bool = True
-    """Let the expert act. If false, the scene after every subtask is laid out and rendered without motion: pictures of
-    the planner's camera and words, for tokenizer and planner, and no actions."""
-    disturbed: float = number(0.0, 0, 1)
-    """Share of the laid out subtasks with a picture of the arm on its way or of an attempt that failed."""
-    instructions: int = number(1, 1)
-    """Number of laid out episodes in a row that share one scene, each with another instruction if possible."""
-    workers: int = number(2, 1)
-    """Processes; 1 records in this one."""
-    noise: float = number(0.01, 0, 1)
-    """Standard deviation of the executed joint targets around the recorded ones [rad]."""
-    burst_probability: float = number(0.3, 0, 1)
-    """Probability, per subtask, of a short push that the expert has to recover from."""
-    policy: str = ""
-    """Weights (released name or folder) of a policy that drives for some stretches towards true subgoals, while the
-    expert's actions are recorded; empty: the expert drives."""
-    policy_share: float = number(0.0, 0, 1)
-    """Share of the subtasks in which the policy drives for a stretch."""
-    image_every: int = number(1, 1)
-    """Frames from one stored image to the next; starts, keyframes and dwell frames are always stored."""
-    keep_failed: bool = False
-    """Keep failed episodes, too."""
-    lerobot: bool = True
-    """Write a LeRobotDataset to <out>_lerobot, too; needs image_every=1."""
-
-    def __post_init__(self) -> None:
-        check_ranges(self)
-        if self.seed + self.n > SEED_LIMIT:
-            raise ConfigError(f"seed + n must be at most {SEED_LIMIT} (evaluation seeds begin there)")
-        if (self.policy_share > 0) != bool(self.policy):
-            raise ConfigError(f"policy_share must go with a policy, got {self.policy_share} and {self.policy!r}")
-        if self.lerobot and not self.execute:
-            raise ConfigError("lerobot=true needs execute=true; set lerobot=false")
-        if self.lerobot and self.image_every != 1:
-            raise ConfigError(f"lerobot=true needs image_every=1, got {self.image_every}; set lerobot=false")
-
-    def without_effect(self) -> dict[str, str]:
-        """See `check_effects`."""
-        if self.execute:
-            return dict.fromkeys(("disturbed", "instructions"), "execute=true lays nothing out")
-        moving = ("noise", "burst_probability", "policy", "image_every", "keep_failed")
-        return dict.fromkeys(moving, "execute=false moves nothing")
-
-    @property
-    def lerobot_out(self) -> Path:
-        """Folder of the LeRobotDataset."""
-        return self.out.with_name(f"{self.out.name}_lerobot")
 
 
 class _CollectionLog:
@@ -178,6 +114,11 @@ def _check(config: CollectConfig, load_policy: PolicyLoader | None) -> None:
     """Raise for a wrong name in `config` or a wrong thing at its paths. Writes nothing."""
     require_maker(config.out, LOG)
     _CollectionLog(config.out, config)
+    found = suite(config.env)
+    if isinstance(found, NumbersSeeds) and config.seed < FIRST_OWN_SEED:
+        raise ConfigError(f"seed={config.seed}: evaluations of env={config.env} use seeds below {FIRST_OWN_SEED}")
+    if isinstance(found, MixesTasks) and config.per_task is not None:
+        raise ConfigError(f"per_task={config.per_task}: in env={config.env} a seed draws its task; set n instead")
     if config.lerobot:
         importlib.import_module("emu_robot.data.lerobot_export").check_target(config.lerobot_out)
     _Recorder(config, load_policy, config.out / PENDING).close()
@@ -186,14 +127,27 @@ def _check(config: CollectConfig, load_policy: PolicyLoader | None) -> None:
 def _collect_missing(config: CollectConfig, load_policy: PolicyLoader | None, buffer: ReplayBuffer) -> None:
     log = _CollectionLog(buffer.path, config)
     log.begin()
-    attempted = {*log.dropped, *(meta["seed"] for meta in buffer.metadata)}
-    seeds = [seed for seed in _seeds(config) if seed not in attempted]
-    require_disk_space(buffer.path, len(seeds) * _bytes_per_episode(config, buffer))
     pending = buffer.path / PENDING
     pending.mkdir(exist_ok=True)
-    _record_all(config, load_policy, seeds, pending, buffer, log)
+    while seeds := _missing_seeds(config, buffer, log):
+        require_disk_space(buffer.path, len(seeds) * _bytes_per_episode(config, buffer))
+        _record_all(config, load_policy, seeds, pending, buffer, log)
     shutil.rmtree(pending)
     _report(config, buffer, log)
+
+
+def _missing_seeds(config: CollectConfig, buffer: ReplayBuffer, log: _CollectionLog) -> list[int]:
+    """The seeds to attempt next; none when the collection is complete."""
+    attempted = {*log.dropped, *(meta["seed"] for meta in buffer.metadata)}
+    left = [seed for seed in _seeds(config) if seed not in attempted]
+    if config.per_task is None:
+        return left
+    return untried_seeds(left, chosen_tasks(config), _successes(buffer), config.per_task)
+
+
+def _successes(buffer: ReplayBuffer) -> Counter[str]:
+    """Task -> its successful episodes."""
+    return Counter(meta["family"] for meta in buffer.metadata if meta["success"])
 
 
 def _seeds(config: CollectConfig) -> range:
@@ -204,10 +158,14 @@ def _report(config: CollectConfig, buffer: ReplayBuffer, log: _CollectionLog) ->
     kept = {meta["seed"]: meta["success"] for meta in buffer.metadata if meta["seed"] in _seeds(config)}
     failed = sorted(seed for seed in _seeds(config) if seed in log.dropped or not kept.get(seed, True))
     names = ", ".join(map(str, failed[:20])) + (", …" if len(failed) > 20 else "")
+    tried = config.n if config.per_task is None else len({*failed, *kept})
     print(
-        f"{config.out}: kept {len(kept)} of {config.n} episodes; {len(failed)} failed"
+        f"{config.out}: kept {len(kept)} of {tried} episodes; {len(failed)} failed"
         + (f" (seeds {names})" if failed else "")
     )
+    if config.per_task is not None:
+        for line in shortfalls(chosen_tasks(config), _successes(buffer), config.per_task):
+            print(f"{config.out}: {line}; a larger n= tries more seeds")
 
 
 def _bytes_per_episode(config: CollectConfig, buffer: ReplayBuffer) -> int:

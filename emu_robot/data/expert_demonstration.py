@@ -112,7 +112,7 @@ def record_episode(
     """Let the expert solve the task of `seed`; its clean actions are recorded, the disturbed ones executed.
 
     A `policy`, if any, drives in `policy_share` of the subtasks for a while. Images are stored every `image_every`
-    frames and at each start, keyframe and dwell frame. The last action is held while dwelling. The episode ends `DWELL`
+    frames and at each start, keyframe and dwell frame. While dwelling, the robot holds still. The episode ends `DWELL`
     frames after its last keyframe, or fails after the environment's `max_steps`. An environment without subtasks has a
     single one, its instruction.
     Raises `InvalidValueError` if the environment has no expert.
@@ -140,7 +140,10 @@ def record_episode(
             is_dwelling = True
         if t % image_every == 0 or t == starts[-1] or is_dwelling:
             images[t] = with_images(env, observation).images
-        action = actions[-1] if is_dwelling else np.asarray(expert.action(), np.float32)
+        if is_dwelling:
+            action = env.spec.layout.hold(observation.state, typical=actions[-1], last=actions[-1])
+        else:
+            action = np.asarray(expert.action(), np.float32)
         states.append(observation.state)
         actions.append(action)
         if len(keyframes) == len(subtasks) and t == keyframes[-1] + DWELL:

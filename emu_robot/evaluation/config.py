@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass, field, is_dataclass
 from pathlib import Path
 
 from emu_robot import environments
-from emu_robot.data.collect import SEED_LIMIT
+from emu_robot.data.seed_choice import FIRST_OWN_SEED, SEED_LIMIT
 from emu_robot.environments.capabilities import NumbersSeeds
 from emu_robot.environments.contract import SEEN, Suite, TaskSpec, select_tasks
 from emu_robot.errors import ConfigError, UnknownNameError
@@ -55,10 +55,13 @@ class LayoutsConfig:
         return select_tasks(self.suite().tasks, self.task_names(), self.split)
 
     def episode_seed(self, index: int) -> int:
-        """The environment's seed of layout `index`."""
+        """The environment's seed of layout `index`. Raises `ConfigError` for one that belongs to demonstrations."""
         suite = self.suite()
         if isinstance(suite, NumbersSeeds):
-            return suite.episode_seed(self.seed, self.episode_number(index))
+            seed = suite.episode_seed(self.seed, self.episode_number(index))
+            if seed >= FIRST_OWN_SEED:
+                raise ConfigError(f"seed={self.seed}: demonstrations of env={self.env} use seeds from {FIRST_OWN_SEED}")
+            return seed
         return FIRST_SEED + self.seed * SEED_STRIDE + index
 
     def episode_number(self, index: int) -> int:

@@ -17,7 +17,7 @@ from lerobot.envs import EnvConfig
 from lerobot.envs.utils import _LazyAsyncVectorEnv
 from lerobot.utils.constants import ACTION, OBS_IMAGES, OBS_STATE
 
-from emu_robot.data.collect import SEED_LIMIT
+from emu_robot.data.seed_choice import SEED_LIMIT
 from emu_robot.errors import InvalidValueError, UnknownNameError
 from emu_robot.robots.spec import PANDA
 from emu_sim.grammar import TABLETOP

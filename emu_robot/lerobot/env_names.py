@@ -20,6 +20,8 @@ from emu_robot.errors import ConfigError, EmuRobotError, SystemSetupError, Unkno
 
 DERIVED = ("features", "features_map")
 """Fields that follow from the others."""
+IMAGE_SIZE, IMAGE_SIZES, SMALL_PICTURES = "image_size", range(16, 481), ("metaworld",)
+"""A setting of our own, its values [px], and the types that have it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +32,8 @@ class EnvironmentName:
     """LeRobot's configuration."""
     names_task: bool
     """Whether the name has a task; else it is the configuration's default."""
+    image_size: int | None = None
+    """Height and width of the pictures of our own world [px]; None for LeRobot's environment."""
 
     @property
     def kind(self) -> str:
@@ -52,6 +56,7 @@ def read_name(text: str) -> EnvironmentName:
         raise UnknownNameError("LeRobot environment", kind, known)
     values: dict[str, Any] = {"task": task} if task else {}
     names = [field.name for field in fields(EnvConfig.get_choice_class(kind)) if field.name not in DERIVED]
+    names += [IMAGE_SIZE] if kind in SMALL_PICTURES else []
     for setting in settings:
         key, _, value = setting.partition("=")
         if key not in names:
@@ -59,7 +64,18 @@ def read_name(text: str) -> EnvironmentName:
         if key in values:
             raise ConfigError(f"lerobot:{text}: {key} is given twice")
         values[key] = yaml.safe_load(value)
-    return EnvironmentName(config=_decode(text, kind, values), names_task="task" in values)
+    image_size = _image_size(text, values.pop(IMAGE_SIZE, None), values)
+    return EnvironmentName(config=_decode(text, kind, values), names_task="task" in values, image_size=image_size)
+
+
+def _image_size(text: str, given: Any, others: dict[str, Any]) -> int | None:
+    if given is None:
+        return None
+    if isinstance(given, bool) or not isinstance(given, int) or given not in IMAGE_SIZES:
+        raise ConfigError(f"lerobot:{text}: image_size is {given}, must be a whole number in [16, 480]")
+    if others.get("obs_type", "pixels_agent_pos") != "pixels_agent_pos":
+        raise ConfigError(f"lerobot:{text}: image_size needs obs_type=pixels_agent_pos, got {others['obs_type']}")
+    return given
 
 
 def _decode(text: str, kind: str, values: dict[str, Any]) -> EnvConfig:

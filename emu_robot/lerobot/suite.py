@@ -21,6 +21,7 @@ from emu_robot.lerobot.env_names import EnvironmentName, read_name
 from emu_robot.lerobot.env_observation import to_observation
 from emu_robot.lerobot.env_tasks import LeRobotTask, build, tasks_of
 from emu_robot.lerobot.env_world import LeRobotWorld
+from emu_robot.lerobot.metaworld_world import MetaworldWorld, metaworld_spec
 from emu_robot.robots.spec import RobotLayout, unnamed
 
 
@@ -45,12 +46,16 @@ class LeRobotSuite:
     def spec(self) -> EnvironmentSpec:
         """What LeRobot gives for the first task, whose spaces are taken from an environment without an episode."""
         task = next(iter(self._tasks.values()))
+        if self._name.image_size is not None:
+            return metaworld_spec(task.config.fps, self._name.image_size, dict(_versions(task.config)))
         with closing(build(task)) as env:
             return describe(task.config, env)
 
-    def open(self, task: str, split: str) -> LeRobotWorld:
+    def open(self, task: str, split: str) -> LeRobotWorld | MetaworldWorld:
         if task not in self._tasks:
             raise UnknownNameError("task", task, self._tasks)
+        if self._name.image_size is not None:
+            return MetaworldWorld(self._tasks[task], self.spec)
         return LeRobotWorld(self._tasks[task], build(self._tasks[task]), self.spec)
 
     def episode_seed(self, seed: int, number: int) -> int:
@@ -89,7 +94,7 @@ def describe(config: EnvConfig, env: VectorEnv) -> EnvironmentSpec:
     )
 
 
-def _versions(config: EnvConfig, env: VectorEnv) -> Iterator[tuple[str, str]]:
+def _versions(config: EnvConfig, env: VectorEnv | None = None) -> Iterator[tuple[str, str]]:
     """Versions of LeRobot, of the package of the environment, and of what LeRobot installs for it."""
     wanted = [Requirement(line) for line in requires("lerobot") or []]
     optional = [one for one in wanted if one.marker and "extra" in str(one.marker)]

@@ -259,6 +259,17 @@ WRONG = {
         ("cameras.top=agentview", "unknown camera of the policy 'top'"),
         ("port=70000", "port is 70000, must lie in [0, 65535]"),
     ),
+    "bench": (
+        ("lst", "unknown bench command 'lst'; known: list, install, run"),
+        ("run pushd policy=expert", "unknown benchmark 'pushd'; known: tabletop, tabletop2, metaworld-mt10"),
+        ("run", "bench run takes one name, got 0; known: tabletop"),
+        ("run pusht", "policy= is missing: no released weights play pusht"),
+        ("run tabletop spilt=seen", "unknown key 'spilt' for eval"),
+        ("run tabletop policy=nowhere out=new", "unknown weights 'nowhere'; known: "),
+        ("install pushd", "unknown benchmark 'pushd'; known: "),
+        ("install pusht n=1", "bench install takes no settings, got n=1"),
+        ("list all", "bench list takes nothing, got all"),
+    ),
     "sim": (("fly", "unknown sim command 'fly'; known: bench"), ("bench steps=0", "steps is 0, must be at least 1")),
 }
 CASES = [(base, wrong, said) for base, several in WRONG.items() for wrong, said in several]

@@ -134,6 +134,45 @@ def test_result_does_not_depend_on_workers_or_interruption_by_more_seeds(tmp_pat
     assert contents(tmp_path / "parts") == contents(tmp_path / "whole")
 
 
+def shared(out: Path, n: int, per_task: int, **changes) -> dict:
+    """Collect two tasks: even seeds touch, odd ones tap, and seeds 3 and 10 cannot be solved."""
+    collect(config(out, families=("touch", "tap"), n=n, per_task=per_task, **changes))
+    return contents(out)
+
+
+def test_seeds_are_tried_until_every_task_has_its_share(tmp_path, capsys):
+    whole = shared(tmp_path / "whole", 30, 3)
+    assert [(meta["seed"], meta["family"]) for meta in whole["meta"]] == [
+        *((0, "touch"), (2, "touch"), (4, "touch")),
+        *((1, "tap"), (5, "tap"), (7, "tap")),
+    ]
+    assert whole["dropped"] == [3]
+    assert "kept 6 of 7 episodes; 1 failed (seeds 3)" in capsys.readouterr().out
+    assert shared(tmp_path / "whole", 30, 3) == whole, "a complete collection tries nothing"
+    more = shared(tmp_path / "whole", 30, 4)
+    assert [meta["seed"] for meta in more["meta"]] == [0, 2, 4, 1, 5, 7, 6, 9]
+    kept = shared(tmp_path / "kept", 30, 3, keep_failed=True)
+    assert [meta["seed"] for meta in kept["meta"] if meta["success"]] == [0, 2, 4, 1, 5, 7]
+
+
+def test_an_interruption_does_not_change_which_seeds_a_task_gets(tmp_path):
+    whole = shared(tmp_path / "whole", 30, 3)
+    shared(tmp_path / "parts", 4, 3)
+    parts = shared(tmp_path / "parts", 30, 3)
+    assert sorted(meta["seed"] for meta in parts["meta"]) == sorted(meta["seed"] for meta in whole["meta"])
+    assert parts["dropped"] == whole["dropped"]
+
+
+def test_a_task_that_lacks_episodes_is_named(tmp_path, capsys):
+    shared(tmp_path / "few", 4, 2)
+    assert "few: tap has 1 of 2 episodes; a larger n= tries more seeds" in capsys.readouterr().out
+
+
+def test_tasks_drawn_by_seeds_have_no_share(tmp_path):
+    with pytest.raises(ConfigError, match="per_task=2: in env=tabletop a seed draws its task; set n instead"):
+        collect(CollectConfig(env="tabletop", n=4, per_task=2, out=tmp_path / "out"))
+
+
 def test_rerun_after_kill_9_gives_the_uninterrupted_buffer(tmp_path):
     collect(config(tmp_path / "whole", n=12))
     killed = tmp_path / "killed"
@@ -213,6 +252,7 @@ def test_an_existing_other_directory_is_refused(tmp_path):
     [
         ({"n": 0}, "n is 0, must be at least 1"),
         ({"workers": 0}, "workers"),
+        ({"per_task": 0}, "per_task is 0, must be at least 1"),
         ({"noise": float("nan")}, "noise"),
         ({"burst_probability": 2.0}, "burst_probability"),
         ({"seed": 9_999_999}, "evaluation seeds"),
