@@ -49,6 +49,7 @@ EXTRAS = {
     "peft": "train",
     "rosbags": "ros",
     "vla_eval": "vla-eval",
+    "ray": "ray",
 }
 USAGE = """usage: emu-robot [--debug] VERB [--help] [key=value ...]
        emu-robot help [VERB] | --version"""

@@ -1,6 +1,7 @@
 """Settings of an evaluation, and what follows from them alone: seeds, tasks, the command line."""
 
 from dataclasses import asdict, dataclass, field, is_dataclass
+from enum import StrEnum
 from pathlib import Path
 
 from emu_robot import environments
@@ -13,6 +14,16 @@ from emu_robot.planner.decoding.config import Decoder
 from emu_robot.policy.config import ChunkConfig, GoalMode
 from emu_robot.policy.registry import is_foreign
 from emu_robot.shared.settings import check_ranges, number
+
+
+class RunnerKind(StrEnum):
+    """What runs the episodes of an evaluation."""
+
+    local = "local"
+    """Processes of this machine."""
+    ray = "ray"
+    """Actors of Ray."""
+
 
 FIRST_SEED = SEED_LIMIT
 """Evaluation seeds start here; training seeds lie below."""
@@ -70,7 +81,7 @@ class LayoutsConfig:
 
     def settings(self) -> dict[str, object]:
         """The settings that the outcome on a layout depends on, as JSON values."""
-        left_out = {"n", "out", "workers", "videos", "resume", "interactive"}
+        left_out = {"n", "out", "workers", "videos", "resume", "interactive", "runner"}
         values: dict[str, object] = {}
         for key, value in vars(self).items():
             if is_dataclass(value) and not isinstance(value, type):
@@ -129,6 +140,9 @@ class EvalConfig(ClosedLoopConfig):
     policy=expert measures the scripted expert, an upper bound; policy=lerobot:CHECKPOINT a policy of LeRobot.
     """
 
+    runner: RunnerKind = RunnerKind.local
+    """Processes of this machine, or actors of Ray: of this machine, or of the cluster that RAY_ADDRESS names, whose
+    machines need a common file system. Results do not depend on it."""
     videos: int = number(6, 0)
     """Episodes that get a clip."""
     resume: bool = False

@@ -1,9 +1,11 @@
 """Closed-loop evaluation in parallel processes: from seeds to success with intervals and one report."""
 
 import time
+from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +14,11 @@ from rich.table import Table
 
 from emu_robot.errors import ConfigError
 from emu_robot.evaluation import worker
-from emu_robot.evaluation.config import EvalConfig
+from emu_robot.evaluation.config import EvalConfig, RunnerKind
 from emu_robot.evaluation.fit import check_fit, with_goal
 from emu_robot.evaluation.info import eval_info
 from emu_robot.evaluation.made_with import differences, made_with
+from emu_robot.evaluation.ray_runner import run_on_ray
 from emu_robot.evaluation.records import (
     EpisodeRecord,
     group_means,
@@ -73,6 +76,7 @@ def evaluate(config: EvalConfig, policy_factory: worker.PolicyFactory[EvalConfig
     require_own_folder(config.out, SETTINGS, "evaluation")
     config = with_goal(config)
     check_fit(config)  # before a process starts and before old results are removed
+    run = _runner_of(config)
     started = time.monotonic()
     made = made_with(config)
     records = _prepare(config, made)
@@ -80,7 +84,7 @@ def evaluate(config: EvalConfig, policy_factory: worker.PolicyFactory[EvalConfig
     make_runner = partial(worker.EpisodeRunner, config, policy_factory)
     with (
         progress("evaluating", len(pending)) as report,
-        closing(run_parallel(make_runner, pending, config.workers)) as finished,
+        closing(run(make_runner, pending, config.workers)) as finished,
     ):
         try:
             for record in finished:
@@ -102,6 +106,16 @@ def evaluate(config: EvalConfig, policy_factory: worker.PolicyFactory[EvalConfig
     write_report(result.report, config, ordered, info)
     _print(result)
     return result
+
+
+def _runner_of(config: EvalConfig) -> Callable[..., Generator[EpisodeRecord]]:
+    """The function that runs numbered episodes. Raises `ConfigError` for Ray without workers, and if Ray is missing."""
+    if config.runner is not RunnerKind.ray:
+        return run_parallel
+    if config.workers < 1:
+        raise ConfigError("runner=ray needs workers=1 or more")
+    import_module("ray")  # a missing package is told before anything is written
+    return run_on_ray
 
 
 def _prepare(config: EvalConfig, made: dict[str, Any]) -> dict[int, EpisodeRecord]:

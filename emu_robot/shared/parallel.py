@@ -15,6 +15,9 @@ from typing import Any, Protocol
 from emu_robot.errors import EmuRobotError, SystemSetupError
 from emu_robot.shared.interrupts import StopRequest, children_without_interrupts, stop_request
 
+type Outcome = tuple[Any, tuple[type[EmuRobotError], str] | None]
+"""(result, None), or (None, kind and message of an error): typed errors do not survive pickling."""
+
 
 class Runner[Result](Protocol):
     """Does the pieces of work. A result must depend on the index alone, not on earlier pieces."""
@@ -101,10 +104,7 @@ def _run_pool[Result](
             if not running:
                 return
             for future in wait(running, return_when=FIRST_COMPLETED).done:
-                result, error = future.result()
-                if error is not None:
-                    raise _revive(*error)
-                yield running.pop(future), result
+                yield running.pop(future), value_of(future.result())
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -123,22 +123,35 @@ def _start(make_runner: Callable[[], Runner[Any]]) -> None:
     _make_runner = make_runner
 
 
-def _run(index: int) -> tuple[Any, tuple[type[EmuRobotError], str] | None]:
-    """Returns (result, None), or (None, kind and message of an error): typed errors do not survive pickling."""
+def _run(index: int) -> Outcome:
+    return outcome_of(_work, index)
+
+
+def _work(index: int) -> Any:
     global _runner
     assert _make_runner is not None, "_start prepares the process"
+    if _runner is not None:
+        return _runner.run(index)
+    _runner = _make_runner()
+    result = _runner.run(index)
+    atexit.register(_runner.close)  # after the first piece, so that it runs before the libraries' own endings
+    return result
+
+
+def outcome_of(work: Callable[[int], Any], index: int) -> Outcome:
+    """Do a piece of work in another process, so that its typed error can travel. Other errors are raised."""
     try:
-        if _runner is None:
-            _runner = _make_runner()
-            result = _runner.run(index)
-            atexit.register(_runner.close)  # after the first piece, so that it runs before the libraries' own endings
-            return result, None
-        return _runner.run(index), None
+        return work(index), None
     except EmuRobotError as error:
         return None, (type(error), str(error))
 
 
-def _revive(kind: type[EmuRobotError], message: str) -> EmuRobotError:
+def value_of(outcome: Outcome) -> Any:
+    """The result of another process. Raises the error that it has in its place."""
+    result, failure = outcome
+    if failure is None:
+        return result
+    kind, message = failure
     error = kind.__new__(kind)
     Exception.__init__(error, message)
-    return error
+    raise error
