@@ -30,6 +30,9 @@ from emu_robot.teleop.thinking import ThinkingThread
 from emu_robot.teleop.view import View
 
 SAY_EVERY_S = 0.2
+UNENCRYPTED = (
+    "; it travels unencrypted: use it in a network of your own, behind a proxy with TLS, or with certificate= and key="
+)
 BRAKING_S = 0.5
 """Time in which an arm that is not simulated comes to rest at the end [s]."""
 SIMULATED = ("env", "tasks", "split", "seed", "image_size")
@@ -75,6 +78,10 @@ class TeleopVerbConfig:
     """Port of the pages; 0 takes any free one."""
     token: str = ""
     """Word of at least 12 characters that the pages' address must carry; "new" makes one."""
+    certificate: Path | None = None
+    """PEM file of a certificate: the pages then come by https, which a phone's tilt and headsets need; with `key`."""
+    key: Path | None = None
+    """PEM file of its private key."""
     faces_arm: bool = True
     """Whether you look at the arm from its front, as the front camera does, or else from behind it."""
     session: SessionConfig = field(default_factory=SessionConfig)
@@ -84,6 +91,8 @@ class TeleopVerbConfig:
         check_ranges(self)
         if self.image_size % 2:
             raise InvalidValueError(f"image_size is {self.image_size}, must be even for the videos")
+        if (self.certificate is None) != (self.key is None):
+            raise ConfigError("certificate= and key= belong together; one of them is given")
 
     def without_effect(self) -> dict[str, str]:
         """Keys that policy and arm leave without effect."""
@@ -103,8 +112,8 @@ def run(arguments: Sequence[str]) -> None:
         print(f"open {url}", flush=True)
         if config.host not in ("127.0.0.1", "localhost", "::1"):
             print(
-                f"everyone who can reach {config.host} and has this address sees the cameras and can drive the arm; "
-                "it travels unencrypted: use it in a network of your own, or behind a proxy with TLS",
+                f"everyone who can reach {config.host} and has this address sees the cameras and can drive the arm"
+                + ("" if config.certificate else UNENCRYPTED),
                 flush=True,
             )
         said = ""
@@ -124,7 +133,9 @@ def serving(config: TeleopVerbConfig, settings: Mapping[str, Settings] | None = 
     from emu_robot.teleop.terminal import HELP, Terminal
     from emu_robot.teleop.web.door import new_token
     from emu_robot.teleop.web.server import Pages
+    from emu_robot.teleop.web.tls import Tls
 
+    tls = Tls(certificate=config.certificate, key=config.key) if config.certificate and config.key else None
     token = new_token() if config.token == "new" else config.token
     with ExitStack() as stack:
         policy = stack.enter_context(_thinking(config.policy)) if config.policy else None
@@ -143,7 +154,8 @@ def serving(config: TeleopVerbConfig, settings: Mapping[str, Settings] | None = 
         else:
             session.episodes.lay(config.task, ())
         loop = Loop(session, config.session.rate_hz)
-        pages = Pages(desk, loop, host=config.host, port=config.port, token=token, faces_arm=config.faces_arm)
+        host, port, faces_arm = config.host, config.port, config.faces_arm
+        pages = Pages(desk, loop, host=host, port=port, token=token, faces_arm=faces_arm, tls=tls)
         loop.start()
         stack.callback(loop.stop)
         if not arm.is_simulated:
