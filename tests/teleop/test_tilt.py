@@ -83,7 +83,7 @@ def test_a_phone_drives_by_its_tilt_since_the_touch_and_only_while_it_is_touched
     phone.lies(200, -30, -10)
     served.wait(lambda view: tool_of(view).position[0] < -0.02)  # its top went down: away from an operator
     phone.fingers.up()
-    served.wait(lambda view: view.gate is GateState.HOLDING, 0.5)
+    served.wait(lambda view: view.gate is GateState.HOLDING, 2.0)
     assert stands_still(served)
     phone.hold()
     served.wait(lambda view: view.is_driven)
@@ -126,7 +126,7 @@ def test_in_landscape_the_axes_are_those_of_the_picture(browser: Any, served: Se
     served.wait(lambda view: tool_of(view).position[1] > 0.02)
     assert abs(tool_of(served.view).position[0]) < 1e-3
     phone.page.evaluate("screen.orientation.dispatchEvent(new Event('change'))")
-    served.wait(lambda view: not view.is_driven, 0.5)
+    served.wait(lambda view: not view.is_driven, 2.0)
     phone.context.close()
 
 

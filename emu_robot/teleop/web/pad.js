@@ -1,14 +1,16 @@
-// The page /pad: keys, fingers, tilt and a gamepad as wishes for the arm; views and pictures come back.
+// The page /pad: keys, fingers, tilt, gamepad and headset as wishes for the arm; views and pictures come back.
+import * as headset from "/pad/headset.js";
+import { bitmaps, showCameras, showPicture } from "/pad/pictures.js";
 import * as tilt from "/pad/tilt.js";
 
 const SETTINGS = JSON.parse(document.getElementById("settings").textContent);
-const PERIOD = 50, SOON = 20, IDLE = 500, ALONE = 1000;  // [ms]
+const PERIOD = 50, SOON = 15, IDLE = 500, ALONE = 1000;  // [ms]
 const $ = (id) => document.getElementById(id);
 const held = new Set();          // letters, "space", "shift"
 const fingers = new Map();       // pointer -> {area, x, y}
 const sent = new Map();          // number of a message -> when it was sent [ms]
 const teleop = window.teleop = { view: null, delays: [] };
-let socket = null, number = 0, cameras = [], pad = null, homeHeld = false, grips = false;
+let socket = null, number = 0, pad = null, homeHeld = false, grips = false;
 let joints = [], joint = 0;      // of an arm that moves joint by joint; else empty
 let heardAt = 0, saidAt = 0, sentAt = 0, wasPressed = false, changedAt = 0;
 
@@ -19,6 +21,8 @@ const keyOf = (event) => {
 const isText = (element) => element instanceof Element && element.closest("input, select, textarea, [contenteditable]") !== null;
 
 function wish() {
+  const carried = headset.wish();
+  if (carried) return { pressed: true, ...carried };
   const linear = [0, 0, 0], angular = [0, 0, 0];
   let pressed = false, home = false, grip = 0;
   if (held.has("space")) {
@@ -52,6 +56,7 @@ function say(message) {
   if (socket && socket.readyState === WebSocket.OPEN) socket.send(JSON.stringify(message));
 }
 function drive() {
+  if (headset.isSilent()) return;
   const wanted = wish();
   wasPressed = wanted.pressed;
   number += 1;
@@ -183,9 +188,28 @@ $("tilt").addEventListener("click", async () => {
 function followTilt() {
   if (!isOn("stick")) return;
   showFingers();
-  if (performance.now() - sentAt >= SOON) drive();
+  driveSoon();
 }
+function driveSoon() { if (performance.now() - sentAt >= SOON) drive(); }
 screen.orientation?.addEventListener("change", () => { if (tilt.isOn()) letGo(); });  // the axes of the screen are others now
+
+$("headset").addEventListener("click", async () => {
+  $("headset").blur();
+  letGo();
+  const showsOn = () => { $("headset").classList.toggle("main", headset.isOn()); $("headset").ariaPressed = headset.isOn(); };
+  if (headset.isOn()) { await headset.stop(); return; }
+  $("sensors").textContent = await headset.start({
+    onChange: driveSoon,
+    onRelease: (why) => { $("sensors").textContent = why; drive(); },
+    onButton: (i) => { const runs = teleop.view?.phase !== "idle"; if (i === 0) order(runs ? "success" : "start"); else if (runs) order("discard"); },
+    onEnd: showsOn,
+    images: bitmaps,
+    words: () => ({ ...colours($("state")), text: [$("state"), $("clock"), $("sensors"), $("said")].map((one) => one.textContent).filter(Boolean).join("  ·  ") }),
+  });
+  showsOn();
+});
+
+function colours(element) { const { color, backgroundColor } = getComputedStyle(element); return { color, ground: backgroundColor }; }
 
 function readPad() {
   const found = [...navigator.getGamepads()].find((one) => one && one.connected);
@@ -215,7 +239,8 @@ function show(view) {
   const stopped = view.gate === "fault" || view.gate === "estop", state = $("state");
   state.className = stopped ? "bad" : view.driven ? "driven" : "";
   const who = view.operator && !view.mine ? `; ${view.operator} has the arm` : "";
-  const why = view.reason === "not pressed" ? "hold Space, or touch the fields, to drive" : view.reason;
+  const how = headset.isOn() ? "squeeze the controller's grip button to drive" : "hold Space, or touch the fields, to drive";
+  const why = view.reason === "not pressed" ? how : view.reason;
   const moving = view.policy === "autonomous" ? "the policy drives" : "driving";
   state.textContent = (stopped ? `stopped: ${why}` : view.driven ? moving : `holding: ${why}`) + who;
   for (const element of [$("policy"), $("autonomy"), document.querySelector("tr.policy")]) element.hidden = !view.policy;
@@ -246,27 +271,11 @@ function show(view) {
   const where = view.tool ? `tool at ${view.tool.map((value) => value.toFixed(3)).join(", ")} m` : `joints at ${view.position.map((value) => value.toFixed(2)).join(", ")}`;
   $("numbers").textContent = where + delay;
 }
-function showCameras(names) {
-  cameras = names;
-  $("cameras").replaceChildren(...names.map((name, i) => {
-    const figure = document.createElement("figure"), image = document.createElement("img"), caption = document.createElement("figcaption");
-    image.id = `camera${i}`; image.alt = `camera ${name}`; caption.textContent = name;
-    figure.append(image, caption);
-    return figure;
-  }));
-}
-function showPicture(data) {
-  const image = $(`camera${new Uint8Array(data, 0, 1)[0]}`);
-  if (!image) return;
-  const before = image.src;
-  image.src = URL.createObjectURL(new Blob([new Uint8Array(data, 1)], { type: "image/jpeg" }));
-  if (before.startsWith("blob:")) URL.revokeObjectURL(before);
-}
 function connect() {
   socket = new WebSocket(`${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/ws`);
   socket.binaryType = "arraybuffer";
   socket.onmessage = ({ data }) => {
-    if (typeof data !== "string") { showPicture(data); return; }
+    if (typeof data !== "string") { showPicture(data, headset.isOn()); return; }
     const message = JSON.parse(data);
     if (message.view) show(message.view);
     if (message.cameras) showCameras(message.cameras);
