@@ -14,13 +14,14 @@ from pathlib import Path
 
 from emu_robot import environments
 from emu_robot.cli.options import configure
-from emu_robot.cli.teleop_devices import Settings, open_device, open_real_arm, split_settings
+from emu_robot.cli.teleop_devices import ROS, Settings, continue_with_ros, open_device, open_real_arm, split_settings
 from emu_robot.control.policy_process import DrivingPolicy, PolicyProcess
 from emu_robot.environments.capabilities import HasArm, require
 from emu_robot.errors import ConfigError, InvalidValueError
 from emu_robot.recording.messages import RecordedRobot
 from emu_robot.recording.session import SessionRecorder
 from emu_robot.robots.arm import Arm, LaysScenes
+from emu_robot.robots.deployment import read_deployment
 from emu_robot.shared.settings import check_ranges, number
 from emu_robot.teleop.desk import Desk, Order, OrderKind
 from emu_robot.teleop.leader_hand import Device, Leader
@@ -49,8 +50,8 @@ class TeleopVerbConfig:
     """
 
     arm: str = ""
-    """Arm to drive: `lerobot:TYPE` for one of LeRobot's, with its settings as `arm.port=...`; empty: the simulated one
-    of `env`."""
+    """Arm to drive: `lerobot:TYPE` for one of LeRobot's, with its settings as `arm.port=...`; `ros:ROBOT` for that of a
+    running ROS 2 graph, by its robot file; empty: the simulated one of `env`."""
     leader: str = ""
     """Device beside the pages: `lerobot:TYPE` for a teleoperator of LeRobot's, with its settings as `leader.port=...`,
     or `spacemouse`; empty: none."""
@@ -93,6 +94,15 @@ class TeleopVerbConfig:
             raise InvalidValueError(f"image_size is {self.image_size}, must be even for the videos")
         if (self.certificate is None) != (self.key is None):
             raise ConfigError("certificate= and key= belong together; one of them is given")
+        if self.is_behind_ros:
+            read_deployment(self.arm.partition(":")[2])
+            if self.policy:
+                raise ConfigError(f"policy={self.policy} with arm={self.arm}: the graph has a policy node of its own")
+
+    @property
+    def is_behind_ros(self) -> bool:
+        """Whether the arm is that of a ROS 2 graph."""
+        return self.arm.startswith(f"{ROS}:")
 
     def without_effect(self) -> dict[str, str]:
         """Keys that policy and arm leave without effect."""
@@ -108,6 +118,8 @@ def run(arguments: Sequence[str]) -> None:
     config: TeleopVerbConfig | None = configure("teleop", rest)
     if config is None:
         return
+    if config.is_behind_ros:
+        continue_with_ros("teleop", arguments)
     with serving(config, settings) as (loop, url):
         print(f"open {url}", flush=True)
         if config.host not in ("127.0.0.1", "localhost", "::1"):

@@ -1,6 +1,6 @@
 """A One Euro filter for poses: calm while a hand is still, quick while it moves. Reads no clock.
 
-Casiez, Roussel and Vogel, "1 € Filter: A Simple Speed-based Low-pass Filter for Noisy Input in Interactive Systems", 2012.
+Casiez, Roussel, Vogel, "1 € Filter: A Simple Speed-based Low-pass Filter for Noisy Input in Interactive Systems", 2012.
 """
 
 import numpy as np
