@@ -14,13 +14,14 @@ from pathlib import Path
 
 from emu_robot import environments
 from emu_robot.cli.options import configure
-from emu_robot.cli.teleop_devices import Settings, open_device, open_real_arm, split_settings
+from emu_robot.cli.teleop_devices import ROS, Settings, continue_with_ros, open_device, open_real_arm, split_settings
 from emu_robot.control.policy_process import DrivingPolicy, PolicyProcess
 from emu_robot.environments.capabilities import HasArm, require
 from emu_robot.errors import ConfigError, InvalidValueError
 from emu_robot.recording.messages import RecordedRobot
 from emu_robot.recording.session import SessionRecorder
 from emu_robot.robots.arm import Arm, LaysScenes
+from emu_robot.robots.deployment import read_deployment
 from emu_robot.shared.settings import check_ranges, number
 from emu_robot.teleop.desk import Desk, Order, OrderKind
 from emu_robot.teleop.leader_hand import Device, Leader
@@ -30,6 +31,9 @@ from emu_robot.teleop.thinking import ThinkingThread
 from emu_robot.teleop.view import View
 
 SAY_EVERY_S = 0.2
+UNENCRYPTED = (
+    "; it travels unencrypted: use it in a network of your own, behind a proxy with TLS, or with certificate= and key="
+)
 BRAKING_S = 0.5
 """Time in which an arm that is not simulated comes to rest at the end [s]."""
 SIMULATED = ("env", "tasks", "split", "seed", "image_size")
@@ -46,8 +50,8 @@ class TeleopVerbConfig:
     """
 
     arm: str = ""
-    """Arm to drive: `lerobot:TYPE` for one of LeRobot's, with its settings as `arm.port=...`; empty: the simulated one
-    of `env`."""
+    """Arm to drive: `lerobot:TYPE` for one of LeRobot's, with its settings as `arm.port=...`; `ros:ROBOT` for that of a
+    running ROS 2 graph, by its robot file; empty: the simulated one of `env`."""
     leader: str = ""
     """Device beside the pages: `lerobot:TYPE` for a teleoperator of LeRobot's, with its settings as `leader.port=...`,
     or `spacemouse`; empty: none."""
@@ -75,6 +79,10 @@ class TeleopVerbConfig:
     """Port of the pages; 0 takes any free one."""
     token: str = ""
     """Word of at least 12 characters that the pages' address must carry; "new" makes one."""
+    certificate: Path | None = None
+    """PEM file of a certificate: the pages then come by https, which a phone's tilt and headsets need; with `key`."""
+    key: Path | None = None
+    """PEM file of its private key."""
     faces_arm: bool = True
     """Whether you look at the arm from its front, as the front camera does, or else from behind it."""
     session: SessionConfig = field(default_factory=SessionConfig)
@@ -84,6 +92,17 @@ class TeleopVerbConfig:
         check_ranges(self)
         if self.image_size % 2:
             raise InvalidValueError(f"image_size is {self.image_size}, must be even for the videos")
+        if (self.certificate is None) != (self.key is None):
+            raise ConfigError("certificate= and key= belong together; one of them is given")
+        if self.is_behind_ros:
+            read_deployment(self.arm.partition(":")[2])
+            if self.policy:
+                raise ConfigError(f"policy={self.policy} with arm={self.arm}: the graph has a policy node of its own")
+
+    @property
+    def is_behind_ros(self) -> bool:
+        """Whether the arm is that of a ROS 2 graph."""
+        return self.arm.startswith(f"{ROS}:")
 
     def without_effect(self) -> dict[str, str]:
         """Keys that policy and arm leave without effect."""
@@ -99,12 +118,14 @@ def run(arguments: Sequence[str]) -> None:
     config: TeleopVerbConfig | None = configure("teleop", rest)
     if config is None:
         return
+    if config.is_behind_ros:
+        continue_with_ros("teleop", arguments)
     with serving(config, settings) as (loop, url):
         print(f"open {url}", flush=True)
         if config.host not in ("127.0.0.1", "localhost", "::1"):
             print(
-                f"everyone who can reach {config.host} and has this address sees the cameras and can drive the arm; "
-                "it travels unencrypted: use it in a network of your own, or behind a proxy with TLS",
+                f"everyone who can reach {config.host} and has this address sees the cameras and can drive the arm"
+                + ("" if config.certificate else UNENCRYPTED),
                 flush=True,
             )
         said = ""
@@ -124,7 +145,9 @@ def serving(config: TeleopVerbConfig, settings: Mapping[str, Settings] | None = 
     from emu_robot.teleop.terminal import HELP, Terminal
     from emu_robot.teleop.web.door import new_token
     from emu_robot.teleop.web.server import Pages
+    from emu_robot.teleop.web.tls import Tls
 
+    tls = Tls(certificate=config.certificate, key=config.key) if config.certificate and config.key else None
     token = new_token() if config.token == "new" else config.token
     with ExitStack() as stack:
         policy = stack.enter_context(_thinking(config.policy)) if config.policy else None
@@ -143,7 +166,8 @@ def serving(config: TeleopVerbConfig, settings: Mapping[str, Settings] | None = 
         else:
             session.episodes.lay(config.task, ())
         loop = Loop(session, config.session.rate_hz)
-        pages = Pages(desk, loop, host=config.host, port=config.port, token=token, faces_arm=config.faces_arm)
+        host, port, faces_arm = config.host, config.port, config.faces_arm
+        pages = Pages(desk, loop, host=host, port=port, token=token, faces_arm=faces_arm, tls=tls)
         loop.start()
         stack.callback(loop.stop)
         if not arm.is_simulated:

@@ -1,7 +1,10 @@
 """Arm and operator's device of `emu-robot teleop` by their words: `arm=lerobot:so101_follower arm.port=...`."""
 
+import importlib.util
+import os
 from collections.abc import Mapping, Sequence
 
+from emu_robot.deploy.ros_environment import find_interpreter
 from emu_robot.errors import ConfigError, UnknownNameError
 from emu_robot.robots.arm import Arm
 from emu_robot.teleop.desk import Desk
@@ -10,6 +13,8 @@ from emu_robot.teleop.session import SessionConfig
 
 WORDS = ("arm", "leader")
 """Keys whose device has settings of its own, as `arm.port=...`."""
+ROS = "ros"
+"""Maker of arms of a running ROS 2 graph."""
 LEROBOT = "lerobot"
 """Maker of both arms and leaders."""
 SPACEMOUSE = "spacemouse"
@@ -38,13 +43,24 @@ def split_settings(arguments: Sequence[str]) -> tuple[list[str], dict[str, dict[
     return rest, settings
 
 
+def continue_with_ros(verb: str, arguments: Sequence[str]) -> None:
+    """Become the same command in the Python that has ROS, if this one has none. Raises `SystemSetupError` without."""
+    if importlib.util.find_spec("rclpy") is None:
+        python = str(find_interpreter())
+        os.execv(
+            python, [python, "-c", "from emu_robot.cli.main import main; raise SystemExit(main())", verb, *arguments]
+        )
+
+
 def open_real_arm(word: str, settings: Settings) -> Arm:
     """A connected arm. word: "lerobot:so101_follower". Raises `EmuRobotError`."""
     maker, _, name = word.partition(":")
-    if maker == "ros":
-        raise ConfigError("arm=ros is not driven from this page; behind ROS 2 the node `teleop` drives: docs/DEPLOY.md")
+    if maker == ROS and name:
+        from emu_robot_ros.driven_arm import open_arm as open_ros_arm  # pyright: ignore[reportMissingImports]
+
+        return open_ros_arm(name, settings)
     if maker != LEROBOT or not name:
-        raise UnknownNameError("arm", word, (HOW, "nothing, for the simulated arm of env="))
+        raise UnknownNameError("arm", word, (HOW, "ros:ROBOT, such as ros:panda_sim", "nothing, for that of env="))
     from emu_robot.lerobot.driven_arm import open_arm
 
     return open_arm(name, settings)

@@ -32,7 +32,10 @@ LANGUAGE_FILES = (
     *(f"vision/{name}" for name in VISION_FILES),
 )
 HEAD, EMBEDDINGS = "lm_head.weight", "model.embed_tokens.weight"
-OURS = {"tie_word_embeddings": False, "references": False, "unrotated_groups": 0, "code_books": 1, "book_size": 0}
+OURS = {
+    "tie_word_embeddings": False, "references": False, "unrotated_groups": 0, "code_books": 1, "book_size": 0,
+    "n_names": 0,
+}  # fmt: skip
 """Settings that the official config.json may leave out."""
 SAME = {"hidden_act": "silu", "rope_scaling": None, "attention_bias": False, "use_sliding_window": False}
 """Official settings with the only value that this model supports, which is also their default."""

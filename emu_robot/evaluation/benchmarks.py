@@ -52,6 +52,7 @@ BENCHMARKS: Mapping[str, Benchmark] = {
     "tabletop2": Benchmark(
         about="all tasks of the richer table, split dev, 100 layouts",
         settings=("env=tabletop2", "tasks=all", "split=dev", "n=100", "seed=0"),
+        policy="mini2",
     ),
     "metaworld-mt10": Benchmark(
         about="10 tasks of Meta-World, 10 episodes each, LeRobot's seeds, pictures of 128 px",

@@ -92,6 +92,25 @@ class MayBeLost(Protocol):
 
 
 @runtime_checkable
+class HasOwnGate(Protocol):
+    """An arm behind a safety gate of its own, in another process. The session's gate is armed while that one is."""
+
+    @property
+    def is_gate_armed(self) -> bool:
+        """Whether that gate would follow commands."""
+        ...
+
+    def ask_armed(self, wanted: bool) -> None:
+        """Ask that gate to be armed, or to brake and be disarmed. Returns at once; the arm's `trouble` tells a no."""
+        ...
+
+    def drive(self, actions: Floats | None, *, began_s: float, dt: float) -> None:
+        """What the operator wants, at every tick: positions (T, A), `dt` apart [s], the first one `began_s` ago [s];
+        None if the deadman is not held, or nothing may move. That gate makes the commands of it."""
+        ...
+
+
+@runtime_checkable
 class LaysScenes(Protocol):
     """An arm whose scene can be laid again, as in simulation."""
 

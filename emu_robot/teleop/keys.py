@@ -72,10 +72,10 @@ def read_wish(message: Mapping[str, Any], *, faces_arm: bool) -> Wish:
     Raises `InvalidValueError` for anything else.
     """
     grip = message.get("grip", 0)
-    if not _is_number(grip):
+    if not is_number(grip):
         raise InvalidValueError(f"grip is {str(grip)[:60]!r}, must be a number")
     share = message.get("share", 0)
-    if not _is_number(share):
+    if not is_number(share):
         raise InvalidValueError(f"share is {str(share)[:60]!r}, must be a number")
     return Wish(
         linear=to_base(_read_axes("linear", message), faces_arm=faces_arm),
@@ -96,10 +96,11 @@ def _read_joint(message: Mapping[str, Any]) -> int | None:
 
 def _read_axes(name: str, message: Mapping[str, Any]) -> Floats:
     values = message.get(name, [0, 0, 0])
-    if not isinstance(values, list) or len(values) != 3 or not all(map(_is_number, values)):
+    if not isinstance(values, list) or len(values) != 3 or not all(map(is_number, values)):
         raise InvalidValueError(f"{name} is {str(values)[:60]!r}, must be three finite numbers")
     return np.clip(np.array(values, np.float64), -1.0, 1.0)
 
 
-def _is_number(value: Any) -> bool:
+def is_number(value: Any) -> bool:
+    """Whether a value of a message is a finite number."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

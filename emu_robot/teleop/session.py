@@ -12,7 +12,7 @@ import numpy as np
 from emu_robot.control.safety import ChunkMessage, Command, GateState, SafetyConfig, SafetyGate
 from emu_robot.core import Floats, Observation
 from emu_robot.errors import InvalidValueError
-from emu_robot.robots.arm import Arm, HasOwnUnits, JudgesTask, LaysScenes, MayBeLost
+from emu_robot.robots.arm import Arm, HasOwnGate, HasOwnUnits, JudgesTask, LaysScenes, MayBeLost
 from emu_robot.robots.bodies import ShowsBodies
 from emu_robot.shared.settings import check_ranges, number
 from emu_robot.teleop.autonomy import Autonomy, AutonomyConfig, DAggerPhase
@@ -194,6 +194,8 @@ class Session:
                 self._must_release = self._held
                 self._teleop.on_deadman(False, now)
                 self.gate.fault("stopped by an operator")
+                if isinstance(self._arm, HasOwnGate):
+                    self._arm.ask_armed(False)
             case OrderKind.RESUME:
                 self._resume(now)
             case OrderKind.GRIPPER:
@@ -245,9 +247,12 @@ class Session:
             self.lay_scene(seed, now)
 
     def _resume(self, now: float) -> None:
+        if isinstance(self._arm, HasOwnGate) and not self._arm.is_gate_armed:
+            self._arm.ask_armed(True)
         try:
             if self.gate.state is GateState.DISARMED:
-                self.gate.arm(now)
+                if not isinstance(self._arm, HasOwnGate):
+                    self.gate.arm(now)
             else:
                 self.gate.reset(now)
         except InvalidValueError as error:
@@ -257,7 +262,7 @@ class Session:
 
     def _command(self, observation: Observation | None, now: float) -> Command | None:
         """Send one command through the gate. Returns it."""
-        if self.gate.state is GateState.DISARMED and self._arm.is_simulated:
+        if self.gate.state is GateState.DISARMED and self._is_armed_elsewhere():
             self._arm_again(now)
         if isinstance(self._arm, MayBeLost) and self._arm.lost and self.gate.is_commanding:
             self._must_release = self._held
@@ -280,6 +285,9 @@ class Session:
         self._teleop.on_gate(self.gate.state)
         motion = self._teleop.step(now)
         self.gate.on_deadman(self._teleop.is_pressed(now), now)
+        if isinstance(self._arm, HasOwnGate):
+            actions = None if motion is None else motion.actions
+            self._arm.drive(actions, began_s=BEFORE * CHUNK_DT, dt=CHUNK_DT)
         if motion is not None:
             self._offer(motion, now)
 
@@ -289,6 +297,11 @@ class Session:
             autonomy.pause(now, TAKEN)
         else:
             autonomy.drive(observation, self._pictures_at, now)
+
+    def _is_armed_elsewhere(self) -> bool:
+        """Whether no person need arm the session's gate: the arm is simulated, or behind a gate that is armed."""
+        arm = self._arm
+        return arm.is_gate_armed if isinstance(arm, HasOwnGate) else arm.is_simulated
 
     def _arm_again(self, now: float) -> None:
         try:

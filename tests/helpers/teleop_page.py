@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import pytest
 from fake_arm import FakeArm, MemoryRecorder
 from walking_policy import PicturedArm, WalkingPolicy
@@ -17,6 +18,7 @@ from emu_robot.teleop.thinking import ThinkingThread
 from emu_robot.teleop.view import View
 from emu_robot.teleop.web.messages import write_view
 from emu_robot.teleop.web.server import Pages
+from emu_robot.teleop.web.tls import Tls
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
@@ -47,6 +49,8 @@ class Served:
         policy: WalkingPolicy | None = None,
         watchdog_s: float = PATIENT_S,
         arm: FakeArm | None = None,
+        tls: Tls | None = None,
+        host: str = "127.0.0.1",
     ) -> None:
         self.arm, self.recorder, self.desk = arm or (PicturedArm() if policy else FakeArm()), MemoryRecorder(), Desk()
         thinking = ThinkingThread(policy) if policy else None
@@ -54,7 +58,7 @@ class Served:
         session = Session(self.arm, self.desk, config, recorder=self.recorder, policy=thinking)
         session.lay_scene(0, time.monotonic())
         self.loop = Loop(session, 30)
-        self.pages = Pages(self.desk, self.loop, host="127.0.0.1", port=0, token=token, faces_arm=True)
+        self.pages = Pages(self.desk, self.loop, host=host, port=0, token=token, faces_arm=True, tls=tls)
         self.loop.start()
         self.pages.start()
 
@@ -93,3 +97,52 @@ def wait_page(page: Any, expression: str, seconds: float = 5.0) -> None:
     while not page.evaluate(expression):
         assert time.monotonic() - begun < seconds, expression
         time.sleep(0.02)
+
+
+def opened_pad(page: Any, served: Served, script: str = "", address: str = "") -> Any:
+    """The page /pad, once it shows the arm. A script's error fails the test.
+
+    script: runs before the page's own. address: another one than `served.pad`.
+    """
+    page.on("pageerror", lambda error: pytest.fail(f"the page's script: {error}"))
+    if script:
+        page.add_init_script(script)
+    page.goto(address or served.pad)
+    wait_page(page, "window.teleop && teleop.view !== null")
+    served.wait(lambda view: view.gate.is_armed)
+    return page
+
+
+def stands_still(served: Served, seconds: float = 0.4) -> bool:
+    """Whether the arm does not move for a while."""
+    before = served.arm.position
+    time.sleep(seconds)
+    return bool(np.abs(served.arm.position - before).max() < 1e-6)
+
+
+class Fingers:
+    """Real touches of a page with a touch screen."""
+
+    def __init__(self, page: Any) -> None:
+        self._page, self._devtools = page, page.context.new_cdp_session(page)
+
+    def on(self, selector: str) -> tuple[float, float]:
+        """Where the middle of an element is."""
+        box = self._page.locator(selector).bounding_box()
+        return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+
+    def down(self, *points: tuple[float, float]) -> None:
+        """These places are touched; the last one is new."""
+        self._send("touchStart", points)
+
+    def move(self, *points: tuple[float, float]) -> None:
+        """The fingers are elsewhere."""
+        self._send("touchMove", points)
+
+    def up(self, *points: tuple[float, float]) -> None:
+        """Only these places are still touched."""
+        self._send("touchEnd", points)
+
+    def _send(self, kind: str, points: tuple[tuple[float, float], ...]) -> None:
+        touches = [{"x": x, "y": y, "id": i} for i, (x, y) in enumerate(points)]
+        self._devtools.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": touches})

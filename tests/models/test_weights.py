@@ -118,9 +118,10 @@ def test_weights_that_do_not_fit_their_config(folder: Path) -> None:
 
 def test_matrices_rounded_to_8_bits_come_back_near_and_take_a_quarter_of_the_space(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    module = nn.Sequential(nn.Conv2d(16, 64, 3), nn.Linear(64, 256), nn.Linear(4, 4))
-    module[1].weight.data[3] *= 1000  # each output has a scale of its own
-    module[1].weight.data[5] = 0
+    wide = nn.Linear(64, 256)
+    wide.weight.data[3] *= 1000  # each output has a scale of its own
+    wide.weight.data[5] = 0
+    module = nn.Sequential(nn.Conv2d(16, 64, 3), wide, nn.Linear(4, 4))
     exact = {name: value.clone() for name, value in module.state_dict().items()}
     save_weights(tmp_path, "head", exact, {"width": 3}, extra={"mean": [0.5]})
     size = (tmp_path / "head.safetensors").stat().st_size

@@ -5,10 +5,9 @@ from collections.abc import Iterator
 from statistics import median
 from typing import Any
 
-import numpy as np
 import pytest
 from fake_arm import tool_of
-from teleop_page import Served, chromium, wait_page
+from teleop_page import Fingers, Served, chromium, opened_pad, stands_still, wait_page
 from walking_policy import WalkingPolicy
 
 from emu_robot.control.safety import GateState
@@ -37,26 +36,8 @@ def served() -> Iterator[Served]:
 @pytest.fixture
 def page(browser: Any, served: Served) -> Iterator[Any]:
     context = browser.new_context(has_touch=True)
-    yield opened(context.new_page(), served)
+    yield opened_pad(context.new_page(), served)
     context.close()
-
-
-def opened(page: Any, served: Served, script: str = "") -> Any:
-    """The page, once it shows the arm. A script's error fails the test."""
-    page.on("pageerror", lambda error: pytest.fail(f"the page's script: {error}"))
-    if script:
-        page.add_init_script(script)
-    page.goto(served.pad)
-    wait_page(page, "teleop.view !== null")
-    served.wait(lambda view: view.gate.is_armed)
-    return page
-
-
-def stands_still(served: Served, seconds: float = 0.4) -> bool:
-    """Whether the arm does not move for a while."""
-    before = served.arm.position
-    time.sleep(seconds)
-    return bool(np.abs(served.arm.position - before).max() < 1e-6)
 
 
 def test_a_key_moves_the_arm_as_the_operator_sees_it_and_a_release_holds_at_once(page: Any, served: Served) -> None:
@@ -104,7 +85,7 @@ def test_a_frozen_page_is_held_by_the_watchdog(page: Any, served: Served) -> Non
 def test_a_second_operator_is_refused_but_may_stop(browser: Any, page: Any, served: Served) -> None:
     page.keyboard.down("Space")
     served.wait(lambda view: view.is_driven)
-    second = opened(browser.new_page(), served)
+    second = opened_pad(browser.new_page(), served)
     second.keyboard.down("Space")
     second.keyboard.down("d")
     wait_page(second, "(teleop.refused || '').includes('page 1 has the arm')")
@@ -132,7 +113,7 @@ def test_text_in_a_box_moves_nothing_and_a_box_lets_go(page: Any, served: Served
 
 
 def test_a_pad_drives_while_its_button_is_held(browser: Any, served: Served) -> None:
-    page = opened(browser.new_page(), served, FAKE_PAD)
+    page = opened_pad(browser.new_page(), served, FAKE_PAD)
     page.evaluate("fakePad.axes = [0, 0, 0, -1]")
     assert stands_still(served)
     page.evaluate("fakePad.buttons[5].pressed = fakePad.buttons[0].pressed = true")
@@ -143,18 +124,13 @@ def test_a_pad_drives_while_its_button_is_held(browser: Any, served: Served) -> 
 
 
 def test_a_finger_drives_while_it_touches(page: Any, served: Served) -> None:
-    box = page.locator("#stick").bounding_box()
-    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
-    touch = page.context.new_cdp_session(page)
-
-    def send(kind: str, *points: tuple[float, float]) -> None:
-        touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": [{"x": px, "y": py} for px, py in points]})
-
-    send("touchStart", (x, y))
+    fingers = Fingers(page)
+    x, y = fingers.on("#stick")
+    fingers.down((x, y))
     served.wait(lambda view: view.is_driven)
-    send("touchMove", (x, y - 60))
+    fingers.move((x, y - 60))
     served.wait(lambda view: tool_of(view).position[0] < -0.02)  # away from an operator who faces the arm
-    send("touchEnd")
+    fingers.up()
     served.wait(lambda view: view.gate is GateState.HOLDING, 0.5)
 
 
@@ -195,7 +171,7 @@ def test_escape_stops_also_from_a_box_and_resume_needs_a_release(page: Any, serv
 
 def test_a_policy_is_let_go_paused_told_and_corrected_from_the_page(browser: Any) -> None:
     served = Served(policy=WalkingPolicy(lasts=1000))
-    page = opened(browser.new_page(), served)
+    page = opened_pad(browser.new_page(), served)
     try:
         wait_page(page, "document.getElementById('policy').textContent === 'paused'", 20)
         assert not page.evaluate("document.getElementById('autonomy').hidden")

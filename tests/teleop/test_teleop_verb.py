@@ -58,6 +58,7 @@ def _frames(folder: Path) -> list[Any]:
     [
         ("host=0.0.0.0", "other machines could drive the arm"),
         ("token=short", "must have 12 at least"),
+        ("certificate=cert.pem", "certificate= and key= belong together"),
         ("env=nowhere", "nowhere"),
         ("image_size=65", "even"),
         ("session.hand.linear_speed=9", "hand.linear_speed"),

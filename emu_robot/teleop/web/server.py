@@ -13,18 +13,21 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from emu_robot.core import Image
-from emu_robot.errors import EmuRobotError, InvalidValueError
 from emu_robot.teleop import keys
-from emu_robot.teleop.desk import Desk, Sample, read_order
+from emu_robot.teleop.desk import Desk
 from emu_robot.teleop.loop import Loop
 from emu_robot.teleop.web.arm_page import ArmPage
 from emu_robot.teleop.web.door import Door
-from emu_robot.teleop.web.messages import EncodedPictures, read_message, read_number, write_view
+from emu_robot.teleop.web.messages import EncodedPictures, write_view
+from emu_robot.teleop.web.pad_seat import PadSeat
 from emu_robot.teleop.web.site import Site
+from emu_robot.teleop.web.tls import Tls
 from emu_robot.teleop.web.views import views
 
 PICTURES_EVERY_S = 1 / 15
 """Time between two pictures of a camera on the page [s]."""
+SCRIPTS = ("pad.js", "pictures.js", "tilt.js", "headset.js", "headset_board.js")
+"""Scripts of the page /pad."""
 ARM_HEADERS = {
     "content-security-policy": "default-src 'self'; img-src 'self' blob: data:; style-src 'self' 'unsafe-inline'; "
     "script-src 'self' 'unsafe-inline' 'wasm-unsafe-eval' blob:; worker-src blob: data:; font-src data:; "
@@ -36,20 +39,24 @@ ARM_HEADERS = {
 class Pages:
     """The pages of one session. `url` is the address to open."""
 
-    def __init__(self, desk: Desk, loop: Loop, *, host: str, port: int, token: str, faces_arm: bool) -> None:
-        """port: 0 for any free one. faces_arm: whether operators look at the arm from its front.
+    def __init__(
+        self, desk: Desk, loop: Loop, *, host: str, port: int, token: str, faces_arm: bool, tls: Tls | None = None
+    ) -> None:
+        """port: 0 for any free one. faces_arm: whether operators look at the arm from its front. tls: None for http.
 
         Raises `ConfigError` for a host without token, `SystemSetupError` if the port is in use.
         """
         self._desk, self._loop, self._faces_arm = desk, loop, faces_arm
-        self._site = site = Site(Door(host, token), host=host, port=port, token=token)
+        self._site = site = Site(Door(host, token), host=host, port=port, token=token, tls=tls)
         self._pictures = EncodedPictures()
         self._arm_page = ArmPage(desk, loop)
         self._page = Path(__file__).with_name("pad.html").read_text()
+        self._scripts = {name: Path(__file__).with_name(name).read_text() for name in SCRIPTS}
         self.url = site.url
         self._routes = [
             Route("/", self._main),
             Route("/pad", self._pad),
+            *(Route(f"/pad/{name}", self._script) for name in SCRIPTS),
             WebSocketRoute("/ws", site.counted(self._serve)),
             WebSocketRoute("/viser/{key}", site.counted(self._arm_page.serve)),
             WebSocketRoute("/pulse/{key}", site.counted(self._arm_page.hear)),
@@ -74,39 +81,26 @@ class Pages:
         settings = {"moves": keys.MOVES, "turns": keys.TURNS, "orders": keys.ORDERS, "home": keys.HOME_KEY}
         return self._site.page(self._page.replace("/*SETTINGS*/", json.dumps(settings)))
 
+    async def _script(self, request: Request) -> Response:
+        return self._site.script(self._scripts[request.url.path.rpartition("/")[2]])
+
     # -- the websocket
 
     async def _serve(self, page: WebSocket, operator: str) -> None:
         await page.accept()
+        seat = PadSeat(self._desk, self._loop, operator, faces_arm=self._faces_arm)
         telling = asyncio.create_task(self._tell(page, operator))
         try:
             while True:
-                refused = self._take(await page.receive_text(), operator)
-                if refused:
+                if refused := seat.hear(await page.receive_text()):
                     await page.send_text(json.dumps({"refused": refused}))
         except (WebSocketDisconnect, RuntimeError, KeyError):  # closed, closed while we sent, bytes in place of text
             pass
         finally:
-            self._desk.leave(operator, time.monotonic())
+            seat.leave()
             telling.cancel()
             with contextlib.suppress(asyncio.CancelledError, WebSocketDisconnect, RuntimeError):
                 await telling
-
-    def _take(self, text: str, operator: str) -> str:
-        """Take a message. Returns why it is refused, "" if it is taken."""
-        now = time.monotonic()
-        try:
-            message = read_message(text)
-            if "order" in message:
-                return self._desk.order(operator, read_order(message["order"], message.get("text", "")), now)
-            drive = message.get("drive")
-            if not isinstance(drive, dict):
-                raise InvalidValueError(f"a message must have drive or order, it has {', '.join(message)[:60]}")
-            wish = keys.read_wish(drive, faces_arm=self._faces_arm)
-        except EmuRobotError as error:
-            return str(error)
-        pressed = drive.get("pressed") is True
-        return self._desk.drive(operator, Sample(at=now, pressed=pressed, wish=wish, number=read_number(message)))
 
     async def _tell(self, page: WebSocket, operator: str) -> None:
         """Send views, and now and then pictures, as fast as the page takes them."""

@@ -18,6 +18,7 @@ from starlette.websockets import WebSocket
 from emu_robot.errors import SystemSetupError
 from emu_robot.teleop.web.door import Door
 from emu_robot.teleop.web.messages import LARGEST
+from emu_robot.teleop.web.tls import Tls
 
 MOST_SOCKETS = 32
 """Open websockets beyond which another one is refused; a page has one or two."""
@@ -54,13 +55,13 @@ class Guard:
 class Site:
     """Listens from the beginning, serves its routes from `start` on. `url` is the address to open."""
 
-    def __init__(self, door: Door, *, host: str, port: int, token: str) -> None:
-        """port: 0 for any free one. Raises `SystemSetupError` if the port is in use."""
-        self._door, self._socket = door, _listen(host, port)
+    def __init__(self, door: Door, *, host: str, port: int, token: str, tls: Tls | None = None) -> None:
+        """port: 0 for any free one. tls: None for plain http. Raises `SystemSetupError` if the port is in use."""
+        self._door, self._socket, self._tls = door, _listen(host, port), tls
         self._numbers, self._open = itertools.count(1), 0
         bound = self._socket.getsockname()[1]
         shown = "localhost" if host in ("127.0.0.1", "localhost", "::1") else host
-        self.url = f"http://{shown}:{bound}/" + (f"?token={token}" if token else "")
+        self.url = f"{'https' if tls else 'http'}://{shown}:{bound}/" + (f"?token={token}" if token else "")
         self._server: uvicorn.Server | None = None
         self._thread: threading.Thread | None = None
 
@@ -73,6 +74,8 @@ class Site:
             ws_max_size=LARGEST,
             ws_per_message_deflate=False,
             lifespan="off",
+            ssl_certfile=self._tls.certificate if self._tls else None,
+            ssl_keyfile=self._tls.key if self._tls else None,
         )
         self._server = server = uvicorn.Server(config)
         self._thread = threading.Thread(target=server.run, args=([self._socket],), name="pages", daemon=True)
@@ -92,6 +95,10 @@ class Site:
     def page(self, text: str, headers: dict[str, str] | None = None) -> Response:
         """A page with the headers of every page, those given in place of theirs."""
         return HTMLResponse(text, headers=HEADERS | (headers or {}) | (self._door.cookie() or {}))
+
+    def script(self, text: str) -> Response:
+        """A page's script, with the same headers."""
+        return Response(text, media_type="text/javascript", headers=HEADERS)
 
     def counted(self, serve: Callable[[WebSocket, str], Awaitable[None]]) -> Callable[[WebSocket], Awaitable[None]]:
         """Refuse websockets beyond the most, and name the others."""

@@ -14,7 +14,7 @@ from typing import Any
 import rclpy
 from emu_robot_interfaces.msg import ActionChunk, EpisodeState, PlannerStatus, PolicyStatus, SafetyState, Subgoal
 from rclpy.clock import Clock, ClockType
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile, ReliabilityPolicy
@@ -28,13 +28,14 @@ from emu_robot.observation.joint_states import JointReader
 from emu_robot.planner.config import ReplanConfig
 from emu_robot.robots.deployment import Deployment, read_deployment
 from emu_robot.robots.ros_names import read_namespace
-from emu_robot.shared.interrupts import interruptible
+from emu_robot.shared.interrupts import StopRequest, stop_request
 from emu_robot.watch.board import Board
 from emu_robot.watch.page import served
 from emu_robot.watch.thought import Ending, Gate
 from emu_robot_ros import qos, topics
 from emu_robot_ros.conversions import seconds, to_actions, to_image
 from emu_robot_ros.recorded_topics import COMMANDS
+from emu_robot_ros.running import LOOK_S
 
 PICTURES_EVERY_S, STATES_EVERY_S = 0.1, 0.05
 """Least time between two pictures of a camera, and two joint states, that are shown [s]."""
@@ -217,18 +218,19 @@ def main() -> int:
     parser.add_argument("--token", default="", help='word in the address; "new" makes one')
     wanted = parser.parse_args()
     try:
-        with interruptible():
-            run(wanted.robot, wanted.namespace, host=wanted.host, port=wanted.port, token=wanted.token)
+        with stop_request("the page closes") as stop:
+            run(wanted.robot, wanted.namespace, host=wanted.host, port=wanted.port, token=wanted.token, stop=stop)
     except EmuRobotError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    except (KeyboardInterrupt, ExternalShutdownException):
-        return 0
     return 0
 
 
-def run(robot: str, namespace: str, *, host: str, port: int, token: str) -> None:
-    """Serve the page of a graph until a signal. Raises `EmuRobotError`."""
+def run(robot: str, namespace: str, *, host: str, port: int, token: str, stop: StopRequest) -> None:
+    """Serve the page of a graph until a signal. Raises `EmuRobotError`.
+
+    The signal is looked for between callbacks: an exception that a handler raises can be lost within rclpy.
+    """
     deployment, space = read_deployment(robot), read_namespace(namespace)
     where = f"ROS 2 graph {space or '/'}, {deployment.name}"
     board = Board(where, planner_camera=deployment.planner_camera, foresees=False)
@@ -240,7 +242,8 @@ def run(robot: str, namespace: str, *, host: str, port: int, token: str) -> None
     try:
         with served(board, host=host, port=port, token=token) as url:
             print(f"open {url}", flush=True)
-            executor.spin()
+            while stop.number is None:
+                executor.spin_once(timeout_sec=LOOK_S)
     finally:
         executor.shutdown()
         node.destroy_node()
