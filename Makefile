@@ -29,7 +29,7 @@ $(STAMP): pyproject.toml requirements.txt
 	@touch $@
 
 requirements: ## bring requirements.txt in line with pyproject.toml, keeping the pins that still fit
-	$(BIN)/uv pip compile -q --python-version 3.12 --extra dev --extra train --extra emu35 --extra teleop --extra arms --extra spacemouse --extra tracking --no-emit-index-url --no-emit-find-links \
+	$(BIN)/uv pip compile -q --python-version 3.12 --extra dev --extra train --extra emu35 --extra teleop --extra arms --extra spacemouse --extra tracking --extra ray --no-emit-index-url --no-emit-find-links \
 	  --no-header --no-annotate pyproject.toml -o requirements.txt
 	@sed -i '1i # Exact versions for development, the demo and the tests, by `make requirements`. Install with --no-deps.' requirements.txt
 

@@ -5,6 +5,7 @@ its piece goes to a new actor; those of the others go on. Pieces write their fil
 need a common file system.
 """
 
+import logging
 import os
 import sys
 from collections import deque
@@ -85,7 +86,8 @@ def _run_all[Result](
                 left.appendleft(index)
                 deaths += 1
                 if deaths >= MOST_DEATHS * workers:
-                    raise SystemSetupError("Ray's actors die, perhaps for lack of memory; try fewer workers") from error
+                    said = " ".join(str(error).split())[-300:]
+                    raise SystemSetupError(f"Ray's actors die, perhaps for lack of memory ({said})") from error
                 print(f"an actor died; piece {index} is run by a new one", file=sys.stderr)
                 idle.append(new_actor(make_runner))
                 continue
@@ -103,7 +105,7 @@ def _cluster(workers: int) -> Iterator[None]:
     begun = not ray.is_initialized()
     if begun:
         try:
-            ray.init(log_to_driver=False, logging_level="error", **own)
+            ray.init(log_to_driver=False, logging_level=logging.ERROR, **own)
         except Exception as error:  # Ray raises bare exceptions, too
             raise SystemSetupError(f"Ray does not start ({' '.join(str(error).split())[:300]})") from error
     try:

@@ -1,8 +1,10 @@
 """Evaluation on Ray: the local runner's results, and killed actors neither lose nor repeat an episode."""
 
 import dataclasses
+import logging
 import os
 import signal
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from functools import partial
@@ -10,19 +12,19 @@ from pathlib import Path
 
 import fakes
 import pytest
+import ray
 
 from emu_robot.errors import ConfigError, SystemSetupError
 from emu_robot.evaluation.config import EvalConfig, RunnerKind
 from emu_robot.evaluation.ray_runner import run_on_ray
 from emu_robot.evaluation.rollouts import evaluate
 
-ray = pytest.importorskip("ray", reason="the extra [ray] is not installed")
-
 
 @pytest.fixture(scope="module", autouse=True)
 def cluster() -> Iterator[None]:
-    """One small cluster for all tests."""
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="error")
+    """One small cluster for all tests. Its actors import what the tests import."""
+    paths = {"env_vars": {"PYTHONPATH": os.pathsep.join(sys.path)}}
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR, runtime_env=paths)
     yield
     ray.shutdown()
 
