@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from fake_arm import tool_of
 from PIL import Image
-from teleop_page import Served, chromium, opened_pad, stands_still, wait_page
+from teleop_page import Served, opened_pad, stands_still, wait_page
 
 from emu_robot.control.safety import GateState
 from emu_robot.core import Floats
@@ -24,19 +24,6 @@ PATIENCE = 20
 """Tries on a machine with other work."""
 HEADSET = (Path(__file__).parents[1] / "helpers/fake_headset.js").read_text()
 STATE, SENSORS = "document.getElementById('headset').ariaPressed", "document.getElementById('sensors').textContent"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with chromium() as one:
-        yield one
-
-
-@pytest.fixture
-def served() -> Iterator[Served]:
-    one = Served()
-    yield one
-    one.close()
 
 
 class Worn:

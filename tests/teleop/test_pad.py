@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from fake_arm import tool_of
-from teleop_page import Fingers, Served, chromium, opened_pad, stands_still, wait_page
+from teleop_page import Fingers, Served, opened_pad, stands_still, wait_page
 from walking_policy import WalkingPolicy
 
 from emu_robot.control.safety import GateState
@@ -18,19 +18,6 @@ const buttons = Array.from({ length: 17 }, () => ({ pressed: false }));
 window.fakePad = { connected: true, axes: [0, 0, 0, 0], buttons };
 navigator.getGamepads = () => [window.fakePad];
 """
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with chromium() as one:
-        yield one
-
-
-@pytest.fixture
-def served() -> Iterator[Served]:
-    one = Served()
-    yield one
-    one.close()
 
 
 @pytest.fixture

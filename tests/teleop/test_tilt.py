@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 from fake_arm import tool_of
-from teleop_page import Fingers, Served, chromium, opened_pad, stands_still, wait_page
+from teleop_page import Fingers, Served, opened_pad, stands_still, wait_page
 
 from emu_robot.control.safety import GateState
 from emu_robot.errors import ConfigError
@@ -19,19 +19,6 @@ TOKEN = "a-token-of-ours"
 IPHONE = "DeviceOrientationEvent.requestPermission = async () => { window.asked = true; return '%s'; };"
 TILTS = "document.getElementById('tilt').ariaPressed === 'true'"
 SENSORS = "document.getElementById('sensors').textContent.includes('%s')"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with chromium() as one:
-        yield one
-
-
-@pytest.fixture
-def served() -> Iterator[Served]:
-    one = Served()
-    yield one
-    one.close()
 
 
 class Phone:
