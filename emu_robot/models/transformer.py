@@ -140,14 +140,13 @@ class Backbone(nn.Module):
         mask: AttentionMask | None = None,
         cache: KVCache | None = None,
         valid_BL: Tensor | None = None,
-        states: dict[int, Tensor] | None = None,
+        states: list[Tensor] | None = None,
     ) -> Tensor:
         """Hidden states (B, L, D).
 
         references_BL: ids, -1 for none, see `TransformerSizes`; default none. positions_BL: default 0, 1, ... (after
         `cache.length` tokens). mask: see `AttentionMask`; default causal. cache: the block is appended to it. valid_BL:
-        False for padding; default none. states: for each number of blocks among its keys, receives the residual stream
-        (B, L, D) after so many.
+        False for padding; default none. states: receives the residual stream (B, L, D) after each block.
         """
         if cache is not None and mask is None and ids_BL.shape[1] > PREFILL:
             blocks = (ids_BL, positions_BL, references_BL, valid_BL)
@@ -174,8 +173,8 @@ class Backbone(nn.Module):
         for i, layer in enumerate(self.layers):
             store = (cache.keys[i], cache.values[i], slots) if cache is not None and slots is not None else None
             x = layer(x, rope, mask, store)
-            if states is not None and i + 1 in states:
-                states[i + 1] = x
+            if states is not None:
+                states.append(x)
         return self.norm(x)
 
 
@@ -206,8 +205,8 @@ class CausalTransformer(nn.Module):
 
     @property
     def halfway(self) -> int:
-        """Blocks after which `naming` reads the residual stream."""
-        return (len(self.model.layers) + 1) // 2
+        """Index of the block after which `naming` reads the residual stream."""
+        return (len(self.model.layers) - 1) // 2
 
     @property
     def is_int8(self) -> bool:

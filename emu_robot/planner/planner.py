@@ -227,11 +227,10 @@ class Planner:
         form, device = self.interleaver, self.model.lm_head.weight.device
         rows = [[form.vocabulary.bos, *form.image_ids(codes)] for codes in codes_Bn]
         positions = torch.tensor([form.positions(row) for row in rows], device=device)
-        states = {self.model.halfway: torch.empty(0)}
+        states: list[torch.Tensor] = []
         self.model.model(torch.tensor(rows, device=device), positions, states=states)
-        (halfway_BLD,) = states.values()
         asked = 2 + torch.from_numpy(form.naming_places())
-        probability_BnK = self.model.naming(halfway_BLD[:, asked.to(device)]).float().sigmoid()
+        probability_BnK = self.model.naming(states[self.model.halfway][:, asked.to(device)]).float().sigmoid()
         probability_BKhw = probability_BnK.mT.unflatten(2, (form.image.rows, form.image.columns)).cpu()
         return objects_in(self.config.names, probability_BKhw, torch.zeros_like(probability_BKhw[:, :2]))
 

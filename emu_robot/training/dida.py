@@ -164,7 +164,7 @@ def dida_loss(near: Sequence[NearCodes], clean_weight: float, naming_weight: flo
         assert isinstance(model, CausalTransformer)
         references_BS = batch["references"]
         mask = copies_mask(batch["last"], batch["copy"])
-        states = {model.halfway: torch.empty(0)} if naming_weight else None
+        states: list[Tensor] | None = [] if naming_weight else None
         hidden_BSD = model.model(
             batch["ids"], batch["positions"], references_BL=references_BS, mask=mask, states=states
         )
@@ -178,8 +178,7 @@ def dida_loss(near: Sequence[NearCodes], clean_weight: float, naming_weight: flo
         clean = error(slice(batch["targets"].shape[1]), batch["targets"], batch["weights"])
         metrics: dict[str, float | Tensor] = {"noisy": noisy, "clean": clean}
         if states is not None:
-            (halfway_BSD,) = states.values()
-            metrics["naming"] = naming_error(model, halfway_BSD, batch["named_places"], batch["named"])
+            metrics["naming"] = naming_error(model, states, batch["named_places"], batch["named"])
         return noisy + clean_weight * (clean + naming_weight * metrics.get("naming", 0.0)), metrics
 
     return loss

@@ -46,12 +46,12 @@ class ImageNames:
         }
 
 
-def naming_error(model: CausalTransformer, states_BLD: Tensor, places_N2: Tensor, named_NK: Tensor) -> Tensor:
+def naming_error(model: CausalTransformer, states: Sequence[Tensor], places_N2: Tensor, named_NK: Tensor) -> Tensor:
     """Binary cross entropy of a planner's names, summed over names and averaged over cells; 0 without a cell.
 
-    states: the residual stream after `CausalTransformer.halfway` blocks.
+    states: the residual stream (B, L, D) after each block.
     """
-    logits = model.naming(states_BLD[places_N2[:, 0], places_N2[:, 1]]).float()
+    logits = model.naming(states[model.halfway][places_N2[:, 0], places_N2[:, 1]]).float()
     return F.binary_cross_entropy_with_logits(logits, named_NK, reduction="sum") / max(len(named_NK), 1)
 
 

@@ -141,14 +141,13 @@ def planner_loss(near: Sequence[NearCodes], naming_weight: float = 0.0) -> LossF
     def loss(model: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, float | Tensor]]:
         assert isinstance(model, CausalTransformer)
         asked = batch["weights"] > 0
-        states = {model.halfway: torch.empty(0)} if naming_weight else None
+        states: list[Tensor] | None = [] if naming_weight else None
         hidden_BLD = model.model(batch["ids"], batch["positions"], references_BL=batch["references"], states=states)
         targets, references, weights = (batch[name][asked] for name in ("targets", "references", "weights"))
         error = sequence_loss(model, hidden_BLD[asked], targets, references, weights, near)
         if states is None:
             return error, {}
-        (halfway_BLD,) = states.values()
-        naming = naming_error(model, halfway_BLD, batch["named_places"], batch["named"])
+        naming = naming_error(model, states, batch["named_places"], batch["named"])
         return error + naming_weight * naming, {"naming": naming}
 
     return loss
